@@ -1,0 +1,48 @@
+"""LFW verification at each layer, as `edge-stscq evaluate` reports it.
+
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.lfw --model models/face64 [--bundle BUNDLE ...] [--first 1200]
+                                                                              -> benchmarks/results/lfw.json
+
+The data folder holds `lfw/lfw-crops.tar`, `lfw/pairs.txt` and `recognisers/`. Runs the student in float32, then every
+bundle, each by the command itself.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.record import write
+
+
+def evaluate(*arguments: str) -> dict[str, Any]:
+    """The JSON of one `edge-stscq evaluate`; its progress bar and errors go to our stderr."""
+    program = "import sys; from edge_stscq.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "evaluate", *arguments, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def main(
+    data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with lfw/ and recognisers/.")],
+    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    bundle: Annotated[list[Path] | None, typer.Option(help="Bundle to judge as well; may be repeated.")] = None,
+    first: Annotated[int | None, typer.Option(help="Only the first N pairs; whole folds, two or more.")] = None,
+) -> None:
+    """Write benchmarks/results/lfw.json."""
+    common = ["--model", str(model), "--crops", str(data / "lfw" / "lfw-crops.tar")]
+    common += ["--pairs", str(data / "lfw" / "pairs.txt"), "--recognisers", str(data / "recognisers")]
+    if first is not None:
+        common += ["--first", str(first)]
+    runs = [evaluate(*common), *(evaluate(*common, "--bundle", str(path)) for path in bundle or [])]
+    typer.echo(write("lfw", runs))
+
+
+if __name__ == "__main__":
+    typer.run(main)

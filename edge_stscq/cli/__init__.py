@@ -1,0 +1,60 @@
+"""The `edge-stscq` command: one thin file a command group.
+
+The files import nothing heavy at the top, so that `--help` is instant and a camera without torch has every command; what
+a command needs is imported when it runs, and a missing extra is named.
+"""
+
+import sys
+from importlib import import_module
+
+import typer
+
+from edge_stscq import __version__
+from edge_stscq.errors import EXIT_BAD_INPUT, EdgeError
+
+# Command, file and panel of the help page, in the order a user meets them.
+_COMMANDS = (
+    ("demo", "demo", "Start here"),
+    ("capture", "capture", "On the device"),
+    ("encode", "encode", "On the device"),
+    ("selftest", "selftest", "On the device"),
+    ("send", "send", "On the device"),
+    ("serve", "serve", "On the server"),
+    ("decode", "decode", "On the server"),
+    ("train", "train", "Make a model"),
+    ("distill", "train", "Make a model"),
+    ("quantize", "quantize", "Make a model"),
+    ("export", "export", "Make a model"),
+    ("parity", "parity", "Judge"),
+    ("evaluate", "evaluate", "Judge"),
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"edge-stscq {__version__}")
+        raise typer.Exit
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(name="edge-stscq", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+    @app.callback(help="A face as a few dozen bytes: from the camera to the server.")
+    def options(
+        version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+    ) -> None:
+        pass
+
+    for name, file, panel in _COMMANDS:
+        function = getattr(import_module(f"edge_stscq.cli.{file}"), name)
+        app.command(name, rich_help_panel=panel)(function)
+    return app
+
+
+def main() -> None:
+    """Run the command line. Bad input prints one line on stderr and exits with 2."""
+    try:
+        _app()()
+    except EdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_BAD_INPUT) from None

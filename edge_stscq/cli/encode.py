@@ -1,0 +1,60 @@
+"""`edge-stscq encode`: canonical crops to one stream file."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def encode(
+    bundle: Annotated[Path, typer.Argument(help="Folder made by `export`: onnx or executorch.")],
+    images: Annotated[list[Path], typer.Argument(help="Aligned crops, 128 x 128, in any common picture format.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Stream file to write (.stsq).")],
+    layers: Annotated[int, typer.Option(min=1, max=3, help="Layers of each face: basic, + middle, + enhanced.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the sizes as one JSON object.")] = False,
+) -> None:
+    """Encode aligned crops; for pictures as a camera takes them use `capture`. A bad picture: no file."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from demo_camera.source import read_picture
+    from edge_stscq.codec.config import CROP
+    from edge_stscq.device import load_encoder, open_bundle
+    from edge_stscq.errors import EdgeError
+    from edge_stscq.stream.files import write_file
+
+    opened = open_bundle(bundle)
+    crops = []
+    for path in images:
+        crop = read_picture(path)
+        height, width = crop.shape[:2]
+        if (height, width) != (CROP, CROP):
+            raise EdgeError(
+                f"{path} is {width} x {height}, an aligned crop is {CROP} x {CROP}; "
+                f"for other pictures: edge-stscq capture --source {path} --bundle {bundle} -o {output}"
+            )
+        crops.append(crop)
+    encoder, frames = load_encoder(opened), opened.frames
+    stream, faces = frames.header(), []
+    for path, crop in zip(images, crops, strict=True):
+        face = encoder.encode(crop, layers)
+        frame = frames.encode_frame(face)
+        payload = frames.payload_size(face)
+        stream += frame
+        faces.append({"file": str(path), "group": face.group, "payload_bytes": payload, "wire_bytes": len(frame)})
+    write_file(output, stream)
+    if as_json:
+        report = {
+            "output": str(output), "model_id": opened.manifest.model_id, "layers": layers, "faces": faces,
+            "header_bytes": len(frames.header()), "stream_bytes": len(stream),
+        }  # fmt: skip
+        typer.echo(json.dumps(report))
+        return
+    table = Table("file", "group", "payload bytes", "wire bytes", title=f"{len(faces)} faces, {layers} layers each")
+    for row in faces:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    Console().print(table)
+    typer.echo(f"{output}: {len(stream):,} bytes, {len(frames.header())} of them the header paid once")
+    typer.echo(f"look at it with: edge-stscq decode {output} --model MODEL -o faces")

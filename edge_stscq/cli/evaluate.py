@@ -1,0 +1,65 @@
+"""`edge-stscq evaluate`: verification accuracy of what survives at each layer."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def evaluate(
+    model: Annotated[Path, typer.Option(help="Model folder.")],
+    crops: Annotated[Path, typer.Option(help="Folder or .tar with the aligned LFW crops that the pairs name.")],
+    pairs: Annotated[Path, typer.Option(help="LFW's pairs.txt.")],
+    bundle: Annotated[Path | None, typer.Option(help="Encode with this bundle instead of the float32 encoder.")] = None,
+    encoder: Annotated[Literal["student", "teacher"], typer.Option(help="Which float32 encoder.")] = "student",
+    first: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N pairs; whole folds, two or more (1200 = two folds).")
+    ] = None,
+    recognisers: Annotated[
+        Path | None, typer.Option(help="Folder of the recognisers; otherwise EDGE_STSCQ_DATA/recognisers.")
+    ] = None,
+    recogniser: Annotated[list[str] | None, typer.Option(help="Judge with this one only; may be repeated.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where torch computes.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Verify LFW pairs in the compressed domain and after decoding, layer by layer."""
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from edge_stscq.errors import require
+
+    require("torch", "train")
+    from edge_stscq.device import open_bundle
+    from edge_stscq.evaluation.artefact import check_same_model, encode_with
+    from edge_stscq.evaluation.faces import load_faces
+    from edge_stscq.evaluation.lfw import judge
+    from edge_stscq.evaluation.recognisers import RECOGNISERS, load_recognisers, recogniser_folder
+    from edge_stscq.evaluation.report import judgement_table, progress_bar
+    from edge_stscq.evaluation.subject import open_subject
+    from edge_stscq.evaluation.verification import read_pairs
+    from targets.check import open_encoder
+
+    listed = read_pairs(pairs)
+    chosen = listed if first is None else listed.head(first)
+    subject = open_subject(model, encoder, device)
+    if bundle is not None:
+        opened = open_bundle(bundle)
+        check_same_model(opened, model)
+        artefact = open_encoder(opened)
+        name = f"{opened.manifest.target} {opened.manifest.precision} on {artefact.runtime}"
+        subject = replace(subject, name=name, encode=encode_with(artefact))
+    folder = recogniser_folder(recognisers)
+    nets = load_recognisers(folder, recogniser or RECOGNISERS) if folder else {}
+    for net in nets.values():
+        net.to(device)
+    faces = load_faces(crops, names=chosen.names)
+    with progress_bar("faces", len(faces)) as progress:
+        report = judge(subject, faces, chosen, nets, progress)
+    if as_json:
+        typer.echo(report.model_dump_json())
+        return
+    console = Console()
+    console.print(judgement_table(report))
+    if not nets:
+        console.print("no recognisers given (--recognisers): decoded faces were not verified")

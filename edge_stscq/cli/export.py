@@ -1,0 +1,88 @@
+"""`edge-stscq export`: a trained student to bundles that a device runs."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from targets import ALL, TARGETS
+from targets.bundle import Precision
+
+TARGET_HELP = "One of " + "; ".join(f"{t.name} ({', '.join(t.aliases)}): {t.description}" for t in TARGETS)
+
+
+def export(
+    target: Annotated[str, typer.Option("--target", "-t", help=f"{TARGET_HELP}; or {ALL}.")] = ALL,
+    model: Annotated[Path, typer.Option(help="Folder of the model.")] = Path("models/face64"),
+    precision: Annotated[
+        Precision, typer.Option(help="int8 needs the calibration that `edge-stscq quantize` makes.")
+    ] = "int8",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the bundles, each in TARGET-PRECISION; made if absent.")
+    ] = Path("bundles"),
+    force: Annotated[bool, typer.Option("--force", help="Replace bundles that are already there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON object.")] = False,
+) -> None:
+    """Lower the student for one target or all, run each artefact in a fresh process and write its bundle.
+
+    Exit code 1: an artefact did not convert, crashed or answered differently from its graph; it leaves no bundle.
+    """
+    from rich.console import Console
+
+    from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError
+    from targets import find
+    from targets.bundle import Written, bundle_folder, check_free, load_source, write_bundle
+
+    console = Console(stderr=True)
+    chosen = find(target)
+    for row in chosen:
+        row.check_installed()
+        check_free(bundle_folder(output, row, precision), force)
+    with console.status(f"{model}: capturing the {precision} graph"):
+        source = load_source(model, precision)
+    written: list[tuple[Written, float]] = []
+    failed: dict[str, str] = {}
+    for row in chosen:
+        start = time.monotonic()
+        with console.status(f"{row.name}: lowering, then running it in a fresh process"):
+            try:
+                bundle = write_bundle(source, row, bundle_folder(output, row, precision), force=force)
+            except EdgeError as error:
+                failed[row.name] = str(error)
+                console.print(f"[red]{row.name}[/red]: ", end="")
+                console.print(str(error), markup=False, highlight=False)
+                continue
+        written.append((bundle, time.monotonic() - start))
+        console.print(f"[green]{row.name}[/green]: {written[-1][1]:.1f} s")
+    if as_json:
+        rows = [vars(bundle) | {"folder": str(bundle.folder), "seconds": round(t, 2)} for bundle, t in written]
+        typer.echo(json.dumps({"model": str(model), "bundles": rows, "failed": failed}))
+    elif written:
+        _report(written, model)
+    if failed:
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+def _report(written: list[tuple[Any, float]], model: Path) -> None:
+    """The closing table, and the commands that come next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("bundle", "artefact", "with codebooks", "as its graph", "run by", "seconds")
+    for bundle, seconds in written:
+        table.add_row(
+            str(bundle.folder), _size(bundle.artefact_bytes), _size(bundle.bundle_bytes), f"{bundle.agreement:.1%}",
+            bundle.runtime, f"{seconds:.1f}",
+        )  # fmt: skip
+    Console().print(table)
+    folder = written[0][0].folder
+    typer.echo("next:")
+    typer.echo(f"  edge-stscq selftest {folder}")
+    typer.echo(f"  edge-stscq parity {folder} --model {model} --faces FOLDER_OF_CROPS")
+    typer.echo(f"  edge-stscq capture --bundle {folder} --source 0 --output faces.stsq")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} KB"

@@ -1,0 +1,1 @@
+"""The codec: encoder, regional pooling, switched codebooks, router and decoder."""

@@ -1,0 +1,121 @@
+"""What a codec is made of, as a frozen and validated model saved beside the weights.
+
+A face is `T` tokens in three layers. Each layer brings *identity* tokens, read from a recogniser's embedding, and
+*spatial* tokens, read from regions of the picture. Token order is layer by layer, identity before spatial, so that any
+prefix of layers is a valid code.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edge_stscq.errors import EdgeError
+
+CROP = 128
+"""Side of the canonical crop in pixels."""
+EMBEDDING = 128
+"""Dimensions of the identity embedding."""
+LAYER_NAMES = ("basic", "middle", "enhanced")
+
+
+class LayerConfig(BaseModel):
+    """How many tokens of each kind one layer adds.
+
+    `identity_dims` principal components of the embedding are spread over the layer's identity tokens: fewer components
+    a token are coded more finely, so the basic layer carries the strongest half and the middle layer the rest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identity: int = Field(ge=0, le=256)
+    spatial: int = Field(ge=0, le=256)
+    identity_dims: int = Field(default=0, ge=0, le=EMBEDDING)
+
+    @property
+    def tokens(self) -> int:
+        return self.identity + self.spatial
+
+
+class CodecConfig(BaseModel):
+    """Shape of the codebooks `books[M, T, K, D]` and of the networks around them.
+
+    `groups=1` switches switching off and `token_specific=False` shares one codebook between all positions of a group:
+    together they are the paper's controls.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
+    groups: int = Field(ge=1, le=256, description="M, codebook groups switched per image")
+    entries: int = Field(ge=2, le=4096, description="K, entries of a codebook")
+    dim: int = Field(ge=1, le=64, description="D, dimensions of a codeword")
+    basic: LayerConfig
+    middle: LayerConfig
+    enhanced: LayerConfig
+    token_specific: bool = True
+    group_rule: Literal["router", "nearest"] = "router"
+    regional_pooling: bool = True
+    teacher_width: int = Field(default=128, ge=8, le=512, description="channels of the teacher's 16 x 16 feature map")
+    student_width: int = Field(default=96, ge=8, le=256, description="channels of the student's 16 x 16 feature map")
+    student_trunk: float = Field(default=0.5, gt=0, le=1, description="share of the recogniser's channels kept")
+    decoder_channels: tuple[int, ...] = (256, 192, 128, 64, 32)
+    style_dim: int = Field(default=256, ge=8, le=1024)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CodecConfig":
+        if self.basic.tokens == 0:
+            raise ValueError("the basic layer needs at least one token")
+        for name, layer in zip(LAYER_NAMES, self.layers, strict=True):
+            if not layer.identity <= layer.identity_dims <= layer.identity * self.dim:
+                raise ValueError(f"{name}: identity_dims must lie between identity and identity * dim")
+        if sum(layer.identity_dims for layer in self.layers) > EMBEDDING:
+            raise ValueError(f"identity_dims of all layers must not exceed {EMBEDDING}")
+        if len(self.decoder_channels) != 5:
+            raise ValueError("decoder_channels needs one width for each of 8, 16, 32, 64 and 128 pixels")
+        return self
+
+    @property
+    def layers(self) -> tuple[LayerConfig, ...]:
+        return (self.basic, self.middle, self.enhanced)
+
+    @property
+    def tokens(self) -> int:
+        """T, the number of token positions."""
+        return sum(layer.tokens for layer in self.layers)
+
+    @property
+    def identity_tokens(self) -> int:
+        return sum(layer.identity for layer in self.layers)
+
+    @property
+    def spatial_tokens(self) -> int:
+        return sum(layer.spatial for layer in self.layers)
+
+    @property
+    def layer_ends(self) -> tuple[int, ...]:
+        """Number of tokens in the prefix that ends with each layer, e.g. `(16, 32, 64)`."""
+        ends, total = [], 0
+        for layer in self.layers:
+            total += layer.tokens
+            ends.append(total)
+        return tuple(ends)
+
+    def save(self, path: Path) -> None:
+        path.write_text(self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "CodecConfig":
+        """Read a configuration file.
+
+        Raises:
+            EdgeError: the file is missing or is not a valid configuration.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise EdgeError(f"{path} does not exist; point --model at a folder made by `edge-stscq train`") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "file"
+            raise EdgeError(f"{path}: {where}: {first['msg']}") from None

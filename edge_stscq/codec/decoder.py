@@ -1,0 +1,134 @@
+"""The decoder: a style-modulated generator that paints a face from any prefix of layers.
+
+After the hierarchy of StyleGAN (arXiv 2312.15622 for its use in scalable face coding): a style vector computed from the
+tokens of the basic and middle layers modulates every block; spatial tokens are painted into the 8 x 8 seed at their
+regions. Tokens that were not received are replaced by learned vectors. Modulation and demodulation scale the inputs
+and outputs of ordinary convolutions, which equals StyleGAN2's per-sample weights without grouped convolutions.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_stscq.codec.codebooks import SwitchedCodebooks
+from edge_stscq.codec.config import CodecConfig
+from edge_stscq.codec.pooling import RegionalPooling
+
+_SEED = 8
+
+
+class ModulatedConv(nn.Module):
+    """3 x 3 convolution of x [N, Cin, S, S] whose weights are scaled by a style [N, style] and renormalised."""
+
+    def __init__(self, inputs: int, outputs: int, style: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3) * (inputs * 9) ** -0.5)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = nn.Linear(style, inputs)
+        nn.init.normal_(self.scale.weight, std=0.5 * style**-0.5)
+        nn.init.ones_(self.scale.bias)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        scale = self.scale(style)
+        energy = self.weight.square().sum((2, 3))  # [Cout, Cin]
+        demodulate = torch.rsqrt(scale.square() @ energy.t() + 1e-6)
+        x = functional.conv2d(x * scale[:, :, None, None], self.weight, padding=1)
+        return functional.leaky_relu(x * demodulate[:, :, None, None] + self.bias[:, None, None], 0.2) * 1.4
+
+
+class _Block(nn.Module):
+    """Two modulated convolutions with a bilinear doubling between them, and a picture at the new size."""
+
+    def __init__(self, inputs: int, outputs: int, style: int, double: bool) -> None:
+        super().__init__()
+        self.double = double
+        self.first = ModulatedConv(inputs, outputs, style)
+        self.second = ModulatedConv(outputs, outputs, style)
+        self.picture = nn.Conv2d(outputs, 3, 1)
+        nn.init.normal_(self.picture.weight, std=0.3 * outputs**-0.5)
+
+    def forward(self, x: Tensor, picture: Tensor | None, style: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.first(x, style)
+        if self.double:
+            x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = self.second(x, style)
+        new: Tensor = self.picture(x)
+        if picture is not None:
+            new = new + functional.interpolate(picture, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return x, new
+
+
+class Decoder(nn.Module):
+    """Codewords of a prefix of layers -> picture."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.decoder_channels
+        self.codebooks = SwitchedCodebooks(
+            config.groups, config.tokens, config.entries, config.dim, config.token_specific
+        )
+        self.absent = nn.Parameter(torch.zeros(config.tokens, config.dim))
+        self.style_tokens = config.layer_ends[1]
+        self.style = nn.Sequential(
+            nn.Linear(self.style_tokens * config.dim + 2, config.style_dim), nn.LeakyReLU(0.2),
+            nn.Linear(config.style_dim, config.style_dim), nn.LeakyReLU(0.2),
+            nn.Linear(config.style_dim, config.style_dim), nn.LeakyReLU(0.2),
+        )  # fmt: skip
+        self.pooling = RegionalPooling(tuple(layer.spatial for layer in config.layers), config.regional_pooling)
+        spatial = config.spatial_tokens
+        self.paint = nn.Parameter(torch.randn(spatial, config.dim, channels[0]) * config.dim**-0.5)
+        self.seed = nn.Parameter(torch.randn(1, channels[0], _SEED, _SEED) * 0.5)
+        pairs = zip((channels[0], *channels), channels, strict=False)
+        self.blocks = nn.ModuleList(
+            _Block(inputs, outputs, config.style_dim, double=index > 0) for index, (inputs, outputs) in enumerate(pairs)
+        )
+        self.register_buffer("is_spatial", self._spatial_positions(), persistent=False)
+
+    is_spatial: Tensor
+
+    def _spatial_positions(self) -> Tensor:
+        kinds = [kind for layer in self.config.layers for kind in [False] * layer.identity + [True] * layer.spatial]
+        return torch.tensor(kinds).nonzero().flatten()
+
+    def forward(self, codewords: Tensor, received: Tensor, size: int = 128) -> Tensor:
+        """Paint pictures.
+
+        Args:
+            codewords: [N, T, D]; what stands at positions that were not received is ignored.
+            received: number of layers of each sample, int [N] in 1..3.
+            size: 8, 16, 32, 64 or 128; smaller pictures come from the earlier blocks.
+
+        Returns:
+            Pictures [N, 3, size, size], about -1..1, not clipped.
+        """
+        ends = torch.tensor(self.config.layer_ends, device=codewords.device)[received.long() - 1]
+        positions = torch.arange(self.config.tokens, device=codewords.device)
+        present = (positions[None, :] < ends[:, None]).unsqueeze(-1)
+        words = torch.where(present, codewords, self.absent)
+        flags = torch.stack([received > 1, received > 2], dim=1).to(words.dtype)
+        style = self.style(torch.cat([words[:, : self.style_tokens].flatten(1), flags], dim=1))
+        painted = torch.matmul(words[:, self.is_spatial].transpose(0, 1), self.paint).transpose(0, 1)
+        x = self.seed + self.pooling.splat(painted, _SEED)
+        picture = None
+        for index, block in enumerate(self.blocks):
+            x, picture = block(x, picture, style)
+            if _SEED << index == size:
+                break
+        assert picture is not None
+        return picture
+
+    @torch.no_grad()
+    def decode(self, group: Tensor, tokens: Tensor, layers: int = 3) -> Tensor:
+        """Faces uint8 [N, 128, 128, 3] (RGB) from groups [N] and tokens [N, T or the prefix of `layers`].
+
+        Raises:
+            ValueError: `layers` is not 1, 2 or 3, or there are too few tokens for it.
+        """
+        if layers not in (1, 2, 3) or tokens.shape[1] < self.config.layer_ends[layers - 1]:
+            raise ValueError(f"{tokens.shape[1]} tokens do not make {layers} layers of {self.config.layer_ends}")
+        words = self.codebooks.lookup(group, tokens)
+        words = functional.pad(words, (0, 0, 0, self.config.tokens - words.shape[1]))
+        received = torch.full((len(words),), layers, device=words.device)
+        picture = self(words, received)
+        return (picture * 128 + 128).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,158 @@
+"""From a crop to tokens: the part that teacher and student share, and the teacher's networks.
+
+An encoder is a `backbone` (convolutions only: the part that becomes int8) and a `TokenHead` in float32: regional
+pooling, per-token projections, the router and the codebook search. The picture enters as uint8 and integers leave.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from edge_stscq.codec.codebooks import SwitchedCodebooks
+from edge_stscq.codec.config import CROP, CodecConfig
+from edge_stscq.codec.identity import IdentityHead
+from edge_stscq.codec.pooling import RegionalPooling
+from edge_stscq.codec.router import Router
+from edge_stscq.codec.trunk import INPUT, IdentityTrunk
+
+_MARGIN = (CROP - INPUT) // 2
+
+
+class Analysis(NamedTuple):
+    """Everything an encoder knows of a batch of N pictures."""
+
+    z: Tensor
+    """Token vectors [N, T, D]."""
+    group_logits: Tensor
+    """[N, M]"""
+    group: Tensor
+    """int32 [N]"""
+    tokens: Tensor
+    """int32 [N, T]"""
+    margin: Tensor
+    """Squared distance of the second-nearest entry minus that of the nearest [N, T]."""
+    embedding: Tensor
+    """Raw identity embedding [N, 128]."""
+
+
+def normalise_image(image: Tensor) -> Tensor:
+    """uint8 [N, S, S, 3] -> float [N, 3, S, S] in -1..1, in steps that an int8 input holds exactly."""
+    return (image.permute(0, 3, 1, 2).float() - 128) * (1 / 128)
+
+
+class Backbone(nn.Module):
+    """Identity trunk on the centre 112 px beside a spatial network on the whole crop.
+
+    Forward: normalised [N, 3, 128, 128] -> (embedding [N, 128], features [N, C, 16, 16]).
+    """
+
+    def __init__(self, identity: IdentityTrunk, spatial: nn.Module) -> None:
+        super().__init__()
+        self.identity = identity
+        self.spatial = spatial
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        centre = image[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN]
+        return self.identity(centre), self.spatial(image)
+
+
+class TokenHead(nn.Module):
+    """Backbone outputs -> token vectors z [N, T, D], layer by layer, identity before spatial."""
+
+    def __init__(self, config: CodecConfig, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.identity = IdentityHead(config)
+        self.pooling = RegionalPooling(tuple(layer.spatial for layer in config.layers), config.regional_pooling)
+        self.project = nn.Parameter(torch.randn(config.spatial_tokens, channels, config.dim) * channels**-0.5)
+        self.offset = nn.Parameter(torch.zeros(config.spatial_tokens, config.dim))
+
+    def spatial(self, features: Tensor) -> Tensor:
+        """Spatial token vectors [N, T_sp, D] of a feature map [N, C, 16, 16]."""
+        pooled = self.pooling.pool(features).transpose(0, 1)  # [T, N, C]
+        return torch.matmul(pooled, self.project).transpose(0, 1) + self.offset
+
+    def order(self, identity: Tensor, spatial: Tensor) -> Tensor:
+        """Interleave identity and spatial vectors into the order of the layers."""
+        parts, i, s = [], 0, 0
+        for layer in self.config.layers:
+            parts += [identity[:, i : i + layer.identity], spatial[:, s : s + layer.spatial]]
+            i, s = i + layer.identity, s + layer.spatial
+        return torch.cat(parts, dim=1)
+
+    def forward(self, embedding: Tensor, features: Tensor) -> Tensor:
+        return self.order(self.identity(embedding), self.spatial(features.float()))
+
+
+class EdgeEncoder(nn.Module):
+    """Picture uint8 [N, 128, 128, 3] (RGB) -> (group int32 [N], tokens int32 [N, T])."""
+
+    def __init__(self, config: CodecConfig, backbone: Backbone, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.head = TokenHead(config, channels)
+        self.router = Router(config.tokens, config.dim, config.groups)
+        self.codebooks = SwitchedCodebooks(
+            config.groups, config.tokens, config.entries, config.dim, config.token_specific
+        )
+
+    def choose(self, z: Tensor, logits: Tensor) -> Tensor:
+        """Group of each image by the configured rule: the router's arg-max, or the nearest of all groups."""
+        scores = logits if self.config.group_rule == "router" else -self.codebooks.group_errors(z)
+        return scores.argmax(-1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.head(*self.backbone(normalise_image(image)))
+        group = self.choose(z, self.router(z))
+        return group.int(), self.codebooks.nearness(z, group).argmin(-1).int()
+
+    @torch.no_grad()
+    def analyse(self, image: Tensor) -> Analysis:
+        """As `forward`, with what led to the result."""
+        embedding, features = self.backbone(normalise_image(image))
+        z = self.head(embedding, features)
+        logits = self.router(z)
+        group = self.choose(z, logits)
+        distances, tokens = self.codebooks.distances(z, group).topk(2, dim=-1, largest=False)
+        return Analysis(
+            z, logits, group.int(), tokens[..., 0].int(), distances[..., 1] - distances[..., 0], embedding
+        )
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(x + self.body(x))
+
+
+def _down(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def teacher(config: CodecConfig) -> EdgeEncoder:
+    """The full-precision reference encoder: the whole identity trunk and a residual spatial network."""
+    w = config.teacher_width
+    spatial = nn.Sequential(
+        *_down(3, w // 4), *_down(w // 4, w // 2), _Residual(w // 2), *_down(w // 2, w), _Residual(w), _Residual(w)
+    )
+    return EdgeEncoder(config, Backbone(IdentityTrunk(), spatial), w)
+
+
+def student(config: CodecConfig) -> EdgeEncoder:
+    """The device's encoder: a pruned ReLU trunk and a plain convolutional spatial network, at most 300 MMAC."""
+    w = config.student_width
+    narrow, medium = max(8, w // 48 * 8), max(8, w // 24 * 8)
+    spatial = nn.Sequential(
+        *_down(3, narrow), *_down(narrow, medium), *_down(medium, w),
+        nn.Conv2d(w, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
+        nn.Conv2d(w, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
+    )  # fmt: skip
+    return EdgeEncoder(config, Backbone(IdentityTrunk(config.student_trunk, prelu=False, norms=False), spatial), w)

@@ -1,0 +1,80 @@
+"""Identity tokens: a recogniser's embedding in token-specific codebooks.
+
+The unit embedding, scaled to mean square 1, is projected on the principal components of a training set; each layer takes
+its share of the components (strongest first) and deals them out to its identity tokens so that every token carries a
+similar variance ("eigenvalue allocation", Ge et al. 2013, optimised product quantization). The projection is
+orthonormal, so that an embedding is read back from any prefix of layers by its transpose, and two streams are compared
+without decoding a picture.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from edge_stscq.codec.config import EMBEDDING, CodecConfig
+
+SCALE = math.sqrt(EMBEDDING)
+
+
+def allocate(variances: list[float], tokens: int, per_token: int) -> list[list[int]]:
+    """Deal components, strongest first, to `tokens` buckets of at most `per_token`: the lightest bucket is next."""
+    buckets: list[list[int]] = [[] for _ in range(tokens)]
+    loads = [0.0] * tokens
+    floor = min(variances, default=0.0)
+    for index, variance in enumerate(variances):
+        open_buckets = [b for b in range(tokens) if len(buckets[b]) < per_token]
+        bucket = min(open_buckets, key=lambda b: (loads[b], b))
+        buckets[bucket].append(index)
+        loads[bucket] += math.log(max(variance, 1e-12)) - math.log(max(floor, 1e-12)) + 1e-3
+    return buckets
+
+
+class IdentityHead(nn.Module):
+    """Raw embedding [N, 128] -> identity token vectors [N, T_id, D], and back."""
+
+    mean: Tensor
+    projection: Tensor
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.zeros(EMBEDDING))
+        self.register_buffer("projection", torch.zeros(EMBEDDING, config.identity_tokens * config.dim))
+        self.fit(torch.eye(EMBEDDING))
+
+    @torch.no_grad()
+    def fit(self, embeddings: Tensor) -> None:
+        """Set mean and projection from embeddings [N, 128] of a training set."""
+        x = normalise(embeddings.double()).cpu()
+        self.mean.copy_(x.mean(0))
+        values, vectors = torch.linalg.eigh((x - x.mean(0)).t() @ (x - x.mean(0)) / len(x))
+        values, vectors = values.flip(0), vectors.flip(1)
+        vectors = vectors * vectors.abs().amax(0).eq(vectors.amax(0)).double().mul(2).sub(1)  # a sign convention
+        self.projection.zero_()
+        component = column = 0
+        for layer in self.config.layers:
+            if not layer.identity:
+                continue
+            end = component + layer.identity_dims
+            per_token = math.ceil(layer.identity_dims / layer.identity)
+            for bucket in allocate(values[component:end].tolist(), layer.identity, per_token):
+                for slot, index in enumerate(bucket):
+                    self.projection[:, column + slot] = vectors[:, component + index].float()
+                column += self.config.dim
+            component = end
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        x = normalise(embedding.float()) - self.mean
+        return torch.matmul(x, self.projection).unflatten(1, (self.config.identity_tokens, self.config.dim))
+
+    def embedding(self, identity: Tensor) -> Tensor:
+        """Unit embedding [N, 128] from the identity codewords of a prefix of layers [N, t, D]."""
+        flat = identity.flatten(1)
+        x = torch.matmul(flat, self.projection[:, : flat.shape[1]].t()) + self.mean
+        return nn.functional.normalize(x)
+
+
+def normalise(embedding: Tensor) -> Tensor:
+    """Scale embeddings [N, 128] to mean square 1."""
+    return embedding * SCALE / embedding.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt()

@@ -1,0 +1,144 @@
+"""A model folder: configuration and weights as JSON and safetensors, every file written under a temporary name first.
+
+    config.json              CodecConfig
+    identity.safetensors     the teacher's identity trunk (float16)
+    teacher.safetensors      the rest of the teacher
+    student.safetensors      the device's encoder
+    decoder.safetensors      the server's decoder
+    codebooks.safetensors    books [M, T, K, D]
+    tables.safetensors       integer frequency tables
+    calibration.safetensors  int8 ranges (written by `edge-stscq quantize`)
+
+The codebooks stand in one file only and are joined to whatever is loaded.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edge_stscq.codec.config import CodecConfig
+from edge_stscq.codec.decoder import Decoder
+from edge_stscq.codec.encoder import EdgeEncoder, student, teacher
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream.tables import Tables
+
+_BOOKS = "codebooks.books"
+_IDENTITY = "backbone.identity."
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+    """Write tensors to `path`; floats are stored as `dtype` if given. The earlier file stays whole on failure."""
+    ready = {k: (v.to(dtype) if dtype and v.is_floating_point() else v).cpu().contiguous() for k, v in tensors.items()}
+    temporary = path.with_name(path.name + ".part")
+    try:
+        save_file(ready, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise EdgeError(f"cannot write {path}: {error.strerror or error}; free some space and run again") from error
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors as float32.
+
+    Raises:
+        EdgeError: the file is missing or damaged.
+    """
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise EdgeError(f"{path} does not exist; the model folder is incomplete, train or copy it again") from None
+    except (SafetensorError, OSError) as error:
+        raise EdgeError(f"{path} is damaged ({error}); copy the model folder again") from None
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def load_config(folder: Path) -> CodecConfig:
+    return CodecConfig.load(Path(folder) / "config.json")
+
+
+def load_books(folder: Path) -> Tensor:
+    """Codebooks float32 [M, T, K, D]; T is 1 where a group shares one codebook."""
+    return load_weights(Path(folder) / "codebooks.safetensors")["books"]
+
+
+def full_books(folder: Path) -> np.ndarray:
+    """Codebooks float32 [M, T, K, D] with a codebook for every position, as bundles and model ids see them."""
+    config, books = load_config(folder), load_books(folder)
+    return np.ascontiguousarray(books.expand(-1, config.tokens, -1, -1).numpy())
+
+
+def load_tables(folder: Path) -> Tables:
+    return Tables.load(Path(folder) / "tables.safetensors")
+
+
+def load_teacher(folder: Path) -> EdgeEncoder:
+    """The full-precision reference encoder, in eval mode."""
+    state = load_weights(Path(folder) / "teacher.safetensors")
+    state |= {_IDENTITY + k: v for k, v in load_weights(Path(folder) / "identity.safetensors").items()}
+    return _finish(teacher(load_config(folder)), state, folder, "teacher.safetensors")
+
+
+def load_student(folder: Path) -> EdgeEncoder:
+    """The device's encoder in float32, in eval mode."""
+    return _finish(student(load_config(folder)), load_weights(Path(folder) / "student.safetensors"), folder, "student.safetensors")
+
+
+def load_decoder(folder: Path) -> Decoder:
+    """The server's decoder, in eval mode."""
+    return _finish(Decoder(load_config(folder)), load_weights(Path(folder) / "decoder.safetensors"), folder, "decoder.safetensors")
+
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def _finish(module: _Module, state: dict[str, Tensor], folder: Path, name: str) -> _Module:
+    state[_BOOKS] = load_books(folder)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise EdgeError(f"{Path(folder) / name} does not fit config.json: {first}") from None
+    return module.eval().requires_grad_(False)
+
+
+def _without(state: Mapping[str, Tensor], prefixes: Iterable[str]) -> dict[str, Tensor]:
+    return {k: v for k, v in state.items() if not k.startswith(tuple(prefixes))}
+
+
+def save_teacher(folder: Path, encoder: EdgeEncoder) -> None:
+    """Write the teacher: its identity trunk apart, as float16, and the codebooks."""
+    state = encoder.state_dict()
+    trunk = {k[len(_IDENTITY) :]: v for k, v in state.items() if k.startswith(_IDENTITY)}
+    save_weights(folder / "identity.safetensors", trunk, torch.float16)
+    save_weights(folder / "teacher.safetensors", _without(state, (_IDENTITY, _BOOKS)))
+    save_weights(folder / "codebooks.safetensors", {"books": encoder.codebooks.books})
+
+
+def save_student(folder: Path, encoder: EdgeEncoder) -> None:
+    save_weights(folder / "student.safetensors", _without(encoder.state_dict(), (_BOOKS,)))
+
+
+def save_decoder(folder: Path, decoder: Decoder) -> None:
+    save_weights(folder / "decoder.safetensors", _without(decoder.state_dict(), (_BOOKS,)))
+
+
+def create(folder: Path, config: CodecConfig, seed: int = 0) -> None:
+    """Write a complete model folder of random weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder, small, decoder = teacher(config), student(config), Decoder(config)
+    config.save(folder / "config.json")
+    save_teacher(folder, encoder)
+    save_student(folder, small)
+    save_decoder(folder, decoder)
+    shape = (config.groups, config.tokens, config.entries)
+    Tables.from_counts(np.ones(shape), np.ones(config.groups), config.layer_ends).save(folder / "tables.safetensors")

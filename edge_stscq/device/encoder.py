@@ -1,0 +1,68 @@
+"""A picture in, a coded face out: the artefact of a bundle behind one method."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_stscq.codec.config import CROP
+from edge_stscq.device.bundle import Bundle, open_bundle
+from edge_stscq.device.manifest import AGAIN
+from edge_stscq.device.runtimes import Runner, load_runner, runtime_version
+from edge_stscq.errors import BundleError, EdgeError
+from edge_stscq.stream import CodedFace
+from edge_stscq.stream.face import LAYERS
+
+
+class DeviceEncoder:
+    """An artefact ready to run; `load_encoder` makes it.
+
+    Args:
+        bundle: the open bundle, which says what the outputs must look like.
+        runner: executes the artefact on one picture.
+        runtime: what does so and in which version, for reports, e.g. "onnxruntime 1.31.1".
+    """
+
+    def __init__(self, bundle: Bundle, runner: Runner, runtime: str) -> None:
+        self.bundle = bundle
+        self.runtime = runtime
+        self._runner = runner
+
+    def run(self, image: NDArray[np.uint8]) -> tuple[int, NDArray[np.int32]]:
+        """Group and all tokens int32 `[T]` of one crop, uint8 `[128, 128, 3]` RGB.
+
+        Raises:
+            EdgeError: `image` is not such a crop.
+            BundleError: the artefact answered with something that is not a group and tokens of this model.
+        """
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != (CROP, CROP, 3):
+            what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise EdgeError(f"a crop is uint8 ({CROP}, {CROP}, 3) in RGB, not {what}; align pictures with `capture`")
+        group, tokens = (np.ravel(output) for output in self._runner(np.ascontiguousarray(image)[None]))
+        config = self.bundle.config
+        if (
+            group.shape != (1,) or tokens.shape != (config.tokens,) or {group.dtype.kind, tokens.dtype.kind} - {*"iu"}
+            or not 0 <= int(group[0]) < config.groups
+            or not 0 <= int(tokens.min()) <= int(tokens.max()) < config.entries
+        ):  # fmt: skip
+            raise BundleError(f"{self.bundle.artefact} answered with no group and tokens of this model; {AGAIN}")
+        return int(group[0]), tokens.astype(np.int32)
+
+    def encode(self, image: NDArray[np.uint8], layers: int = LAYERS) -> CodedFace:
+        """The coded face of one crop, all layers or the first ones; errors as in `run`."""
+        group, tokens = self.run(image)
+        return CodedFace(group, tokens.astype(np.uint16), LAYERS).truncate(layers, self.bundle.config.layer_ends)
+
+
+def load_encoder(bundle: Bundle | Path | str, threads: int = 0) -> DeviceEncoder:
+    """Load the artefact of a bundle, or of the bundle at a path, into its runtime.
+
+    Args:
+        threads: threads of one inference, 0 for the runtime's own choice.
+
+    Raises:
+        MissingExtraError, BundleError, EdgeError: as `open_bundle` and `runtimes.load_runner`.
+    """
+    if not isinstance(bundle, Bundle):
+        bundle = open_bundle(bundle)
+    return DeviceEncoder(bundle, load_runner(bundle, threads), runtime_version(bundle))

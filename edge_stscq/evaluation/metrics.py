@@ -1,0 +1,35 @@
+"""Distances between pictures and between identities.
+
+PSNR is 10 log10(255^2 / MSE) over all pixels and channels. Two equal pictures have no error and so no finite PSNR; a
+mean of per-picture values hides that, which is why `pooled_psnr` takes the mean of the squared error first. IDS
+(identity similarity) is the cosine of two recogniser embeddings.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def squared_error(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean squared error of each picture: uint8 [N,...] twice -> float64 [N], in squared grey levels (0..65025)."""
+    if first.shape != second.shape:
+        raise ValueError(f"pictures differ in shape: {first.shape} and {second.shape}")
+    difference = first.astype(np.float32) - second.astype(np.float32)
+    return np.square(difference).reshape(len(first), -1).mean(axis=1, dtype=np.float64)
+
+
+def psnr(error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean squared errors -> decibels; infinite where there is no error."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(10 * np.log10(255.0**2 / error))
+
+
+def pooled_psnr(error: NDArray[np.float64]) -> float | None:
+    """PSNR of the mean of the squared errors [N] in decibels; None when every picture is equal."""
+    mean = float(np.mean(error))
+    return None if mean == 0 else float(10 * np.log10(255.0**2 / mean))
+
+
+def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Row-wise cosine of two sets of embeddings [N,D] -> [N], in -1..1. A zero vector is similar to nothing (0)."""
+    scale = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.asarray(np.einsum("nd,nd->n", first, second) / np.maximum(scale, 1e-12), np.float32)

@@ -1,0 +1,214 @@
+"""The web application: routes, and how every failure becomes one line of JSON.
+
+    POST /v1/frames              a stream (file header and frames); acknowledged once on disk
+    GET  /v1/faces               what is stored, page by page
+    GET  /v1/faces/{id}.png      a face, painted from all its layers or from `?layers=1..3`
+    GET  /v1/model               the model whose frames are accepted
+    GET  /health, /ready         for supervisors and balancers; never ask for a token
+
+`create_app` opens the model and the store and raises `EdgeError` if either is unusable; nothing is global, so an
+application may be mounted, tested or replicated freely.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
+
+from edge_stscq import __version__
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.batching import BusyError, MicroBatcher
+from edge_stscq.server.decode_service import DecodeService, Job
+from edge_stscq.server.guard import bearer_guard, read_body
+from edge_stscq.server.ingest import Ingest, NoFaceError, TooManyFramesError, WrongModelError
+from edge_stscq.server.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, Receipt, State
+from edge_stscq.server.settings import ServerSettings
+from edge_stscq.server.store import MAX_SEQUENCE, ConflictError, FaceStore
+
+log = logging.getLogger(__name__)
+
+STALLED_SECONDS = 60.0
+"""A batch that runs longer than this makes /health red."""
+FAILED_BATCHES = 3
+"""As many batches in a row without one good result make /health red."""
+RETRY_SECONDS = "1"
+"""What a refused client is told to wait."""
+STATUS = {ConflictError: 409, WrongModelError: 409, NoFaceError: 404, TooManyFramesError: 413}
+"""Answers to bad input; 400 for the rest."""
+
+Result = TypeVar("Result")
+Device = Annotated[str, Header(alias="Edge-Device", pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Sequence = Annotated[int, Header(alias="Edge-Sequence", ge=0, le=MAX_SEQUENCE)]
+
+
+def create_app(settings: ServerSettings) -> FastAPI:
+    """Build the application.
+
+    Raises:
+        EdgeError: the model folder or the store cannot be used.
+    """
+    service = DecodeService(settings.model, settings.device)
+    store = FaceStore(settings.store)
+    batcher: MicroBatcher[Job, bytes] = MicroBatcher(
+        service.paint_png, settings.max_batch, settings.batch_delay, settings.queue_size
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            await asyncio.to_thread(service.warm_up)
+            async with batcher:
+                yield
+        finally:
+            store.close()
+
+    app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service, app.state.store, app.state.batcher = service, store, batcher
+    app.include_router(_frames(settings, service, store, batcher))
+    app.include_router(_probes(store, batcher))
+    _one_line_errors(app)
+    return app
+
+
+def _frames(
+    settings: ServerSettings, service: DecodeService, store: FaceStore, batcher: MicroBatcher[Job, bytes]
+) -> APIRouter:
+    """The /v1 routes."""
+    router = APIRouter(
+        prefix="/v1", dependencies=[Depends(bearer_guard(settings))], responses={"4XX": {"model": ErrorAnswer}}
+    )
+    ingest = Ingest(service, store, settings.max_frames)
+
+    @router.post("/frames")
+    async def post_frames(request: Request, edge_device: Device, edge_sequence: Sequence) -> Receipt:
+        body = await read_body(request, settings)
+        return await asyncio.to_thread(ingest.accept, edge_device, edge_sequence, body)
+
+    @router.get("/faces")
+    def list_faces(
+        after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> FacePage:
+        rows = store.page(after, limit + 1)
+        return FacePage(
+            faces=[FaceInfo.of(row) for row in rows[:limit]], next=rows[limit - 1].row if len(rows) > limit else None
+        )
+
+    @router.get("/faces/{face_id}.png", response_class=Response)
+    async def get_face(
+        request: Request, face_id: str, layers: Annotated[int | None, Query(ge=1, le=3)] = None
+    ) -> Response:
+        job = await asyncio.to_thread(ingest.job, face_id, layers)
+        png = await _while_connected(request, batcher.submit(job))
+        return Response(
+            png, media_type="image/png", headers={"Cache-Control": "private, no-store", "Edge-Layers": str(job.layers)}
+        )
+
+    @router.get("/model")
+    def get_model() -> ModelInfo:
+        return ModelInfo(
+            name=service.config.name, model_id=service.model_id.hex(), device=service.device,
+            precision=service.precision, config=service.config,
+        )  # fmt: skip
+
+    return router
+
+
+def _probes(store: FaceStore, batcher: MicroBatcher[Job, bytes]) -> APIRouter:
+    """Liveness (restart me when red) and readiness (send me work when green)."""
+    router = APIRouter()
+
+    def answer(reason: str | None) -> JSONResponse:
+        state = State(ok=reason is None, reason=reason)
+        return JSONResponse(state.model_dump(), 200 if state.ok else 503)
+
+    def trouble() -> str | None:
+        if not batcher.running:
+            return "the decoder's queue is not running"
+        if batcher.batch_seconds > STALLED_SECONDS:
+            return f"a batch has been running for {batcher.batch_seconds:.0f} seconds"
+        if batcher.failed_batches >= FAILED_BATCHES:
+            return f"the last {batcher.failed_batches} batches failed"
+        return None
+
+    @router.get("/health", response_model=State)
+    async def health() -> JSONResponse:
+        return answer(trouble())
+
+    @router.get("/ready", response_model=State)
+    async def ready() -> JSONResponse:
+        reason = trouble() or ("the decoder's queue is full" if batcher.full else None)
+        if reason is None:
+            await asyncio.to_thread(store.check_writable)
+        return answer(reason)
+
+    return router
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Await `work`, and cancel it when the client hangs up.
+
+    Raises:
+        ClientDisconnect: the client is gone.
+    """
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task, gone = asyncio.create_task(work), asyncio.create_task(hung_up())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return await task
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+def _one_line_errors(app: FastAPI) -> None:
+    """Every refusal is `{"error": "one line"}`."""
+
+    def refuse(status: int, message: object, headers: Mapping[str, str] | None = None) -> JSONResponse:
+        return JSONResponse({"error": " ".join(str(message).split())}, status, headers)
+
+    def later(message: object) -> JSONResponse:
+        return refuse(503, message, {"Retry-After": RETRY_SECONDS})
+
+    @app.exception_handler(StarletteHTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        return refuse(error.status_code, error.detail, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return refuse(422, f"{first['loc'][-1]}: {first['msg']}")
+
+    @app.exception_handler(EdgeError)
+    async def bad_input(request: Request, error: EdgeError) -> JSONResponse:
+        return refuse(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400), error)
+
+    @app.exception_handler(BusyError)
+    async def busy(request: Request, error: BusyError) -> JSONResponse:
+        return later(f"busy: {error}")
+
+    @app.exception_handler(sqlite3.Error)
+    async def store_failed(request: Request, error: sqlite3.Error) -> JSONResponse:
+        log.error("the store failed: %s", error)
+        return later(f"the store cannot be used now: {error}")
+
+    @app.exception_handler(ClientDisconnect)
+    async def disconnected(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, error: Exception) -> JSONResponse:
+        return refuse(500, "internal error; the server's log has the details")

@@ -1,0 +1,88 @@
+"""Exact arithmetic coding: the whole message is one interval of the unit line, held as two Python integers.
+
+A symbol with frequency `f` out of `2**16` and cumulative frequency `c` narrows the interval `[low, low + width)` to
+
+    [low + width * c / 2**16, low + width * (c + f) / 2**16)
+
+(Rissanen & Langdon 1979). Textbook coders round these numbers so that they fit a register and renormalise as they go,
+and lose a little at every symbol and up to a word at the end. A face is at most a few hundred symbols, so here nothing
+is rounded: after `n` symbols both numbers are counts of `2**(-16 n)`, some thousand bits long, and the message is the
+shortest byte string `B` whose binary fraction `0.B` lies in the interval. With `I = -log2 P(message)` it has at most
+`ceil(I / 8)` bytes, fewer when a shorter string happens to lie inside.
+
+The string carries no end mark and no length: whoever stores it keeps its length, and whoever reads it knows how many
+symbols to ask for. Every byte string decodes to *some* message, so damage must be detected by other means; but each
+message has exactly one string that `Encoder` makes, which lets a reader refuse all others.
+
+Only integers take part, so the result is the same on every machine.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+PRECISION = 16
+"""Bits of a symbol's probability: each row of frequencies sums to `2**PRECISION`."""
+TOTAL = 1 << PRECISION
+
+
+class Encoder:
+    """Narrows one interval symbol by symbol.
+
+    A *row* is the cumulative form of one frequency table: `[0, f0, f0 + f1, ..., 2**16]`, strictly increasing, so that
+    symbol `s` has the slots `row[s] <= slot < row[s + 1]`.
+    """
+
+    def __init__(self) -> None:
+        self._low = 0
+        self._width = 1
+        self._bits = 0
+
+    def push(self, symbol: int, row: Sequence[int]) -> None:
+        """Append `symbol`, `0 <= symbol < len(row) - 1`."""
+        start, end = row[symbol], row[symbol + 1]
+        self._low = (self._low << PRECISION) + self._width * start
+        self._width *= end - start
+        self._bits += PRECISION
+
+    def finish(self) -> bytes:
+        """The shortest byte string inside the interval, and of those the smallest."""
+        size = sufficient_bytes(self._bits, self._width)
+        while size and self._ceil(size - 1) < self._low + self._width:
+            size -= 1
+        return (self._ceil(size) >> (self._bits - 8 * size)).to_bytes(size, "big")
+
+    def _ceil(self, size: int) -> int:
+        """The first number not below `low` that `size` bytes can express, in units of `2**-bits`."""
+        step = self._bits - 8 * size
+        return -(-self._low >> step) << step
+
+
+class Decoder:
+    """Reads back the symbols of one message, in the order they were pushed, with the same rows.
+
+    Args:
+        data: what `Encoder.finish` returned; any byte string of up to `2 * symbols` bytes decodes without an error.
+        symbols: how many symbols the message has.
+    """
+
+    def __init__(self, data: bytes, symbols: int) -> None:
+        step = PRECISION * symbols - 8 * len(data)
+        if step < 0:
+            raise ValueError(f"{len(data)} bytes for {symbols} symbols: at most {2 * symbols}")
+        self._offset = int.from_bytes(data, "big") << step
+        self._width = 1
+        self._bits = PRECISION * symbols
+
+    def pop(self, row: Sequence[int]) -> int:
+        """The next symbol, coded with `row`."""
+        self._bits -= PRECISION
+        unit = self._width << self._bits
+        symbol = bisect_right(row, self._offset // unit) - 1
+        self._offset -= unit * row[symbol]
+        self._width *= row[symbol + 1] - row[symbol]
+        return symbol
+
+
+def sufficient_bytes(bits: int, width: int) -> int:
+    """Bytes that every interval of `width` units of `2**-bits` has room for: `ceil(-log2(width / 2**bits) / 8)`."""
+    return -(-(bits - width.bit_length() + 1) // 8)

@@ -1,0 +1,191 @@
+"""Frames: coded faces as bytes that are read back whole or refused.
+
+    stream   header frame*
+    header   "STSQ" | version 1 | model id, 8 bytes                            13 bytes, once a stream
+    frame    layers u8 | length LEB128 | payload | CRC-32 little-endian        6 bytes beside the payload
+    payload  group and tokens, arithmetic coded
+
+The CRC covers the model id, layers, length and payload, so a frame that was moved under the header of another model
+fails like a damaged one. It is checked before anything is decoded, and every length is held against what the tables
+can produce before anything is read. A payload must be the very one that the encoder makes for its face: one face is
+one string of bytes.
+
+Frames may be appended to a stream as they come, so the header holds no count: a stream that was cut exactly between two
+frames is a shorter stream. Cut anywhere else, it is refused.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from edge_stscq.errors import EdgeError, FrameError
+from edge_stscq.stream.arithmetic import Decoder, Encoder
+from edge_stscq.stream.face import LAYERS, CodedFace
+from edge_stscq.stream.tables import MODEL_ID_BYTES, Tables
+
+MAGIC = b"STSQ"
+VERSION = 1
+HEADER_BYTES = len(MAGIC) + 1 + MODEL_ID_BYTES
+CRC_BYTES = 4
+
+
+class FrameCodec:
+    """Faces to frames and back, for one model.
+
+    Args:
+        tables: frequency tables of the model.
+        model_id: 8 bytes, from `stream.model_id`.
+    """
+
+    def __init__(self, tables: Tables, model_id: bytes) -> None:
+        if len(model_id) != MODEL_ID_BYTES:
+            raise EdgeError(f"a model id has {MODEL_ID_BYTES} bytes, not {len(model_id)}")
+        self.tables = tables
+        self.model_id = model_id
+
+    def header(self) -> bytes:
+        """The 13 bytes a stream begins with."""
+        return MAGIC + bytes([VERSION]) + self.model_id
+
+    def encode_frame(self, face: CodedFace) -> bytes:
+        """One frame.
+
+        Raises:
+            EdgeError: the face does not fit the tables (token count, group or token out of range).
+        """
+        payload = self._payload(face)
+        body = bytes([face.layers]) + _varint(len(payload)) + payload
+        return body + self._crc(body)
+
+    def payload_size(self, face: CodedFace) -> int:
+        """Bytes of entropy-coded data in the face's frame; the frame itself is 6 bytes longer (7 from 128 on)."""
+        return len(self._payload(face))
+
+    @property
+    def max_frame_size(self) -> int:
+        """No frame of this model is longer, in bytes."""
+        longest = max(self.tables.payload_limits)
+        return 1 + len(_varint(longest)) + longest + CRC_BYTES
+
+    def encode_stream(self, faces: Iterable[CodedFace]) -> bytes:
+        """Header and frames."""
+        return self.header() + b"".join(map(self.encode_frame, faces))
+
+    def decode_frame(self, buffer: bytes, offset: int = 0) -> tuple[CodedFace, int]:
+        """The face whose frame begins at `offset`, and the offset of the next.
+
+        Raises:
+            FrameError: there is no undamaged frame of this model.
+        """
+        layers = _byte(buffer, offset, "layer count")
+        if not 1 <= layers <= LAYERS:
+            raise FrameError(f"layer count {layers} is not 1 to {LAYERS}: the frame is damaged or is not one")
+        length, start = _read_varint(buffer, offset + 1)
+        limit = self.tables.payload_limits[layers - 1]
+        if length > limit:
+            raise FrameError(f"length {length} exceeds the {limit} bytes this model can need: the frame is damaged")
+        end = start + length
+        if end + CRC_BYTES > len(buffer):
+            raise FrameError(f"truncated: {end + CRC_BYTES - len(buffer)} bytes of the frame are missing")
+        if self._crc(buffer[offset:end]) != buffer[end : end + CRC_BYTES]:
+            raise FrameError("checksum differs: the frame is damaged or of another model; send it again")
+        payload = bytes(buffer[start:end])
+        face = self._face(payload, layers)
+        if self._payload(face) != payload:
+            raise FrameError("payload is not the one an encoder makes for its face")
+        return face, end + CRC_BYTES
+
+    def iter_stream(self, data: bytes) -> Iterator[CodedFace]:
+        """The faces of a stream one by one; all frames before a damaged one are yielded.
+
+        Raises:
+            FrameError: naming the frame's number and its offset.
+        """
+        found = stream_model_id(data)
+        if found != self.model_id:
+            raise FrameError(
+                f"stream is of model {found.hex()}, this is model {self.model_id.hex()}; "
+                "use the model or bundle it was encoded with"
+            )
+        offset, number = HEADER_BYTES, 0
+        while offset < len(data):
+            try:
+                face, offset = self.decode_frame(data, offset)
+            except FrameError as error:
+                raise FrameError(f"frame {number} at byte {offset}: {error}") from error
+            yield face
+            number += 1
+
+    def decode_stream(self, data: bytes) -> list[CodedFace]:
+        """All faces of a stream, or `FrameError` as in `iter_stream`."""
+        return list(self.iter_stream(data))
+
+    def _payload(self, face: CodedFace) -> bytes:
+        groups, _, entries = self.tables.shape
+        count = self.tables.layer_ends[face.layers - 1]
+        if len(face.tokens) != count:
+            raise EdgeError(f"{face.layers} layers of this model are {count} tokens, the face has {len(face.tokens)}")
+        if not 0 <= face.group < groups:
+            raise EdgeError(f"group {face.group} is not 0 to {groups - 1}")
+        if face.tokens.max() >= entries:
+            raise EdgeError(f"token {face.tokens.max()} is not 0 to {entries - 1}")
+        encoder = Encoder()
+        encoder.push(face.group, self.tables.group_row)
+        for token, row in zip(face.tokens.tolist(), self.tables.rows[face.group], strict=False):
+            encoder.push(token, row)
+        return encoder.finish()
+
+    def _face(self, payload: bytes, layers: int) -> CodedFace:
+        count = self.tables.layer_ends[layers - 1]
+        decoder = Decoder(payload, 1 + count)
+        group = decoder.pop(self.tables.group_row)
+        tokens = [decoder.pop(row) for row in self.tables.rows[group][:count]]
+        return CodedFace(group, np.array(tokens, np.uint16), layers)
+
+    def _crc(self, body: bytes) -> bytes:
+        return zlib.crc32(body, zlib.crc32(self.model_id)).to_bytes(CRC_BYTES, "little")
+
+
+def stream_model_id(data: bytes) -> bytes:
+    """The 8-byte model id of a stream, for a reader that holds several models.
+
+    Raises:
+        FrameError: `data` does not begin with a header of this version.
+    """
+    if data[: len(MAGIC)] != MAGIC[: len(data)]:
+        raise FrameError(f"not a stream: it begins with {bytes(data[:4]).hex(' ')}, not with {MAGIC.decode()}")
+    if len(data) < HEADER_BYTES:
+        raise FrameError(f"truncated: {len(data)} bytes, the header alone has {HEADER_BYTES}")
+    if data[len(MAGIC)] != VERSION:
+        raise FrameError(f"stream version {data[len(MAGIC)]} is unknown, this program reads {VERSION}; update it")
+    return bytes(data[len(MAGIC) + 1 : HEADER_BYTES])
+
+
+def _varint(value: int) -> bytes:
+    """LEB128: seven bits a byte, low ones first, the top bit set on all but the last."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(buffer: bytes, offset: int) -> tuple[int, int]:
+    """A length of at most four bytes and the offset behind it."""
+    value = 0
+    for position in range(4):
+        byte = _byte(buffer, offset + position, "length")
+        value |= (byte & 0x7F) << 7 * position
+        if byte < 0x80:
+            if byte == 0 and position:
+                raise FrameError("length is not written in its shortest form: the frame is damaged")
+            return value, offset + position + 1
+    raise FrameError("length has more than four bytes: the frame is damaged")
+
+
+def _byte(buffer: bytes, offset: int, what: str) -> int:
+    if offset >= len(buffer):
+        raise FrameError(f"truncated: no {what}")
+    return buffer[offset]

@@ -1,0 +1,188 @@
+"""Integer frequency tables: what the entropy coder believes about groups and tokens.
+
+Each token position of each group has its own table, counted once over the training faces and fixed from then on. The
+tables are integers that sum to `2**16` and travel in the bundle, so a device and a server cannot disagree about a
+probability the way two floating-point models do. Every entry is at least one: any token can be sent, a rare one costs
+up to 16 bits.
+
+A stream is meaningless without the very codebooks and tables it was made with; `model_id` names the pair.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream.arithmetic import PRECISION, TOTAL, sufficient_bytes
+from edge_stscq.stream.face import LAYERS
+from edge_stscq.stream.files import write_file
+
+MODEL_ID_BYTES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Frequencies of `M` groups and of `K` entries at each of `T` positions of each group.
+
+    Attributes:
+        frequencies: uint32 `[M, T, K]`, each row at least 1 and summing to `2**16`.
+        group_frequencies: uint32 `[M]`, likewise.
+        layer_ends: tokens in the prefix that ends with each of the three layers, e.g. `(16, 32, 64)`; the last is `T`.
+
+    Raises:
+        EdgeError: any of this does not hold.
+    """
+
+    frequencies: NDArray[np.uint32]
+    group_frequencies: NDArray[np.uint32]
+    layer_ends: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frequencies", _checked(self.frequencies, 3, "frequencies"))
+        object.__setattr__(self, "group_frequencies", _checked(self.group_frequencies, 1, "group_frequencies"))
+        object.__setattr__(self, "layer_ends", tuple(int(end) for end in self.layer_ends))
+        groups, tokens, _ = self.frequencies.shape
+        if self.group_frequencies.shape != (groups,):
+            raise EdgeError(f"tables have {groups} groups but {len(self.group_frequencies)} group frequencies")
+        ends = self.layer_ends
+        if len(ends) != LAYERS or ends[0] < 1 or list(ends) != sorted(ends) or ends[-1] != tokens:
+            raise EdgeError(f"layer_ends {ends} is not {LAYERS} rising ends, the last of them {tokens}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(M, T, K)`."""
+        groups, tokens, entries = self.frequencies.shape
+        return groups, tokens, entries
+
+    @cached_property
+    def rows(self) -> list[list[list[int]]]:
+        """Cumulative rows for the arithmetic coder, `rows[group][position]` of `K + 1` integers."""
+        groups, tokens, entries = self.shape
+        cumulative = np.zeros((groups, tokens, entries + 1), np.int64)
+        np.cumsum(self.frequencies, axis=-1, out=cumulative[..., 1:])
+        rows: list[list[list[int]]] = cumulative.tolist()
+        return rows
+
+    @cached_property
+    def group_row(self) -> list[int]:
+        """Cumulative row of the groups, `M + 1` integers."""
+        return [0, *np.cumsum(self.group_frequencies, dtype=np.int64).tolist()]
+
+    @cached_property
+    def payload_limits(self) -> tuple[int, ...]:
+        """Bytes of the longest payload that a face of 1, 2 or 3 layers can have: its least likely message."""
+        rarest: list[list[int]] = self.frequencies.min(axis=-1).tolist()
+        limits = []
+        for end in self.layer_ends:
+            longest = 0
+            for group, width in enumerate(self.group_frequencies.tolist()):
+                for frequency in rarest[group][:end]:
+                    width *= frequency
+                longest = max(longest, sufficient_bytes(PRECISION * (1 + end), width))
+            limits.append(longest)
+        return tuple(limits)
+
+    @classmethod
+    def from_counts(cls, counts: ArrayLike, group_counts: ArrayLike, layer_ends: Sequence[int]) -> "Tables":
+        """Tables from how often each entry was seen.
+
+        Each count is raised by one half (Krichevsky & Trofimov 1981), the best hedge against entries that are merely
+        unseen, and scaled to the sum by largest remainders with one unit set aside for every entry. All in integers.
+
+        Args:
+            counts: whole numbers `[M, T, K]`, not negative.
+            group_counts: whole numbers `[M]`, not negative.
+            layer_ends: as in the attribute.
+
+        Raises:
+            EdgeError: counts are negative or fractions, or a table has more entries than units.
+        """
+        return cls(_normalised(counts), _normalised(group_counts), tuple(layer_ends))
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, in one step and with the same bytes every time."""
+        tensors = {
+            "frequencies": self.frequencies,
+            "group_frequencies": self.group_frequencies,
+            "layer_ends": np.array(self.layer_ends, np.uint32),
+        }
+        write_file(path, safetensors.numpy.save(tensors))
+
+    @classmethod
+    def load(cls, path: Path) -> "Tables":
+        """Read what `save` wrote.
+
+        Raises:
+            EdgeError: the file is missing, damaged or holds no valid tables.
+        """
+        try:
+            return cls.from_bytes(path.read_bytes())
+        except OSError as error:
+            raise EdgeError(f"cannot read {path}: {error.strerror}") from error
+        except EdgeError as error:
+            raise EdgeError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Tables":
+        """`load` for the contents of a file."""
+        try:
+            tensors = safetensors.numpy.load(data)
+            return cls(tensors["frequencies"], tensors["group_frequencies"], tuple(tensors["layer_ends"].tolist()))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise EdgeError(f"not a file of frequency tables ({error})") from error
+
+
+def model_id(books: NDArray[np.float32], tables: Tables) -> bytes:
+    """Eight bytes that name the codebooks and tables a stream needs.
+
+    They are the head of the sha256 over name, shape and little-endian bytes of each array, so that no two different
+    models serialise alike.
+
+    Args:
+        books: float32 `[M, T, K, D]`.
+    """
+    arrays: tuple[tuple[str, NDArray[np.generic], str], ...] = (
+        ("books", books, "<f4"),
+        ("frequencies", tables.frequencies, "<u4"),
+        ("group_frequencies", tables.group_frequencies, "<u4"),
+        ("layer_ends", np.array(tables.layer_ends), "<u4"),
+    )
+    digest = hashlib.sha256(b"edge-stscq model 1\n")
+    for name, array, dtype in arrays:
+        digest.update(f"{name} {dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array, dtype).tobytes())
+    return digest.digest()[:MODEL_ID_BYTES]
+
+
+def _checked(values: NDArray[np.uint32], ndim: int, name: str) -> NDArray[np.uint32]:
+    array = np.array(values)
+    if array.dtype.kind not in "iu" or array.ndim != ndim or array.size == 0:
+        raise EdgeError(f"{name} is {array.dtype} of shape {array.shape}, not integers in {ndim} dimensions")
+    if array.min() < 1 or array.max() > TOTAL or (array.sum(axis=-1, dtype=np.int64) != TOTAL).any():
+        raise EdgeError(f"a row of {name} does not consist of positive numbers that sum to {TOTAL}")
+    array = array.astype(np.uint32)
+    array.flags.writeable = False
+    return array
+
+
+def _normalised(counts: ArrayLike) -> NDArray[np.uint32]:
+    array = np.asarray(counts)
+    entries = array.shape[-1]
+    with np.errstate(invalid="ignore"):  # NaN and infinity become numbers that they are not equal to
+        whole_numbers = array.astype(np.int64)
+    if (whole_numbers != array).any() or (whole_numbers < 0).any() or entries > TOTAL:
+        raise EdgeError(f"counts are whole numbers from 0 up in rows of at most {TOTAL}")
+    weight = 2 * whole_numbers + 1
+    whole, rest = np.divmod(weight * (TOTAL - entries), weight.sum(axis=-1, keepdims=True))
+    left = TOTAL - entries - whole.sum(axis=-1, keepdims=True)
+    order = np.argsort(-rest, axis=-1, kind="stable")
+    rank = np.argsort(order, axis=-1, kind="stable")
+    frequencies: NDArray[np.uint32] = (1 + whole + (rank < left)).astype(np.uint32)
+    return frequencies

@@ -1,0 +1,1 @@
+"""Training: data, losses, stages and distillation."""

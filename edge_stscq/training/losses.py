@@ -1,0 +1,92 @@
+"""The hybrid semantic metric (after LFIC, arXiv 1812.10067): pixels, perceptual features, identity, adversarial.
+
+Pixels are compared by L1. Perceptual features and identity come from one pass of the frozen recogniser: its early
+feature maps say what the face looks like, its embedding says who it is. The adversarial term is least-squares
+(LSGAN, Mao et al. 2017) on patches.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from edge_stscq.codec.config import CROP
+from edge_stscq.codec.trunk import INPUT, IdentityTrunk
+
+_TAPS = (15, 21, 27)
+"""Layers of the trunk after whose activation features are compared: 56, 56 and 28 px."""
+
+
+@dataclass(frozen=True)
+class Semantics:
+    """What the recogniser sees in N pictures."""
+
+    features: list[Tensor]
+    embedding: Tensor
+    """Unit vectors [N, 128]."""
+
+
+class Recogniser(nn.Module):
+    """The frozen trunk as a differentiable metric on pictures [N, 3, S, S] in about -1..1, S at most 128."""
+
+    def __init__(self, trunk: IdentityTrunk) -> None:
+        super().__init__()
+        self.trunk = copy.deepcopy(trunk).eval().requires_grad_(False)
+        layers = self.trunk.features
+        for index in range(0, len(layers), 3):  # convolution, norm, activation: the norm is folded for speed
+            convolution, norm = layers[index], layers[index + 1]
+            layers[index], layers[index + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+        self.trunk.to(memory_format=torch.channels_last)
+
+    def forward(self, picture: Tensor) -> Semantics:
+        picture = _centre(picture)
+        taps = self.trunk.taps(picture, _TAPS)
+        embedding = self.trunk.finish(taps[-1], _TAPS[-1])
+        return Semantics(taps, functional.normalize(embedding))
+
+    def features(self, picture: Tensor) -> list[Tensor]:
+        """The feature maps alone, at a fraction of the cost."""
+        return self.trunk.taps(_centre(picture), _TAPS)
+
+
+def _centre(picture: Tensor) -> Tensor:
+    """The trunk's 112-px input of pictures [N, 3, S, S]."""
+    if picture.shape[-1] != CROP:
+        picture = functional.interpolate(picture, size=(CROP, CROP), mode="bilinear", align_corners=False)
+    margin = (CROP - INPUT) // 2
+    return picture[..., margin:-margin, margin:-margin]
+
+
+def perceptual(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
+    """Mean over taps of the L1 distance, relative to the mean size of the original's features; per picture [N]."""
+    total = torch.zeros(len(ours[0]), device=ours[0].device)
+    for a, b in zip(ours, theirs, strict=True):
+        total = total + (a - b).abs().mean((1, 2, 3)) / b.abs().mean()
+    return total / len(ours)
+
+
+class Discriminator(nn.Module):
+    """Patch discriminator of pictures [N, 3, S, S]: one score for each 8 x 8 patch."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for outputs in (width, 2 * width, 4 * width):
+            convolution = nn.utils.parametrizations.spectral_norm(nn.Conv2d(channels, outputs, 4, 2, 1))
+            layers += [convolution, nn.LeakyReLU(0.2)]
+            channels = outputs
+        layers.append(nn.Conv2d(channels, 1, 3, 1, 1))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        scores: Tensor = self.layers(picture)
+        return scores
+
+
+def least_squares(scores: Tensor, real: bool) -> Tensor:
+    """LSGAN: real patches should score 1, painted ones 0."""
+    return (scores - float(real)).square().mean()

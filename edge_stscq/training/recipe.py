@@ -1,0 +1,90 @@
+"""A training recipe: everything that decides the result, in one TOML file."""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge_stscq.codec.config import CodecConfig
+from edge_stscq.errors import EdgeError
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+class Losses(BaseModel):
+    """Weights of the hybrid metric; the per-layer factors apply to pictures decoded from that many layers."""
+
+    model_config = _STRICT
+
+    pixel: float = 1.0
+    perceptual: float = 1.0
+    identity: float = 1.0
+    adversarial: float = 0.0
+    commitment: float = 0.25
+    router: float = 0.1
+    router_entropy: float = 1.0
+    router_decision: float = 0.1
+    pixel_by_layer: tuple[float, float, float] = (0.3, 0.7, 1.0)
+    identity_by_layer: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class Stage(BaseModel):
+    """One stage of training.
+
+    `tokens` is the paper's stage: "shared" codebooks within each group, "specific" codebooks for every position
+    (initialised by k-means over the latents), or "frozen" encoder and codebooks while the decoder goes on.
+    """
+
+    model_config = _STRICT
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    tokens: Literal["shared", "specific", "frozen"]
+    steps: int = Field(ge=1)
+    size: Literal[32, 64, 128] = 64
+    rate: float = Field(default=1e-3, gt=0)
+    semantic_share: float = Field(default=0.25, ge=0, le=1, description="share of a batch that the recogniser looks at")
+    layer_odds: tuple[float, float, float] = Field(default=(0.3, 0.2, 0.5), description="odds of decoding from 1, 2, 3 layers")
+    losses: Losses = Losses()
+
+
+class Distillation(BaseModel):
+    model_config = _STRICT
+
+    identity_steps: int = Field(ge=1)
+    identity_rate: float = 1.5e-3
+    token_steps: int = Field(ge=1)
+    token_rate: float = 5e-4
+    batch: int = Field(default=32, ge=2)
+
+
+class Recipe(BaseModel):
+    model_config = _STRICT
+
+    seed: int = 1
+    faces: tuple[str, ...] = Field(min_length=1, description="folders or .tar shards, relative to --data")
+    recogniser: str = Field(description="SFace weights, relative to --data")
+    batch: int = Field(default=32, ge=2)
+    average: float = Field(default=0.998, ge=0, lt=1)
+    codebook_decay: float = Field(default=0.99, gt=0, lt=1)
+    latents: int = Field(default=12_000, ge=100, description="crops that the final codebooks and tables are fitted to")
+    codec: CodecConfig
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    distillation: Distillation
+
+    @classmethod
+    def load(cls, path: Path) -> "Recipe":
+        """Read a recipe.
+
+        Raises:
+            EdgeError: the file is missing, not TOML, or not a valid recipe.
+        """
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text()))
+        except FileNotFoundError:
+            raise EdgeError(f"{path} does not exist; recipes are in the folder recipes/") from None
+        except tomllib.TOMLDecodeError as error:
+            raise EdgeError(f"{path} is not TOML: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise EdgeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -1,0 +1,210 @@
+"""One stage of codec training: encoder, router, codebooks and decoder under the hybrid metric."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_stscq.codec.codebooks import CodebookAverages
+from edge_stscq.codec.decoder import Decoder
+from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.codec.router import group_use, router_losses
+from edge_stscq.training.data import FaceSet, Loader
+from edge_stscq.training.losses import Discriminator, Recogniser, least_squares, perceptual
+from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
+from edge_stscq.training.recipe import Recipe, Stage
+
+_RESEED_EVERY = 50
+
+
+class CodecTask:
+    """Task: one stage of the recipe. The identity trunk stays frozen and is read from cached embeddings."""
+
+    def __init__(
+        self, encoder: EdgeEncoder, decoder: Decoder, recogniser: Recogniser, embeddings: Tensor, loader: Loader,
+        preview: FaceSet, recipe: Recipe, stage: Stage, device: torch.device,
+    ) -> None:  # fmt: skip
+        self.loader, self.recipe, self.stage, self.device = loader, recipe, stage, device
+        self.preview, self.embeddings, self.batch = preview, embeddings, recipe.batch
+        encoder.backbone.identity.requires_grad_(False)
+        self.nets = nn.ModuleDict({
+            "spatial": encoder.backbone.spatial, "head": encoder.head, "router": encoder.router, "decoder": decoder,
+            "codebooks": encoder.codebooks,
+        }).to(device, memory_format=torch.channels_last)  # fmt: skip
+        self.encoder, self.decoder, self.recogniser = encoder, decoder, recogniser.to(device)
+        self.frozen = stage.tokens == "frozen"
+        for name in ("spatial", "head", "router"):
+            self.nets[name].requires_grad_(not self.frozen)
+        if not recipe.codec.regional_pooling:
+            encoder.head.pooling.requires_grad_(False)
+            decoder.pooling.requires_grad_(False)
+        self.trained = [p for p in self.nets.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            self.trained, lr=stage.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+        )
+        self.codebook_averages = CodebookAverages(encoder.codebooks, recipe.codebook_decay).to(device)
+        self.codebook_averages.reset(encoder.codebooks)
+        self.average = Average(self.nets, recipe.average)
+        self.critic: Discriminator | None = None
+        if stage.losses.adversarial:
+            self.critic = Discriminator().to(device)
+            self.critic_optimiser = torch.optim.AdamW(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.99))
+        self.odds = torch.tensor(stage.layer_odds)
+
+    def _precision(self) -> AbstractContextManager[None]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def step(self, index: int) -> dict[str, Tensor | float]:
+        batch = self.loader.get(index)
+        weights = self.stage.losses
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.stage.rate * rate(index, self.stage.steps)
+        self.nets.train(True)
+        if self.frozen:  # batch norms keep their averages
+            self.nets["spatial"].eval()
+        image = normalise_image(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        who = self.embeddings[batch.index, batch.flip.long()].to(self.device)
+        with self._precision():
+            z = self.encoder.head.order(
+                self.encoder.head.identity(who), self.encoder.head.spatial(self.nets["spatial"](image))
+            ).float()
+        logits = self.encoder.router(z.detach())
+        chosen = logits.argmax(-1)
+        tokens = self.encoder.codebooks.distances(z.detach(), chosen).argmin(-1)
+        words = self.encoder.codebooks.lookup(chosen, tokens)
+        commitment = (z - words).square().mean()
+        straight = z + (words - z).detach()
+        received = torch.multinomial(self.odds, len(z), replacement=True).to(self.device) + 1
+        with self._precision():
+            painted = self.decoder(straight, received, self.stage.size)
+        painted = painted.float()
+        target = functional.interpolate(image, size=self.stage.size, mode="area")
+        layer_weight = torch.tensor(weights.pixel_by_layer, device=self.device)[received - 1]
+        pixel = ((painted - target).abs().mean((1, 2, 3)) * layer_weight).mean()
+        loss = weights.pixel * pixel
+        values: dict[str, Tensor | float] = {"pixel": pixel.detach()}
+        loss = loss + self._semantics(painted, target, who, received, values)
+        if not self.frozen:
+            routed = router_losses(logits, self.encoder.codebooks.group_errors(z.detach()))
+            loss = loss + weights.commitment * commitment + weights.router * (
+                routed.quantization
+                + weights.router_entropy * routed.entropy
+                + weights.router_decision * routed.decision
+            )
+            values |= {"commitment": commitment.detach(), "router": routed.quantization.detach()}
+        if self.critic is not None:
+            loss = loss + weights.adversarial * self._adversary(painted, target, values)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._share_gradients(self.trained)
+        norm = nn.utils.clip_grad_norm_(self.trained, 2.0)
+        self.optimiser.step()
+        if not self.frozen:
+            self.codebook_averages.update(self.encoder.codebooks, z.detach(), chosen, tokens)
+            if (index + 1) % _RESEED_EVERY == 0 and index < 0.7 * self.stage.steps:
+                values["reseeded"] = self.codebook_averages.reseed(self.encoder.codebooks, z.detach(), chosen)
+        self.average.update(self.nets, index)
+        use = (self.codebook_averages.counts > 0.1 * self.codebook_averages.counts.mean(-1, keepdim=True)).float()
+        groups = group_use(chosen, self.recipe.codec.groups)
+        values |= {"gradient": norm, "use": use.mean(), "rarest_group": groups.min()}
+        return values
+
+    def _semantics(
+        self, painted: Tensor, target: Tensor, who: Tensor, received: Tensor, values: dict[str, Tensor | float]
+    ) -> Tensor:
+        """Perceptual and identity losses on a part of the batch."""
+        weights, count = self.stage.losses, round(self.stage.semantic_share * len(painted))
+        if count == 0 or (weights.perceptual == 0 and weights.identity == 0):
+            return painted.new_zeros(())
+        with self._precision():
+            ours = self.recogniser(painted[:count])
+            with torch.no_grad():
+                theirs = self.recogniser.features(target[:count])
+        cosine = (ours.embedding.float() * functional.normalize(who[:count])).sum(1)
+        by_layer = torch.tensor(weights.identity_by_layer, device=self.device)[received[:count] - 1]
+        pixel_by_layer = torch.tensor(weights.pixel_by_layer, device=self.device)[received[:count] - 1]
+        look = (perceptual(ours.features, theirs) * pixel_by_layer).mean()
+        values |= {"perceptual": look.detach(), "cosine": cosine.mean().detach()}
+        for layer in (1, 2, 3):
+            if bool((received[:count] == layer).any()):
+                values[f"cosine_{layer}"] = cosine[received[:count] == layer].mean().detach()
+        return weights.perceptual * look + weights.identity * ((1 - cosine) * by_layer).mean()
+
+    def _adversary(self, painted: Tensor, target: Tensor, values: dict[str, Tensor | float]) -> Tensor:
+        """Train the critic on this batch and return the decoder's adversarial loss."""
+        assert self.critic is not None
+        fake, real = self.critic(painted.detach()), self.critic(target)
+        critic_loss = least_squares(real, True) + least_squares(fake, False)
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        critic_loss.backward()
+        self._share_gradients(list(self.critic.parameters()))
+        self.critic_optimiser.step()
+        self.critic.requires_grad_(False)
+        loss = least_squares(self.critic(painted), True)
+        self.critic.requires_grad_(True)
+        values |= {"critic": critic_loss.detach(), "adversarial": loss.detach()}
+        return loss
+
+    @staticmethod
+    def _share_gradients(parameters: list[nn.Parameter]) -> None:
+        """Average gradients over all processes in one message."""
+        if not dist.is_initialized():
+            return
+        filled = [p for p in parameters if p.grad is not None]
+        flat = torch.cat([p.grad.flatten() for p in filled if p.grad is not None])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for parameter, part in zip(filled, flat.split([p.numel() for p in filled]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def state(self) -> dict[str, Tensor]:
+        state = (
+            pack("nets", self.nets.state_dict())
+            | pack("average", self.average.tensors)
+            | pack("codebooks", self.codebook_averages.state_dict())
+            | pack_optimiser("optimiser", self.optimiser)
+        )
+        if self.critic is not None:
+            state |= pack("critic", self.critic.state_dict())
+            state |= pack_optimiser("critic_optimiser", self.critic_optimiser)
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.nets.load_state_dict(unpack("nets", state))
+        self.average.tensors = {k: v.to(self.device) for k, v in unpack("average", state).items()}
+        self.codebook_averages.load_state_dict(unpack("codebooks", state))
+        unpack_optimiser("optimiser", state, self.optimiser)
+        if self.critic is not None:
+            self.critic.load_state_dict(unpack("critic", state))
+            unpack_optimiser("critic_optimiser", state, self.critic_optimiser)
+
+    def finish(self) -> None:
+        """Put the averaged weights in place."""
+        self.nets.load_state_dict(self.average.tensors)
+        self.nets.eval()
+
+    @torch.no_grad()
+    def sample(self, path: Path) -> None:
+        """Eight faces: the original and the picture after each layer, with the averaged weights."""
+        live = {k: v.clone() for k, v in self.nets.state_dict().items()}
+        self.finish()
+        count = min(8, len(self.preview))
+        crops = np.stack([self.preview.crop(i) for i in range(count)])
+        image = torch.from_numpy(crops).to(self.device)
+        analysis = self.encoder.analyse(image)
+        rows = [crops]
+        words = self.encoder.codebooks.lookup(analysis.group, analysis.tokens)
+        for layers in (1, 2, 3):
+            received = torch.full((count,), layers, device=self.device)
+            painted = self.decoder(words, received, self.stage.size)
+            painted = functional.interpolate(painted, size=128, mode="bilinear", align_corners=False)
+            rows.append((painted * 128 + 128).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
+        sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+        cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        self.nets.load_state_dict(live)

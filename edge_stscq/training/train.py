@@ -1,0 +1,225 @@
+"""From a recipe to a model folder: the stages one after the other, each resumable and each leaving a model.
+
+    out/<stage>/          checkpoint, log.jsonl, sample pictures; model/ when the stage is done
+    out/identity/, out/student/   the same for the two phases of distillation
+    out/model/            the result: a complete model folder
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_stscq.codec import store
+from edge_stscq.codec.config import CodecConfig
+from edge_stscq.codec.decoder import Decoder
+from edge_stscq.codec.encoder import EdgeEncoder, teacher
+from edge_stscq.codec.trunk import IdentityTrunk, fold, load_sface
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream.tables import Tables
+from edge_stscq.training.data import Augmentation, FaceSet, Loader
+from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
+from edge_stscq.training.embeddings import cached_embeddings
+from edge_stscq.training.latents import fit_codebooks, latents, token_counts
+from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run
+from edge_stscq.training.recipe import Recipe, Stage
+from edge_stscq.training.task import CodecTask
+
+_FEW = 3000
+"""Crops that initialise codebooks or count tokens between stages; the final codebooks see `recipe.latents`."""
+_LLOYD = 15
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training reads and writes, and on what it runs."""
+
+    recipe: Recipe
+    data: Path
+    out: Path
+    cache: Path
+    resume: bool
+    intervals: Intervals
+    device: torch.device
+
+    def faces(self) -> FaceSet:
+        return FaceSet([self.data / name for name in self.recipe.faces])
+
+    def trunk(self) -> IdentityTrunk:
+        return load_sface(store.load_weights(self.data / self.recipe.recogniser))
+
+    def loader(self, faces: FaceSet, batch: int, change: Augmentation) -> Loader:
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        return Loader(faces, batch, self.recipe.seed, change, rank, world)
+
+
+@contextmanager
+def devices(name: str) -> Iterator[torch.device]:
+    """The device of this process; under `torchrun` each process joins the group and takes its own GPU.
+
+    Raises:
+        EdgeError: CUDA is asked for and not there.
+    """
+    torch.set_flush_denormal(True)
+    _keep_memory()
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EdgeError("no CUDA device is visible to this torch; use --device cpu or install a CUDA build of torch")
+    device = torch.device(name)
+    if "RANK" not in os.environ:
+        yield device
+        return
+    dist.init_process_group("nccl" if name == "cuda" else "gloo")
+    try:
+        if name == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def _keep_memory() -> None:
+    """Let glibc keep freed blocks: handing them back and faulting them in again halves the speed of CPU training."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, not from fresh pages
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-2, 2**28)  # M_TOP_PAD
+
+
+def train(job: Run, console: Console) -> Path:
+    """Train teacher, router, codebooks and decoder; returns the last stage's model folder."""
+    recipe = job.recipe
+    faces, trunk = job.faces(), job.trunk()
+    previous: Path | None = None
+    with progress_bar(console) as progress:
+        embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
+        recogniser = Recogniser(trunk)
+        for stage in recipe.stages:
+            folder = job.out / stage.name
+            model = folder / "model"
+            if not (model / "tables.safetensors").exists():
+                encoder, decoder = _begin(stage, recipe, previous, trunk, faces, embeddings, progress, job)
+                loader = job.loader(faces, recipe.batch, Augmentation())
+                task = CodecTask(encoder, decoder, recogniser, embeddings, loader, faces, recipe, stage, job.device)
+                resume = job.resume and (folder / CHECKPOINT).exists()
+                run(task, stage.name, stage.steps, folder, job.intervals, resume, progress)
+                loader.close()
+                task.finish()
+                if is_main():
+                    count = recipe.latents if stage is recipe.stages[-1] else _FEW
+                    z, group = latents(encoder, faces, embeddings, count, progress, job.device)
+                    _save(model, encoder.cpu(), decoder.cpu(), z, group)
+                if dist.is_initialized():
+                    dist.barrier()
+            previous = model
+    assert previous is not None
+    return previous
+
+
+def _begin(
+    stage: Stage, recipe: Recipe, previous: Path | None, trunk: IdentityTrunk, faces: FaceSet,
+    embeddings: torch.Tensor, progress: Progress, job: Run,
+) -> tuple[EdgeEncoder, Decoder]:  # fmt: skip
+    """Networks at the start of a stage: fresh, or the previous stage's with codebooks of this stage's kind."""
+    config = recipe.codec.model_copy(
+        update={"token_specific": recipe.codec.token_specific and stage.tokens != "shared"}
+    )
+    torch.manual_seed(recipe.seed)
+    encoder, decoder = teacher(config), Decoder(config)
+    encoder.backbone.identity.load_state_dict(trunk.state_dict())
+    if previous is None:
+        encoder.head.identity.fit(embeddings.flatten(0, 1))
+        encoder.to(job.device)
+        z, group = latents(encoder, faces, embeddings, _FEW, progress, job.device)
+        if config.token_specific:
+            books = fit_codebooks(None, z, group, config.groups, config.entries, _LLOYD, recipe.seed)
+        else:
+            picks = torch.randperm(z.shape[0] * z.shape[1])[: config.groups * config.entries]
+            books = z.flatten(0, 1)[picks].view_as(encoder.codebooks.books)
+            books = books + 0.05 * torch.randn_like(books)
+        encoder.codebooks.books.copy_(books)
+        return encoder, decoder
+    before, painter = store.load_teacher(previous), store.load_decoder(previous)
+    encoder.load_state_dict(before.state_dict() | {"codebooks.books": encoder.codebooks.books})
+    decoder.load_state_dict(painter.state_dict() | {"codebooks.books": decoder.codebooks.books})
+    earlier = recipe.stages[recipe.stages.index(stage) - 1].tokens
+    # positions get codebooks of their own; later these settle once, when the encoder has stopped moving
+    if config.token_specific and (stage.tokens, earlier) in (("specific", "shared"), ("frozen", "specific")):
+        before.to(job.device)
+        count = recipe.latents if stage.tokens == "frozen" else _FEW
+        z, group = latents(before, faces, embeddings, count, progress, job.device)
+        books = fit_codebooks(
+            before.codebooks.books.cpu(), z, group, config.groups, config.entries, _LLOYD, recipe.seed
+        )
+    else:
+        books = before.codebooks.books
+    encoder.codebooks.books.copy_(books)
+    return encoder, decoder
+
+
+def _save(folder: Path, encoder: EdgeEncoder, decoder: Decoder, z: torch.Tensor, group: torch.Tensor) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder.config.save(folder / "config.json")
+    store.save_teacher(folder, encoder)
+    store.save_decoder(folder, decoder)
+    config = encoder.config
+    books = encoder.codebooks.books.expand(-1, config.tokens, -1, -1)
+    counts, group_counts = token_counts(books, z, group)
+    Tables.from_counts(counts, group_counts, config.layer_ends).save(folder / "tables.safetensors")
+
+
+def distil(job: Run, model: Path, console: Console) -> Path:
+    """Train the student of the teacher in `model`; returns the complete model folder `out/model`."""
+    recipe, plan = job.recipe, job.recipe.distillation
+    config: CodecConfig = store.load_config(model)
+    faces, trunk = job.faces(), job.trunk()
+    change = Augmentation(shift=4, rotation=6, brightness=0.15, contrast=0.15)
+    settings: Callable[[int, float], DistillSettings] = lambda steps, rate: DistillSettings(steps, plan.batch, rate)  # noqa: E731
+    with progress_bar(console) as progress:
+        embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
+        folder = job.out / "identity"
+        result = folder / "trunk.safetensors"
+        if not result.exists():
+            loader = job.loader(faces, plan.batch, change)
+            first = IdentityDistillation(
+                trunk, config.student_trunk, embeddings, loader, settings(plan.identity_steps, plan.identity_rate),
+                job.device,
+            )  # fmt: skip
+            resume = job.resume and (folder / CHECKPOINT).exists()
+            run(first, "identity", plan.identity_steps, folder, job.intervals, resume, progress)
+            loader.close()
+            if is_main():
+                store.save_weights(result, first.result().cpu().state_dict())
+        small = IdentityTrunk(config.student_trunk, prelu=False)
+        small.load_state_dict(store.load_weights(result))
+        folder = job.out / "student"
+        loader = job.loader(faces, plan.batch, change)
+        second = TokenDistillation(
+            store.load_teacher(model), fold(small, config.student_trunk), embeddings, loader,
+            settings(plan.token_steps, plan.token_rate), job.device,
+        )  # fmt: skip
+        resume = job.resume and (folder / CHECKPOINT).exists()
+        run(second, "student", plan.token_steps, folder, job.intervals, resume, progress)
+        loader.close()
+    target = job.out / "model"
+    if is_main():
+        temporary = job.out / "model.part"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(model, temporary)
+        store.save_student(temporary, second.result().cpu())
+        rows = [job.out / s / LOG for s in (*[stage.name for stage in recipe.stages], "identity", "student")]
+        (temporary / LOG).write_text("".join(path.read_text() for path in rows if path.exists()))
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+    return target

@@ -1,0 +1,212 @@
+"""Writing bundles: lower, run in a fresh process, describe, and only then give the folder its name.
+
+A bundle is made in a hidden folder beside its place and moved there in one step when all of it is there and has run.
+So there is no bundle that was not tried, and none that is half written.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+import edge_stscq
+from edge_stscq.codec.config import CodecConfig
+from edge_stscq.device import Manifest, open_bundle
+from edge_stscq.device.manifest import CODEBOOKS, GOLDEN, MANIFEST, TABLES, QuantisationSpec, TensorSpec, sha256_files
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream import Tables, model_id
+from targets import golden
+from targets.base import GROUP, TOKENS, Prediction, Target
+from targets.check import run_fresh
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+Precision = Literal["int8", "fp32"]
+LEAST_AGREEMENT = 0.97
+"""Share of the graph's golden tokens that its artefact must give; they are chosen not to be near ties."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A model ready to be lowered: all that bundles of one precision have in common.
+
+    Attributes:
+        program: the graph; `targets/base.py` describes it.
+        images: golden pictures uint8 [G, 128, 128, 3].
+        expected: what the graph answers to them.
+        books: float32 [M, T, K, D].
+    """
+
+    config: CodecConfig
+    precision: Precision
+    program: "ExportedProgram"
+    images: NDArray[np.uint8]
+    expected: Prediction
+    books: NDArray[np.float32]
+    tables: Tables
+    quantisation: QuantisationSpec | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A bundle that was written.
+
+    Attributes:
+        artefact_bytes, bundle_bytes: sizes of the artefact alone and of the whole folder.
+        agreement: share of golden tokens that are equal to the graph's.
+        runtime: what ran the artefact, e.g. "onnxruntime 1.31.1".
+    """
+
+    target: str
+    precision: str
+    folder: Path
+    model_id: str
+    artefact_bytes: int
+    bundle_bytes: int
+    agreement: float
+    runtime: str
+
+
+def load_source(model: Path, precision: Precision) -> Source:
+    """Read a model folder and capture its student's graph.
+
+    Raises:
+        EdgeError: the folder is incomplete or, for int8, was not calibrated since the student was trained.
+    """
+    import torch
+
+    from edge_stscq.codec import store
+    from quantization import SCHEME, Calibration, captured_graph, quantized_encoder
+
+    encoder, quantisation = store.load_student(model), None
+    if precision == "int8":
+        calibration = Calibration.load(model)
+        encoder = quantized_encoder(encoder, calibration)
+        quantisation = QuantisationSpec(
+            scheme=SCHEME, calibration_images=calibration.count, calibration_sha256=calibration.faces_sha256
+        )
+
+    def width(picture: NDArray[np.uint8]) -> float:
+        found = encoder.analyse(torch.from_numpy(picture)[None])
+        gaps = found.group_logits.topk(min(2, found.group_logits.shape[1])).values
+        group = (gaps[0, 0] - gaps[0, 1]).item() if gaps.shape[1] == 2 else float("inf")
+        return min(found.margin.min().item(), group)
+
+    images = golden.choose(golden.candidates(), width)
+    program = captured_graph(encoder)
+    graph = program.module()
+    answers = [graph(torch.from_numpy(image)[None]) for image in images]
+    expected = Prediction(*(torch.cat(part).numpy() for part in zip(*answers, strict=True)))
+    return Source(
+        store.load_config(model), precision, program, images, expected, store.full_books(model),
+        store.load_tables(model), quantisation,
+    )  # fmt: skip
+
+
+def bundle_folder(output: Path, target: Target, precision: Precision) -> Path:
+    """Where a bundle goes below the output folder."""
+    return output / f"{target.name}-{precision}"
+
+
+def check_free(folder: Path, force: bool) -> None:
+    """Refuse a place that is taken: by anything but a bundle, or by a bundle without `force`.
+
+    Raises:
+        EdgeError: the message says how to go on.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise EdgeError(f"{folder} exists and is not a bundle; choose another folder with -o")
+    if folder.exists() and not force:
+        raise EdgeError(f"{folder} exists; replace it with --force or choose another folder with -o")
+
+
+def write_bundle(source: Source, target: Target, folder: Path, *, force: bool = False) -> Written:
+    """Lower the graph for a target and write its bundle.
+
+    Args:
+        folder: made, with its parents; replaced if it is a bundle and `force` is set.
+
+    Raises:
+        EdgeError: the place is taken or not writable, the graph does not convert, or the artefact crashes, takes too
+            long or answers differently from the graph. No bundle is left then, and an earlier one stays.
+    """
+    check_free(folder, force)
+    with _appearing(folder) as place:
+        target.backend().lower(source.program, place / target.artefact)
+        safetensors.numpy.save_file({"books": source.books}, place / CODEBOOKS)
+        source.tables.save(place / TABLES)
+        _describe(source, target, place, source.expected)
+        answer, runtime = run_fresh(place)
+        agreement = float(np.mean(answer.tokens == source.expected.tokens))
+        if agreement < LEAST_AGREEMENT:
+            raise EdgeError(f"the artefact gives only {agreement:.1%} of its graph's golden tokens on {runtime}")
+        _describe(source, target, place, answer)
+    manifest = open_bundle(folder).manifest
+    sizes = {name: (folder / name).stat().st_size for name in (*manifest.files, MANIFEST)}
+    artefact = sum(size for name, size in sizes.items() if name.split("/")[0] == target.artefact)
+    return Written(
+        target.name, source.precision, folder, manifest.model_id, artefact, sum(sizes.values()), agreement, runtime
+    )
+
+
+def _describe(source: Source, target: Target, folder: Path, answer: Prediction) -> None:
+    """Write golden vectors with this answer, and the manifest over all files of the folder."""
+    vectors = {"images": source.images, "groups": answer.groups, "tokens": answer.tokens}
+    safetensors.numpy.save_file(vectors, folder / GOLDEN)
+    tokens = source.config.tokens
+    Manifest(
+        name=source.config.name,
+        target=target.name,
+        precision=source.precision,
+        artefact=target.artefact,
+        model_id=model_id(source.books, source.tables).hex(),
+        config=source.config,
+        inputs=(target.image,),
+        outputs=(
+            TensorSpec(name=GROUP, shape=(1,), dtype="int32", description="codebook group"),
+            TensorSpec(name=TOKENS, shape=(1, tokens), dtype="int32", description="codebook entry of each position"),
+        ),
+        quantisation=source.quantisation,
+        tool_versions=_tool_versions(target, source.precision),
+        runtime=target.runtime,
+        files=sha256_files(folder),
+    ).save(folder)
+
+
+def _tool_versions(target: Target, precision: Precision) -> dict[str, str]:
+    packages = {*target.packages, "torch", *(("torchao", "executorch") if precision == "int8" else ())}
+    return {"edge-stscq": edge_stscq.__version__} | {name: metadata.version(name) for name in sorted(packages)}
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill; it takes the place of `folder` if the block succeeds and goes away if not.
+
+    Raises:
+        EdgeError: the place is not writable.
+    """
+    scratch: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        fresh, old = scratch / "new", scratch / "old"
+        fresh.mkdir()
+        yield fresh
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(fresh, folder)
+    except OSError as error:
+        raise EdgeError(f"cannot write {folder}: {error.strerror or error}; choose another folder with -o") from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,95 @@
+"""Core ML: an `.mlpackage` for iOS 17 and macOS 14, converted on any platform, run by Core ML on Apple's.
+
+int8 comes in as the quantize and dequantize operators of the exported program. coremltools turns weights into
+`constexpr_affine_dequantize` (int8 with one scale for each output channel) and activations into pairs of `quantize` and
+`dequantize`. Everything else computes in float32: tokens near a tie do not survive float16. The price is that the
+Neural Engine, which computes in float16, is not used.
+
+Core ML has no uint8 tensors. The input is int32 [1, 128, 128, 3] holding 0..255: values stay exact, the layout stays
+that of the other targets, no colour management comes between, and a picture already scaled to 0..1 does not fit in.
+
+Off macOS Core ML does not run; `execute` then gives the answers of the saved package by `targets/reference.py`.
+"""
+
+import io
+import tempfile
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_stscq.errors import EdgeError, require
+from quantization.quiet import quiet
+from targets import reference
+from targets.base import GROUP, TOKENS, Prediction
+from targets.mil.package import write_package
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+def lower(program: "ExportedProgram", path: Path) -> None:
+    """Write the package of the graph at `path`; the same graph gives the same bytes.
+
+    Raises:
+        EdgeError: an operator has no Core ML form, or the package cannot be written.
+        MissingExtraError: coremltools is not installed.
+    """
+    progress_bars = io.StringIO()
+    with quiet(), redirect_stderr(progress_bars), tempfile.TemporaryDirectory() as scratch:
+        require("coremltools", "coreml")
+        import coremltools as ct
+
+        _divide_exactly()
+        try:
+            model = ct.convert(
+                _with_integer_image(program),
+                source="pytorch",
+                convert_to="mlprogram",
+                minimum_deployment_target=ct.target.iOS17,
+                compute_precision=ct.precision.FLOAT32,
+                outputs=[ct.TensorType(name=GROUP), ct.TensorType(name=TOKENS)],
+                package_dir=str(Path(scratch) / "converted.mlpackage"),
+                skip_model_load=True,
+            )
+        except Exception as error:  # coremltools' converters raise bare exceptions
+            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            raise EdgeError(f"the graph does not convert to Core ML: {reason[0]}") from error
+        write_package(model.get_spec(), Path(model.weights_dir) / "weight.bin", path)
+
+
+def _with_integer_image(program: "ExportedProgram") -> "ExportedProgram":
+    """A copy of `program` whose input is declared as int32 instead of uint8; the graph casts it to float anyway."""
+    copy: ExportedProgram = program.run_decompositions({})
+    (name,) = copy.graph_signature.user_inputs
+    (image,) = (node for node in copy.graph.nodes if node.op == "placeholder" and node.name == name)
+    image.meta["val"] = image.meta["val"].to(torch.int32)
+    return copy
+
+
+def _divide_exactly() -> None:
+    """Convert the reciprocal as 1 / x. coremltools' own conversion is MIL's `inverse`, 1 / (x + 0.0001)."""
+    from coremltools.converters.mil import Builder, register_torch_op
+
+    def reciprocal(context: Any, node: Any) -> None:
+        context.add(Builder.real_div(x=1.0, y=context[node.inputs[0]], name=node.name))
+
+    register_torch_op(reciprocal, override=True)
+
+
+def execute(path: Path, images: NDArray[np.uint8]) -> Prediction:
+    """Run the package at `path` on `images` uint8 [G, 128, 128, 3], one at a time, by the reference executor.
+
+    Raises:
+        EdgeError: the package is damaged, there is no picture, or one is of another type or shape.
+        MissingExtraError: coremltools is not installed.
+    """
+    program = reference.load(path)
+    answers = [program.run(image[None]) for image in images]
+    if not answers:
+        raise EdgeError("there is no picture to run; give at least one")
+    groups, tokens = zip(*answers, strict=True)
+    return Prediction(np.array(groups, np.int32), np.stack(tokens))

@@ -1,0 +1,81 @@
+"""ONNX Runtime: one self-contained file in QDQ form.
+
+int8 travels as QuantizeLinear and DequantizeLinear around float operators; ONNX Runtime fuses them into integer kernels
+when it loads the file. Three things are done to what torch writes:
+
+- zero points and scales that several operators share are given to each of them, since ONNX Runtime can only switch to
+  its exact integer kernels on x86 (`session.x64quantprecision`) where they are not shared;
+- source locations and other notes of the exporter are dropped: they name files of the machine that exported;
+- the file is checked, and refused if it refers to data outside itself.
+"""
+
+import io
+from collections import Counter
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_stscq.errors import EdgeError, require
+from quantization.quiet import quiet
+from targets.base import GROUP, IMAGE, TOKENS
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+OPSET = 20
+
+
+def lower(program: "ExportedProgram", path: Path) -> None:
+    """Write the graph as a single `.onnx` file.
+
+    Raises:
+        EdgeError: an operator has no ONNX form, or the file is not valid.
+    """
+    torch, onnx = require("torch", "executorch"), require("onnx", "executorch")
+    with quiet(), redirect_stdout(io.StringIO()):
+        try:
+            exported = torch.onnx.export(
+                program, (), dynamo=True, verbose=False, opset_version=OPSET, external_data=False,
+                input_names=[IMAGE], output_names=[GROUP, TOKENS],
+            )  # fmt: skip
+        except torch.onnx.OnnxExporterError as error:
+            raise EdgeError(f"the graph does not convert to ONNX: {_last_line(error)}") from error
+    model = exported.model_proto
+    _own_quantisation_parameters(model)
+    _drop_notes(model)
+    if any(tensor.external_data for tensor in model.graph.initializer):
+        raise EdgeError("the ONNX file would need data outside itself; make the model smaller than 2 GB")
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise EdgeError(f"the converted ONNX graph is not valid: {_last_line(error)}") from error
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _own_quantisation_parameters(model: Any) -> None:
+    """Copy constants that several DequantizeLinear nodes read, so that each node has its own."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    for node in model.graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in constants:
+            continue
+        for index, name in enumerate(node.input):
+            if name in constants and uses[name] > 1:
+                own = model.graph.initializer.add()
+                own.CopyFrom(constants[name])
+                own.name = node.input[index] = f"{node.output[0]}.{index}"
+                uses[name] -= 1
+
+
+def _drop_notes(model: Any) -> None:
+    del model.metadata_props[:]
+    for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,95 @@
+import torch
+from torch import nn
+
+from edge_stscq.codec.config import CodecConfig, LayerConfig
+from edge_stscq.codec.encoder import EdgeEncoder, normalise_image, student, teacher
+from edge_stscq.codec.trunk import IdentityTrunk, fold, prune
+
+LAYER = LayerConfig(identity=2, spatial=3, identity_dims=6)
+
+
+def config(**change: object) -> CodecConfig:
+    values = {
+        "name": "x", "groups": 3, "entries": 8, "dim": 4, "basic": LAYER, "middle": LAYER, "enhanced": LAYER,
+        "teacher_width": 16, "student_width": 48, "student_trunk": 0.125,
+    }  # fmt: skip
+    return CodecConfig.model_validate(values | change)
+
+
+def mmac(encoder: EdgeEncoder) -> float:
+    """Million multiply-accumulates of convolutions and linear layers for one picture."""
+    total = 0
+
+    def count(module: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.Conv2d):
+            total += output[0].numel() * module.weight[0].numel()
+        elif isinstance(module, nn.Linear):
+            total += module.weight.numel()
+
+    hooks = [module.register_forward_hook(count) for module in encoder.modules()]
+    encoder(torch.zeros(1, 128, 128, 3, dtype=torch.uint8))
+    for hook in hooks:
+        hook.remove()
+    return total / 1e6
+
+
+def test_integers_leave_and_analysis_agrees() -> None:
+    torch.manual_seed(0)
+    for rule in ("router", "nearest"):
+        network = student(config(group_rule=rule)).eval()
+        images = torch.randint(0, 256, (3, 128, 128, 3), dtype=torch.uint8)
+        group, tokens = network(images)
+        assert (group.dtype, tokens.dtype, tokens.shape) == (torch.int32, torch.int32, (3, 15))
+        analysis = network.analyse(images)
+        assert torch.equal(analysis.group, group)
+        assert torch.equal(analysis.tokens, tokens)
+        assert bool((analysis.margin >= 0).all())
+        if rule == "nearest":
+            assert torch.equal(network.codebooks.group_errors(analysis.z).argmin(1).int(), group)
+        else:
+            assert torch.equal(analysis.group_logits.argmax(1).int(), group)
+
+
+def test_input_steps_are_exact_in_int8() -> None:
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(-1, -1, -1, 3)
+    assert torch.equal((normalise_image(levels)[0, 0] * 128).flatten(), torch.arange(256.0) - 128)
+
+
+def test_identity_and_spatial_tokens_keep_their_places() -> None:
+    network = student(config()).eval()
+    embedding, features = torch.randn(2, 128), torch.randn(2, 48, 16, 16)
+    z = network.head(embedding, features)
+    moved = network.head(embedding + torch.randn(2, 128), features)
+    changed = (z != moved).any(-1).any(0)
+    assert changed.tolist() == [True, True, False, False, False] * 3
+
+
+def test_the_released_student_is_within_its_budget() -> None:
+    released = config(
+        groups=2, entries=256, dim=8, basic=LayerConfig(identity=16, spatial=0, identity_dims=64),
+        middle=LayerConfig(identity=8, spatial=8, identity_dims=64), enhanced=LayerConfig(identity=0, spatial=32),
+        teacher_width=96, student_width=96, student_trunk=0.5,
+    )  # fmt: skip
+    assert mmac(student(released).eval()) < 300
+    assert mmac(teacher(released).eval()) > 600
+
+
+def test_folding_the_norms_changes_nothing() -> None:
+    torch.manual_seed(0)
+    trunk = IdentityTrunk(0.125, prelu=False)
+    trunk(torch.randn(8, 3, 112, 112))  # moves the running statistics away from their start
+    trunk.eval()
+    x = torch.randn(2, 3, 112, 112)
+    torch.testing.assert_close(fold(trunk, 0.125)(x), trunk(x), atol=1e-4, rtol=1e-3)
+
+
+def test_pruning_to_the_whole_keeps_the_network() -> None:
+    torch.manual_seed(0)
+    whole = IdentityTrunk(1.0, prelu=True).eval()
+    for module in whole.modules():
+        if isinstance(module, nn.PReLU):
+            nn.init.zeros_(module.weight)
+    x = torch.randn(1, 3, 112, 112)
+    torch.testing.assert_close(prune(whole, 1.0).eval()(x), whole(x), atol=1e-4, rtol=1e-3)
+    assert sum(p.numel() for p in prune(whole, 0.5).parameters()) < 0.55 * sum(p.numel() for p in whole.parameters())

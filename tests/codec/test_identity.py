@@ -1,0 +1,43 @@
+import torch
+from torch.nn import functional
+
+from edge_stscq.codec.config import CodecConfig, LayerConfig
+from edge_stscq.codec.identity import IdentityHead, allocate
+
+
+def head() -> tuple[IdentityHead, torch.Tensor]:
+    config = CodecConfig(
+        name="x", groups=1, entries=4, dim=8,
+        basic=LayerConfig(identity=16, spatial=0, identity_dims=64),
+        middle=LayerConfig(identity=8, spatial=8, identity_dims=64), enhanced=LayerConfig(identity=0, spatial=4),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.linspace(2, 0.2, 128)
+    rotation = torch.linalg.qr(torch.randn(128, 128, generator=generator))[0]
+    embeddings = (torch.randn(2000, 128, generator=generator) * spread) @ rotation + 0.3
+    network = IdentityHead(config)
+    network.fit(embeddings)
+    return network, embeddings
+
+
+def test_all_components_read_the_embedding_back_exactly() -> None:
+    network, embeddings = head()
+    read = network.embedding(network(embeddings[:50]))
+    torch.testing.assert_close(read, functional.normalize(embeddings[:50]), atol=1e-4, rtol=0)
+
+
+def test_the_basic_layer_carries_the_strongest_half() -> None:
+    network, embeddings = head()
+    tokens = network(embeddings[:200])
+    basic = network.embedding(tokens[:, :16])
+    cosine = functional.cosine_similarity(basic, embeddings[:200])
+    assert float(cosine.mean()) > 0.9
+    assert float(tokens[:, :16].var(0).sum()) > 3 * float(tokens[:, 16:].var(0).sum())
+
+
+def test_allocation_gives_every_token_a_similar_variance() -> None:
+    buckets = allocate([float(2.0 ** -(i / 4)) for i in range(32)], 8, 4)
+    assert sorted(sum(buckets, [])) == list(range(32))
+    assert {len(bucket) for bucket in buckets} == {4}
+    loads = [sum(-(i / 4) for i in bucket) for bucket in buckets]
+    assert max(loads) - min(loads) < 1.5

@@ -1,0 +1,198 @@
+"""Bytes and clients that mean harm: refused in one line of JSON, and nothing stored."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.decode_service import DecodeService
+from edge_stscq.server.ingest import Ingest
+from edge_stscq.server.settings import ServerSettings
+from edge_stscq.stream import HEADER_BYTES, CodedFace, FrameCodec
+
+pytestmark = pytest.mark.anyio
+Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
+MakeFaces = Callable[..., list[CodedFace]]
+HEADERS = {"Edge-Device": "cam", "Edge-Sequence": "0"}
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+async def refused(client: httpx2.AsyncClient, status: int, part: str, **request: object) -> None:
+    """POST; the answer must be `status` with one line that has `part`, and the store must be empty after it."""
+    answer = await client.post("/v1/frames", **{"headers": HEADERS, **request})
+    assert answer.status_code == status
+    (message,) = answer.json().values()
+    assert part in message
+    assert "\n" not in message
+    assert (await client.get("/v1/faces")).json() == {"faces": [], "next": None}
+
+
+async def test_every_truncation_but_one_between_frames_is_refused(
+    serve: Serve, service: DecodeService, make_faces: MakeFaces
+) -> None:
+    codec = service.codec
+    faces = make_faces(2)
+    body = codec.encode_stream(faces)
+    boundary = HEADER_BYTES + len(codec.encode_frame(faces[0]))
+    async with serve() as client:
+        for size in set(range(len(body))) - {boundary}:
+            await refused(client, 400, "", content=body[:size])
+
+
+async def test_every_flipped_bit_is_refused(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+    body = service.codec.encode_stream(make_faces(1))
+    async with serve() as client:
+        for bit in range(8 * len(body)):
+            flipped = bytearray(body)
+            flipped[bit // 8] ^= 1 << bit % 8
+            answer = await client.post("/v1/frames", headers=HEADERS, content=bytes(flipped))
+            in_model_id = 5 <= bit // 8 < HEADER_BYTES
+            assert answer.status_code == (409 if in_model_id else 400)
+            assert answer.json()["error"]
+        assert (await client.get("/v1/faces")).json()["faces"] == []
+
+
+async def test_a_damaged_frame_is_named_and_its_whole_neighbours_are_not_stored(
+    serve: Serve, service: DecodeService, make_faces: MakeFaces
+) -> None:
+    body = bytearray(service.codec.encode_stream(make_faces(3)))
+    body[-1] ^= 1
+    async with serve() as client:
+        await refused(client, 400, "frame 2", content=bytes(body))
+
+
+async def test_another_model_is_named(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+    foreign = FrameCodec(service.codec.tables, b"\xab" * 8)
+    async with serve() as client:
+        await refused(client, 409, "ab" * 8, content=foreign.encode_stream(make_faces(1)))
+        await refused(client, 409, service.model_id.hex(), content=foreign.encode_stream(make_faces(1)))
+
+
+async def test_no_frame_and_too_many_frames(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+    async with serve(max_frames=2) as client:
+        await refused(client, 400, "no frame", content=service.codec.header())
+        await refused(client, 400, "truncated", content=b"")
+        await refused(client, 413, "over 2 frames", content=service.codec.encode_stream(make_faces(3)))
+
+
+async def test_an_oversized_body_is_refused_by_its_declared_length(serve: Serve) -> None:
+    async with serve(max_body_bytes=100) as client:
+        await refused(client, 413, "over 100 bytes", content=b"x" * 101)
+
+
+async def test_an_oversized_body_is_counted_when_its_length_is_unknown_or_a_lie(serve: Serve) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 64
+            yield b"x" * 64
+
+    async with serve(max_body_bytes=1000) as client:
+        await refused(client, 413, "over 1000 bytes", content=endless())
+        assert sent <= 1064
+        await refused(client, 413, "over 1000 bytes", content=endless(), headers=HEADERS | {"Content-Length": "9"})
+        await refused(client, 413, "over 1000", content=endless(), headers=HEADERS | {"Content-Length": "-٣".encode()})
+
+
+async def test_a_body_that_never_ends_is_dropped(serve: Serve) -> None:
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"S"
+        await asyncio.sleep(30)
+
+    async with serve(body_seconds=0.1) as client:
+        await refused(client, 408, "0.1 seconds", content=stuck())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Edge-Device": "cam"},
+        {"Edge-Sequence": "0"},
+        {"Edge-Device": "", "Edge-Sequence": "0"},
+        {"Edge-Device": "../cam", "Edge-Sequence": "0"},
+        {"Edge-Device": "c" * 65, "Edge-Sequence": "0"},
+        {"Edge-Device": "cam", "Edge-Sequence": "-1"},
+        {"Edge-Device": "cam", "Edge-Sequence": "one"},
+        {"Edge-Device": "cam", "Edge-Sequence": str(2**53)},
+    ],
+)
+async def test_headers_are_checked(
+    serve: Serve, service: DecodeService, make_faces: MakeFaces, headers: dict[str, str]
+) -> None:
+    async with serve() as client:
+        await refused(client, 422, "Edge-", content=service.codec.encode_stream(make_faces(1)), headers=headers)
+
+
+async def test_numbers_do_not_run_past_the_end(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+    last = {"Edge-Device": "cam", "Edge-Sequence": str(2**53 - 1)}
+    async with serve() as client:
+        await refused(client, 400, "end at", content=service.codec.encode_stream(make_faces(2)), headers=last)
+        answer = await client.post("/v1/frames", content=service.codec.encode_stream(make_faces(1)), headers=last)
+        assert answer.status_code == 200
+        assert (await client.get(f"/v1/faces/cam-{2**53 - 1}.png")).status_code == 200
+
+
+async def test_every_v1_route_asks_for_the_token(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+    body = service.codec.encode_stream(make_faces(1))
+    async with serve(host="0.0.0.0", token=TOKEN) as client:
+        routes = [("POST", "/v1/frames"), ("GET", "/v1/faces"), ("GET", "/v1/faces/cam-0.png"), ("GET", "/v1/model")]
+        declared = (await client.get("/openapi.json")).json()["paths"]
+        assert {path for path in declared if path.startswith("/v1")} == {
+            path.replace("cam-0", "{face_id}") for _, path in routes
+        }
+        for given_token in (None, "", "Bearer", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN):
+            credentials = {} if given_token is None else {"Authorization": given_token}
+            for method, path in routes:
+                answer = await client.request(method, path, content=body, headers=HEADERS | credentials)
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
+                assert TOKEN not in answer.text
+        for method, path in routes:
+            answer = await client.request(
+                method, path, content=body, headers=HEADERS | {"Authorization": f"bearer {TOKEN}"}
+            )
+            assert answer.status_code == 200
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/ready")).status_code == 200
+
+
+async def test_without_a_token_only_loopback_names_are_answered(serve: Serve) -> None:
+    async with serve() as client:
+        for host in ("127.0.0.1:8377", "localhost", "[::1]:8377"):
+            assert (await client.get("/v1/model", headers={"Host": host})).status_code == 200
+        for host in ("rebound.example", "127.0.0.1.example", "0.0.0.0"):
+            assert (await client.get("/v1/model", headers={"Host": host})).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "edge.example", "", "127.0.0.1.example"])
+def test_a_public_bind_needs_a_token(host: str, tmp_path: object) -> None:
+    with pytest.raises(EdgeError, match="EDGE_STSCQ_TOKEN"):
+        ServerSettings(model="m", store="s", host=host)
+    assert ServerSettings(model="m", store="s", host=host, token=TOKEN).host == host
+
+
+@pytest.mark.parametrize("token", ["", "short", "with space in the middle", "tökentökentöken1"])
+def test_a_weak_token_is_refused_and_a_good_one_is_not_printed(token: str) -> None:
+    with pytest.raises(EdgeError, match="openssl"):
+        ServerSettings(model="m", store="s", token=token)
+    assert TOKEN not in repr(ServerSettings(model="m", store="s", token=TOKEN))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tail=st.binary(max_size=80), with_header=st.booleans())
+def test_random_bytes_raise_nothing_but_edge_errors(service: DecodeService, tail: bytes, with_header: bool) -> None:
+    class NoStore:
+        def accept(self, *_: object) -> None:
+            raise AssertionError("random bytes passed as a frame")
+
+    ingest = Ingest(service, NoStore(), max_frames=10)
+    with pytest.raises(EdgeError):
+        ingest.accept("cam", 0, (service.codec.header() if with_header else b"") + tail)

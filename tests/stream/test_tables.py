@@ -1,0 +1,121 @@
+"""Frequency tables: what is accepted, how counts become frequencies, and the name of a model."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream import Tables, model_id
+from edge_stscq.stream.arithmetic import TOTAL
+
+
+def frequencies_of(counts):
+    counts = np.asarray(counts)
+    return Tables.from_counts(counts[None, None], [1], (1, 1, 1)).frequencies[0, 0]
+
+
+@settings(deadline=None)
+@given(arrays.arrays(np.int64, st.integers(1, 300), elements=st.integers(0, 10**9)))
+def test_counts_become_positive_frequencies_in_the_same_order(counts):
+    frequencies = frequencies_of(counts).astype(int)
+    assert frequencies.sum() == TOTAL
+    assert frequencies.min() >= 1
+    order = np.argsort(counts, kind="stable")
+    assert (np.diff(frequencies[order])[np.diff(counts[order]) > 0] >= 0).all()
+
+
+def test_frequencies_follow_the_counts():
+    assert frequencies_of([0, 0, 0, 0]).tolist() == [TOTAL // 4] * 4
+    assert frequencies_of([1, 3]).tolist() == [19661, 45875]  # (1 + 1/2) : (3 + 1/2), one unit each set aside
+    assert frequencies_of(np.zeros(TOTAL, int)).tolist() == [1] * TOTAL
+
+
+def test_code_length_is_close_to_the_entropy():
+    random = np.random.default_rng(0)
+    share = random.dirichlet([0.5] * 256)
+    counts = random.multinomial(200_000, share)
+    ideal = -(counts / counts.sum()) @ np.log2(np.maximum(counts, 1) / counts.sum())
+    actual = -(counts / counts.sum()) @ np.log2(frequencies_of(counts) / TOTAL)
+    assert ideal < actual < ideal + 0.01
+
+
+@pytest.mark.parametrize("counts", [[-1, 5], [0.5, 1.5], [float("nan"), 1.0]])
+def test_counts_that_are_no_counts_are_refused(counts):
+    with pytest.raises(EdgeError, match="whole numbers"):
+        frequencies_of(counts)
+
+
+def row(*values):
+    return np.array([[values]], np.uint32)
+
+
+@pytest.mark.parametrize(
+    ("frequencies", "groups", "ends", "message"),
+    [
+        (row(TOTAL, 0), [TOTAL], (1, 1, 1), "positive"),
+        (row(TOTAL - 2, 1), [TOTAL], (1, 1, 1), "sum to 65536"),
+        (row(TOTAL / 2, TOTAL / 2).astype(float), [TOTAL], (1, 1, 1), "not integers"),
+        (row(TOTAL)[0], [TOTAL], (1, 1, 1), "3 dimensions"),
+        (row(TOTAL), [TOTAL // 2] * 2, (1, 1, 1), "1 groups but 2"),
+        (row(TOTAL), [TOTAL], (1, 1, 2), "the last of them 1"),
+        (row(TOTAL), [TOTAL], (0, 1, 1), "rising"),
+        (row(TOTAL), [TOTAL], (1, 1), "3 rising ends"),
+    ],
+)
+def test_invalid_tables_are_refused(frequencies, groups, ends, message):
+    with pytest.raises(EdgeError, match=message):
+        Tables(frequencies, np.array(groups, np.uint32), ends)
+
+
+def test_tables_cannot_be_changed(tables):
+    with pytest.raises(ValueError, match="read-only"):
+        tables.frequencies[0, 0, 0] = 1
+
+
+def test_payload_limit_is_the_rarest_message():
+    frequencies = np.array([[[1, TOTAL - 1]] * 3, [[TOTAL // 2] * 2] * 3])
+    tables = Tables(frequencies, np.array([TOTAL - 1, 1]), (1, 2, 3))
+    # group 0: 16 bits a token and next to nothing for the group; group 1: 16 bits and one bit a token
+    assert tables.payload_limits == (3, 5, 7)
+
+
+def test_saved_tables_load_and_have_the_same_bytes_every_time(tables, tmp_path):
+    tables.save(tmp_path / "a")
+    tables.save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    loaded = Tables.load(tmp_path / "a")
+    assert (loaded.frequencies == tables.frequencies).all()
+    assert (loaded.group_frequencies == tables.group_frequencies).all()
+    assert loaded.layer_ends == tables.layer_ends
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_unreadable_tables_are_named(tmp_path):
+    with pytest.raises(EdgeError, match=r"absent: No such file"):
+        Tables.load(tmp_path / "absent")
+    (tmp_path / "text").write_text("tables")
+    with pytest.raises(EdgeError, match=r"text: not a file of frequency tables"):
+        Tables.load(tmp_path / "text")
+    with pytest.raises(EdgeError, match="cannot write"):
+        Tables(row(TOTAL), np.array([TOTAL]), (1, 1, 1)).save(tmp_path / "absent" / "tables")
+
+
+def test_model_id_depends_on_books_tables_and_layers_and_on_nothing_else(tables):
+    books = np.random.default_rng(0).standard_normal((3, 12, 32, 4)).astype(np.float32)
+    own = model_id(books, tables)
+    assert model_id(np.asfortranarray(books).astype(">f4"), tables) == own
+    other_books = books.copy()
+    other_books[0, 0, 0, 0] = np.nextafter(books[0, 0, 0, 0], np.float32(9))
+    moved = tables.frequencies.copy()
+    moved[0, 0, :2] = moved[0, 0, 1::-1]
+    ids = {
+        own,
+        model_id(other_books, tables),
+        model_id(books.reshape(3, 12, 4, 32), tables),
+        model_id(books, Tables(moved, tables.group_frequencies, tables.layer_ends)),
+        model_id(books, Tables(tables.frequencies, tables.group_frequencies[::-1], tables.layer_ends)),
+        model_id(books, Tables(tables.frequencies, tables.group_frequencies, (4, 9, 12))),
+    }
+    assert len(ids) == 6
