@@ -6,7 +6,6 @@ backbone only, so its hash is kept with them.
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.stream.files import write_file
 
 FILE = "calibration.safetensors"
 AGAIN = "run: edge-stscq quantize --model DIR --faces DIR_OR_TAR"
-_FIELDS = ("count", "faces_sha256", "backbone_sha256")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +42,8 @@ class Calibration:
     def save(self, folder: Path) -> Path:
         """Write `folder/calibration.safetensors` in one step and return its path."""
         path = Path(folder) / FILE
-        temporary = path.with_name(f".{FILE}.{os.getpid()}")
-        metadata = {field: str(getattr(self, field)) for field in _FIELDS}
-        try:
-            safetensors.numpy.save_file(dict(self.ranges), temporary, metadata)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise EdgeError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        metadata = {field: str(getattr(self, field)) for field in ("count", "faces_sha256", "backbone_sha256")}
+        write_file(path, safetensors.numpy.save(dict(self.ranges), metadata))
         return path
 
     @classmethod

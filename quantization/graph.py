@@ -73,12 +73,12 @@ def quantized_encoder(encoder: EdgeEncoder, calibration: Calibration) -> EdgeEnc
         EdgeError: the calibration is of another student, or torchao and ExecuTorch are not installed.
     """
     calibration.check(backbone_sha256(encoder.backbone))
-    convert = require("torchao.quantization.pt2e.quantize_pt2e", "executorch").convert_pt2e
     with quiet(), torch.no_grad():
         prepared = prepare(encoder.backbone, _backbone_input(0), histograms=False)
         load_ranges(prepared, calibration)
+        backbone = require("torchao.quantization.pt2e.quantize_pt2e", "executorch").convert_pt2e(prepared)
         quantized = copy.copy(encoder)
-        quantized._modules = encoder._modules | {"backbone": convert(prepared)}
+        quantized._modules = encoder._modules | {"backbone": backbone}
     return quantized
 
 

@@ -24,6 +24,7 @@ from edge_stscq.device import Manifest, open_bundle
 from edge_stscq.device.manifest import CODEBOOKS, GOLDEN, MANIFEST, TABLES, QuantisationSpec, TensorSpec, sha256_files
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Tables, model_id
+from edge_stscq.stream.files import write_file
 from targets import golden
 from targets.base import GROUP, TOKENS, Prediction, Target
 from targets.check import run_fresh
@@ -143,7 +144,7 @@ def write_bundle(source: Source, target: Target, folder: Path, *, force: bool = 
     check_free(folder, force)
     with _appearing(folder) as place:
         target.backend().lower(source.program, place / target.artefact)
-        safetensors.numpy.save_file({"books": source.books}, place / CODEBOOKS)
+        write_file(place / CODEBOOKS, safetensors.numpy.save({"books": source.books}))
         source.tables.save(place / TABLES)
         _describe(source, target, place, source.expected)
         answer, runtime = run_fresh(place)
@@ -162,7 +163,7 @@ def write_bundle(source: Source, target: Target, folder: Path, *, force: bool = 
 def _describe(source: Source, target: Target, folder: Path, answer: Prediction) -> None:
     """Write golden vectors with this answer, and the manifest over all files of the folder."""
     vectors = {"images": source.images, "groups": answer.groups, "tokens": answer.tokens}
-    safetensors.numpy.save_file(vectors, folder / GOLDEN)
+    write_file(folder / GOLDEN, safetensors.numpy.save(vectors))
     tokens = source.config.tokens
     Manifest(
         name=source.config.name,

@@ -4,11 +4,11 @@ XNNPACK takes quantize, operator, dequantize together as one integer kernel; the
 (picture layout, arg-min, gathering a group's codebooks) run in ExecuTorch's portable kernels.
 """
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_stscq.errors import EdgeError, require
+from edge_stscq.stream.files import write_file
 from quantization.quiet import quiet
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def lower(program: "ExportedProgram", path: Path) -> None:
     Raises:
         EdgeError: XNNPACK cannot take the graph, or takes no part of it.
     """
-    exir = require("executorch.exir", "executorch")
-    partitioner = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
     with quiet():
+        exir = require("executorch.exir", "executorch")
+        partitioner = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
         try:
             edge = exir.to_edge_transform_and_lower(program, partitioner=[partitioner.XnnpackPartitioner()])
             lowered = edge.to_executorch()
@@ -33,5 +33,4 @@ def lower(program: "ExportedProgram", path: Path) -> None:
             raise EdgeError(f"the graph does not lower to ExecuTorch: {reason[0]}") from error
     if not lowered.executorch_program.execution_plan[0].delegates:
         raise EdgeError("XNNPACK took no part of the graph; the artefact would run unaccelerated")
-    path.write_bytes(lowered.buffer)
-    os.chmod(path, 0o644)
+    write_file(path, lowered.buffer)

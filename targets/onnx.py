@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_stscq.errors import EdgeError, require
+from edge_stscq.stream.files import write_file
 from quantization.quiet import quiet
 from targets.base import GROUP, IMAGE, TOKENS
 
@@ -31,7 +32,7 @@ def lower(program: "ExportedProgram", path: Path) -> None:
     Raises:
         EdgeError: an operator has no ONNX form, or the file is not valid.
     """
-    torch, onnx = require("torch", "executorch"), require("onnx", "executorch")
+    torch, onnx = require("torch", "onnx"), require("onnx", "onnx")
     with quiet(), redirect_stdout(io.StringIO()):
         try:
             exported = torch.onnx.export(
@@ -49,7 +50,7 @@ def lower(program: "ExportedProgram", path: Path) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise EdgeError(f"the converted ONNX graph is not valid: {_last_line(error)}") from error
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    write_file(path, model.SerializeToString(deterministic=True))
 
 
 def _own_quantisation_parameters(model: Any) -> None:

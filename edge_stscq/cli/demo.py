@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CAMERAS = {"onnx": "ONNX Runtime", "executorch": "ExecuTorch"}
 """Targets that capture here, and what runs them."""
-BUNDLES = (*CAMERAS, "coreml")
+TARGETS = (*CAMERAS, "coreml")
 HEADINGS = ("original crop", "basic", "+ middle", "+ enhanced")
 START_SECONDS = 60
 PROGRAM = (sys.executable, "-c", "from edge_stscq.cli import main; main()")
@@ -56,12 +56,12 @@ def demo(
     except OSError as error:
         raise EdgeError(f"cannot write to {output}: {error.strerror}; choose another folder with -o") from None
 
-    _run("export", "--model", model, "--target", "all", "-o", output / "bundles")
+    _run("export", "--model", model, "--target", "all", "-o", output / "bundles", "--force")
     rows: list[Row] = []
     with _server(model) as url:
         for target in CAMERAS:
             _run(
-                "capture", "--source", pictures, "--bundle", output / "bundles" / target, "--save-crops", crops,
+                "capture", "--source", pictures, "--bundle", _bundle(output, target), "--save-crops", crops,
                 "--send", url, "--device", target, "-o", output / f"{target}.stsq",
             )  # fmt: skip
             rows += _rows(url, target, names, output)
@@ -69,12 +69,16 @@ def demo(
     write_file(sheet, png(contact_sheet(HEADINGS, rows)))
 
     below = [
-        target for target in BUNDLES
-        if _run("parity", output / "bundles" / target, "--model", model, "--faces", crops, allowed=EXIT_CHECK_FAILED)
+        target for target in TARGETS
+        if _run("parity", _bundle(output, target), "--model", model, "--faces", crops, allowed=EXIT_CHECK_FAILED)
     ]  # fmt: skip
     for target in below:
         typer.echo(f"{target}: parity is below its thresholds on these {len(names)} faces; judge it on more of them")
     typer.echo(f"\n{sheet}: look at it. All this took {time.monotonic() - start:.0f} seconds.")
+
+
+def _bundle(output: Path, target: str) -> Path:
+    return output / "bundles" / f"{target}-int8"
 
 
 def _run(*words: object, allowed: int = 0) -> int:
@@ -145,7 +149,7 @@ def _rows(url: str, target: str, names: Sequence[str], output: Path) -> "list[Ro
     from edge_stscq.errors import EdgeError
     from edge_stscq.stream.files import write_file
 
-    bundle = open_bundle(output / "bundles" / target)
+    bundle = open_bundle(_bundle(output, target))
     ends, rows = bundle.config.layer_ends, []
     (output / "faces").mkdir(exist_ok=True)
     faces = bundle.frames.decode_stream((output / f"{target}.stsq").read_bytes())

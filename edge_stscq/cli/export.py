@@ -74,7 +74,7 @@ def _report(written: list[tuple[Any, float]], model: Path) -> None:
     for bundle, seconds in written:
         table.add_row(
             str(bundle.folder), _size(bundle.artefact_bytes), _size(bundle.bundle_bytes), f"{bundle.agreement:.1%}",
-            bundle.runtime, f"{seconds:.1f}",
+            bundle.runtime.split(" (")[0], f"{seconds:.1f}",
         )  # fmt: skip
     Console().print(table)
     folder = written[0][0].folder

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import rich.progress
 import torch
 import torch.distributed as dist
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 from torch import Tensor, nn
 
 from edge_stscq.codec.store import load_weights, save_weights
@@ -89,11 +91,18 @@ def pack_optimiser(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, T
 
 
 def unpack_optimiser(prefix: str, state: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
-    """Put moments and step counts back."""
+    """Put moments and step counts back.
+
+    A moment takes the memory layout of its parameter: fused kernels walk both as raw memory, and a file knows no layout.
+    """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in unpack(prefix, state).items():
         index, key = name.split("/")
-        slots.setdefault(int(index), {})[key] = value
+        like = parameters[int(index)]
+        slots.setdefault(int(index), {})[key] = (
+            torch.empty_like(like, requires_grad=False).copy_(value) if value.shape == like.shape else value
+        )
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
@@ -110,16 +119,21 @@ def is_main() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
+class _Info(ProgressColumn):
+    """The text a task reports about itself, if it does."""
+
+    def render(self, task: rich.progress.Task) -> Text:
+        return Text(task.fields.get("info", ""))
+
+
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Progress]:
-    """A progress display with time left and a free text column `info`; silent in all processes but the first."""
+    """A progress display with time left; silent in all processes but the first."""
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[info]}"),
+        _Info(),
     )  # fmt: skip
     with Progress(*columns, console=console, disable=not is_main(), refresh_per_second=2) as progress:
-        original = progress.add_task
-        progress.add_task = lambda *a, **k: original(*a, **({"info": ""} | k))  # type: ignore[method-assign]
         yield progress
 
 

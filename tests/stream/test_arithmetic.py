@@ -34,8 +34,8 @@ def ideal_bits(symbols, rows):
 def messages(draw):
     """Symbols and, for each, a row of its own."""
     rows, symbols = [], []
-    for _ in range(draw(st.integers(0, 40))):
-        inner = draw(st.sets(st.integers(1, TOTAL - 1), max_size=12))
+    for _ in range(draw(st.integers(0, 24))):
+        inner = draw(st.sets(st.integers(1, TOTAL - 1), max_size=8))
         rows.append([0, *sorted(inner), TOTAL])
         symbols.append(draw(st.integers(0, len(inner))))
     return symbols, rows
@@ -51,7 +51,7 @@ def test_message_comes_back_and_is_within_a_byte_of_ideal(message):
 
 
 @settings(deadline=None)
-@given(messages(), st.binary(max_size=80))
+@given(messages(), st.binary(max_size=48))
 def test_every_byte_string_decodes_to_a_message_that_codes_no_longer(message, data):
     _, rows = message
     data = data[: 2 * len(rows)]

@@ -134,7 +134,9 @@ def test_a_result_that_is_not_what_the_program_declares_is_an_error(damaged: Pat
     transpose = next(operation for operation in block.operations if operation.type == "transpose")
     transpose.outputs[0].type.tensorType.dimensions[0].constant.size = 5
     model_file.write_bytes(model.SerializeToString())
-    with pytest.raises(EdgeError, match=r"\(transpose\) gave float32 \[4, 3, 5\], the program declares float32 \[5, 3, 5\]"):
+    with pytest.raises(
+        EdgeError, match=r"\(transpose\) gave float32 \[4, 3, 5\], the program declares float32 \[5, 3, 5\]"
+    ):
         reference.load(damaged).evaluate(INPUTS)
 
 

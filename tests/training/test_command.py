@@ -1,0 +1,117 @@
+"""`train` and `distill` from a recipe to a complete model folder, also with two processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from edge_stscq.codec import store
+from edge_stscq.codec.trunk import IdentityTrunk
+from edge_stscq.errors import EdgeError
+from edge_stscq.training.recipe import Recipe
+
+RECIPE = """
+faces = ["pictures"]
+recogniser = "sface.safetensors"
+batch = 4
+latents = 100
+
+[codec]
+name = "tiny"
+groups = 2
+entries = 4
+dim = 4
+basic = { identity = 2, spatial = 2, identity_dims = 8 }
+middle = { identity = 2, spatial = 2, identity_dims = 8 }
+enhanced = { identity = 0, spatial = 2 }
+teacher_width = 16
+student_width = 48
+student_trunk = 0.125
+decoder_channels = [16, 16, 8, 8, 8]
+style_dim = 16
+
+[[stages]]
+name = "shared"
+tokens = "shared"
+steps = 2
+size = 32
+semantic_share = 0.0
+
+[[stages]]
+name = "specific"
+tokens = "specific"
+steps = 2
+size = 32
+
+[[stages]]
+name = "decoder"
+tokens = "frozen"
+steps = 2
+losses = { adversarial = 0.1 }
+
+[distillation]
+identity_steps = 2
+token_steps = 2
+batch = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def data(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "pictures").symlink_to(pictures)
+    (folder / "recipe.toml").write_text(RECIPE)
+    torch.manual_seed(0)
+    trunk = IdentityTrunk()
+    modules = [*trunk.features, trunk.features_norm, None, trunk.project, trunk.embedding_norm]
+    state = {f"body.{i}.{k}": v for i, m in enumerate(modules) if m is not None for k, v in m.state_dict().items()}
+    save_file(state, folder / "sface.safetensors")
+    return folder
+
+
+def command(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *launcher, "-m", "edge_stscq", *map(str, words)], capture_output=True, text=True, check=False,
+        timeout=600,
+    )  # fmt: skip
+
+
+def test_a_recipe_becomes_a_complete_model(data: Path, tmp_path: Path) -> None:
+    common = ("--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path)
+    trained = command("train", *common)
+    assert trained.returncode == 0, trained.stderr
+    assert "next: edge-stscq distill" in trained.stdout.replace("\n", " ")
+    distilled = command("distill", *common, "--model", tmp_path / "decoder" / "model")
+    assert distilled.returncode == 0, distilled.stderr
+    model = tmp_path / "model"
+    group, tokens = store.load_student(model)(torch.zeros(1, 128, 128, 3, dtype=torch.uint8))
+    assert store.load_decoder(model).decode(group, tokens).shape == (1, 128, 128, 3)
+    assert store.load_config(model).token_specific
+    assert len((model / "log.jsonl").read_text().splitlines()) == 5
+    again = command("train", *common, "--resume")
+    assert again.returncode == 0, again.stderr
+
+
+def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517")
+    words = ("train", "--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path, "--threads", 1)
+    result = command(*words, launcher=launcher)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "decoder" / "model" / "tables.safetensors").exists()
+
+
+def test_a_bad_recipe_is_one_line(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(RECIPE.replace("entries = 4", "entries = 1"))
+    with pytest.raises(EdgeError, match=r"codec.entries"):
+        Recipe.load(path)
+    path.write_text("faces = [")
+    with pytest.raises(EdgeError, match="not TOML"):
+        Recipe.load(path)
+    result = command("train", "--recipe", tmp_path / "none.toml", "--data", data)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1

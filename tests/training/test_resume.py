@@ -1,0 +1,102 @@
+"""Training 20 steps gives the same weights as training 10, stopping, and resuming for 10."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from edge_stscq.codec.config import CodecConfig, LayerConfig
+from edge_stscq.codec.decoder import Decoder
+from edge_stscq.codec.encoder import teacher
+from edge_stscq.codec.trunk import IdentityTrunk
+from edge_stscq.errors import EdgeError
+from edge_stscq.training.data import Augmentation, FaceSet, Loader
+from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
+from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, progress_bar, run
+from edge_stscq.training.recipe import Distillation, Losses, Recipe, Stage
+from edge_stscq.training.task import CodecTask
+
+LAYER = LayerConfig(identity=2, spatial=2, identity_dims=4)
+CODEC = CodecConfig(
+    name="x", groups=2, entries=8, dim=4, basic=LAYER, middle=LAYER, enhanced=LAYER, teacher_width=16,
+    student_width=16, student_trunk=0.125, decoder_channels=(16, 16, 8, 8, 8), style_dim=16,
+)  # fmt: skip
+STAGE = Stage(name="specific", tokens="specific", steps=20, size=32, losses=Losses(adversarial=0.1))
+RECIPE = Recipe(
+    faces=("x",), recogniser="x", batch=2, codec=CODEC, stages=(STAGE,),
+    distillation=Distillation(identity_steps=20, token_steps=20),
+)  # fmt: skip
+CPU = torch.device("cpu")
+
+
+def codec(faces: FaceSet) -> Task:
+    torch.manual_seed(0)
+    encoder, decoder = teacher(CODEC), Decoder(CODEC)
+    return CodecTask(
+        encoder, decoder, Recogniser(IdentityTrunk(0.125)), torch.randn(24, 2, 128),
+        Loader(faces, 2, 1, Augmentation()), faces, RECIPE, STAGE, CPU,
+    )  # fmt: skip
+
+
+def identity(faces: FaceSet) -> Task:
+    torch.manual_seed(0)
+    settings = DistillSettings(steps=20, batch=2, rate=1e-3)
+    return IdentityDistillation(
+        IdentityTrunk(), 0.125, torch.randn(24, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU
+    )
+
+
+def tokens(faces: FaceSet) -> Task:
+    torch.manual_seed(0)
+    settings = DistillSettings(steps=20, batch=2, rate=1e-3)
+    trunk = IdentityTrunk(0.125, prelu=False, norms=False)
+    return TokenDistillation(
+        teacher(CODEC), trunk, torch.randn(24, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU
+    )
+
+
+def drive(task: Task, steps: int, folder: Path, resume: bool = False) -> dict[str, torch.Tensor]:
+    with progress_bar(Console(quiet=True)) as progress:
+        run(task, "stage", steps, folder, Intervals(log=5, checkpoint=5, sample=50), resume, progress)
+    return task.state()
+
+
+@pytest.mark.parametrize("make", [codec, identity, tokens])
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(
+    make: Callable[[FaceSet], Task], faces: FaceSet, tmp_path: Path
+) -> None:
+    whole = drive(make(faces), 20, tmp_path / "whole")
+    drive(make(faces), 10, tmp_path / "parts")
+    parts = drive(make(faces), 20, tmp_path / "parts", resume=True)
+    assert whole.keys() == parts.keys()
+    different = [name for name in whole if not torch.equal(whole[name], parts[name])]
+    assert different == []
+    rows = [json.loads(line) for line in (tmp_path / "parts" / LOG).read_text().splitlines()]
+    assert [row["step"] for row in rows] == [5, 10, 15, 20]
+    assert (tmp_path / "parts" / "stage-000020.png").stat().st_size > 0
+
+
+def test_what_was_logged_after_the_last_checkpoint_is_dropped(faces: FaceSet, tmp_path: Path) -> None:
+    drive(identity(faces), 5, tmp_path)
+    with (tmp_path / LOG).open("a") as log:
+        log.write(json.dumps({"stage": "stage", "step": 7}) + "\n")
+    drive(identity(faces), 10, tmp_path, resume=True)
+    assert [json.loads(line)["step"] for line in (tmp_path / LOG).read_text().splitlines()] == [5, 10]
+
+
+def test_an_unfinished_run_is_not_overwritten_by_accident(faces: FaceSet, tmp_path: Path) -> None:
+    drive(identity(faces), 1, tmp_path)
+    with pytest.raises(EdgeError, match="add --resume"):
+        drive(identity(faces), 2, tmp_path)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_and_kept(faces: FaceSet, tmp_path: Path) -> None:
+    drive(identity(faces), 1, tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(EdgeError, match="another configuration"):
+        drive(tokens(faces), 2, tmp_path, resume=True)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
