@@ -1,7 +1,7 @@
 """The `edge-stscq` command: one thin file a command group.
 
-The files import nothing heavy at the top, so that `--help` is instant and a camera without torch has every command; what
-a command needs is imported when it runs, and a missing extra is named.
+The files import nothing heavy at the top, so that `--help` is instant and a camera without torch has every command.
+What a command needs is imported when it runs, and a missing extra is named.
 """
 
 import sys

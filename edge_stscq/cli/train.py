@@ -19,6 +19,7 @@ _Data = Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder that
 _Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for checkpoints, logs and the model.")]
 _Resume = Annotated[bool, typer.Option("--resume", help="Continue exactly where an interrupted run stopped.")]
 _Device = Annotated[str, typer.Option(help="cpu or cuda; with torchrun, one process a GPU.")]
+_Start = Annotated[Path | None, typer.Option(help="Model folder to improve instead of starting afresh.")]
 _Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves torch's choice.")]
 _LogEvery = Annotated[int, typer.Option(min=1, help="Steps between lines of the log.")]
 _SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
@@ -28,6 +29,7 @@ def train(
     recipe: _Recipe,
     data: _Data,
     out: _Out = Path("runs/train"),
+    start: _Start = None,
     resume: _Resume = False,
     device: _Device = "cpu",
     threads: _Threads = 0,
@@ -35,7 +37,7 @@ def train(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Train teacher, router, codebooks and decoder by a recipe's stages."""
-    with _job(recipe, data, out, resume, device, threads, log_every, save_every) as (job, console):
+    with _job(recipe, data, out, start, resume, device, threads, log_every, save_every) as (job, console):
         from edge_stscq.training.train import train as run
 
         model = run(job, console)
@@ -47,6 +49,7 @@ def distill(
     model: Annotated[Path, typer.Option(help="Model folder with the teacher.")],
     data: _Data,
     out: _Out = Path("runs/train"),
+    start: _Start = None,
     resume: _Resume = False,
     device: _Device = "cpu",
     threads: _Threads = 0,
@@ -54,7 +57,7 @@ def distill(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Train the device's encoder to the teacher's token vectors, tokens, group and identity."""
-    with _job(recipe, data, out, resume, device, threads, log_every, save_every) as (job, console):
+    with _job(recipe, data, out, start, resume, device, threads, log_every, save_every) as (job, console):
         from edge_stscq.training.train import distil
 
         result = distil(job, model, console)
@@ -63,7 +66,8 @@ def distill(
 
 @contextmanager
 def _job(
-    recipe: Path, data: Path, out: Path, resume: bool, device: str, threads: int, log_every: int, save_every: int
+    recipe: Path, data: Path, out: Path, start: Path | None, resume: bool, device: str, threads: int, log_every: int,
+    save_every: int,
 ) -> "Iterator[tuple[Run, Console]]":
     torch = require("torch", "train")
     from rich.console import Console
@@ -78,4 +82,4 @@ def _job(
     with devices(device) as where:
         intervals = Intervals(log=log_every, checkpoint=save_every)
         cache = out / "embeddings.safetensors"
-        yield Run(plan, data, out, cache, resume, intervals, where), Console()
+        yield Run(plan, data, out, cache, resume, intervals, where, start), Console()

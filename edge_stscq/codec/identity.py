@@ -1,8 +1,8 @@
 """Identity tokens: a recogniser's embedding in token-specific codebooks.
 
-The unit embedding, scaled to mean square 1, is projected on the principal components of a training set; each layer takes
-its share of the components (strongest first) and deals them out to its identity tokens so that every token carries a
-similar variance ("eigenvalue allocation", Ge et al. 2013, optimised product quantization). The projection is
+The unit embedding, scaled to mean square 1, is projected on the principal components of a training set; each layer
+takes its share of the components (strongest first) and deals them out to its identity tokens so that every token
+carries a similar variance ("eigenvalue allocation", Ge et al. 2013, optimised product quantization). The projection is
 orthonormal, so that an embedding is read back from any prefix of layers by its transpose, and two streams are compared
 without decoding a picture.
 """

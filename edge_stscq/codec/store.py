@@ -88,12 +88,14 @@ def load_teacher(folder: Path) -> EdgeEncoder:
 
 def load_student(folder: Path) -> EdgeEncoder:
     """The device's encoder in float32, in eval mode."""
-    return _finish(student(load_config(folder)), load_weights(Path(folder) / "student.safetensors"), folder, "student.safetensors")
+    state = load_weights(Path(folder) / "student.safetensors")
+    return _finish(student(load_config(folder)), state, folder, "student.safetensors")
 
 
 def load_decoder(folder: Path) -> Decoder:
     """The server's decoder, in eval mode."""
-    return _finish(Decoder(load_config(folder)), load_weights(Path(folder) / "decoder.safetensors"), folder, "decoder.safetensors")
+    state = load_weights(Path(folder) / "decoder.safetensors")
+    return _finish(Decoder(load_config(folder)), state, folder, "decoder.safetensors")
 
 
 _Module = TypeVar("_Module", bound=nn.Module)

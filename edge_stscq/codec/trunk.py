@@ -126,7 +126,8 @@ def fold(trunk: IdentityTrunk, share: float) -> IdentityTrunk:
     folded = IdentityTrunk(share, prelu=False, norms=False)
     folded.features.load_state_dict(trunk.features.state_dict())
     inner, outer = trunk.features_norm, trunk.embedding_norm
-    assert isinstance(inner, nn.BatchNorm2d) and isinstance(outer, nn.BatchNorm1d)
+    assert isinstance(inner, nn.BatchNorm2d)
+    assert isinstance(outer, nn.BatchNorm1d)
     scale, offset = _affine(inner)
     weight = trunk.project.weight.view(EMBEDDING, -1, 49)
     bias = trunk.project.bias + (weight * offset[:, None]).sum((1, 2))
@@ -139,6 +140,7 @@ def fold(trunk: IdentityTrunk, share: float) -> IdentityTrunk:
 
 def _affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and offset that a batch norm applies in eval mode."""
-    assert norm.running_var is not None and norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     return scale, norm.bias - norm.running_mean * scale

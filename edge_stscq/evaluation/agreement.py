@@ -4,6 +4,8 @@ A token agrees when group *and* index agree: in another group the same index is 
 picks another group loses all tokens of that face at once, so agreement is also given for the faces whose groups
 agree. Disagreements are mostly near-ties between two codewords; the margin of the full-precision search (squared
 distance of the runner-up minus that of the winner) says how near, which is why agreement is listed by quartile of it.
+Codebooks differ in scale, so squared distances are taken relative to the mean squared distance of two random entries of
+the same codebook, twice the trace of its covariance.
 """
 
 from itertools import pairwise
@@ -16,7 +18,7 @@ from edge_stscq.evaluation.subject import Codes
 
 
 class MarginBucket(BaseModel):
-    """Tokens whose full-precision margin is at most `upper` and above that of the bucket before."""
+    """Tokens whose full-precision margin, relative to their codebook, is at most `upper` and not in an earlier bucket."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,14 +58,16 @@ def compare(
         other: the codes under judgement, of the same faces.
         layer_ends: tokens in the prefix that ends with each layer.
         books: codebooks [M, T, K, D].
-        margin: full-precision margins [N, T].
+        margin: full-precision margins [N, T] in squared distance.
     """
     if reference.tokens.shape != other.tokens.shape or reference.tokens.shape != margin.shape:
         raise ValueError(f"codes differ in shape: {reference.tokens.shape}, {other.tokens.shape}, {margin.shape}")
     same_group = reference.group == other.group
     equal = (reference.tokens == other.tokens) & same_group[:, None]
     inside = equal[same_group]
-    face, position = np.nonzero(~equal & same_group[:, None])
+    spread = 2 * books.var(axis=2, dtype=np.float64).sum(axis=-1)[reference.group]  # [N, T]
+    relative = margin / np.maximum(spread, 1e-12)
+    flipped = ~equal & same_group[:, None]
     return Agreement(
         faces=len(same_group),
         groups=float(same_group.mean()),
@@ -71,9 +75,9 @@ def compare(
         tokens_in_same_group=_share(inside),
         faces_equal=float(equal.all(axis=1).mean()),
         layers=tuple(_share(equal[:, a:b]) for a, b in pairwise((0, *layer_ends))),
-        margins=_by_margin(inside, margin[same_group], np.quantile(margin, [0.25, 0.5, 0.75, 1.0])),
-        flips=len(face),
-        flip_distance=_flip_distance(reference, other, books, face, position),
+        margins=_by_margin(inside, relative[same_group], np.quantile(relative, [0.25, 0.5, 0.75, 1.0])),
+        flips=int(flipped.sum()),
+        flip_distance=_flip_distance(reference, other, books, flipped, spread),
     )
 
 
@@ -82,20 +86,20 @@ def _share(values: NDArray[np.bool_]) -> float | None:
 
 
 def _by_margin(
-    equal: NDArray[np.bool_], margin: NDArray[np.float32], uppers: NDArray[np.floating]
+    equal: NDArray[np.bool_], margin: NDArray[np.floating], uppers: NDArray[np.floating]
 ) -> tuple[MarginBucket, ...]:
     bucket = np.searchsorted(uppers[:-1], margin, side="left")
     return tuple(MarginBucket(upper=float(u), tokens=_share(equal[bucket == i])) for i, u in enumerate(uppers))
 
 
 def _flip_distance(
-    reference: Codes, other: Codes, books: NDArray[np.float32], face: NDArray[np.intp], position: NDArray[np.intp]
+    reference: Codes, other: Codes, books: NDArray[np.float32], flipped: NDArray[np.bool_], spread: NDArray[np.floating]
 ) -> float | None:
-    """Distances are relative to the root mean square of two random entries, sqrt(2 trace(covariance)) of the book."""
+    face, position = np.nonzero(flipped)
     if not len(face):
         return None
     group = reference.group[face]
-    first = books[group, position, reference.tokens[face, position]]
-    second = books[group, position, other.tokens[face, position]]
-    spread = np.sqrt(2 * books.var(axis=2, dtype=np.float64).sum(axis=-1))[group, position]
-    return float(np.mean(np.linalg.norm(first - second, axis=1) / np.maximum(spread, 1e-12)))
+    difference = (
+        books[group, position, reference.tokens[face, position]] - books[group, position, other.tokens[face, position]]
+    )
+    return float(np.mean(np.linalg.norm(difference, axis=1) / np.sqrt(np.maximum(spread[face, position], 1e-12))))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -34,16 +35,16 @@ def parity_table(report: Parity) -> Group:
     graph = "int8 graph" if report.quantisation else "student"
     columns = [(f"artefact\nvs {graph}", report.runtime)]
     if report.quantisation:
-        columns += [("int8 graph\nvs full precision", report.quantisation)]
-        columns += [("artefact\nvs full precision", report.device)]
-    table = Table("agreement", title=f"{report.bundle}: {report.target} {report.precision} on {report.executor}")
+        columns += [("int8 graph\nvs student", report.quantisation)]
+        columns += [("artefact\nvs student", report.device)]
+    table = Table("agreement", title=escape(f"{report.bundle}: {report.target} {report.precision} on {report.executor}"))
     for heading, _ in columns:
         table.add_column(heading, justify="right")
     rows = [_agreement_rows(agreement) for _, agreement in columns]
     for cells in zip(*rows, strict=True):
         table.add_row(cells[0][0], *(value for _, value in cells))
     p = report.pictures
-    pictures = Table("decoded faces, device codes vs full-precision codes", show_header=True)
+    pictures = Table("decoded faces, artefact vs student")
     pictures.add_column("", justify="right")
     pictures.add_row("PSNR, all faces", _decibels(p.psnr))
     pictures.add_row("PSNR, worst face", _decibels(p.psnr_worst))
@@ -51,8 +52,8 @@ def parity_table(report: Parity) -> Group:
     pictures.add_row("identity cosine, 95 % of faces reach", f"{p.identity_p05:.4f}")
     pictures.add_row("identity cosine, worst face", f"{p.identity_worst:.4f}")
     pictures.add_row("faces with identical codes", _percent(p.identical))
-    verdict = [f"[red]failed[/red]: {line}" for line in report.failures] or ["[green]passed[/green] every threshold"]
-    return Group(table, pictures, f"{p.faces} faces from {report.faces}", *verdict)
+    verdict = [f"[red]failed[/red]: {escape(line)}" for line in report.failures] or ["[green]passed[/green] every threshold"]
+    return Group(table, pictures, escape(f"{p.faces} faces from {report.faces}; the student is the full-precision model"), *verdict)
 
 
 def judgement_table(report: Judgement) -> Group:
@@ -79,11 +80,11 @@ def _agreement_rows(a: Agreement) -> list[tuple[str, str]]:
     return [
         ("tokens", _percent(a.tokens)),
         *((f"  {name} layer", _percent(value)) for name, value in layers),
-        ("tokens where groups agree", _percent(a.tokens_in_same_group)),
-        *((f"  by margin: {q}", _percent(m.tokens)) for q, m in zip(quartiles, a.margins, strict=True)),
+        ("tokens, groups equal", _percent(a.tokens_in_same_group)),
+        *((f"  margin: {q}", _percent(m.tokens)) for q, m in zip(quartiles, a.margins, strict=True)),
         ("groups", _percent(a.groups)),
         ("whole codes", _percent(a.faces_equal)),
-        ("flips, relative codeword distance", "-" if a.flip_distance is None else f"{a.flips}, {a.flip_distance:.2f}"),
+        ("flips, mean distance", "-" if a.flip_distance is None else f"{a.flips}, {a.flip_distance:.2f}"),
     ]
 
 

@@ -65,7 +65,8 @@ class FaceSet:
         if image is None:
             raise EdgeError(f"{self.names[index]} is not a readable picture; remove it from the training set")
         if image.shape[0] != image.shape[1] or image.shape[0] < CROP:
-            raise EdgeError(f"{self.names[index]} is {image.shape[1]} x {image.shape[0]}; crops are square, 128 px or more")
+            size = f"{image.shape[1]} x {image.shape[0]}"
+            raise EdgeError(f"{self.names[index]} is {size}; crops are square, 128 px or more")
         return image
 
     def crop(self, index: int, flip: bool = False) -> np.ndarray:

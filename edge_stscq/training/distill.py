@@ -1,7 +1,7 @@
 """Distillation of the device's encoder.
 
-First the student's identity trunk - the teacher's, cut to its most important channels - learns the teacher's embeddings;
-its PReLUs fade into the ReLUs that int8 kernels fuse. Then the whole student learns the teacher's token vectors, its
+First the student's identity trunk - the teacher's, cut to its most important channels - learns the teacher's
+embeddings; its PReLUs fade into the ReLUs that int8 kernels fuse. Then the whole student learns the teacher's token vectors, its
 tokens (cross-entropy over the distances to the codebook entries), its group and the identity.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image, student
-from edge_stscq.codec.trunk import IdentityTrunk, prune
+from edge_stscq.codec.trunk import IdentityTrunk, fold, prune
 from edge_stscq.training.data import Loader
 from edge_stscq.training.embeddings import centre
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
@@ -80,7 +80,7 @@ class DistillSettings:
 class IdentityDistillation:
     """Task: the pruned trunk learns embeddings [N, 2, 128] of the originals and their mirror images.
 
-    With `start`, an earlier result is improved instead; its ReLUs stay.
+    With `start`, the trunk of an earlier student is improved instead; its norms are folded and its ReLUs stay.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class IdentityDistillation:
         self.loader, self.settings, self.device, self.batch = loader, settings, device, settings.batch
         self.targets = functional.normalize(embeddings, dim=-1)
         self.trunk = start or prune(whole, share)
+        self.share = share
         self.fading = [] if start else fade_in(self.trunk, whole)
         self.trunk.train().to(device, memory_format=torch.channels_last)
         self.average = Average(self.trunk, settings.decay)
@@ -128,10 +129,11 @@ class IdentityDistillation:
         unpack_optimiser("optimiser", state, self.optimiser)
 
     def result(self) -> IdentityTrunk:
-        """The averaged trunk with plain ReLUs, in eval mode."""
+        """The averaged trunk with plain ReLUs and folded norms, in eval mode, on the CPU."""
         self.trunk.load_state_dict(self.average.tensors)
         fade_out(self.trunk)
-        return self.trunk.eval()
+        trunk = self.trunk.cpu().eval()
+        return fold(trunk, self.share) if isinstance(trunk.embedding_norm, nn.BatchNorm1d) else trunk
 
     def sample(self, path: Path) -> None:
         """Similarities of 64 pictures, the student's above the diagonal, the teacher's below it."""
@@ -156,16 +158,19 @@ class TokenDistillation:
 
     def __init__(
         self, master: EdgeEncoder, trunk: IdentityTrunk, embeddings: Tensor, loader: Loader, settings: DistillSettings,
-        device: torch.device,
+        device: torch.device, start: EdgeEncoder | None = None,
     ) -> None:  # fmt: skip
         self.loader, self.settings, self.device, self.batch = loader, settings, device, settings.batch
         self.master = master.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
         self.embeddings = embeddings
         self.student = student(master.config)
+        if start:
+            self.student.load_state_dict(start.state_dict())
         self.student.backbone.identity.load_state_dict(trunk.state_dict())
         self.student.head.identity.load_state_dict(master.head.identity.state_dict())
-        self.student.head.pooling.load_state_dict(master.head.pooling.state_dict())
-        self.student.router.load_state_dict(master.router.state_dict())
+        if not start:
+            self.student.head.pooling.load_state_dict(master.head.pooling.state_dict())
+            self.student.router.load_state_dict(master.router.state_dict())
         self.student.codebooks.load_state_dict(master.codebooks.state_dict())
         self.student.to(device, memory_format=torch.channels_last)
         self.average = Average(self.student, settings.decay)

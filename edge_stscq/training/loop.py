@@ -1,7 +1,7 @@
 """The loop every training shares: steps, progress, log, sample pictures, checkpoints that continue exactly.
 
-A *task* owns its networks and does one step at a time. Its whole state - weights, averages, optimiser moments - is a flat
-dictionary of tensors, so that a checkpoint is one safetensors file, never a pickle. Batches depend on the step number
+A *task* owns its networks and does one step at a time. Its whole state - weights, averages, optimiser moments - is a
+flat dictionary of tensors, so that a checkpoint is one safetensors file, never a pickle. Batches depend on the step number
 alone, and the random generator is reseeded from the step number, so `--resume` repeats what would have happened.
 """
 
@@ -93,7 +93,7 @@ def pack_optimiser(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, T
 def unpack_optimiser(prefix: str, state: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
     """Put moments and step counts back.
 
-    A moment takes the memory layout of its parameter: fused kernels walk both as raw memory, and a file knows no layout.
+    A moment takes the memory layout of its parameter: fused kernels walk both as raw memory; a file knows no layout.
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}

@@ -44,7 +44,7 @@ class Stage(BaseModel):
     size: Literal[32, 64, 128] = 64
     rate: float = Field(default=1e-3, gt=0)
     semantic_share: float = Field(default=0.25, ge=0, le=1, description="share of a batch that the recogniser looks at")
-    layer_odds: tuple[float, float, float] = Field(default=(0.3, 0.2, 0.5), description="odds of decoding from 1, 2, 3 layers")
+    layer_odds: tuple[float, float, float] = Field(default=(0.3, 0.2, 0.5), description="of decoding 1, 2, 3 layers")
     losses: Losses = Losses()
 
 

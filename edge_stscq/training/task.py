@@ -16,8 +16,8 @@ from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.router import group_use, router_losses
 from edge_stscq.training.data import FaceSet, Loader
-from edge_stscq.training.losses import Discriminator, Recogniser, least_squares, perceptual
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
+from edge_stscq.training.losses import Discriminator, Recogniser, least_squares, perceptual
 from edge_stscq.training.recipe import Recipe, Stage
 
 _RESEED_EVERY = 50

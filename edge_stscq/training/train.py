@@ -23,15 +23,15 @@ from edge_stscq.codec import store
 from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, teacher
-from edge_stscq.codec.trunk import IdentityTrunk, fold, load_sface
+from edge_stscq.codec.trunk import IdentityTrunk, load_sface
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.tables import Tables
 from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
 from edge_stscq.training.embeddings import cached_embeddings
 from edge_stscq.training.latents import fit_codebooks, latents, token_counts
-from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run
+from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.recipe import Recipe, Stage
 from edge_stscq.training.task import CodecTask
 
@@ -51,6 +51,8 @@ class Run:
     resume: bool
     intervals: Intervals
     device: torch.device
+    start: Path | None = None
+    """Model folder to improve, instead of starting afresh."""
 
     def faces(self) -> FaceSet:
         return FaceSet([self.data / name for name in self.recipe.faces])
@@ -101,7 +103,7 @@ def train(job: Run, console: Console) -> Path:
     """Train teacher, router, codebooks and decoder; returns the last stage's model folder."""
     recipe = job.recipe
     faces, trunk = job.faces(), job.trunk()
-    previous: Path | None = None
+    previous = job.start
     with progress_bar(console) as progress:
         embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
         recogniser = Recogniser(trunk)
@@ -153,7 +155,10 @@ def _begin(
     before, painter = store.load_teacher(previous), store.load_decoder(previous)
     encoder.load_state_dict(before.state_dict() | {"codebooks.books": encoder.codebooks.books})
     decoder.load_state_dict(painter.state_dict() | {"codebooks.books": decoder.codebooks.books})
-    earlier = recipe.stages[recipe.stages.index(stage) - 1].tokens
+    if stage.tokens == "shared" and before.config.token_specific:
+        raise EdgeError(f"stage {stage.name} shares codebooks, {previous} has one for each position; drop the stage")
+    index = recipe.stages.index(stage)
+    earlier = recipe.stages[index - 1].tokens if index else stage.tokens
     # positions get codebooks of their own; later these settle once, when the encoder has stopped moving
     if config.token_specific and (stage.tokens, earlier) in (("specific", "shared"), ("frozen", "specific")):
         before.to(job.device)
@@ -188,26 +193,29 @@ def distil(job: Run, model: Path, console: Console) -> Path:
     settings: Callable[[int, float], DistillSettings] = lambda steps, rate: DistillSettings(steps, plan.batch, rate)  # noqa: E731
     with progress_bar(console) as progress:
         embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
+        earlier = store.load_student(job.start).requires_grad_(True) if job.start else None
         folder = job.out / "identity"
         result = folder / "trunk.safetensors"
         if not result.exists():
             loader = job.loader(faces, plan.batch, change)
             first = IdentityDistillation(
                 trunk, config.student_trunk, embeddings, loader, settings(plan.identity_steps, plan.identity_rate),
-                job.device,
+                job.device, earlier.backbone.identity if earlier else None,
             )  # fmt: skip
             resume = job.resume and (folder / CHECKPOINT).exists()
             run(first, "identity", plan.identity_steps, folder, job.intervals, resume, progress)
             loader.close()
             if is_main():
-                store.save_weights(result, first.result().cpu().state_dict())
-        small = IdentityTrunk(config.student_trunk, prelu=False)
+                store.save_weights(result, first.result().state_dict())
+            if dist.is_initialized():
+                dist.barrier()
+        small = IdentityTrunk(config.student_trunk, prelu=False, norms=False)
         small.load_state_dict(store.load_weights(result))
         folder = job.out / "student"
         loader = job.loader(faces, plan.batch, change)
         second = TokenDistillation(
-            store.load_teacher(model), fold(small, config.student_trunk), embeddings, loader,
-            settings(plan.token_steps, plan.token_rate), job.device,
+            store.load_teacher(model), small, embeddings, loader, settings(plan.token_steps, plan.token_rate),
+            job.device, earlier,
         )  # fmt: skip
         resume = job.resume and (folder / CHECKPOINT).exists()
         run(second, "student", plan.token_steps, folder, job.intervals, resume, progress)

@@ -12,8 +12,8 @@ ENHANCED = LayerConfig(identity=0, spatial=32)
 
 
 def config(**change: object) -> CodecConfig:
-    values = {"name": "x", "groups": 2, "entries": 256, "dim": 8, "basic": BASIC, "middle": MIDDLE, "enhanced": ENHANCED}
-    return CodecConfig.model_validate(values | change)
+    layers = {"basic": BASIC, "middle": MIDDLE, "enhanced": ENHANCED}
+    return CodecConfig.model_validate({"name": "x", "groups": 2, "entries": 256, "dim": 8} | layers | change)
 
 
 def test_layers_are_prefixes_of_the_token_sequence() -> None:

@@ -32,10 +32,22 @@ def test_flips_by_layer_and_margin() -> None:
     assert result.layers == (1 / 2, 1, 3 / 4)
     assert result.faces_equal == 0
     assert [bucket.tokens for bucket in result.margins] == [0, 1, 1, 1]  # both flips are the nearest ties
-    assert result.margins[-1].upper == pytest.approx(0.9)
-    # Distances 1 and 2; two random entries of {0, 1, 2} have a variance of 2/3 each, so an RMS distance of sqrt(4/3).
+    # Distances 1 and 2; two random entries of {0, 1, 2} have a variance of 2/3 each, so a mean square distance of 4/3.
+    assert result.margins[-1].upper == pytest.approx(0.9 / (4 / 3))
     assert result.flips == 2
     assert result.flip_distance == pytest.approx(1.5 / np.sqrt(4 / 3))
+
+
+def test_margins_are_relative_to_their_codebook() -> None:
+    """Position 3 is a hundred times larger in every respect; its nearest ties are still its nearest ties."""
+    books = BOOKS.copy()
+    books[:, 3] *= 100
+    right = codes([0] * 4, [[0] * 4] * 4)
+    other = codes([0] * 4, [[0] * 4] * 3 + [[0, 0, 0, 1]])
+    margin = np.repeat(np.array([[4], [3], [2], [1]], np.float32), 4, axis=1) * [1, 1, 1, 100**2]
+    result = compare(right, other, ENDS, books, margin)
+    assert [bucket.tokens for bucket in result.margins] == [3 / 4, 1, 1, 1]
+    assert result.flip_distance == pytest.approx(1 / np.sqrt(4 / 3))
 
 
 def test_another_group_disagrees_even_where_indices_are_equal() -> None:

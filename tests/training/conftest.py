@@ -20,7 +20,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)
     for index in range(24):
-        image = cv2.resize(random.integers(0, 256, (6, 6, 3), dtype=np.uint8), (144, 144), interpolation=cv2.INTER_CUBIC)
+        blobs = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        image = cv2.resize(blobs, (144, 144), interpolation=cv2.INTER_CUBIC)
         cv2.imwrite(str(folder / f"{index:02d}.png"), image)
     return folder
 

@@ -15,8 +15,8 @@ from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
-from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, progress_bar, run
+from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.recipe import Distillation, Losses, Recipe, Stage
 from edge_stscq.training.task import CodecTask
 
