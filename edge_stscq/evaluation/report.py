@@ -37,7 +37,8 @@ def parity_table(report: Parity) -> Group:
     if report.quantisation:
         columns += [("int8 graph\nvs student", report.quantisation)]
         columns += [("artefact\nvs student", report.device)]
-    table = Table("agreement", title=escape(f"{report.bundle}: {report.target} {report.precision} on {report.executor}"))
+    title = f"{report.bundle}: {report.target} {report.precision} on {report.executor}"
+    table = Table("agreement", title=escape(title))
     for heading, _ in columns:
         table.add_column(heading, justify="right")
     rows = [_agreement_rows(agreement) for _, agreement in columns]
@@ -52,8 +53,9 @@ def parity_table(report: Parity) -> Group:
     pictures.add_row("identity cosine, 95 % of faces reach", f"{p.identity_p05:.4f}")
     pictures.add_row("identity cosine, worst face", f"{p.identity_worst:.4f}")
     pictures.add_row("faces with identical codes", _percent(p.identical))
-    verdict = [f"[red]failed[/red]: {escape(line)}" for line in report.failures] or ["[green]passed[/green] every threshold"]
-    return Group(table, pictures, escape(f"{p.faces} faces from {report.faces}; the student is the full-precision model"), *verdict)
+    source = escape(f"{p.faces} faces from {report.faces}; the student is the full-precision model")
+    verdict = [f"[red]failed[/red]: {escape(line)}" for line in report.failures]
+    return Group(table, pictures, source, *(verdict or ["[green]passed[/green] every threshold"]))
 
 
 def judgement_table(report: Judgement) -> Group:

@@ -1,9 +1,10 @@
 """Distillation of the device's encoder.
 
-First the student's identity trunk - the teacher's, cut to its most important channels - learns the teacher's
-embeddings; its PReLUs fade into the ReLUs that int8 kernels fuse. Then the whole student learns the teacher's token vectors, its
-tokens (cross-entropy over the distances to the codebook entries), its group and the identity.
+First the identity trunk - the teacher's, cut to its most important channels - learns the teacher's embeddings; its
+PReLUs fade into the ReLUs that int8 kernels fuse. Then the whole student learns the teacher's token vectors, its tokens
+(cross-entropy over the distances to the codebook entries), its group and the identity.
 """
+
 
 from collections.abc import Mapping
 from dataclasses import dataclass

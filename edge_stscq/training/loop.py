@@ -1,8 +1,8 @@
 """The loop every training shares: steps, progress, log, sample pictures, checkpoints that continue exactly.
 
 A *task* owns its networks and does one step at a time. Its whole state - weights, averages, optimiser moments - is a
-flat dictionary of tensors, so that a checkpoint is one safetensors file, never a pickle. Batches depend on the step number
-alone, and the random generator is reseeded from the step number, so `--resume` repeats what would have happened.
+flat dictionary of tensors, so that a checkpoint is one safetensors file, never a pickle. Batches depend on the step
+number alone, and the random generator is reseeded from it, so `--resume` repeats what would have happened.
 """
 
 import json
