@@ -18,7 +18,7 @@ from edge_stscq.evaluation.subject import Codes
 
 
 class MarginBucket(BaseModel):
-    """Tokens whose full-precision margin, relative to their codebook, is at most `upper` and above the last bucket's."""
+    """Tokens with a full-precision margin, relative to the codebook, of at most `upper`, above the bucket before."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

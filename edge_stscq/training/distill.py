@@ -5,7 +5,6 @@ PReLUs fade into the ReLUs that int8 kernels fuse. Then the whole student learns
 (cross-entropy over the distances to the codebook entries), its group and the identity.
 """
 
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
