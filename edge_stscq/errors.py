@@ -35,6 +35,4 @@ def require(module: str, extra: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         missing = error.name or module
-        raise MissingExtraError(
-            f"{missing} is not installed; run: pip install 'edge-stscq[{extra}]'"
-        ) from error
+        raise MissingExtraError(f"{missing} is not installed; run: pip install 'edge-stscq[{extra}]'") from error

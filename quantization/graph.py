@@ -54,7 +54,9 @@ def calibrate(
             prepared(normalise_image(torch.from_numpy(batch)))
             progress(min(_BATCH, len(faces) - start))
         ranges = measured_ranges(prepared, _backbone_input(0).min().item(), _backbone_input(255).max().item())
-    return Calibration(ranges, len(faces), hashlib.sha256(faces).hexdigest(), backbone_sha256(encoder.backbone))
+    return Calibration(
+        ranges, len(faces), hashlib.sha256(faces.tobytes()).hexdigest(), backbone_sha256(encoder.backbone)
+    )
 
 
 def captured_graph(encoder: EdgeEncoder) -> ExportedProgram:

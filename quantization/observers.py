@@ -1,8 +1,8 @@
 """Observers of the int8 graph: found by the tensor they watch, filled from pictures or from saved ranges.
 
-PT2E puts an observer on every tensor that will be quantised. The ones on weights see the weights themselves; the ones on
-activations are named here after the graph node whose output they watch. Where tensors must share a range (both sides
-of a reshape, the parts of a concatenation) one observer is inserted in several places.
+PT2E puts an observer on every tensor that will be quantised. The ones on weights see the weights themselves; the ones
+on activations are named here after the graph node whose output they watch. Where tensors must share a range (both
+sides of a reshape, the parts of a concatenation) one observer is inserted in several places.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from edge_stscq.errors import EdgeError, require
 from quantization.calibration import AGAIN, Calibration
 
 _SMALLEST_SCALE = 2**-24
-"""Of weights and activations. The quantiser's own 2**-12 would leave a channel whose weights stay below 0.03 a handful of
-levels; XNNPACK only needs the ratio input scale * weight scale / output scale to lie in 2**-32..256."""
+"""Of weights and activations. The quantiser's own 2**-12 would leave a channel whose weights stay below 0.03 a handful
+of levels; XNNPACK only needs the ratio input scale * weight scale / output scale to lie in 2**-32..256."""
 _SELECTIONS = {torch.ops.aten.slice.Tensor}
 """Operators that pass on part of their input's values unchanged."""
 

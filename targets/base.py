@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.codec.config import CROP
-from edge_stscq.device.manifest import RuntimeRange, TensorSpec
+from edge_stscq.device.manifest import RuntimeRange, TargetName, TensorSpec
 from edge_stscq.errors import require
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Backend(Protocol):
 class Target:
     """One row of the table."""
 
-    name: str
+    name: TargetName
     artefact: str
     """File name in the bundle; a folder for Core ML."""
     description: str

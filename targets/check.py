@@ -2,8 +2,8 @@
 
     python -m targets.check BUNDLE ANSWER.json
 
-opens the bundle as a device does (every hash, the runtime's version), runs the golden pictures twice and writes what came
-out. `run_fresh` starts that process, limits its time and turns whatever happens to it into an error.
+opens the bundle as a device does (every hash, the runtime's version), runs the golden pictures twice and writes what
+came out. `run_fresh` starts that process, limits its time and turns whatever happens to it into an error.
 """
 
 import json

@@ -33,7 +33,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layer = LayerConfig(identity=2, spatial=2, identity_dims=8)
     config = CodecConfig(
         name="tiny", groups=2, entries=16, dim=4, basic=layer, middle=layer, enhanced=layer, teacher_width=16,
-        student_width=16, student_trunk=0.125, decoder_channels=(16, 16, 16, 8, 8), style_dim=16,
+        student_width=16, student_trunk=0.125, decoder_channels=(16, 16, 8, 8), style_dim=16,
     )  # fmt: skip
     create(folder, config)
     return folder

@@ -66,7 +66,14 @@ def distill(
 
 @contextmanager
 def _job(
-    recipe: Path, data: Path, out: Path, start: Path | None, resume: bool, device: str, threads: int, log_every: int,
+    recipe: Path,
+    data: Path,
+    out: Path,
+    start: Path | None,
+    resume: bool,
+    device: str,
+    threads: int,
+    log_every: int,
     save_every: int,
 ) -> "Iterator[tuple[Run, Console]]":
     torch = require("torch", "train")

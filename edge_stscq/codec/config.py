@@ -1,8 +1,8 @@
 """What a codec is made of, as a frozen and validated model saved beside the weights.
 
 A face is `T` tokens in three layers. Each layer brings *identity* tokens, read from a recogniser's embedding, and
-*spatial* tokens, read from regions of the picture. Token order is layer by layer, identity before spatial, so that any
-prefix of layers is a valid code.
+*spatial* tokens, read from pooled regions of the picture. Token order is layer by layer, identity before spatial, so
+that any prefix of layers is a valid code.
 """
 
 from pathlib import Path
@@ -56,10 +56,12 @@ class CodecConfig(BaseModel):
     token_specific: bool = True
     group_rule: Literal["router", "nearest"] = "router"
     regional_pooling: bool = True
-    teacher_width: int = Field(default=128, ge=8, le=512, description="channels of the teacher's 16 x 16 feature map")
-    student_width: int = Field(default=96, ge=8, le=256, description="channels of the student's 16 x 16 feature map")
+    regions: int = Field(default=40, ge=1, le=256, description="windows that the feature map is pooled over")
+    features: int = Field(default=32, ge=1, le=256, description="channels of the 16 x 16 map that is pooled")
+    teacher_width: int = Field(default=128, ge=8, le=512, description="channels of the teacher's last blocks")
+    student_width: int = Field(default=96, ge=8, le=256, description="channels of the student's last blocks")
     student_trunk: float = Field(default=0.5, gt=0, le=1, description="share of the recogniser's channels kept")
-    decoder_channels: tuple[int, ...] = (256, 192, 128, 64, 32)
+    decoder_channels: tuple[int, ...] = (128, 96, 48, 24)
     style_dim: int = Field(default=256, ge=8, le=1024)
 
     @model_validator(mode="after")
@@ -71,8 +73,8 @@ class CodecConfig(BaseModel):
                 raise ValueError(f"{name}: identity_dims must lie between identity and identity * dim")
         if sum(layer.identity_dims for layer in self.layers) > EMBEDDING:
             raise ValueError(f"identity_dims of all layers must not exceed {EMBEDDING}")
-        if len(self.decoder_channels) != 5:
-            raise ValueError("decoder_channels needs one width for each of 8, 16, 32, 64 and 128 pixels")
+        if len(self.decoder_channels) != 4:
+            raise ValueError("decoder_channels needs one width for each of 16, 32, 64 and 128 pixels")
         return self
 
     @property

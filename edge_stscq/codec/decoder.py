@@ -1,10 +1,13 @@
 """The decoder: a style-modulated generator that paints a face from any prefix of layers.
 
-After the hierarchy of StyleGAN (arXiv 2312.15622 for its use in scalable face coding): a style vector computed from the
-tokens of the basic and middle layers modulates every block; spatial tokens are painted into the 8 x 8 seed at their
-regions. Tokens that were not received are replaced by learned vectors. Modulation and demodulation scale the inputs
-and outputs of ordinary convolutions, which equals StyleGAN2's per-sample weights without grouped convolutions.
+A *sketch*, linear in the codewords received, is the best straight line from tokens to a 32-px picture; it seeds the
+network and the network's pictures are corrections of it. After the hierarchy of StyleGAN (arXiv 2312.15622 for its use
+in scalable face coding), a style vector computed from the tokens of the basic and middle layers modulates every block.
+Tokens that were not received are replaced by learned vectors. Modulation and demodulation scale the inputs and outputs
+of ordinary convolutions, which equals StyleGAN2's per-sample weights without grouped convolutions.
 """
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +15,10 @@ from torch.nn import functional
 
 from edge_stscq.codec.codebooks import SwitchedCodebooks
 from edge_stscq.codec.config import CodecConfig
-from edge_stscq.codec.pooling import RegionalPooling
 
-_SEED = 8
+SKETCH = 32
+"""Side of the sketch in pixels."""
+_SEED = 16
 
 
 class ModulatedConv(nn.Module):
@@ -36,26 +40,24 @@ class ModulatedConv(nn.Module):
         return functional.leaky_relu(x * demodulate[:, :, None, None] + self.bias[:, None, None], 0.2) * 1.4
 
 
+def _double(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 class _Block(nn.Module):
     """Two modulated convolutions with a bilinear doubling between them, and a picture at the new size."""
 
-    def __init__(self, inputs: int, outputs: int, style: int, double: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, style: int) -> None:
         super().__init__()
-        self.double = double
         self.first = ModulatedConv(inputs, outputs, style)
         self.second = ModulatedConv(outputs, outputs, style)
         self.picture = nn.Conv2d(outputs, 3, 1)
-        nn.init.normal_(self.picture.weight, std=0.3 * outputs**-0.5)
+        for parameter in self.picture.parameters():
+            nn.init.zeros_(parameter)  # training starts from the sketch as it is
 
-    def forward(self, x: Tensor, picture: Tensor | None, style: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.first(x, style)
-        if self.double:
-            x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = self.second(x, style)
-        new: Tensor = self.picture(x)
-        if picture is not None:
-            new = new + functional.interpolate(picture, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return x, new
+    def forward(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.second(_double(self.first(x, style)), style)
+        return x, self.picture(x)
 
 
 class Decoder(nn.Module):
@@ -75,21 +77,20 @@ class Decoder(nn.Module):
             nn.Linear(config.style_dim, config.style_dim), nn.LeakyReLU(0.2),
             nn.Linear(config.style_dim, config.style_dim), nn.LeakyReLU(0.2),
         )  # fmt: skip
-        self.pooling = RegionalPooling(tuple(layer.spatial for layer in config.layers), config.regional_pooling)
-        spatial = config.spatial_tokens
-        self.paint = nn.Parameter(torch.randn(spatial, config.dim, channels[0]) * config.dim**-0.5)
+        sketches = [nn.Linear(end * config.dim, 3 * SKETCH**2) for end in config.layer_ends]
+        self.sketches = nn.ModuleList(sketches)
         self.seed = nn.Parameter(torch.randn(1, channels[0], _SEED, _SEED) * 0.5)
-        pairs = zip((channels[0], *channels), channels, strict=False)
-        self.blocks = nn.ModuleList(
-            _Block(inputs, outputs, config.style_dim, double=index > 0) for index, (inputs, outputs) in enumerate(pairs)
-        )
-        self.register_buffer("is_spatial", self._spatial_positions(), persistent=False)
+        self.enter = nn.Conv2d(3 * (SKETCH // _SEED) ** 2, channels[0], 1)
+        self.first = ModulatedConv(channels[0], channels[0], config.style_dim)
+        self.blocks = nn.ModuleList(_Block(inputs, outputs, config.style_dim) for inputs, outputs in pairwise(channels))
 
-    is_spatial: Tensor
-
-    def _spatial_positions(self) -> Tensor:
-        kinds = [kind for layer in self.config.layers for kind in [False] * layer.identity + [True] * layer.spatial]
-        return torch.tensor(kinds).nonzero().flatten()
+    def sketch(self, codewords: Tensor, received: Tensor) -> Tensor:
+        """Linear pictures [N, 3, 32, 32], about -1..1, from codewords [N, T, D] of `received` [N] layers."""
+        ends = self.config.layer_ends
+        drawn = [line(codewords[:, :end].flatten(1)) for line, end in zip(self.sketches, ends, strict=True)]
+        pick = received.long() - 1
+        chosen = torch.stack(drawn, dim=1)[torch.arange(len(pick), device=pick.device), pick]
+        return chosen.view(-1, 3, SKETCH, SKETCH)
 
     def forward(self, codewords: Tensor, received: Tensor, size: int = 128) -> Tensor:
         """Paint pictures.
@@ -97,7 +98,7 @@ class Decoder(nn.Module):
         Args:
             codewords: [N, T, D]; what stands at positions that were not received is ignored.
             received: number of layers of each sample, int [N] in 1..3.
-            size: 8, 16, 32, 64 or 128; smaller pictures come from the earlier blocks.
+            size: 32, 64 or 128; smaller pictures come from the earlier blocks.
 
         Returns:
             Pictures [N, 3, size, size], about -1..1, not clipped.
@@ -108,14 +109,13 @@ class Decoder(nn.Module):
         words = torch.where(present, codewords, self.absent)
         flags = torch.stack([received > 1, received > 2], dim=1).to(words.dtype)
         style = self.style(torch.cat([words[:, : self.style_tokens].flatten(1), flags], dim=1))
-        painted = torch.matmul(words[:, self.is_spatial].transpose(0, 1), self.paint).transpose(0, 1)
-        x = self.seed + self.pooling.splat(painted, _SEED)
-        picture = None
-        for index, block in enumerate(self.blocks):
-            x, picture = block(x, picture, style)
-            if _SEED << index == size:
+        picture = self.sketch(codewords, received)
+        x = self.first(self.seed + self.enter(functional.pixel_unshuffle(picture, SKETCH // _SEED)), style)
+        for block in self.blocks:
+            x, correction = block(x, style)
+            picture = correction + (picture if picture.shape[-1] == x.shape[-1] else _double(picture))
+            if x.shape[-1] == size:
                 break
-        assert picture is not None
         return picture
 
     @torch.no_grad()
@@ -130,5 +130,5 @@ class Decoder(nn.Module):
         words = self.codebooks.lookup(group, tokens)
         words = functional.pad(words, (0, 0, 0, self.config.tokens - words.shape[1]))
         received = torch.full((len(words),), layers, device=words.device)
-        picture = self(words, received)
+        picture: Tensor = self(words, received)
         return (picture * 128 + 128).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

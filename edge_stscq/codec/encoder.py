@@ -1,7 +1,8 @@
 """From a crop to tokens: the part that teacher and student share, and the teacher's networks.
 
 An encoder is a `backbone` (convolutions only: the part that becomes int8) and a `TokenHead` in float32: regional
-pooling, per-token projections, the router and the codebook search. The picture enters as uint8 and integers leave.
+pooling, the transform into token vectors, the router and the codebook search. The picture enters as uint8 and integers
+leave.
 """
 
 from typing import NamedTuple
@@ -58,20 +59,34 @@ class Backbone(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Backbone outputs -> token vectors z [N, T, D], layer by layer, identity before spatial."""
+    """Backbone outputs -> token vectors z [N, T, D], layer by layer, identity before spatial.
 
-    def __init__(self, config: CodecConfig, channels: int) -> None:
+    Spatial vectors are a linear transform of all pooled regions together: neighbouring regions of a face are alike,
+    and a transform that decorrelates them before the codebooks spends no token on saying the same thing twice.
+    """
+
+    def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
         self.identity = IdentityHead(config)
-        self.pooling = RegionalPooling(tuple(layer.spatial for layer in config.layers), config.regional_pooling)
-        self.project = nn.Parameter(torch.randn(config.spatial_tokens, channels, config.dim) * channels**-0.5)
-        self.offset = nn.Parameter(torch.zeros(config.spatial_tokens, config.dim))
+        self.pooling = RegionalPooling(config.regions, config.regional_pooling)
+        inputs, outputs = config.regions * config.features, config.spatial_tokens * config.dim
+        self.transform = nn.Parameter(torch.randn(inputs, outputs) * inputs**-0.5)
+        self.offset = nn.Parameter(torch.zeros(outputs))
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """All regions' vectors side by side, [N, R * C], of a feature map [N, C, 16, 16]."""
+        return self.pooling.pool(features).flatten(1)
 
     def spatial(self, features: Tensor) -> Tensor:
         """Spatial token vectors [N, T_sp, D] of a feature map [N, C, 16, 16]."""
-        pooled = self.pooling.pool(features).transpose(0, 1)  # [T, N, C]
-        return torch.matmul(pooled, self.project).transpose(0, 1) + self.offset
+        z = torch.matmul(self.pooled(features), self.transform) + self.offset
+        return z.view(-1, self.config.spatial_tokens, self.config.dim)
+
+    def spatial_positions(self) -> Tensor:
+        """Positions int64 [T_sp] of the spatial tokens among all."""
+        kinds = [kind for layer in self.config.layers for kind in [False] * layer.identity + [True] * layer.spatial]
+        return torch.tensor(kinds).nonzero().flatten()
 
     def order(self, identity: Tensor, spatial: Tensor) -> Tensor:
         """Interleave identity and spatial vectors into the order of the layers."""
@@ -88,11 +103,11 @@ class TokenHead(nn.Module):
 class EdgeEncoder(nn.Module):
     """Picture uint8 [N, 128, 128, 3] (RGB) -> (group int32 [N], tokens int32 [N, T])."""
 
-    def __init__(self, config: CodecConfig, backbone: Backbone, channels: int) -> None:
+    def __init__(self, config: CodecConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
-        self.head = TokenHead(config, channels)
+        self.head = TokenHead(config)
         self.router = Router(config.tokens, config.dim, config.groups)
         self.codebooks = SwitchedCodebooks(
             config.groups, config.tokens, config.entries, config.dim, config.token_specific
@@ -116,9 +131,7 @@ class EdgeEncoder(nn.Module):
         logits = self.router(z)
         group = self.choose(z, logits)
         distances, tokens = self.codebooks.distances(z, group).topk(2, dim=-1, largest=False)
-        return Analysis(
-            z, logits, group.int(), tokens[..., 0].int(), distances[..., 1] - distances[..., 0], embedding
-        )
+        return Analysis(z, logits, group.int(), tokens[..., 0].int(), distances[..., 1] - distances[..., 0], embedding)
 
 
 class _Residual(nn.Module):
@@ -141,9 +154,10 @@ def teacher(config: CodecConfig) -> EdgeEncoder:
     """The full-precision reference encoder: the whole identity trunk and a residual spatial network."""
     w = config.teacher_width
     spatial = nn.Sequential(
-        *_down(3, w // 4), *_down(w // 4, w // 2), _Residual(w // 2), *_down(w // 2, w), _Residual(w), _Residual(w)
-    )
-    return EdgeEncoder(config, Backbone(IdentityTrunk(), spatial), w)
+        *_down(3, w // 4), *_down(w // 4, w // 2), _Residual(w // 2), *_down(w // 2, w), _Residual(w), _Residual(w),
+        nn.Conv2d(w, config.features, 1),
+    )  # fmt: skip
+    return EdgeEncoder(config, Backbone(IdentityTrunk(), spatial))
 
 
 def student(config: CodecConfig) -> EdgeEncoder:
@@ -154,5 +168,6 @@ def student(config: CodecConfig) -> EdgeEncoder:
         *_down(3, narrow), *_down(narrow, medium), *_down(medium, w),
         nn.Conv2d(w, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
         nn.Conv2d(w, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
+        nn.Conv2d(w, config.features, 1),
     )  # fmt: skip
-    return EdgeEncoder(config, Backbone(IdentityTrunk(config.student_trunk, prelu=False, norms=False), spatial), w)
+    return EdgeEncoder(config, Backbone(IdentityTrunk(config.student_trunk, prelu=False, norms=False), spatial))

@@ -1,11 +1,9 @@
 """Regionally adaptive pooling (RAP, after LFIC, arXiv 1812.10067).
 
-A token looks at one region of the aligned face. A region is a Gaussian window over the feature map whose centre and
-two widths are learned by the gradient of the training metric; faces are aligned, so the regions are the same for all
-pictures and cost no bits. Windows start small where faces differ most (eyes, nose, mouth) and large at the border.
+A region of the aligned face is a Gaussian window over the feature map whose centre and two widths are learned by the
+gradient of the training metric; faces are aligned, so the regions are the same for all pictures and cost no bits.
+Windows start small where faces differ most (eyes, nose, mouth) and large at the border.
 """
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +26,16 @@ def _grid(size: int) -> Tensor:
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
+def face_density(size: int) -> Tensor:
+    """How much each cell of a map [size, size] of the aligned face matters: highest at eyes, nose and mouth."""
+    points = _grid(size)
+    density = torch.full((len(points),), _FLOOR)
+    for x, y, spread, weight in _LANDMARKS:
+        square = (points - torch.tensor([x, y])).square().sum(1)
+        density += weight * torch.exp(-square / (2 * spread**2))
+    return density.view(size, size)
+
+
 def place_regions(count: int, adaptive: bool) -> tuple[Tensor, Tensor]:
     """Centres [count, 2] and widths [count, 2] (standard deviations), both in units of the crop's side.
 
@@ -35,12 +43,7 @@ def place_regions(count: int, adaptive: bool) -> tuple[Tensor, Tensor]:
     Deterministic.
     """
     points = _grid(32)
-    density = torch.ones(len(points))
-    if adaptive:
-        density = torch.full((len(points),), _FLOOR)
-        for x, y, spread, weight in _LANDMARKS:
-            square = (points - torch.tensor([x, y])).square().sum(1)
-            density += weight * torch.exp(-square / (2 * spread**2))
+    density = face_density(32).flatten() if adaptive else torch.ones(len(points))
     generator = torch.Generator().manual_seed(count)
     centres = points[torch.multinomial(density, count, generator=generator)]
     centres = centres + 1e-3 * torch.randn(centres.shape, generator=generator)
@@ -57,37 +60,29 @@ def place_regions(count: int, adaptive: bool) -> tuple[Tensor, Tensor]:
 
 
 class RegionalPooling(nn.Module):
-    """Learned Gaussian windows that turn a feature map into token vectors, and token vectors into a feature map.
+    """Learned Gaussian windows that turn a feature map into one vector a region.
 
     Args:
-        regions: numbers of windows, one entry for each layer that has spatial tokens; each layer tiles the whole face.
+        regions: number of windows.
         adaptive: landmark-adapted and learned (RAP); otherwise a uniform tiling that is not trained, as a control.
     """
 
-    def __init__(self, regions: tuple[int, ...], adaptive: bool) -> None:
+    def __init__(self, regions: int, adaptive: bool) -> None:
         super().__init__()
-        placed = [place_regions(count, adaptive) for count in regions if count]
-        centres = torch.cat([c for c, _ in placed]) if placed else torch.zeros(0, 2)
-        widths = torch.cat([w for _, w in placed]) if placed else torch.ones(0, 2)
+        centres, widths = place_regions(regions, adaptive)
         self.centres = nn.Parameter(centres, requires_grad=adaptive)
         self.log_widths = nn.Parameter(widths.log(), requires_grad=adaptive)
 
     def windows(self, size: int) -> Tensor:
-        """Window values [T, size * size], the maximum of each near 1."""
+        """Window values [R, size * size], the maximum of each near 1."""
         axis = (torch.arange(size, device=self.centres.device) + 0.5) / size
         variance = (2 * self.log_widths).exp() + (0.3 / size) ** 2  # never narrower than a third of a cell
         square = (axis[None, :, None] - self.centres[:, None, :]).square() / (2 * variance[:, None, :])
-        x, y = torch.exp(-square).unbind(-1)  # [T, size] each
+        x, y = torch.exp(-square).unbind(-1)  # [R, size] each
         return (y[:, :, None] * x[:, None, :]).flatten(1)
 
     def pool(self, features: Tensor) -> Tensor:
-        """Weighted means of a square feature map [N, C, S, S] over the windows: [N, T, C]."""
+        """Weighted means of a square feature map [N, C, S, S] over the R windows: [N, R, C]."""
         windows = self.windows(features.shape[-1])
         windows = windows / windows.sum(1, keepdim=True)
         return torch.matmul(features.flatten(2), windows.t()).transpose(1, 2)
-
-    def splat(self, tokens: Tensor, size: int) -> Tensor:
-        """The transpose of `pool`: paint token vectors [N, T, C] into a map [N, C, size, size]."""
-        windows = self.windows(size)
-        windows = windows / windows.square().sum(0, keepdim=True).add(0.05).sqrt()
-        return torch.matmul(tokens.transpose(1, 2), windows).unflatten(2, (size, size)) / math.sqrt(2)

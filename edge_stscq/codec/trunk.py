@@ -58,16 +58,16 @@ class IdentityTrunk(nn.Module):
     def taps(self, image: Tensor, ends: tuple[int, ...]) -> list[Tensor]:
         """Feature maps after the given numbers of layers of `features`; nothing beyond the last is computed."""
         taps, x = [], image
-        for index, layer in enumerate(self.features[: ends[-1]], start=1):
-            x = layer(x)
-            if index in ends:
+        for index in range(ends[-1]):
+            x = self.features[index](x)
+            if index + 1 in ends:
                 taps.append(x)
         return taps
 
     def finish(self, features: Tensor, layers: int) -> Tensor:
         """Raw embedding [N, 128] from the feature map after the first `layers` layers."""
-        for layer in self.features[layers:]:
-            features = layer(features)
+        for index in range(layers, len(self.features)):
+            features = self.features[index](features)
         embedding: Tensor = self.embedding_norm(self.project(self.features_norm(features).flatten(1)))
         return embedding
 
@@ -83,6 +83,12 @@ def load_sface(state: dict[str, Tensor]) -> IdentityTrunk:
     return trunk.eval().requires_grad_(False)
 
 
+def _layers(trunk: IdentityTrunk) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    convolutions = [m for m in trunk.features if isinstance(m, nn.Conv2d)]
+    norms = [m for m in trunk.features if isinstance(m, nn.BatchNorm2d)]
+    return list(zip(convolutions, norms, strict=True))
+
+
 @torch.no_grad()
 def prune(trunk: IdentityTrunk, share: float) -> IdentityTrunk:
     """A ReLU trunk that keeps the most important channels of each block.
@@ -91,16 +97,14 @@ def prune(trunk: IdentityTrunk, share: float) -> IdentityTrunk:
     depthwise filter and the column of the pointwise convolution after it).
     """
     pruned = IdentityTrunk(share, prelu=False)
-    source = [m for m in trunk.features if not isinstance(m, nn.PReLU)]
-    target = [m for m in pruned.features if not isinstance(m, nn.ReLU)]
-    pairs = list(zip(source[::2], source[1::2], target[::2], target[1::2], strict=True))
+    pairs = [(*whole, *small) for whole, small in zip(_layers(trunk), _layers(pruned), strict=True)]
     kept = torch.arange(3)
     for index, (convolution, norm, small, small_norm) in enumerate(pairs):
         if convolution.groups == 1:  # a new set of channels is chosen here; depthwise layers keep it
             importance = norm.weight.abs()
             if index + 2 < len(pairs):
                 depthwise, depthwise_norm, pointwise = pairs[index + 1][0], pairs[index + 1][1], pairs[index + 2][0]
-                gain = depthwise_norm.weight.abs() / (depthwise_norm.running_var + depthwise_norm.eps).sqrt()
+                gain = _affine(depthwise_norm)[0].abs()
                 importance = importance * depthwise.weight.flatten(1).norm(dim=1) * gain
                 importance = importance * pointwise.weight.flatten(1).norm(dim=0)
             else:

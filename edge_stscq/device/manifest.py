@@ -57,6 +57,9 @@ RelativePath = Annotated[str, AfterValidator(_inside)]
 Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
 
 
+TargetName = Literal["onnx", "executorch", "coreml"]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -119,7 +122,7 @@ class Manifest(_Frozen):
 
     format_version: Literal[1] = 1
     name: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")
-    target: Literal["onnx", "executorch", "coreml"]
+    target: TargetName
     precision: Literal["int8", "fp32"]
     artefact: RelativePath = Field(description="file of the runtime, or its folder for an .mlpackage")
     model_id: str = Field(pattern=r"^[0-9a-f]{16}$", description="hash of codebooks and frequency tables, in hex")

@@ -74,9 +74,7 @@ def bundle_parity(
     )
 
 
-def _analyse(
-    student: EdgeEncoder, images: NDArray[np.uint8], progress: Progress
-) -> tuple[Codes, NDArray[np.float32]]:
+def _analyse(student: EdgeEncoder, images: NDArray[np.uint8], progress: Progress) -> tuple[Codes, NDArray[np.float32]]:
     parts = []
     for part in batches(len(images)):
         parts.append(analyse(student, images[part]))

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image, student
+from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.trunk import IdentityTrunk, fold, prune
 from edge_stscq.training.data import Loader
 from edge_stscq.training.embeddings import centre
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
+from edge_stscq.training.losses import channels_last
 
 
 class FadingReLU(nn.Module):
@@ -92,7 +93,7 @@ class IdentityDistillation:
         self.trunk = start or prune(whole, share)
         self.share = share
         self.fading = [] if start else fade_in(self.trunk, whole)
-        self.trunk.train().to(device, memory_format=torch.channels_last)
+        channels_last(self.trunk.train().to(device))
         self.average = Average(self.trunk, settings.decay)
         self.optimiser = torch.optim.AdamW(self.trunk.parameters(), lr=settings.rate, weight_decay=1e-4, fused=True)
 
@@ -157,22 +158,16 @@ class TokenDistillation:
     """
 
     def __init__(
-        self, master: EdgeEncoder, trunk: IdentityTrunk, embeddings: Tensor, loader: Loader, settings: DistillSettings,
-        device: torch.device, start: EdgeEncoder | None = None,
+        self, master: EdgeEncoder, small: EdgeEncoder, embeddings: Tensor, loader: Loader, settings: DistillSettings,
+        device: torch.device,
     ) -> None:  # fmt: skip
         self.loader, self.settings, self.device, self.batch = loader, settings, device, settings.batch
-        self.master = master.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        self.master = channels_last(master.eval().requires_grad_(False).to(device))
         self.embeddings = embeddings
-        self.student = student(master.config)
-        if start:
-            self.student.load_state_dict(start.state_dict())
-        self.student.backbone.identity.load_state_dict(trunk.state_dict())
+        self.student = small
         self.student.head.identity.load_state_dict(master.head.identity.state_dict())
-        if not start:
-            self.student.head.pooling.load_state_dict(master.head.pooling.state_dict())
-            self.student.router.load_state_dict(master.router.state_dict())
         self.student.codebooks.load_state_dict(master.codebooks.state_dict())
-        self.student.to(device, memory_format=torch.channels_last)
+        channels_last(self.student.to(device))
         self.average = Average(self.student, settings.decay)
         slow = list(self.student.backbone.identity.parameters())
         known = {id(p) for p in slow}

@@ -4,35 +4,62 @@ One pass of the encoder gives every position's vectors; Lloyd's algorithm then p
 position's codebook. It initialises token-specific codebooks (stage 2) and settles them when the encoder is frozen.
 """
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor
+from torch.nn import functional
 
+from edge_stscq.codec.decoder import SKETCH
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.training.data import FaceSet
 
 _CHUNK = 256
 
 
+def sweep(
+    faces: FaceSet, count: int, progress: Progress, title: str, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches of `count` evenly spread crops, every second one mirrored.
+
+    Yields indices int64 [N], mirrored int64 [N] (0 or 1), normalised pictures [N, 3, 128, 128].
+    """
+    indices = np.linspace(0, len(faces) - 1, min(count, len(faces))).astype(np.int64)
+    for start in progress.track(range(0, len(indices), 32), description=title):
+        chunk = indices[start : start + 32]
+        flips = np.arange(start, start + len(chunk)) % 2
+        crops = np.stack([faces.crop(int(i), bool(f)) for i, f in zip(chunk, flips, strict=True)])
+        image = normalise_image(torch.from_numpy(crops).to(device)).contiguous(memory_format=torch.channels_last)
+        yield torch.from_numpy(chunk), torch.from_numpy(flips), image
+
+
+class Latents(NamedTuple):
+    """What an encoder makes of n crops."""
+
+    z: Tensor
+    """Token vectors [n, T, D]."""
+    group: Tensor
+    """int64 [n]"""
+    pictures: Tensor
+    """The crops as the decoder sketches them, [n, 3, 32, 32]."""
+
+
 @torch.no_grad()
 def latents(
     encoder: EdgeEncoder, faces: FaceSet, embeddings: Tensor, count: int, progress: Progress, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Token vectors [n, T, D] and groups int64 [n] of `count` evenly spread crops, every second one mirrored."""
+) -> Latents:
+    """Token vectors of `count` crops, with identity from the cached embeddings [N, 2, 128] of the originals."""
     encoder.eval()
-    indices = np.linspace(0, len(faces) - 1, min(count, len(faces))).astype(int)
-    vectors, groups = [], []
-    for start in progress.track(range(0, len(indices), 32), description="latents"):
-        chunk = indices[start : start + 32]
-        flips = (np.arange(start, start + len(chunk)) % 2).astype(bool)
-        crops = np.stack([faces.crop(int(i), bool(f)) for i, f in zip(chunk, flips, strict=True)])
-        image = normalise_image(torch.from_numpy(crops).to(device)).contiguous(memory_format=torch.channels_last)
-        embedding = embeddings[torch.from_numpy(chunk), torch.from_numpy(flips.astype(np.int64))].to(device)
-        z = encoder.head(embedding, encoder.backbone.spatial(image))
+    vectors, groups, pictures = [], [], []
+    for index, flip, image in sweep(faces, count, progress, "latents", device):
+        z = encoder.head(embeddings[index, flip].to(device), encoder.backbone.spatial(image))
         groups.append(encoder.choose(z, encoder.router(z)).cpu())
         vectors.append(z.cpu())
-    return torch.cat(vectors), torch.cat(groups).long()
+        pictures.append(functional.interpolate(image, size=SKETCH, mode="area").cpu())
+    return Latents(torch.cat(vectors), torch.cat(groups).long(), torch.cat(pictures))
 
 
 def nearest(books: Tensor, z: Tensor) -> Tensor:

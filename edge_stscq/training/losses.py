@@ -7,6 +7,7 @@ feature maps say what the face looks like, its embedding says who it is. The adv
 
 import copy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edge_stscq.codec.config import CROP
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+def channels_last(network: _Network) -> _Network:
+    """Lay the weights of convolutions out as their kernels read them; in place."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
 
 _TAPS = (15, 21, 27)
 """Layers of the trunk after whose activation features are compared: 56, 56 and 28 px."""
@@ -38,8 +47,10 @@ class Recogniser(nn.Module):
         layers = self.trunk.features
         for index in range(0, len(layers), 3):  # convolution, norm, activation: the norm is folded for speed
             convolution, norm = layers[index], layers[index + 1]
+            assert isinstance(convolution, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
             layers[index], layers[index + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
-        self.trunk.to(memory_format=torch.channels_last)
+        channels_last(self.trunk)
 
     def forward(self, picture: Tensor) -> Semantics:
         picture = _centre(picture)

@@ -17,10 +17,12 @@ from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.router import group_use, router_losses
 from edge_stscq.training.data import FaceSet, Loader
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
-from edge_stscq.training.losses import Discriminator, Recogniser, least_squares, perceptual
+from edge_stscq.training.losses import Discriminator, Recogniser, channels_last, least_squares, perceptual
 from edge_stscq.training.recipe import Recipe, Stage
 
 _RESEED_EVERY = 50
+_FITTED_PACE = 0.1
+"""Learning rate of what starts from a closed form, relative to the rest."""
 
 
 class CodecTask:
@@ -33,21 +35,25 @@ class CodecTask:
         self.loader, self.recipe, self.stage, self.device = loader, recipe, stage, device
         self.preview, self.embeddings, self.batch = preview, embeddings, recipe.batch
         encoder.backbone.identity.requires_grad_(False)
-        self.nets = nn.ModuleDict({
+        self.nets = channels_last(nn.ModuleDict({
             "spatial": encoder.backbone.spatial, "head": encoder.head, "router": encoder.router, "decoder": decoder,
             "codebooks": encoder.codebooks,
-        }).to(device, memory_format=torch.channels_last)  # fmt: skip
+        }).to(device))  # fmt: skip
         self.encoder, self.decoder, self.recogniser = encoder, decoder, recogniser.to(device)
         self.frozen = stage.tokens == "frozen"
         for name in ("spatial", "head", "router"):
             self.nets[name].requires_grad_(not self.frozen)
         if not recipe.codec.regional_pooling:
             encoder.head.pooling.requires_grad_(False)
-            decoder.pooling.requires_grad_(False)
+        fitted = {id(p) for p in (encoder.head.transform, encoder.head.offset, *decoder.sketches.parameters())}
         self.trained = [p for p in self.nets.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
-            self.trained, lr=stage.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
-        )
+            [
+                {"params": [p for p in self.trained if id(p) not in fitted], "pace": 1.0},
+                {"params": [p for p in self.trained if id(p) in fitted], "pace": _FITTED_PACE},
+            ],
+            lr=stage.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True,
+        )  # fmt: skip
         self.codebook_averages = CodebookAverages(encoder.codebooks, recipe.codebook_decay).to(device)
         self.codebook_averages.reset(encoder.codebooks)
         self.average = Average(self.nets, recipe.average)
@@ -64,7 +70,7 @@ class CodecTask:
         batch = self.loader.get(index)
         weights = self.stage.losses
         for group in self.optimiser.param_groups:
-            group["lr"] = self.stage.rate * rate(index, self.stage.steps)
+            group["lr"] = group["pace"] * self.stage.rate * rate(index, self.stage.steps)
         self.nets.train(True)
         if self.frozen:  # batch norms keep their averages
             self.nets["spatial"].eval()
@@ -92,10 +98,15 @@ class CodecTask:
         loss = loss + self._semantics(painted, target, who, received, values)
         if not self.frozen:
             routed = router_losses(logits, self.encoder.codebooks.group_errors(z.detach()))
-            loss = loss + weights.commitment * commitment + weights.router * (
-                routed.quantization
-                + weights.router_entropy * routed.entropy
-                + weights.router_decision * routed.decision
+            loss = (
+                loss
+                + weights.commitment * commitment
+                + weights.router
+                * (
+                    routed.quantization
+                    + weights.router_entropy * routed.entropy
+                    + weights.router_decision * routed.decision
+                )
             )
             values |= {"commitment": commitment.detach(), "router": routed.quantization.detach()}
         if self.critic is not None:

@@ -1,8 +1,8 @@
 """From a recipe to a model folder: the stages one after the other, each resumable and each leaving a model.
 
-    out/<stage>/          checkpoint, log.jsonl, sample pictures; model/ when the stage is done
-    out/identity/, out/student/   the same for the two phases of distillation
-    out/model/            the result: a complete model folder
+out/<stage>/          checkpoint, log.jsonl, sample pictures; model/ when the stage is done
+out/identity/, out/student/   the same for the two phases of distillation
+out/model/            the result: a complete model folder
 """
 
 import contextlib
@@ -22,21 +22,22 @@ from rich.progress import Progress
 from edge_stscq.codec import store
 from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.decoder import Decoder
-from edge_stscq.codec.encoder import EdgeEncoder, teacher
+from edge_stscq.codec.encoder import EdgeEncoder, student, teacher
 from edge_stscq.codec.trunk import IdentityTrunk, load_sface
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.tables import Tables
 from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
 from edge_stscq.training.embeddings import cached_embeddings
-from edge_stscq.training.latents import fit_codebooks, latents, token_counts
+from edge_stscq.training.initial import fit_sketch, fit_transform, pool_all, principal_vectors
+from edge_stscq.training.latents import Latents, fit_codebooks, latents, token_counts
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run
 from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.recipe import Recipe, Stage
 from edge_stscq.training.task import CodecTask
 
 _FEW = 3000
-"""Crops that initialise codebooks or count tokens between stages; the final codebooks see `recipe.latents`."""
+"""Crops that count tokens between stages; codebooks and the last tables see `recipe.latents`."""
 _LLOYD = 15
 
 
@@ -112,7 +113,7 @@ def train(job: Run, console: Console) -> Path:
             model = folder / "model"
             if not (model / "tables.safetensors").exists():
                 encoder, decoder = _begin(stage, recipe, previous, trunk, faces, embeddings, progress, job)
-                loader = job.loader(faces, recipe.batch, Augmentation())
+                loader = job.loader(faces, recipe.batch, Augmentation(shift=2, rotation=2, scale=0.02))
                 task = CodecTask(encoder, decoder, recogniser, embeddings, loader, faces, recipe, stage, job.device)
                 resume = job.resume and (folder / CHECKPOINT).exists()
                 run(task, stage.name, stage.steps, folder, job.intervals, resume, progress)
@@ -120,8 +121,8 @@ def train(job: Run, console: Console) -> Path:
                 task.finish()
                 if is_main():
                     count = recipe.latents if stage is recipe.stages[-1] else _FEW
-                    z, group = latents(encoder, faces, embeddings, count, progress, job.device)
-                    _save(model, encoder.cpu(), decoder.cpu(), z, group)
+                    seen = latents(encoder, faces, embeddings, count, progress, job.device)
+                    _save(model, encoder.cpu(), decoder.cpu(), seen)
                 if dist.is_initialized():
                     dist.barrier()
             previous = model
@@ -142,15 +143,18 @@ def _begin(
     encoder.backbone.identity.load_state_dict(trunk.state_dict())
     if previous is None:
         encoder.head.identity.fit(embeddings.flatten(0, 1))
+        pooled, pictures = pool_all(encoder, faces, recipe.latents, progress, job.device)
+        fit_transform(encoder.cpu(), pooled, principal_vectors(pictures, config))
         encoder.to(job.device)
-        z, group = latents(encoder, faces, embeddings, _FEW, progress, job.device)
+        seen = latents(encoder, faces, embeddings, recipe.latents, progress, job.device)
+        z = seen.z
         if config.token_specific:
-            books = fit_codebooks(None, z, group, config.groups, config.entries, _LLOYD, recipe.seed)
+            books = fit_codebooks(None, z, seen.group, config.groups, config.entries, _LLOYD, recipe.seed)
         else:
             picks = torch.randperm(z.shape[0] * z.shape[1])[: config.groups * config.entries]
             books = z.flatten(0, 1)[picks].view_as(encoder.codebooks.books)
             books = books + 0.05 * torch.randn_like(books)
-        encoder.codebooks.books.copy_(books)
+        _settle(encoder.cpu(), decoder, books, seen)
         return encoder, decoder
     before, painter = store.load_teacher(previous), store.load_decoder(previous)
     encoder.load_state_dict(before.state_dict() | {"codebooks.books": encoder.codebooks.books})
@@ -162,25 +166,36 @@ def _begin(
     # positions get codebooks of their own; later these settle once, when the encoder has stopped moving
     if config.token_specific and (stage.tokens, earlier) in (("specific", "shared"), ("frozen", "specific")):
         before.to(job.device)
-        count = recipe.latents if stage.tokens == "frozen" else _FEW
-        z, group = latents(before, faces, embeddings, count, progress, job.device)
+        seen = latents(before, faces, embeddings, recipe.latents, progress, job.device)
         books = fit_codebooks(
-            before.codebooks.books.cpu(), z, group, config.groups, config.entries, _LLOYD, recipe.seed
+            before.codebooks.books.cpu(), seen.z, seen.group, config.groups, config.entries, _LLOYD, recipe.seed
         )
+        if stage.tokens == "specific":
+            _settle(encoder, decoder, books, seen)
     else:
         books = before.codebooks.books
     encoder.codebooks.books.copy_(books)
     return encoder, decoder
 
 
-def _save(folder: Path, encoder: EdgeEncoder, decoder: Decoder, z: torch.Tensor, group: torch.Tensor) -> None:
+def _settle(encoder: EdgeEncoder, decoder: Decoder, books: torch.Tensor, seen: Latents) -> None:
+    """Take codebooks over and fit the decoder's sketches to their codewords."""
+    encoder.codebooks.books.copy_(books)
+    chosen = torch.cat([
+        encoder.codebooks.distances(z, group).argmin(-1)
+        for z, group in zip(seen.z.split(256), seen.group.split(256), strict=True)
+    ])  # fmt: skip
+    fit_sketch(decoder, encoder.codebooks.lookup(seen.group, chosen), seen.pictures)
+
+
+def _save(folder: Path, encoder: EdgeEncoder, decoder: Decoder, seen: Latents) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     encoder.config.save(folder / "config.json")
     store.save_teacher(folder, encoder)
     store.save_decoder(folder, decoder)
     config = encoder.config
     books = encoder.codebooks.books.expand(-1, config.tokens, -1, -1)
-    counts, group_counts = token_counts(books, z, group)
+    counts, group_counts = token_counts(books, seen.z, seen.group)
     Tables.from_counts(counts, group_counts, config.layer_ends).save(folder / "tables.safetensors")
 
 
@@ -209,14 +224,14 @@ def distil(job: Run, model: Path, console: Console) -> Path:
                 store.save_weights(result, first.result().state_dict())
             if dist.is_initialized():
                 dist.barrier()
-        small = IdentityTrunk(config.student_trunk, prelu=False, norms=False)
-        small.load_state_dict(store.load_weights(result))
+        master = store.load_teacher(model)
+        small = earlier or _begin_student(master, faces, embeddings, recipe, progress, job.device)
+        small.backbone.identity.load_state_dict(store.load_weights(result))
         folder = job.out / "student"
         loader = job.loader(faces, plan.batch, change)
         second = TokenDistillation(
-            store.load_teacher(model), small, embeddings, loader, settings(plan.token_steps, plan.token_rate),
-            job.device, earlier,
-        )  # fmt: skip
+            master, small, embeddings, loader, settings(plan.token_steps, plan.token_rate), job.device
+        )
         resume = job.resume and (folder / CHECKPOINT).exists()
         run(second, "student", plan.token_steps, folder, job.intervals, resume, progress)
         loader.close()
@@ -231,3 +246,19 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     return target
+
+
+@torch.no_grad()
+def _begin_student(
+    master: EdgeEncoder, faces: FaceSet, embeddings: torch.Tensor, recipe: Recipe, progress: Progress,
+    device: torch.device,
+) -> EdgeEncoder:  # fmt: skip
+    """A fresh student: the teacher's regions and router, a transform fitted to the teacher's token vectors."""
+    torch.manual_seed(recipe.seed)
+    small = student(master.config)
+    small.head.pooling.load_state_dict(master.head.pooling.state_dict())
+    small.router.load_state_dict(master.router.state_dict())
+    seen = latents(master.to(device), faces, embeddings, recipe.latents, progress, device)
+    pooled, _ = pool_all(small, faces, recipe.latents, progress, device)
+    fit_transform(small.cpu(), pooled, seen.z[:, master.head.spatial_positions()])
+    return small

@@ -8,7 +8,7 @@ from edge_stscq.codec.decoder import Decoder, ModulatedConv
 LAYER = LayerConfig(identity=2, spatial=3, identity_dims=6)
 CONFIG = CodecConfig(
     name="x", groups=2, entries=8, dim=4, basic=LAYER, middle=LAYER, enhanced=LAYER,
-    decoder_channels=(16, 16, 8, 8, 8), style_dim=16,
+    decoder_channels=(16, 16, 8, 8), style_dim=16,
 )  # fmt: skip
 
 

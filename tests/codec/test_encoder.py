@@ -58,7 +58,7 @@ def test_input_steps_are_exact_in_int8() -> None:
 
 def test_identity_and_spatial_tokens_keep_their_places() -> None:
     network = student(config()).eval()
-    embedding, features = torch.randn(2, 128), torch.randn(2, 48, 16, 16)
+    embedding, features = torch.randn(2, 128), torch.randn(2, 32, 16, 16)
     z = network.head(embedding, features)
     moved = network.head(embedding + torch.randn(2, 128), features)
     changed = (z != moved).any(-1).any(0)

@@ -54,9 +54,7 @@ def test_a_picture_without_a_face_is_an_error(loop: CaptureLoop, tmp_path: Path)
         run(loop, path)
 
 
-def test_a_folder_without_a_usable_face_says_why(
-    loop: CaptureLoop, tmp_path: Path, portrait: dict[str, Path]
-) -> None:
+def test_a_folder_without_a_usable_face_says_why(loop: CaptureLoop, tmp_path: Path, portrait: dict[str, Path]) -> None:
     portrait_blurred = cv2.GaussianBlur(read_picture(portrait["grace_hopper"]), (0, 0), 8)
     for name, image in {"a": np.full((90, 90, 3), 9, np.uint8), "b": portrait_blurred, "c": portrait_blurred}.items():
         assert cv2.imwrite(str(tmp_path / f"{name}.png"), image[..., ::-1])

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.codec.decoder import Decoder
-from edge_stscq.codec.encoder import teacher
+from edge_stscq.codec.encoder import student, teacher
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.data import Augmentation, FaceSet, Loader
@@ -23,7 +23,7 @@ from edge_stscq.training.task import CodecTask
 LAYER = LayerConfig(identity=2, spatial=2, identity_dims=4)
 CODEC = CodecConfig(
     name="x", groups=2, entries=8, dim=4, basic=LAYER, middle=LAYER, enhanced=LAYER, teacher_width=16,
-    student_width=16, student_trunk=0.125, decoder_channels=(16, 16, 8, 8, 8), style_dim=16,
+    student_width=16, student_trunk=0.125, decoder_channels=(16, 16, 8, 8), style_dim=16,
 )  # fmt: skip
 STAGE = Stage(name="specific", tokens="specific", steps=20, size=32, losses=Losses(adversarial=0.1))
 RECIPE = Recipe(
@@ -53,9 +53,8 @@ def identity(faces: FaceSet) -> Task:
 def tokens(faces: FaceSet) -> Task:
     torch.manual_seed(0)
     settings = DistillSettings(steps=20, batch=2, rate=1e-3)
-    trunk = IdentityTrunk(0.125, prelu=False, norms=False)
     return TokenDistillation(
-        teacher(CODEC), trunk, torch.randn(24, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU
+        teacher(CODEC), student(CODEC), torch.randn(24, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU
     )
 
 
