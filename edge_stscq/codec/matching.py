@@ -11,22 +11,33 @@ from edge_stscq.codec.store import load_books, load_config, load_weights
 
 
 class Matcher(nn.Module):
-    """Tokens -> unit embeddings. It needs the codebooks and the identity projection only."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.config = load_config(folder)
-        c = self.config
-        self.codebooks = SwitchedCodebooks(c.groups, c.tokens, c.entries, c.dim, c.token_specific)
-        self.codebooks.books.copy_(load_books(folder))
-        self.identity = IdentityHead(c)
-        state = load_weights(Path(folder) / "student.safetensors")
-        prefix = "head.identity."
-        self.identity.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
-        kinds = [kind for layer in c.layers for kind in [True] * layer.identity + [False] * layer.spatial]
-        self.register_buffer("is_identity", torch.tensor(kinds), persistent=False)
+    """Tokens -> unit embeddings, from the codebooks and the identity projection only."""
 
     is_identity: Tensor
+
+    def __init__(self, codebooks: SwitchedCodebooks, identity: IdentityHead) -> None:
+        super().__init__()
+        self.config = identity.config
+        self.codebooks = codebooks
+        self.identity = identity
+        layers = self.config.layers
+        kinds = [kind for layer in layers for kind in [True] * layer.identity + [False] * layer.spatial]
+        self.register_buffer("is_identity", torch.tensor(kinds), persistent=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Matcher":
+        """The matcher of a model folder.
+
+        Raises:
+            EdgeError: a file of the folder is missing or damaged.
+        """
+        config = load_config(folder)
+        codebooks = SwitchedCodebooks(config.groups, config.tokens, config.entries, config.dim, config.token_specific)
+        codebooks.books.copy_(load_books(folder))
+        identity = IdentityHead(config)
+        state = load_weights(Path(folder) / "student.safetensors")
+        identity.load_state_dict({name: state[f"head.identity.{name}"] for name in identity.state_dict()})
+        return cls(codebooks, identity)
 
     @torch.no_grad()
     def forward(self, group: Tensor, tokens: Tensor, layers: int = 3) -> Tensor:

@@ -17,6 +17,7 @@ from edge_stscq.codec import store
 from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
+from edge_stscq.codec.matching import Matcher
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.face import CodedFace
 from edge_stscq.stream.frame import FrameCodec
@@ -135,15 +136,11 @@ def _decode(decoder: Decoder) -> Callable[[Codes, int], NDArray[np.uint8]]:
 
 
 def _identity(encoder: EdgeEncoder) -> Callable[[Codes, int], NDArray[np.float32]]:
-    kinds = [kind for layer in encoder.config.layers for kind in [True] * layer.identity + [False] * layer.spatial]
+    matcher = Matcher(encoder.codebooks, encoder.head.identity)
 
-    @torch.inference_mode()
     def identity(codes: Codes, layers: int) -> NDArray[np.float32]:
-        end = encoder.config.layer_ends[layers - 1]
-        words = encoder.codebooks.lookup(_tensor(codes.group, encoder), _tensor(codes.tokens[:, :end], encoder))
-        received = torch.tensor(kinds[:end], device=words.device)
-        embedding: NDArray[np.float32] = encoder.head.identity.embedding(words[:, received]).cpu().numpy()
-        return embedding
+        unit: torch.Tensor = matcher(_tensor(codes.group, encoder), _tensor(codes.tokens, encoder), layers)
+        return unit.cpu().numpy()
 
     return identity
 

@@ -15,7 +15,8 @@ frames is a shorter stream. Cut anywhere else, it is refused.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class FrameCodec:
         """
         payload = self._payload(face)
         body = bytes([face.layers]) + _varint(len(payload)) + payload
-        return body + self._crc(body)
+        return body + _crc(body, self.model_id)
 
     def payload_size(self, face: CodedFace) -> int:
         """Bytes of entropy-coded data in the face's frame; the frame itself is 6 bytes longer (7 from 128 on)."""
@@ -78,23 +79,12 @@ class FrameCodec:
         Raises:
             FrameError: there is no undamaged frame of this model.
         """
-        layers = _byte(buffer, offset, "layer count")
-        if not 1 <= layers <= LAYERS:
-            raise FrameError(f"layer count {layers} is not 1 to {LAYERS}: the frame is damaged or is not one")
-        length, start = _read_varint(buffer, offset + 1)
-        limit = self.tables.payload_limits[layers - 1]
-        if length > limit:
-            raise FrameError(f"length {length} exceeds the {limit} bytes this model can need: the frame is damaged")
-        end = start + length
-        if end + CRC_BYTES > len(buffer):
-            raise FrameError(f"truncated: {end + CRC_BYTES - len(buffer)} bytes of the frame are missing")
-        if self._crc(buffer[offset:end]) != buffer[end : end + CRC_BYTES]:
-            raise FrameError("checksum differs: the frame is damaged or of another model; send it again")
-        payload = bytes(buffer[start:end])
-        face = self._face(payload, layers)
+        frame = check_frame(buffer, offset, self.model_id, self.tables.payload_limits)
+        payload = bytes(buffer[frame.start : frame.end - CRC_BYTES])
+        face = self._face(payload, frame.layers)
         if self._payload(face) != payload:
             raise FrameError("payload is not the one an encoder makes for its face")
-        return face, end + CRC_BYTES
+        return face, frame.end
 
     def iter_stream(self, data: bytes) -> Iterator[CodedFace]:
         """The faces of a stream one by one; all frames before a damaged one are yielded.
@@ -143,8 +133,44 @@ class FrameCodec:
         tokens = [decoder.pop(row) for row in self.tables.rows[group][:count]]
         return CodedFace(group, np.array(tokens, np.uint16), layers)
 
-    def _crc(self, body: bytes) -> bytes:
-        return zlib.crc32(body, zlib.crc32(self.model_id)).to_bytes(CRC_BYTES, "little")
+
+class FrameLayout(NamedTuple):
+    """Where a whole frame's parts are in its buffer."""
+
+    layers: int
+    start: int
+    """Of the payload."""
+    end: int
+    """Of the frame, behind its CRC."""
+
+
+def check_frame(buffer: bytes, offset: int, model_id: bytes, limits: Sequence[int] | None = None) -> FrameLayout:
+    """Find the frame that begins at `offset` and check it without decoding it.
+
+    Args:
+        limits: the most bytes of a payload of 1, 2 and 3 layers, if the tables are at hand.
+
+    Raises:
+        FrameError: there is no undamaged frame of this model.
+    """
+    layers = _byte(buffer, offset, "layer count")
+    if not 1 <= layers <= LAYERS:
+        raise FrameError(f"layer count {layers} is not 1 to {LAYERS}: the frame is damaged or is not one")
+    length, start = _read_varint(buffer, offset + 1)
+    if limits is not None and length > limits[layers - 1]:
+        limit = limits[layers - 1]
+        raise FrameError(f"length {length} exceeds the {limit} bytes this model can need: the frame is damaged")
+    body_end = start + length
+    end = body_end + CRC_BYTES
+    if end > len(buffer):
+        raise FrameError(f"truncated: {end - len(buffer)} bytes of the frame are missing")
+    if _crc(buffer[offset:body_end], model_id) != buffer[body_end:end]:
+        raise FrameError("checksum differs: the frame is damaged or of another model; send it again")
+    return FrameLayout(layers, start, end)
+
+
+def _crc(body: bytes, model_id: bytes) -> bytes:
+    return zlib.crc32(body, zlib.crc32(model_id)).to_bytes(CRC_BYTES, "little")
 
 
 def stream_model_id(data: bytes) -> bytes:

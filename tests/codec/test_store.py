@@ -71,7 +71,7 @@ def test_matching_reads_the_embedding_that_was_coded(tiny_model: Path) -> None:
     encoder = store.load_student(tiny_model)
     images = torch.randint(0, 256, (4, 128, 128, 3), dtype=torch.uint8)
     group, tokens = encoder(images)
-    matcher = Matcher(tiny_model)
+    matcher = Matcher.load(tiny_model)
     for layers in (1, 2, 3):
         unit = matcher(group, tokens, layers)
         assert unit.shape == (4, 128)
