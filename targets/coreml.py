@@ -56,8 +56,10 @@ def lower(program: "ExportedProgram", path: Path) -> None:
                 skip_model_load=True,
             )
         except Exception as error:  # coremltools' converters raise bare exceptions
-            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            raise EdgeError(f"the graph does not convert to Core ML: {reason[0]}") from error
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            model = None  # chaining the error would keep the converter's temporary folder alive
+        if model is None:
+            raise EdgeError(f"the graph does not convert to Core ML: {reason}")
         write_package(model.get_spec(), Path(model.weights_dir) / "weight.bin", path)
 
 

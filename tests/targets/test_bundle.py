@@ -1,0 +1,142 @@
+"""Bundles appear whole and tried, or not at all."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_stscq.codec.store import load_student
+from edge_stscq.device import load_encoder, open_bundle
+from edge_stscq.device.selftest import selftest
+from edge_stscq.errors import EdgeError, MissingExtraError
+from quantization import calibrate
+from targets import TARGETS, find
+from targets.base import Target
+from targets.bundle import Source, load_source, write_bundle
+from targets.check import run_fresh
+from targets.golden import candidates
+
+ONNX, EXECUTORCH, COREML = TARGETS
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("calibrated") / "tiny"
+    shutil.copytree(tiny_model, folder)
+    calibrate(load_student(folder), candidates(8)).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(model: Path) -> Source:
+    return load_source(model, "int8")
+
+
+@pytest.fixture(scope="module")
+def bundle(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "onnx-int8"
+    write_bundle(source, ONNX, folder)
+    return folder
+
+
+def lowering(lower: Any) -> Target:
+    """The ONNX row with another backend."""
+
+    class Other(Target):
+        def backend(self) -> Any:
+            return SimpleNamespace(lower=lower)
+
+    return Other(**vars(ONNX))
+
+
+def test_names_aliases_and_case() -> None:
+    assert find("onnx") == find("ORT") == (ONNX,)
+    assert find("pte") == (EXECUTORCH,)
+    assert find("ios") == (COREML,)
+    assert find("all") == TARGETS
+
+
+@pytest.mark.parametrize(("typo", "meant"), [("onx", "onnx"), ("executorh", "executorch"), ("core-ml", "coreml")])
+def test_a_typo_is_answered_with_what_was_meant(typo: str, meant: str) -> None:
+    with pytest.raises(EdgeError, match=f"did you mean {meant}.*onnx, executorch, coreml, all"):
+        find(typo)
+
+
+def test_a_missing_package_is_answered_with_the_extra() -> None:
+    with pytest.raises(MissingExtraError, match=r"pip install 'edge-stscq\[coreml\]'"):
+        replace(COREML, packages=("a_package_nobody_has",)).backend()
+
+
+def test_int8_bundle_says_what_it_is_and_passes_its_selftest(bundle: Path, source: Source) -> None:
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
+    assert (manifest.target, manifest.precision, manifest.artefact) == ("onnx", "int8", "encoder.onnx")
+    assert manifest.quantisation is not None
+    assert manifest.quantisation.calibration_images == 8
+    assert {"torch", "onnx", "torchao", "edge-stscq"} <= manifest.tool_versions.keys()
+    assert manifest.files.keys() == {
+        "encoder.onnx",
+        "codebooks.safetensors",
+        "tables.safetensors",
+        "golden.safetensors",
+    }
+    np.testing.assert_array_equal(opened.golden.images, source.images)
+    assert selftest(opened, load_encoder(opened)).passed
+
+
+def test_executorch_bundle_runs_too(source: Source, tmp_path: Path) -> None:
+    written = write_bundle(source, EXECUTORCH, tmp_path / "executorch-int8")
+    assert written.agreement >= 0.97
+    assert written.runtime.startswith("executorch")
+    opened = open_bundle(written.folder)
+    assert selftest(opened, load_encoder(opened)).passed
+
+
+def test_the_same_model_gives_the_same_bytes(source: Source, bundle: Path, tmp_path: Path) -> None:
+    write_bundle(source, ONNX, tmp_path / "again")
+    assert open_bundle(tmp_path / "again").manifest.files == open_bundle(bundle).manifest.files
+
+
+def test_a_bundle_is_replaced_only_when_asked(source: Source, bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match="--force"):
+        write_bundle(source, ONNX, bundle)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(EdgeError, match="is not a bundle"):
+        write_bundle(source, ONNX, tmp_path / "notes", force=True)
+
+
+def test_an_artefact_that_does_not_run_leaves_the_earlier_bundle(source: Source, bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "onnx-int8")
+
+    def garbage(program: object, path: Path) -> None:
+        path.write_bytes(b"not an onnx file")
+
+    with pytest.raises(EdgeError, match="does not run"):
+        write_bundle(source, lowering(garbage), tmp_path / "onnx-int8", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx-int8"]
+    opened = open_bundle(tmp_path / "onnx-int8")
+    assert selftest(opened, load_encoder(opened)).passed
+
+
+def test_an_artefact_that_answers_differently_leaves_no_bundle(source: Source, bundle: Path, tmp_path: Path) -> None:
+    def copy(program: object, path: Path) -> None:
+        shutil.copyfile(bundle / "encoder.onnx", path)
+
+    other = replace(source, expected=source.expected._replace(tokens=(source.expected.tokens + 1) % 16))
+    with pytest.raises(EdgeError, match="of its graph's golden tokens"):
+        write_bundle(other, lowering(copy), tmp_path / "onnx-int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_artefact_that_takes_too_long_is_given_up(bundle: Path) -> None:
+    with pytest.raises(EdgeError, match="did not answer within"):
+        run_fresh(bundle, seconds=0.01)
+
+
+def test_int8_of_a_model_that_was_not_calibrated_names_the_command(tiny_model: Path) -> None:
+    with pytest.raises(EdgeError, match="edge-stscq quantize"):
+        load_source(tiny_model, "int8")
