@@ -7,26 +7,12 @@ The data folder holds `lfw/lfw-crops.tar`, `lfw/pairs.txt` and `recognisers/`. R
 bundle, each by the command itself.
 """
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from benchmarks.record import write
-
-
-def evaluate(*arguments: str) -> dict[str, Any]:
-    """The JSON of one `edge-stscq evaluate`; its progress bar and errors go to our stderr."""
-    program = "import sys; from edge_stscq.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "evaluate", *arguments, "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise typer.Exit(done.returncode)
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
+from benchmarks.record import command, write
 
 
 def main(
@@ -40,8 +26,8 @@ def main(
     common += ["--pairs", str(data / "lfw" / "pairs.txt"), "--recognisers", str(data / "recognisers")]
     if first is not None:
         common += ["--first", str(first)]
-    runs = [evaluate(*common), *(evaluate(*common, "--bundle", str(path)) for path in bundle or [])]
-    typer.echo(write("lfw", runs))
+    subjects = [[], *(["--bundle", str(path)] for path in bundle or [])]
+    typer.echo(write("lfw", [command("evaluate", *common, *subject) for subject in subjects]))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from edge_stscq import __version__
 from edge_stscq.stream.files import write_file
@@ -30,6 +33,19 @@ def record(results: Any) -> dict[str, Any]:
         "versions": versions(),
         "results": results,
     }
+
+
+def command(*words: str, allowed: int = 0) -> dict[str, Any]:
+    """The JSON of one `edge-stscq` command; its progress bar and errors go to our stderr.
+
+    Raises:
+        typer.Exit: it ended with another exit code than 0 or `allowed`.
+    """
+    done = subprocess.run([sys.executable, "-m", "edge_stscq", *words, "--json"], stdout=subprocess.PIPE, text=True)
+    if done.returncode not in (0, allowed):
+        raise typer.Exit(done.returncode)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def write(name: str, results: Any) -> Path:

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 Precision = Literal["int8", "fp32"]
-LEAST_AGREEMENT = 0.97
-"""Share of the graph's golden tokens that its artefact must give; they are chosen not to be near ties."""
+LEAST_AGREEMENT = 0.8
+"""Share of the graph's golden tokens that its artefact must give. A wrong conversion gives next to none; a runtime that
+rounds single activations to the next code loses some near ties, which `edge-stscq parity` counts on real faces."""
 
 
 @dataclass(frozen=True, eq=False)

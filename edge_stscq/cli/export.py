@@ -70,10 +70,10 @@ def _report(written: list[tuple[Any, float]], model: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("bundle", "artefact", "with codebooks", "as its graph", "run by", "seconds")
+    table = Table(f"in {written[0][0].folder.parent}", "artefact", "with codebooks", "as its graph", "run by", "seconds")
     for bundle, seconds in written:
         table.add_row(
-            str(bundle.folder), _size(bundle.artefact_bytes), _size(bundle.bundle_bytes), f"{bundle.agreement:.1%}",
+            bundle.folder.name, _size(bundle.artefact_bytes), _size(bundle.bundle_bytes), f"{bundle.agreement:.1%}",
             bundle.runtime.split(" (")[0], f"{seconds:.1f}",
         )  # fmt: skip
     Console().print(table)

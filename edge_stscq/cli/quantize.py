@@ -1,4 +1,4 @@
-"""`edge-stscq quantize`: measure activation ranges on real faces, once, where the faces are."""
+"""`edge-stscq quantize`: make a student ready for int8 on real faces, once, where the faces are."""
 
 import json
 from pathlib import Path
@@ -18,24 +18,32 @@ def quantize(
     count: Annotated[int, typer.Option(min=1, help="At most this many faces, spread over all of them.")] = 512,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Calibrate the student's int8 graph and keep the ranges, not the faces, in MODEL/calibration.safetensors."""
+    """Equalise the student's channels, calibrate its int8 graph and keep the ranges, not the faces.
+
+    Rewrites MODEL/student.safetensors (the same function, other weights) and MODEL/calibration.safetensors.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     from edge_stscq.errors import require
 
     require("torch", "executorch")
-    from edge_stscq.codec.store import load_student
+    import torch
+
+    from edge_stscq.codec.store import load_student, save_student
     from edge_stscq.evaluation.faces import load_faces
-    from quantization import calibrate
+    from quantization import calibrate, equalise
 
     console = Console(stderr=True)
     student, crops = load_student(model), load_faces(faces, count=count)
     if len(crops) < FEW:
         console.print(f"[yellow]only {len(crops)} faces[/yellow]: at least {FEW} are recommended")
+    with console.status("equalising channels"):
+        equalise(student, torch.from_numpy(crops.images))
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("faces", total=len(crops))
         calibration = calibrate(student, crops.images, lambda pictures: progress.advance(bar, pictures))
+    save_student(model, student)
     path = calibration.save(model)
     if as_json:
         report = {

@@ -123,7 +123,9 @@ class CodecTask:
         self.average.update(self.nets, index)
         use = (self.codebook_averages.counts > 0.1 * self.codebook_averages.counts.mean(-1, keepdim=True)).float()
         groups = group_use(chosen, self.recipe.codec.groups)
-        values |= {"gradient": norm, "use": use.mean(), "rarest_group": groups.min()}
+        values |= {
+            "gradient": norm, "use": use.mean(), "least_use": use.mean(-1).min(), "rarest_group": groups.min(),
+        }  # fmt: skip
         return values
 
     def _semantics(
