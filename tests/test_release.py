@@ -1,0 +1,64 @@
+"""The released model on two real portraits: needs nothing but the repository and the packages it depends on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from demo_camera.align import crop_face
+from demo_camera.detect import Detector
+from demo_camera.portraits import portraits
+from demo_camera.source import read_picture
+from edge_stscq.codec import store
+from edge_stscq.codec.matching import Matcher
+from quantization import Calibration, quantized_encoder
+
+pytest.importorskip("executorch", reason="install edge-stscq[executorch]")
+
+
+@pytest.fixture(scope="module")
+def crops() -> torch.Tensor:
+    """Each portrait and its mirror image, uint8 [4, 128, 128, 3]."""
+    detector = Detector()
+    found = []
+    for name in sorted(portraits()):
+        picture = read_picture(portraits()[name])
+        face = detector.largest(picture)
+        assert face is not None
+        crop = crop_face(picture, face.points)
+        found += [crop, crop[:, ::-1]]
+    return torch.from_numpy(np.stack(found))
+
+
+def test_files_are_small_enough_to_be_kept(model_dir: Path) -> None:
+    sizes = {path.name: path.stat().st_size for path in model_dir.iterdir()}
+    assert {"MODEL_CARD.md", "recipe.toml", "log.jsonl", "calibration.safetensors"} <= sizes.keys()
+    assert max(sizes.values()) < 20e6
+
+
+def test_a_mirrored_face_matches_and_another_does_not(model_dir: Path, crops: torch.Tensor) -> None:
+    student, match = store.load_student(model_dir), Matcher.load(model_dir)
+    group, tokens = student(crops)
+    for layers in (1, 2, 3):
+        unit = match(group, tokens, layers)
+        similar = unit @ unit.t()
+        assert float(min(similar[0, 1], similar[2, 3])) > float(similar[:2, 2:].max()) + 0.1
+
+
+def test_every_layer_brings_the_picture_closer(model_dir: Path, crops: torch.Tensor) -> None:
+    student, decoder = store.load_student(model_dir), store.load_decoder(model_dir)
+    group, tokens = student(crops)
+    errors = [float((decoder.decode(group, tokens, n).float() - crops.float()).square().mean()) for n in (1, 2, 3)]
+    assert errors[0] > errors[1] > errors[2]
+    mean_face = float((crops.float() - crops.float().mean((0, 1, 2))).square().mean())
+    assert errors[2] < 0.5 * mean_face
+
+
+def test_int8_decodes_to_nearly_the_same_picture(model_dir: Path, crops: torch.Tensor) -> None:
+    student, decoder = store.load_student(model_dir), store.load_decoder(model_dir)
+    int8 = quantized_encoder(student, Calibration.load(model_dir))
+    full = decoder.decode(*student(crops)).float()
+    codes = [int8.analyse(crop[None]) for crop in crops]
+    device = decoder.decode(torch.cat([c.group for c in codes]), torch.cat([c.tokens for c in codes])).float()
+    assert float(10 * torch.log10(255**2 / (full - device).square().mean())) > 26
