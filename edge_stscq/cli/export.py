@@ -70,7 +70,8 @@ def _report(written: list[tuple[Any, float]], model: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(f"in {written[0][0].folder.parent}", "artefact", "with codebooks", "as its graph", "run by", "seconds")
+    place = written[0][0].folder.parent
+    table = Table(f"in {place}", "artefact", "with codebooks", "as its graph", "run by", "seconds")
     for bundle, seconds in written:
         table.add_row(
             bundle.folder.name, _size(bundle.artefact_bytes), _size(bundle.bundle_bytes), f"{bundle.agreement:.1%}",
