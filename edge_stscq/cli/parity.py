@@ -1,4 +1,4 @@
-"""`edge-stscq parity`: how far a bundle's artefact is from full precision."""
+"""`edge-stscq parity`: how far the artefacts of bundles are from full precision."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +12,11 @@ MODEL = Path("models/face64")
 
 
 def parity(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder made by `edge-stscq export`.")],
+    bundles: Annotated[list[Path], typer.Argument(help="Bundle folders made by `edge-stscq export` from one model.")],
     faces: Annotated[
-        Path | None, typer.Option(help="Folder or .tar of aligned crops; otherwise the bundle's golden pictures.")
+        Path | None, typer.Option(help="Folder or .tar of aligned crops; otherwise each bundle's golden pictures.")
     ] = None,
-    model: Annotated[Path, typer.Option(help="Model folder that the bundle was exported from.")] = MODEL,
+    model: Annotated[Path, typer.Option(help="Model folder that the bundles were exported from.")] = MODEL,
     count: Annotated[int, typer.Option(min=1, help="At most this many faces, spread over all of them.")] = 200,
     recognisers: Annotated[
         Path | None, typer.Option(help="Folder of the recognisers; otherwise EDGE_STSCQ_DATA/recognisers.")
@@ -33,35 +33,39 @@ def parity(
     identity: Annotated[
         float, typer.Option(min=-1, max=1, help="Least mean cosine between faces decoded from both codes.")
     ] = DEFAULT.identity,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each bundle, one a line.")] = False,
 ) -> None:
-    """Compare an artefact with its int8 graph and with the full-precision student; exit code 1 below a threshold."""
+    """Compare artefacts with their int8 graph and with the full-precision student; exit code 1 below a threshold."""
     from rich.console import Console
 
     from edge_stscq.errors import EXIT_CHECK_FAILED, require
 
     require("torch", "train")
     from edge_stscq.device import open_bundle
-    from edge_stscq.evaluation.bundle_parity import bundle_parity, golden_faces
+    from edge_stscq.evaluation.bundle_parity import FullPrecision, golden_faces
     from edge_stscq.evaluation.faces import load_faces
     from edge_stscq.evaluation.parity import steps
     from edge_stscq.evaluation.recognisers import recogniser_folder
     from edge_stscq.evaluation.report import parity_table, progress_bar
 
-    opened = open_bundle(bundle)
-    loaded = golden_faces(opened) if faces is None else load_faces(faces, count=count)
-    source = "the bundle's golden pictures" if faces is None else faces.name
+    opened = [open_bundle(bundle) for bundle in bundles]
+    crops = None if faces is None else load_faces(faces, count=count)
     thresholds = Thresholds(
         runtime_agreement=runtime_agreement,
         token_agreement=token_agreement,
         group_agreement=group_agreement,
         identity=identity,
     )
-    with progress_bar("faces", steps(len(loaded), opened.manifest.precision == "int8")) as progress:
-        report = bundle_parity(opened, model, loaded, source, recogniser_folder(recognisers), thresholds, progress)
-    if as_json:
-        typer.echo(report.model_dump_json())
-    else:
-        Console().print(parity_table(report))
-    if not report.passed:
+    full, passed = FullPrecision(model, recogniser_folder(recognisers)), True
+    for bundle in opened:
+        shown = golden_faces(bundle) if crops is None else crops
+        source = "the bundle's golden pictures" if faces is None else faces.name
+        with progress_bar("faces", steps(len(shown), bundle.manifest.precision == "int8")) as progress:
+            report = full.judge(bundle, shown, source, thresholds, progress)
+        if as_json:
+            typer.echo(report.model_dump_json())
+        else:
+            Console().print(parity_table(report))
+        passed &= report.passed
+    if not passed:
         raise typer.Exit(EXIT_CHECK_FAILED)

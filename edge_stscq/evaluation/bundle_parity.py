@@ -1,5 +1,6 @@
-"""Parity of a bundle: what `parity.measure` needs, taken from a bundle, a model folder and a recogniser."""
+"""Parity of bundles: what `parity.measure` needs, taken from a bundle, a model folder and a recogniser."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,54 +25,72 @@ def golden_faces(bundle: Bundle) -> Faces:
     return Faces(tuple(f"golden {i}" for i in range(len(images))), images)
 
 
-def bundle_parity(
-    bundle: Bundle,
-    model: Path,
-    faces: Faces,
-    source: str,
-    recognisers: Path | None,
-    thresholds: Thresholds,
-    progress: Progress = quiet,
-) -> Parity:
-    """Compare the artefact of `bundle` with its int8 graph and with the full-precision student of `model`.
+class FullPrecision:
+    """The full-precision side of a model, loaded once for any number of its bundles.
 
     Args:
-        source: where the faces came from, for the report.
+        model: model folder.
         recognisers: folder with the judge; without it, the student's own identity embedding measures identity.
-        progress: told of every face a step has finished; `parity.steps` says how many there are.
 
     Raises:
-        EdgeError: the model is another one or incomplete, or a runtime or recogniser is missing.
+        EdgeError: the model is incomplete, or the judge is missing.
     """
-    check_same_model(bundle, model)
-    student = store.load_student(model)
-    subject = from_modules(student, store.load_decoder(model), "student")
-    artefact = open_encoder(bundle)
-    embed, embedded_by = _embedder(student, recognisers)
-    reference = Reference(
-        lambda images, progress: _analyse(student, images, progress),
-        lambda codes: subject.decode(codes, len(subject.config.layers)),
-        bundle.books,
-        subject.config.layer_ends,
-    )
-    quantised = _quantised(student, model) if bundle.manifest.precision == "int8" else None
-    measured = measure(faces.images, encode_with(artefact), quantised, reference, embed, embedded_by, progress)
-    problems = failures(measured, thresholds)
-    return Parity(
-        bundle=bundle.manifest.name,
-        model_id=bundle.manifest.model_id,
-        target=bundle.manifest.target,
-        precision=bundle.manifest.precision,
-        executor=artefact.runtime,
-        faces=source,
-        runtime=measured.runtime,
-        quantisation=measured.quantisation,
-        device=measured.device,
-        pictures=measured.pictures,
-        thresholds=thresholds,
-        failures=problems,
-        passed=not problems,
-    )
+
+    def __init__(self, model: Path, recognisers: Path | None) -> None:
+        self._model = model
+        self._student = store.load_student(model)
+        self._subject = from_modules(self._student, store.load_decoder(model), "student")
+        self._embed, self._embedded_by = _embedder(self._student, recognisers)
+
+    @cached_property
+    def _quantised(self) -> Encode:
+        return _quantised(self._student, self._model)
+
+    def judge(
+        self, bundle: Bundle, faces: Faces, source: str, thresholds: Thresholds, progress: Progress = quiet
+    ) -> Parity:
+        """Compare the artefact of `bundle` with its int8 graph and with the full-precision student.
+
+        Args:
+            source: where the faces came from, for the report.
+            progress: told of every face a step has finished; `parity.steps` says how many there are.
+
+        Raises:
+            EdgeError: the bundle is of another model, or a runtime is missing.
+        """
+        check_same_model(bundle, self._model)
+        artefact, layer_ends = open_encoder(bundle), self._subject.config.layer_ends
+        reference = Reference(
+            lambda images, progress: _analyse(self._student, images, progress),
+            lambda codes: self._subject.decode(codes, len(layer_ends)),
+            bundle.books,
+            layer_ends,
+        )
+        measured = measure(
+            faces.images,
+            encode_with(artefact),
+            self._quantised if bundle.manifest.precision == "int8" else None,
+            reference,
+            self._embed,
+            self._embedded_by,
+            progress,
+        )
+        problems = failures(measured, thresholds)
+        return Parity(
+            bundle=bundle.manifest.name,
+            model_id=bundle.manifest.model_id,
+            target=bundle.manifest.target,
+            precision=bundle.manifest.precision,
+            executor=artefact.runtime,
+            faces=source,
+            runtime=measured.runtime,
+            quantisation=measured.quantisation,
+            device=measured.device,
+            pictures=measured.pictures,
+            thresholds=thresholds,
+            failures=problems,
+            passed=not problems,
+        )
 
 
 def _analyse(student: EdgeEncoder, images: NDArray[np.uint8], progress: Progress) -> tuple[Codes, NDArray[np.float32]]:

@@ -11,16 +11,19 @@ All integers are little-endian. The program refers to a blob by the offset of it
 """
 
 import struct
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.errors import EdgeError, require
-from quantization.quiet import quiet
+from edge_stscq.errors import EdgeError, MissingExtraError
 from targets.mil.package import locate
 
 Value = NDArray[Any] | str
@@ -159,6 +162,24 @@ class _Reader:
         return Operation(message.type, inputs, outputs)
 
 
+def _messages(name: str) -> ModuleType:
+    """A module of coremltools' message classes: `Model_pb2` or `MIL_pb2`.
+
+    They are imported as a package of their own: `import coremltools` brings every converter and its tools along, ten
+    seconds of it, and reading needs none of them.
+    """
+    alone = f"{__name__}_proto"
+    if alone not in sys.modules:
+        found = find_spec("coremltools")
+        if found is None or found.origin is None:
+            raise MissingExtraError("coremltools is not installed; run: pip install 'edge-stscq[coreml]'")
+        init = Path(found.origin).parent / "proto" / "__init__.py"
+        spec = spec_from_file_location(alone, init, submodule_search_locations=[str(init.parent)])
+        assert spec is not None
+        sys.modules[alone] = module_from_spec(spec)
+    return import_module(f"{alone}.{name}")
+
+
 def read_program(path: Path) -> Program:
     """Read the package at `path`.
 
@@ -167,19 +188,18 @@ def read_program(path: Path) -> Program:
         MissingExtraError: coremltools, which brings the message classes, is not installed.
     """
     model_file, weights_file = locate(path)
-    with quiet():
-        require("coremltools", "coreml")
-        from coremltools.proto import MIL_pb2, Model_pb2
-        from google.protobuf.message import DecodeError
+    model_pb2, mil_pb2 = _messages("Model_pb2"), _messages("MIL_pb2")
+    from google.protobuf.message import DecodeError
+
     try:
-        model = Model_pb2.Model.FromString(model_file.read_bytes())
+        model = model_pb2.Model.FromString(model_file.read_bytes())
     except DecodeError as error:
         raise EdgeError(f"{model_file} is damaged; export the package again") from error
     if model.WhichOneof("Type") != "mlProgram" or "main" not in model.mlProgram.functions:
         raise EdgeError(f"{model_file} holds no MIL program; export the package again")
     main = model.mlProgram.functions["main"]
     block = main.block_specializations[main.opset]
-    types = {number: name for name, number in MIL_pb2.DataType.items()}
+    types = {number: name for name, number in mil_pb2.DataType.items()}
     reader = _Reader(types, BlobFile(weights_file))
     constants: dict[str, Value] = {}
     operations = []

@@ -80,6 +80,15 @@ def run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+def claiming_int8(bundle: Path, folder: Path) -> Path:
+    """A copy of an fp32 bundle whose manifest says int8."""
+    shutil.copytree(bundle, folder)
+    manifest = Manifest.load(bundle)
+    spec = QuantisationSpec(scheme="none at all", calibration_images=8, calibration_sha256="0" * 64)
+    manifest.model_copy(update={"precision": "int8", "quantisation": spec, "files": sha256_files(folder)}).save(folder)
+    return folder
+
+
 def test_fp32_artefact_is_the_student(bundle: Path, model: Path, faces: Path) -> None:
     code, text = run(bundle, "--model", model, "--faces", faces, "--json")
     report = json.loads(text)
@@ -96,18 +105,23 @@ def test_an_artefact_that_is_not_its_graph_is_told_from_a_bad_quantisation(
     bundle: Path, model: Path, faces: Path, tmp_path: Path
 ) -> None:
     """A float32 artefact that claims to be int8: it equals the student, so it can't equal the coarse int8 graph."""
-    claims = tmp_path / "onnx-int8"
-    shutil.copytree(bundle, claims)
-    manifest = Manifest.load(bundle)
-    spec = QuantisationSpec(scheme="none at all", calibration_images=8, calibration_sha256="0" * 64)
-    manifest.model_copy(update={"precision": "int8", "quantisation": spec, "files": sha256_files(claims)}).save(claims)
-    code, text = run(claims, "--model", model, "--faces", faces, "--json")
+    code, text = run(claiming_int8(bundle, tmp_path / "onnx-int8"), "--model", model, "--faces", faces, "--json")
     report = json.loads(text)
     assert report["device"]["tokens"] >= 0.99
     assert report["runtime"]["tokens"] == pytest.approx(report["quantisation"]["tokens"], abs=0.02)
     assert report["runtime"]["tokens"] < 0.99
     assert code == 1
     assert [line.split(" is ")[0] for line in report["failures"]] == ["token agreement of artefact and its graph"]
+
+
+def test_several_bundles_are_judged_in_one_run(bundle: Path, model: Path, faces: Path, tmp_path: Path) -> None:
+    """A report a line; one that fails makes the command fail."""
+    other = claiming_int8(bundle, tmp_path / "onnx-int8")
+    code, text = run(bundle, other, "--model", model, "--faces", faces, "--json")
+    first, second = map(json.loads, text.splitlines())
+    assert code == 1
+    assert (first["precision"], first["passed"]) == ("fp32", True)
+    assert (second["precision"], second["passed"]) == ("int8", False)
 
 
 def test_golden_pictures_stand_in_for_faces(bundle: Path, model: Path) -> None:
