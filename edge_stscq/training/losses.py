@@ -52,23 +52,24 @@ class Recogniser(nn.Module):
             layers[index], layers[index + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
         channels_last(self.trunk)
 
-    def forward(self, picture: Tensor) -> Semantics:
-        picture = _centre(picture)
+    def forward(self, picture: Tensor, shift: tuple[int, int] = (0, 0)) -> Semantics:
+        """What the trunk sees when it looks `shift` pixels (of 128, down and right, at most 8) beside the centre."""
+        picture = _centre(picture, shift)
         taps = self.trunk.taps(picture, _TAPS)
         embedding = self.trunk.finish(taps[-1], _TAPS[-1])
         return Semantics(taps, functional.normalize(embedding))
 
-    def features(self, picture: Tensor) -> list[Tensor]:
+    def features(self, picture: Tensor, shift: tuple[int, int] = (0, 0)) -> list[Tensor]:
         """The feature maps alone, at a fraction of the cost."""
-        return self.trunk.taps(_centre(picture), _TAPS)
+        return self.trunk.taps(_centre(picture, shift), _TAPS)
 
 
-def _centre(picture: Tensor) -> Tensor:
+def _centre(picture: Tensor, shift: tuple[int, int]) -> Tensor:
     """The trunk's 112-px input of pictures [N, 3, S, S]."""
     if picture.shape[-1] != CROP:
         picture = functional.interpolate(picture, size=(CROP, CROP), mode="bilinear", align_corners=False)
-    margin = (CROP - INPUT) // 2
-    return picture[..., margin:-margin, margin:-margin]
+    top, left = ((CROP - INPUT) // 2 + pixels for pixels in shift)
+    return picture[..., top : top + INPUT, left : left + INPUT]
 
 
 def perceptual(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:

@@ -21,6 +21,8 @@ from edge_stscq.training.losses import Discriminator, Recogniser, channels_last,
 from edge_stscq.training.recipe import Recipe, Stage
 
 _RESEED_EVERY = 50
+_JITTER = 3
+"""Pixels by which the recogniser looks beside the centre, at most, in each direction."""
 _FITTED_PACE = 0.1
 """Learning rate of what starts from a closed form, relative to the rest."""
 
@@ -135,10 +137,12 @@ class CodecTask:
         weights, count = self.stage.losses, round(self.stage.semantic_share * len(painted))
         if count == 0 or (weights.perceptual == 0 and weights.identity == 0):
             return painted.new_zeros(())
+        # looked at from a slightly different place each time: no detail that only one alignment sees can please it
+        down, right = torch.randint(-_JITTER, _JITTER + 1, (2,)).tolist()
         with self._precision():
-            ours = self.recogniser(painted[:count])
+            ours = self.recogniser(painted[:count], (down, right))
             with torch.no_grad():
-                theirs = self.recogniser.features(target[:count])
+                theirs = self.recogniser.features(target[:count], (down, right))
         cosine = (ours.embedding.float() * functional.normalize(who[:count])).sum(1)
         by_layer = torch.tensor(weights.identity_by_layer, device=self.device)[received[:count] - 1]
         pixel_by_layer = torch.tensor(weights.pixel_by_layer, device=self.device)[received[:count] - 1]
