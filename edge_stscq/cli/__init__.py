@@ -27,6 +27,7 @@ _COMMANDS = (
     ("export", "export", "Make a model"),
     ("parity", "parity", "Judge"),
     ("evaluate", "evaluate", "Judge"),
+    ("bench", "bench", "Judge"),
 )
 
 
@@ -46,8 +47,11 @@ def _app() -> typer.Typer:
         pass
 
     for name, file, panel in _COMMANDS:
-        function = getattr(import_module(f"edge_stscq.cli.{file}"), name)
-        app.command(name, rich_help_panel=panel)(function)
+        command = getattr(import_module(f"edge_stscq.cli.{file}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)
     return app
 
 

@@ -23,32 +23,24 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify LFW pairs in the compressed domain and after decoding, layer by layer."""
-    from dataclasses import replace
-
     from rich.console import Console
 
     from edge_stscq.errors import require
 
     require("torch", "train")
-    from edge_stscq.device import open_bundle
-    from edge_stscq.evaluation.artefact import check_same_model, encode_with
+    from edge_stscq.evaluation.artefact import coded_by
     from edge_stscq.evaluation.faces import load_faces
     from edge_stscq.evaluation.lfw import judge
     from edge_stscq.evaluation.recognisers import RECOGNISERS, load_recognisers, recogniser_folder
     from edge_stscq.evaluation.report import judgement_table, progress_bar
     from edge_stscq.evaluation.subject import open_subject
     from edge_stscq.evaluation.verification import read_pairs
-    from targets.check import open_encoder
 
     listed = read_pairs(pairs)
     chosen = listed if first is None else listed.head(first)
     subject = open_subject(model, encoder, device)
     if bundle is not None:
-        opened = open_bundle(bundle)
-        check_same_model(opened, model)
-        artefact = open_encoder(opened)
-        name = f"{opened.manifest.target} {opened.manifest.precision} on {artefact.runtime}"
-        subject = replace(subject, name=name, encode=encode_with(artefact))
+        subject = coded_by(subject, bundle, model)
     folder = recogniser_folder(recognisers)
     nets = load_recognisers(folder, recogniser or RECOGNISERS) if folder else {}
     for net in nets.values():

@@ -1,15 +1,17 @@
 """A bundle's artefact as something to judge, beside the model it was exported from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.codec import store
-from edge_stscq.device import Bundle, DeviceEncoder
+from edge_stscq.device import Bundle, DeviceEncoder, open_bundle
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.subject import Codes, Encode, Progress, quiet
+from edge_stscq.evaluation.subject import Codes, Encode, Progress, Subject, quiet
 from edge_stscq.stream import model_id
+from targets.check import open_encoder
 
 
 def encode_with(encoder: DeviceEncoder) -> Encode:
@@ -23,6 +25,19 @@ def encode_with(encoder: DeviceEncoder) -> Encode:
         return Codes(np.array([group for group, _ in rows], np.int32), np.stack([tokens for _, tokens in rows]))
 
     return encode
+
+
+def coded_by(subject: Subject, bundle: Path, model: Path) -> Subject:
+    """The subject of a model folder with the artefact of one of its bundles in place of the encoder.
+
+    Raises:
+        EdgeError: the bundle is damaged, of another model, or its runtime is missing.
+    """
+    opened = open_bundle(bundle)
+    check_same_model(opened, model)
+    artefact = open_encoder(opened)
+    name = f"{opened.manifest.target} {opened.manifest.precision} on {artefact.runtime}"
+    return replace(subject, name=name, encode=encode_with(artefact))
 
 
 def check_same_model(bundle: Bundle, folder: Path) -> None:

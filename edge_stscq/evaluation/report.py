@@ -15,6 +15,7 @@ from edge_stscq.codec.config import LAYER_NAMES
 from edge_stscq.evaluation.agreement import Agreement
 from edge_stscq.evaluation.lfw import Judgement
 from edge_stscq.evaluation.parity import Parity
+from edge_stscq.evaluation.rate import RateReport
 from edge_stscq.evaluation.subject import Progress as Advance
 from edge_stscq.evaluation.verification import Verification
 
@@ -74,6 +75,33 @@ def judgement_table(report: Judgement) -> Group:
         )  # fmt: skip
     table.add_row("original", "", "", "", *(_accuracy(report.originals[name]) for name in names))
     return Group(table, f"{report.protocol}; {report.faces} faces")
+
+
+def rate_table(report: RateReport) -> Group:
+    """Our layers, the cheapest settings of each peer, and what is saved at equal accuracy."""
+    points = Table("codec", "setting", title="decoded faces: verification accuracy in %")
+    for heading in ("bytes sent", "payload bytes", "accuracy", "IDS"):
+        points.add_column(heading, justify="right")
+    for curve in (report.ours, *report.peers, *report.published):
+        for point in sorted(curve.points, key=lambda point: point.container_bytes):
+            identity = "-" if point.identity is None else f"{point.identity:.3f}"
+            points.add_row(
+                curve.codec, point.setting, f"{point.container_bytes:.0f}", f"{point.payload_bytes:.0f}",
+                f"{100 * point.accuracy:.2f} ± {100 * point.standard_error:.2f}", identity,
+            )  # fmt: skip
+        points.add_section()
+    savings = Table("bytes saved against", "counted", title="at equal accuracy")
+    for heading in ("Bjontegaard", *(point.setting for point in report.ours.points)):
+        savings.add_column(heading, justify="right")
+    for row in report.savings:
+        savings.add_row(row.peer, row.counted, _share(row.bjontegaard), *map(_share, row.at_layer.values()))
+    missing = (f"not measured: {name}: {escape(why)}" for name, why in report.missing.items())
+    note = "-: the peer does not reach this accuracy with the settings tried, or exceeds it with all of them"
+    return Group(points, savings, note, report.protocol, *missing)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _agreement_rows(a: Agreement) -> list[tuple[str, str]]:

@@ -29,6 +29,8 @@ MAGIC = b"STSQ"
 VERSION = 1
 HEADER_BYTES = len(MAGIC) + 1 + MODEL_ID_BYTES
 CRC_BYTES = 4
+FRAME_OVERHEAD = 1 + 1 + CRC_BYTES
+"""Bytes of a frame beside a payload of less than 128 bytes."""
 
 
 class FrameCodec:

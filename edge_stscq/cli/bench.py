@@ -1,0 +1,90 @@
+"""`edge-stscq bench`: this codec beside others, on the user's own pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+bench = typer.Typer(help="Measure this codec beside others.", no_args_is_help=True)
+
+
+@bench.callback()
+def _group() -> None:
+    pass
+
+
+@bench.command("rate")
+def rate(
+    model: Annotated[Path, typer.Option(help="Model folder.")],
+    crops: Annotated[Path, typer.Option(help="Folder or .tar with the aligned LFW crops that the pairs name.")],
+    pairs: Annotated[Path, typer.Option(help="LFW's pairs.txt.")],
+    bundle: Annotated[Path | None, typer.Option(help="Encode with this bundle instead of the float32 student.")] = None,
+    first: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N pairs; whole folds, two or more (1200 = two folds).")
+    ] = None,
+    codec: Annotated[list[str] | None, typer.Option(help="Only this peer; may be repeated. Otherwise all.")] = None,
+    recognisers: Annotated[
+        Path | None, typer.Option(help="Folder of the recognisers; otherwise EDGE_STSCQ_DATA/recognisers.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for rate.json, rate.png and the points measured so far.")
+    ] = Path("out/rate"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Verification accuracy against bytes: our layers, JPEG to VVC at their smallest, and published figures.
+
+    What was measured is kept in the output folder: an interrupted run goes on where it stopped, and another model is
+    put beside the same peers without measuring them again.
+    """
+    from rich.console import Console
+
+    from edge_stscq.errors import EdgeError, MissingExtraError, require
+
+    require("torch", "train")
+    require("matplotlib", "bench")
+    require("scipy", "bench")
+    from edge_stscq.evaluation import peers, rate
+    from edge_stscq.evaluation.artefact import coded_by
+    from edge_stscq.evaluation.faces import load_faces
+    from edge_stscq.evaluation.lfw import judge
+    from edge_stscq.evaluation.rate_plot import plot
+    from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers, recogniser_folder
+    from edge_stscq.evaluation.report import progress_bar, rate_table
+    from edge_stscq.evaluation.subject import open_subject
+    from edge_stscq.evaluation.verification import read_pairs
+    from edge_stscq.stream.files import write_file
+
+    chosen = peers.find(codec or [])
+    listed = read_pairs(pairs)
+    listed = listed if first is None else listed.head(first)
+    folder = recogniser_folder(recognisers)
+    if folder is None:
+        raise EdgeError("accuracy needs a judge; give --recognisers or set EDGE_STSCQ_DATA")
+    subject = open_subject(model)
+    if bundle is not None:
+        subject = coded_by(subject, bundle, model)
+    net = load_recognisers(folder, [JUDGE])[JUDGE]
+    faces = load_faces(crops, names=listed.names)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgeError(f"cannot write to {output}: {error.strerror}; choose another folder with -o") from None
+    points = rate.Points(output / "points.jsonl")
+    curves, missing = [], {}
+    for peer in chosen:
+        with progress_bar(peer.name, len(peer.settings)) as progress:
+            try:
+                curves.append(rate.peer_curve(peer, faces, listed, net, points, progress))
+            except MissingExtraError as error:
+                missing[peer.name] = str(error)
+    with progress_bar("edge-stscq", len(faces)) as progress:
+        judged = judge(subject, faces, listed, {JUDGE: net}, progress)
+    report = rate.compare(judged, JUDGE, curves, missing)
+    write_file(output / "rate.json", (report.model_dump_json(indent=2) + "\n").encode())
+    write_file(output / "rate.png", plot(report))
+    if as_json:
+        typer.echo(report.model_dump_json())
+        return
+    console = Console()
+    console.print(rate_table(report))
+    console.print(f"{output / 'rate.png'}: look at it", highlight=False)
