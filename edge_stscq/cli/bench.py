@@ -78,7 +78,7 @@ def rate(
             except MissingExtraError as error:
                 missing[peer.name] = str(error)
     with progress_bar("edge-stscq", len(faces)) as progress:
-        judged = judge(subject, faces, listed, {JUDGE: net}, progress)
+        judged = judge(subject, faces, listed, {JUDGE: net}, progress, cache=output)
     report = rate.compare(judged, JUDGE, curves, missing)
     write_file(output / "rate.json", (report.model_dump_json(indent=2) + "\n").encode())
     write_file(output / "rate.png", plot(report))

@@ -19,6 +19,12 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the recognisers; otherwise EDGE_STSCQ_DATA/recognisers.")
     ] = None,
     recogniser: Annotated[list[str] | None, typer.Option(help="Judge with this one only; may be repeated.")] = None,
+    layers: Annotated[
+        list[int] | None, typer.Option(min=1, max=3, help="Decode this many layers; may be repeated. Otherwise all.")
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="Folder that keeps the recognisers' embeddings of originals.")
+    ] = Path(".cache"),
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where torch computes.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -47,7 +53,7 @@ def evaluate(
         net.to(device)
     faces = load_faces(crops, names=chosen.names)
     with progress_bar("faces", len(faces)) as progress:
-        report = judge(subject, faces, chosen, nets, progress)
+        report = judge(subject, faces, chosen, nets, progress, sorted(set(layers or (1, 2, 3))), cache)
     if as_json:
         typer.echo(report.model_dump_json())
         return

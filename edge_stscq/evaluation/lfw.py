@@ -7,7 +7,8 @@ original, and IDS: the cosine of a recogniser's embeddings of the decoded face a
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.codec.config import LAYER_NAMES
 from edge_stscq.evaluation.faces import Faces
-from edge_stscq.evaluation.metrics import cosine, pooled_psnr, squared_error
-from edge_stscq.evaluation.recognisers import Recogniser
+from edge_stscq.evaluation.metrics import cosine, ms_ssim, pooled_psnr, squared_error
+from edge_stscq.evaluation.recognisers import Recogniser, embed_cached
 from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, quiet
 from edge_stscq.evaluation.verification import Pairs, Verification, verify
 
@@ -31,6 +32,7 @@ class LayerResult(BaseModel):
     payload_bytes: float = Field(description="mean over faces, without the frame's overhead")
     entropy_coded: bool = Field(description="false: bytes of a fixed-length code, as there were no frequency tables")
     psnr: float | None = Field(description="of the mean squared error to the originals, dB; null if there is none")
+    ms_ssim: float = Field(description="mean multi-scale structural similarity to the originals")
     identity: dict[str, float] = Field(description="IDS by recogniser: mean cosine to the original")
     compressed: Verification | None = Field(description="cosine of identity tokens; null in a layer without any so far")
     decoded: dict[str, Verification] = Field(description="decoded against decoded pictures, by recogniser")
@@ -55,6 +57,8 @@ def judge(
     pairs: Pairs,
     recognisers: Mapping[str, Recogniser],
     progress: Progress = quiet,
+    layers: Sequence[int] = (1, 2, 3),
+    cache: Path | None = None,
 ) -> Judgement:
     """Code, decode and recognise every face once, then score the pairs.
 
@@ -62,21 +66,24 @@ def judge(
         faces: crops of at least every name in `pairs`.
         recognisers: by name; none is fine, then only the compressed domain is verified.
         progress: told of every batch of faces done.
+        layers: how many layers to decode, in ascending order.
+        cache: folder that keeps the recognisers' embeddings of originals.
     """
-    layers = range(1, len(subject.config.layers) + 1)
     codes: list[Codes] = []
     errors: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
+    likeness: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
     seen: dict[tuple[str, int], list[NDArray[np.float32]]] = defaultdict(list)  # 0: the original
+    for name, net in recognisers.items():
+        seen[name, 0].append(embed_cached(net, faces.images, cache) if cache else net.embed(faces.images))
     for part in batches(len(faces)):
         images = faces.images[part]
         codes.append(subject.encode(images))
         for layer in layers:
             decoded = subject.decode(codes[-1], layer)
             errors[layer].append(squared_error(images, decoded))
+            likeness[layer].append(ms_ssim(images, decoded))
             for name, net in recognisers.items():
                 seen[name, layer].append(net.embed(decoded))
-        for name, net in recognisers.items():
-            seen[name, 0].append(net.embed(images))
         progress(len(images))
     units = {key: np.concatenate(parts) for key, parts in seen.items()}
     whole = Codes(np.concatenate([c.group for c in codes]), np.concatenate([c.tokens for c in codes]))
@@ -94,6 +101,7 @@ def judge(
             payload_bytes=float(subject.payload_bytes(whole, layer).mean()),
             entropy_coded=subject.tables is not None,
             psnr=pooled_psnr(np.concatenate(errors[layer])),
+            ms_ssim=float(np.concatenate(likeness[layer]).mean()),
             identity={name: float(cosine(units[name, 0], units[name, layer]).mean()) for name in recognisers},
             compressed=verified(subject.identity(whole, layer)) if known else None,
             decoded={name: verified(units[name, layer]) for name in recognisers},

@@ -8,9 +8,10 @@ graph of named convolutions, PReLUs and additions for MobileFaceNet. Batch norms
 the dense layer before them, which gives the same function with less work. Networks stay differentiable.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from edge_stscq.codec.config import CROP
+from edge_stscq.codec.vector_cache import VectorCache
 from edge_stscq.errors import EdgeError
 
 JUDGE = "mobilefacenet192"
@@ -56,6 +58,28 @@ class Recogniser(nn.Module):
             centre = part[:, edge : edge + INPUT, edge : edge + INPUT].to(device)
             rows.append(functional.normalize(self(centre.permute(0, 3, 1, 2).float())).cpu())
         return np.asarray(torch.cat(rows).numpy(), np.float32)
+
+
+def embed_cached(net: Recogniser, crops: NDArray[np.uint8], folder: Path) -> NDArray[np.float32]:
+    """As `net.embed`, reading and extending the vectors of this network that are kept in `folder`.
+
+    Raises:
+        EdgeError: the file there is damaged, or the folder cannot be written.
+    """
+    digests = [hashlib.sha1(crop.tobytes()).digest() for crop in crops]
+    path = folder / f"{net.name}-{_digest(net)}.safetensors"
+
+    def compute(missing: list[int]) -> Iterator[Tensor]:
+        for part in (missing[start : start + 32] for start in range(0, len(missing), 32)):
+            yield from torch.from_numpy(net.embed(crops[part]))
+
+    return np.asarray(VectorCache(path).vectors(digests, compute).numpy(), np.float32)
+
+
+def _digest(net: nn.Module) -> str:
+    """Short hash of a network's weights."""
+    weights = b"".join(value.cpu().numpy().tobytes() for value in net.state_dict().values())
+    return hashlib.sha256(weights).hexdigest()[:8]
 
 
 class _Graph(nn.Module):

@@ -64,14 +64,14 @@ def judgement_table(report: Judgement) -> Group:
     names = list(report.originals)
     table = Table("layer", title=f"{report.model}, {report.subject}: verification accuracy in %")
     for heading in ("tokens", "payload bytes", "compressed domain", *(f"decoded, {name}" for name in names),
-                    *(f"IDS, {name}" for name in names), "PSNR dB"):  # fmt: skip
+                    *(f"IDS, {name}" for name in names), "PSNR dB", "MS-SSIM"):  # fmt: skip
         table.add_column(heading, justify="right")
     for layer in report.layers:
         size = f"{layer.payload_bytes:.1f}" + ("" if layer.entropy_coded else " (fixed length)")
         table.add_row(
             layer.name, str(layer.tokens), size, _accuracy(layer.compressed),
             *(_accuracy(layer.decoded[name]) for name in names), *(f"{layer.identity[name]:.3f}" for name in names),
-            _decibels(layer.psnr),
+            _decibels(layer.psnr), f"{layer.ms_ssim:.3f}",
         )  # fmt: skip
     table.add_row("original", "", "", "", *(_accuracy(report.originals[name]) for name in names))
     return Group(table, f"{report.protocol}; {report.faces} faces")

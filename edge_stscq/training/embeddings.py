@@ -1,9 +1,10 @@
 """Identity embeddings of the originals, computed once and kept in a cache file.
 
 The recogniser is frozen, so its embedding of a crop and of the mirrored crop never changes; training reads them here
-instead of running the network on every picture of every step. The key of an entry is the picture's content.
+instead of running the network on every picture of every step.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from rich.progress import Progress
 from torch import Tensor
 
 from edge_stscq.codec.encoder import normalise_image
-from edge_stscq.codec.store import load_weights, save_weights
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
+from edge_stscq.codec.vector_cache import VectorCache
 from edge_stscq.training.data import FaceSet
 
 _BATCH = 32
@@ -30,26 +31,16 @@ def cached_embeddings(
     faces: FaceSet, trunk: IdentityTrunk, cache: Path, progress: Progress, device: torch.device
 ) -> Tensor:
     """Embeddings [N, 2, 128] of every crop and its mirror image, reading and extending `cache`."""
-    known: dict[bytes, Tensor] = {}
-    if cache.exists():
-        stored = load_weights(cache)
-        known = {bytes(key.numpy()): value for key, value in zip(stored["digests"], stored["embeddings"], strict=True)}
-    digests = faces.digests()
-    keys = [digest.tobytes() for digest in digests]
-    missing = [index for index, key in enumerate(keys) if key not in known]
-    if missing:
+
+    def compute(missing: list[int]) -> Iterator[Tensor]:
         network = torch.compile(trunk.to(device)) if len(missing) > 1000 else trunk.to(device)
         for start in progress.track(range(0, len(missing), _BATCH), description="embeddings of the originals"):
-            indices = (missing[start : start + _BATCH] * _BATCH)[:_BATCH]  # a fixed shape compiles once
+            part = missing[start : start + _BATCH]
+            indices = (part * _BATCH)[:_BATCH]  # a fixed shape compiles once
             both = []
             for flip in (False, True):
                 crops = torch.from_numpy(np.stack([faces.crop(i, flip) for i in indices])).to(device)
                 both.append(network(centre(crops)).float().cpu())
-            for index, vector in zip(indices, torch.stack(both, dim=1), strict=True):
-                known[keys[index]] = vector.clone()
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        save_weights(cache, {
-            "digests": torch.from_numpy(np.stack([np.frombuffer(key, np.uint8) for key in known])),
-            "embeddings": torch.stack(list(known.values())),
-        })  # fmt: skip
-    return torch.stack([known[key] for key in keys])
+            yield from torch.stack(both, dim=1)[: len(part)]
+
+    return VectorCache(cache).vectors([digest.tobytes() for digest in faces.digests()], compute)

@@ -25,7 +25,7 @@ def lfw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     generator = np.random.default_rng(0)
     for name in ("A_0001", "A_0002", "B_0001", "C_0001", "C_0002", "D_0001", "unused_0001"):
         cv2.imwrite(str(tmp_path / "crops" / f"{name}.png"), generator.integers(0, 256, (128, 128, 3), np.uint8))
-    return ["--crops", str(tmp_path / "crops"), "--pairs", str(tmp_path / "pairs.txt")]
+    return ["--crops", str(tmp_path / "crops"), "--pairs", str(tmp_path / "pairs.txt"), "--cache", str(tmp_path)]
 
 
 def test_json_is_one_object_of_every_layer(tiny_model: Path, lfw: list[str]) -> None:
@@ -62,7 +62,7 @@ def test_real_faces_and_recognisers(tiny_model: Path, shared_data: Path, tmp_pat
     (tmp_path / "pairs.txt").write_text("\n".join(["2\t2", *lines[1:3], *lines[301:303], *lines[3:5], *lines[303:305]]))
     arguments = ["--model", str(tiny_model), "--crops", str(shared_data / "lfw" / "lfw-crops.tar"),
                  "--pairs", str(tmp_path / "pairs.txt"), "--recognisers", str(shared_data / "recognisers"),
-                 "--recogniser", "mobilefacenet192", "--json"]  # fmt: skip
+                 "--recogniser", "mobilefacenet192", "--cache", str(tmp_path / "cache"), "--json"]  # fmt: skip
     report = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)
     assert report["originals"]["mobilefacenet192"]["accuracy"] == 1
     assert report["layers"][2]["identity"]["mobilefacenet192"] < 0.5

@@ -10,6 +10,7 @@ from edge_stscq.codec import store
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.faces import Faces
 from edge_stscq.evaluation.lfw import judge
+from edge_stscq.evaluation.recognisers import embed_cached
 from edge_stscq.evaluation.subject import Codes, Subject, analyse, open_subject
 from edge_stscq.evaluation.verification import Pairs
 
@@ -107,3 +108,44 @@ def test_a_lossless_codec_verifies_like_the_originals(tiny_model: Path, pairs: P
         assert layer.decoded["brightness"] == report.originals["brightness"]
         assert layer.compressed is not None
         assert layer.compressed.accuracy == 1
+
+
+class Counted(Brightness):
+    """A recogniser that counts the pictures it looks at."""
+
+    name = "counted"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked = 0
+
+    def embed(self, crops: np.ndarray) -> np.ndarray:
+        self.looked += len(crops)
+        return super().embed(crops)
+
+
+def test_originals_are_embedded_once(faces: Faces, tmp_path: Path) -> None:
+    net = Counted()
+    first = embed_cached(net, faces.images, tmp_path)
+    again = embed_cached(net, faces.images[::-1], tmp_path)
+    assert net.looked == len(faces)
+    assert np.array_equal(first, again[::-1])
+    np.testing.assert_allclose(first, net.embed(faces.images), atol=1e-6)
+    changed = faces.images.copy()
+    changed[0, 0, 0] ^= 1
+    embed_cached(net, changed, tmp_path)
+    assert net.looked == 2 * len(faces) + 1
+
+
+def test_other_weights_have_other_vectors(faces: Faces, tmp_path: Path) -> None:
+    """The cache of a network is not read for another one of the same name."""
+    for value in (0.0, 1.0):
+        net = Counted()
+        net.weight = torch.nn.Parameter(torch.tensor(value))
+        embed_cached(net, faces.images, tmp_path)
+        assert net.looked == len(faces)
+
+
+def test_chosen_layers_only(tiny_model: Path, faces: Faces, pairs: Pairs) -> None:
+    report = judge(open_subject(tiny_model), faces, pairs, {}, layers=[1, 3])
+    assert [layer.name for layer in report.layers] == ["basic", "enhanced"]
