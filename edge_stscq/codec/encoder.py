@@ -81,7 +81,7 @@ class TokenHead(nn.Module):
     def spatial(self, features: Tensor) -> Tensor:
         """Spatial token vectors [N, T_sp, D] of a feature map [N, C, 16, 16]."""
         z = torch.matmul(self.pooled(features), self.transform) + self.offset
-        return z.view(-1, self.config.spatial_tokens, self.config.dim)
+        return z.view(len(z), self.config.spatial_tokens, self.config.dim)
 
     def spatial_positions(self) -> Tensor:
         """Positions int64 [T_sp] of the spatial tokens among all."""

@@ -66,7 +66,7 @@ class IdentityHead(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         x = normalise(embedding.float()) - self.mean
-        return torch.matmul(x, self.projection).view(-1, self.config.identity_tokens, self.config.dim)
+        return torch.matmul(x, self.projection).view(len(x), self.config.identity_tokens, self.config.dim)
 
     def embedding(self, identity: Tensor) -> Tensor:
         """Unit embedding [N, 128] from the identity codewords of a prefix of layers [N, t, D]."""

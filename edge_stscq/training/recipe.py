@@ -43,6 +43,7 @@ class Stage(BaseModel):
     steps: int = Field(ge=1)
     size: Literal[32, 64, 128] = 64
     rate: float = Field(default=1e-3, gt=0)
+    train_encoder: bool = Field(default=True, description="false: the spatial network and its head stay as they start")
     semantic_share: float = Field(default=0.25, ge=0, le=1, description="share of a batch that the recogniser looks at")
     layer_odds: tuple[float, float, float] = Field(default=(0.3, 0.2, 0.5), description="of decoding 1, 2, 3 layers")
     losses: Losses = Losses()

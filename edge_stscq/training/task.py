@@ -43,8 +43,10 @@ class CodecTask:
         }).to(device))  # fmt: skip
         self.encoder, self.decoder, self.recogniser = encoder, decoder, recogniser.to(device)
         self.frozen = stage.tokens == "frozen"
-        for name in ("spatial", "head", "router"):
-            self.nets[name].requires_grad_(not self.frozen)
+        self.still = self.frozen or not stage.train_encoder
+        for name in ("spatial", "head"):
+            self.nets[name].requires_grad_(not self.still)
+        self.nets["router"].requires_grad_(not self.frozen)
         if not recipe.codec.regional_pooling:
             encoder.head.pooling.requires_grad_(False)
         fitted = {id(p) for p in (encoder.head.transform, encoder.head.offset, *decoder.sketches.parameters())}
@@ -74,7 +76,7 @@ class CodecTask:
         for group in self.optimiser.param_groups:
             group["lr"] = group["pace"] * self.stage.rate * rate(index, self.stage.steps)
         self.nets.train(True)
-        if self.frozen:  # batch norms keep their averages
+        if self.still:  # batch norms keep their averages
             self.nets["spatial"].eval()
         image = normalise_image(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
         who = self.embeddings[batch.index, batch.flip.long()].to(self.device)

@@ -1,0 +1,46 @@
+"""What learns in which kind of stage."""
+
+import pytest
+import torch
+
+from edge_stscq.codec.config import CodecConfig, LayerConfig
+from edge_stscq.codec.decoder import Decoder
+from edge_stscq.codec.encoder import teacher
+from edge_stscq.codec.trunk import IdentityTrunk
+from edge_stscq.training.data import Augmentation, FaceSet, Loader
+from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.recipe import Distillation, Recipe, Stage
+from edge_stscq.training.task import CodecTask
+
+LAYER = LayerConfig(identity=2, spatial=2, identity_dims=4)
+CODEC = CodecConfig(
+    name="x", groups=2, entries=8, dim=4, basic=LAYER, middle=LAYER, enhanced=LAYER, teacher_width=16,
+    student_width=16, student_trunk=0.125, decoder_channels=(16, 16, 8, 8), style_dim=16,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stage", "learn"),
+    [
+        (Stage(name="a", tokens="specific", steps=2, size=32), {"spatial", "head", "router", "decoder", "codebooks"}),
+        (Stage(name="b", tokens="specific", steps=2, size=32, train_encoder=False), {"router", "decoder", "codebooks"}),
+        (Stage(name="c", tokens="frozen", steps=2, size=32), {"decoder"}),
+    ],
+    ids=lambda value: value.name if isinstance(value, Stage) else None,
+)
+def test_what_learns_in_a_stage(stage: Stage, learn: set[str], faces: FaceSet) -> None:
+    torch.manual_seed(0)
+    recipe = Recipe(
+        faces=("x",), recogniser="x", batch=4, codec=CODEC, stages=(stage,),
+        distillation=Distillation(identity_steps=1, token_steps=1),
+    )  # fmt: skip
+    task = CodecTask(
+        teacher(CODEC), Decoder(CODEC), Recogniser(IdentityTrunk(0.125)), torch.randn(24, 2, 128),
+        Loader(faces, 4, 1, Augmentation()), faces, recipe, stage, torch.device("cpu"),
+    )  # fmt: skip
+    before = {name: value.clone() for name, value in task.nets.state_dict().items()}
+    for index in range(2):
+        task.step(index)
+    after = task.nets.state_dict()
+    changed = {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
+    assert changed == learn
