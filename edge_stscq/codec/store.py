@@ -40,9 +40,10 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype |
     try:
         save_file(ready, temporary)
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors wraps what the disk says in its own
         temporary.unlink(missing_ok=True)
-        raise EdgeError(f"cannot write {path}: {error.strerror or error}; free some space and run again") from error
+        reason = getattr(error, "strerror", None) or error
+        raise EdgeError(f"cannot write {path}: {reason}; free some space and run again") from error
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
