@@ -32,8 +32,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "tiny"
     layer = LayerConfig(identity=2, spatial=2, identity_dims=8)
     config = CodecConfig(
-        name="tiny", groups=2, entries=16, dim=4, basic=layer, middle=layer, enhanced=layer, teacher_width=16,
-        student_width=16, student_trunk=0.125, decoder_channels=(16, 16, 8, 8), style_dim=16,
+        name="tiny", groups=2, entries=16, dim=4, basic=layer, middle=layer, enhanced=layer, thumbnail=16,
+        teacher_width=16, student_width=16, student_trunk=0.125, decoder_channels=(16, 16, 8, 8), style_dim=16,
     )  # fmt: skip
     create(folder, config)
     return folder

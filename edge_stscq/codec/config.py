@@ -57,6 +57,9 @@ class CodecConfig(BaseModel):
     group_rule: Literal["router", "nearest"] = "router"
     regional_pooling: bool = True
     regions: int = Field(default=40, ge=1, le=256, description="windows that the feature map is pooled over")
+    thumbnail: int = Field(
+        default=0, ge=0, le=32, description="side of the small picture that spatial tokens see beside the regions"
+    )
     features: int = Field(default=32, ge=1, le=256, description="channels of the 16 x 16 map that is pooled")
     teacher_width: int = Field(default=128, ge=8, le=512, description="channels of the teacher's last blocks")
     student_width: int = Field(default=96, ge=8, le=256, description="channels of the student's last blocks")
@@ -73,6 +76,8 @@ class CodecConfig(BaseModel):
                 raise ValueError(f"{name}: identity_dims must lie between identity and identity * dim")
         if sum(layer.identity_dims for layer in self.layers) > EMBEDDING:
             raise ValueError(f"identity_dims of all layers must not exceed {EMBEDDING}")
+        if self.thumbnail and CROP % self.thumbnail:
+            raise ValueError(f"thumbnail must divide {CROP}")
         if len(self.decoder_channels) != 4:
             raise ValueError("decoder_channels needs one width for each of 16, 32, 64 and 128 pixels")
         return self

@@ -61,8 +61,10 @@ class Backbone(nn.Module):
 class TokenHead(nn.Module):
     """Backbone outputs -> token vectors z [N, T, D], layer by layer, identity before spatial.
 
-    Spatial vectors are a linear transform of all pooled regions together: neighbouring regions of a face are alike,
-    and a transform that decorrelates them before the codebooks spends no token on saying the same thing twice.
+    Spatial vectors are a linear transform of all pooled regions and of a thumbnail of the picture together:
+    neighbouring regions of a face are alike, and a transform that decorrelates them before the codebooks spends no
+    token on saying the same thing twice. What is linear in the picture comes from the thumbnail, in float32, exactly
+    alike on every device; the regions add what the network sees beyond it.
     """
 
     def __init__(self, config: CodecConfig) -> None:
@@ -72,15 +74,25 @@ class TokenHead(nn.Module):
         self.pooling = RegionalPooling(config.regions, config.regional_pooling)
         inputs, outputs = config.regions * config.features, config.spatial_tokens * config.dim
         self.transform = nn.Parameter(torch.randn(inputs, outputs) * inputs**-0.5)
+        cells = 3 * config.thumbnail**2
+        self.pixels = nn.Parameter(torch.randn(cells, outputs) * cells**-0.5) if cells else None
         self.offset = nn.Parameter(torch.zeros(outputs))
 
     def pooled(self, features: Tensor) -> Tensor:
         """All regions' vectors side by side, [N, R * C], of a feature map [N, C, 16, 16]."""
         return self.pooling.pool(features).flatten(1)
 
-    def spatial(self, features: Tensor) -> Tensor:
-        """Spatial token vectors [N, T_sp, D] of a feature map [N, C, 16, 16]."""
+    def thumbnail(self, image: Tensor) -> Tensor:
+        """Means over the cells of a grid, [N, 3 * S * S], of normalised pictures [N, 3, 128, 128]."""
+        side = self.config.thumbnail
+        rows = image.reshape(len(image), 3, side, CROP // side, CROP).mean(3)
+        return rows.reshape(len(image), 3, side, side, CROP // side).mean(4).flatten(1)
+
+    def spatial(self, features: Tensor, image: Tensor) -> Tensor:
+        """Spatial token vectors [N, T_sp, D] of feature maps [N, C, 16, 16] and their normalised pictures."""
         z = torch.matmul(self.pooled(features), self.transform) + self.offset
+        if self.pixels is not None:
+            z = z + torch.matmul(self.thumbnail(image), self.pixels)
         return z.view(len(z), self.config.spatial_tokens, self.config.dim)
 
     def spatial_positions(self) -> Tensor:
@@ -96,8 +108,8 @@ class TokenHead(nn.Module):
             i, s = i + layer.identity, s + layer.spatial
         return torch.cat(parts, dim=1)
 
-    def forward(self, embedding: Tensor, features: Tensor) -> Tensor:
-        return self.order(self.identity(embedding), self.spatial(features.float()))
+    def forward(self, embedding: Tensor, features: Tensor, image: Tensor) -> Tensor:
+        return self.order(self.identity(embedding), self.spatial(features.float(), image))
 
 
 class EdgeEncoder(nn.Module):
@@ -119,15 +131,17 @@ class EdgeEncoder(nn.Module):
         return scores.argmax(-1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        z = self.head(*self.backbone(normalise_image(image)))
+        picture = normalise_image(image)
+        z = self.head(*self.backbone(picture), picture)
         group = self.choose(z, self.router(z))
         return group.int(), self.codebooks.nearness(z, group).argmin(-1).int()
 
     @torch.no_grad()
     def analyse(self, image: Tensor) -> Analysis:
         """As `forward`, with what led to the result."""
-        embedding, features = self.backbone(normalise_image(image))
-        z = self.head(embedding, features)
+        picture = normalise_image(image)
+        embedding, features = self.backbone(picture)
+        z = self.head(embedding, features, picture)
         logits = self.router(z)
         group = self.choose(z, logits)
         distances, tokens = self.codebooks.distances(z, group).topk(2, dim=-1, largest=False)

@@ -153,7 +153,8 @@ class IdentityDistillation:
 class TokenDistillation:
     """Task: the whole student learns token vectors, tokens, group and identity of a frozen teacher.
 
-    The teacher's spatial vectors are computed on the augmented picture; its identity vectors come from the cached
+    What comes trained or fitted in closed form (identity trunk, transform) learns more slowly than the rest. The
+    teacher's spatial vectors are computed on the augmented picture; its identity vectors come from the cached
     embeddings of the original, so that the student learns to ignore small shifts and changes of light.
     """
 
@@ -169,12 +170,14 @@ class TokenDistillation:
         self.student.codebooks.load_state_dict(master.codebooks.state_dict())
         channels_last(self.student.to(device))
         self.average = Average(self.student, settings.decay)
-        slow = list(self.student.backbone.identity.parameters())
-        known = {id(p) for p in slow}
-        fast = [p for p in self.student.parameters() if id(p) not in known]
-        self.rates = (0.5 * settings.rate, 4 * settings.rate)
+        head = self.student.head
+        trained = list(self.student.backbone.identity.parameters())
+        fitted = [p for p in (head.transform, head.pixels, head.offset) if p is not None]
+        known = {id(p) for p in trained + fitted}
+        rest = [p for p in self.student.parameters() if id(p) not in known]
+        self.rates = (0.5 * settings.rate, 0.4 * settings.rate, 4 * settings.rate)
         self.optimiser = torch.optim.AdamW(
-            [{"params": slow}, {"params": fast}], lr=settings.rate, weight_decay=1e-4, fused=True
+            [{"params": part} for part in (trained, fitted, rest)], lr=settings.rate, weight_decay=1e-4, fused=True
         )
 
     def step(self, index: int) -> dict[str, Tensor | float]:
@@ -185,13 +188,13 @@ class TokenDistillation:
         image = normalise_image(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
         who = self.embeddings[batch.index, batch.flip.long()].to(self.device)
         with torch.no_grad():
-            target = self.master.head(who, self.master.backbone.spatial(image))
+            target = self.master.head(who, self.master.backbone.spatial(image), image)
             target_group = self.master.choose(target, self.master.router(target))
             distances = self.master.codebooks.distances(target, target_group)
             target_tokens = distances.argmin(-1)
             scale = distances.mean((0, 2), keepdim=True) * weights.temperature / 8
         embedding, features = self.student.backbone(image)
-        z = self.student.head(embedding, features)
+        z = self.student.head(embedding, features, image)
         logits = self.student.router(z)
         spread = target.var((0, 2), keepdim=True).clamp_min(1e-4)
         vectors = ((z - target).square() / spread).mean()

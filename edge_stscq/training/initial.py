@@ -1,8 +1,9 @@
 """Where training starts: the best linear codec, in closed form.
 
 Eigenfaces of aligned faces are hard to beat at few bytes and cost no gradient step. The principal components of small
-pictures are dealt out to the spatial tokens, the transform from pooled regions to token vectors is the ridge regression
-on them, and the decoder's sketch is the ridge regression from codewords back to pictures. Training improves all three.
+pictures are dealt out to the spatial tokens, the transform from thumbnail and pooled regions to token vectors is the
+ridge regression on them, and the decoder's sketch is the ridge regression from codewords back to pictures. Training
+improves all three.
 """
 
 import math
@@ -87,11 +88,27 @@ def pool_all(
 
 
 @torch.no_grad()
-def fit_transform(encoder: EdgeEncoder, pooled: Tensor, targets: Tensor) -> None:
-    """Set the head's transform so that pooled features [n, R * C] give token vectors [n, T_sp, D]."""
-    weight, offset = ridge(pooled, targets.flatten(1))
-    encoder.head.transform.copy_(weight)
-    encoder.head.offset.copy_(offset)
+def fit_transform(encoder: EdgeEncoder, pooled: Tensor, pictures: Tensor, targets: Tensor) -> None:
+    """Set the head's transform so that pictures give token vectors.
+
+    What is linear in the thumbnail is taken from there, the rest from the regions.
+
+    Args:
+        pooled: features [n, R * C].
+        pictures: the same crops, [n, 3, 32, 32].
+        targets: token vectors [n, T_sp, D].
+    """
+    head, rest = encoder.head, targets.flatten(1)
+    head.offset.zero_()
+    if head.pixels is not None:
+        thumbnail = functional.interpolate(pictures, size=encoder.config.thumbnail, mode="area").flatten(1)
+        weight, offset = ridge(thumbnail, rest, 1e-6)
+        head.pixels.copy_(weight)
+        head.offset.copy_(offset)
+        rest = rest - (thumbnail @ weight + offset)
+    weight, offset = ridge(pooled, rest)
+    head.transform.copy_(weight)
+    head.offset.add_(offset)
 
 
 @torch.no_grad()

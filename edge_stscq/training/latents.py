@@ -55,7 +55,7 @@ def latents(
     encoder.eval()
     vectors, groups, pictures = [], [], []
     for index, flip, image in sweep(faces, count, progress, "latents", device):
-        z = encoder.head(embeddings[index, flip].to(device), encoder.backbone.spatial(image))
+        z = encoder.head(embeddings[index, flip].to(device), encoder.backbone.spatial(image), image)
         groups.append(encoder.choose(z, encoder.router(z)).cpu())
         vectors.append(z.cpu())
         pictures.append(functional.interpolate(image, size=SKETCH, mode="area").cpu())

@@ -49,7 +49,8 @@ class CodecTask:
         self.nets["router"].requires_grad_(not self.frozen)
         if not recipe.codec.regional_pooling:
             encoder.head.pooling.requires_grad_(False)
-        fitted = {id(p) for p in (encoder.head.transform, encoder.head.offset, *decoder.sketches.parameters())}
+        head = encoder.head
+        fitted = {id(p) for p in (head.transform, head.pixels, head.offset, *decoder.sketches.parameters())}
         self.trained = [p for p in self.nets.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
             [
@@ -82,7 +83,7 @@ class CodecTask:
         who = self.embeddings[batch.index, batch.flip.long()].to(self.device)
         with self._precision():
             z = self.encoder.head.order(
-                self.encoder.head.identity(who), self.encoder.head.spatial(self.nets["spatial"](image))
+                self.encoder.head.identity(who), self.encoder.head.spatial(self.nets["spatial"](image), image)
             ).float()
         logits = self.encoder.router(z.detach())
         chosen = logits.argmax(-1)

@@ -144,7 +144,7 @@ def _begin(
     if previous is None:
         encoder.head.identity.fit(embeddings.flatten(0, 1))
         pooled, pictures = pool_all(encoder, faces, recipe.latents, progress, job.device)
-        fit_transform(encoder.cpu(), pooled, principal_vectors(pictures, config))
+        fit_transform(encoder.cpu(), pooled, pictures, principal_vectors(pictures, config))
         encoder.to(job.device)
         seen = latents(encoder, faces, embeddings, recipe.latents, progress, job.device)
         z = seen.z
@@ -259,6 +259,6 @@ def _begin_student(
     small.head.pooling.load_state_dict(master.head.pooling.state_dict())
     small.router.load_state_dict(master.router.state_dict())
     seen = latents(master.to(device), faces, embeddings, recipe.latents, progress, device)
-    pooled, _ = pool_all(small, faces, recipe.latents, progress, device)
-    fit_transform(small.cpu(), pooled, seen.z[:, master.head.spatial_positions()])
+    pooled, pictures = pool_all(small, faces, recipe.latents, progress, device)
+    fit_transform(small.cpu(), pooled, pictures, seen.z[:, master.head.spatial_positions()])
     return small

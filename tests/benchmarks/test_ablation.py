@@ -33,5 +33,6 @@ def test_a_variant_changes_what_it_says_and_keeps_the_budget(name: str) -> None:
 def test_networks_without_identity_tokens_can_be_built() -> None:
     config = variant(BASE, {"identity": False}, {}).codec
     head = teacher(config).head
-    assert head(torch.zeros(2, 128), torch.zeros(2, config.features, 16, 16)).shape == (2, 64, config.dim)
+    features, picture = torch.zeros(2, config.features, 16, 16), torch.zeros(2, 3, 128, 128)
+    assert head(torch.zeros(2, 128), features, picture).shape == (2, 64, config.dim)
     assert Decoder(config).style_tokens == 32

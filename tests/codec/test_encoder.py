@@ -58,9 +58,9 @@ def test_input_steps_are_exact_in_int8() -> None:
 
 def test_identity_and_spatial_tokens_keep_their_places() -> None:
     network = student(config()).eval()
-    embedding, features = torch.randn(2, 128), torch.randn(2, 32, 16, 16)
-    z = network.head(embedding, features)
-    moved = network.head(embedding + torch.randn(2, 128), features)
+    embedding, features, image = torch.randn(2, 128), torch.randn(2, 32, 16, 16), torch.randn(2, 3, 128, 128)
+    z = network.head(embedding, features, image)
+    moved = network.head(embedding + torch.randn(2, 128), features, image)
     changed = (z != moved).any(-1).any(0)
     assert changed.tolist() == [True, True, False, False, False] * 3
 
@@ -93,3 +93,20 @@ def test_pruning_to_the_whole_keeps_the_network() -> None:
     x = torch.randn(1, 3, 112, 112)
     torch.testing.assert_close(prune(whole, 1.0).eval()(x), whole(x), atol=1e-4, rtol=1e-3)
     assert sum(p.numel() for p in prune(whole, 0.5).parameters()) < 0.55 * sum(p.numel() for p in whole.parameters())
+
+
+def test_a_thumbnail_reaches_the_spatial_tokens_without_the_network() -> None:
+    network = student(config(thumbnail=16)).eval()
+    head = network.head
+    picture = torch.randn(2, 3, 128, 128)
+    torch.testing.assert_close(
+        head.thumbnail(picture), nn.functional.interpolate(picture, size=16, mode="area").flatten(1)
+    )
+    assert head.pixels is not None
+    with torch.no_grad():
+        embedding, features = torch.randn(2, 128), torch.randn(2, 32, 16, 16)
+        difference = head(embedding, features, picture) - head(embedding, features, torch.zeros_like(picture))
+        expected = (head.thumbnail(picture) @ head.pixels).view(2, -1, network.config.dim)
+    torch.testing.assert_close(difference[:, head.spatial_positions()], expected, atol=1e-4, rtol=1e-4)
+    identity = [i for i in range(network.config.tokens) if i not in head.spatial_positions().tolist()]
+    assert float(difference[:, identity].abs().max()) == 0
