@@ -1,6 +1,6 @@
 """A sheet of faces as they are painted from one, two and three layers: what people should look at beside the figures.
 
-    python -m benchmarks.sheet --faces CROPS --model models/face64 [--originals] -o docs/faces.png
+    python -m benchmarks.sheet --faces CROPS --model models/face64 [--originals] -o docs/faces.jpg
 
 Faces stand in bands of eight; each band is one row a layer, basic first. `--originals` puts the crops above them.
 """
@@ -21,12 +21,12 @@ ACROSS = 8
 
 def main(
     faces: Annotated[Path, typer.Option(help="Folder or .tar of aligned crops.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write: .png, .jpg or .webp.")],
     model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
     count: Annotated[int, typer.Option(min=ACROSS, help="This many faces, spread over all of them.")] = 24,
     originals: Annotated[bool, typer.Option("--originals", help="Put the original above the layers.")] = False,
 ) -> None:
-    """Write the sheet as PNG."""
+    """Write the sheet."""
     images = load_faces(faces, count=count).images
     subject = open_subject(model)
     codes = subject.encode(images)
@@ -38,7 +38,7 @@ def main(
     ]
     gap = np.full((8, bands[0].shape[1], 3), 255, np.uint8)
     sheet = np.concatenate([part for band in bands for part in (band, gap)][:-1])
-    write_file(output, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+    write_file(output, cv2.imencode(output.suffix, sheet[..., ::-1])[1].tobytes())
     typer.echo(output)
 
 
