@@ -32,11 +32,6 @@ class VectorCache:
             rows = zip(stored["digests"], stored["embeddings"], strict=True)
             self._known = {digest.numpy().tobytes(): vector for digest, vector in rows}
 
-    def missing(self, digests: Sequence[bytes]) -> list[int]:
-        """Indices of the digests that are not known, the first of equal ones only."""
-        places = {digest: index for index, digest in reversed(list(enumerate(digests)))}
-        return sorted(index for digest, index in places.items() if digest not in self._known)
-
     def vectors(self, digests: Sequence[bytes], compute: Callable[[list[int]], Iterator[Tensor]]) -> Tensor:
         """The vectors of `digests`, stacked.
 
@@ -46,7 +41,8 @@ class VectorCache:
         Raises:
             EdgeError: the file cannot be written.
         """
-        if missing := self.missing(digests):
+        places = {digest: index for index, digest in enumerate(digests)}  # equal pictures once
+        if missing := sorted(index for digest, index in places.items() if digest not in self._known):
             for index, vector in zip(missing, compute(missing), strict=True):
                 self._known[digests[index]] = vector.clone()
             self._path.parent.mkdir(parents=True, exist_ok=True)

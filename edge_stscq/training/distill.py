@@ -115,7 +115,8 @@ class IdentityDistillation:
         loss.backward()
         self.optimiser.step()
         self.average.update(self.trunk, index)
-        return {"cosine": cosine.mean().detach(), "relation": relation.detach(), "leak": leak}
+        values: dict[str, Tensor | float] = {"cosine": cosine.mean().detach(), "relation": relation.detach()}
+        return values | ({"leak": leak} if self.fading else {})
 
     def state(self) -> dict[str, Tensor]:
         return (
