@@ -60,7 +60,7 @@ def _backward(
 def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder that the recipe's faces are below.")],
     model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
-    recipe: Annotated[Path, typer.Option(help="Recipe whose stages are measured.")] = Path("recipes/face64.toml"),
+    recipe: Annotated[Path, typer.Option(help="Recipe whose stages are measured.")] = Path("recipes/release.toml"),
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves torch's choice.")] = 0,
     steps: Annotated[int, typer.Option(min=2, help="Timed steps of each kind.")] = 8,
@@ -86,8 +86,9 @@ def main(
 
         tasks = {stage.name: lambda index=index: codec(index) for index, stage in enumerate(plan.stages)}
         tasks["identity"] = lambda: IdentityDistillation(
-            trunk, plan.codec.student_trunk, embeddings, loader(plan.distillation.batch), distillation, where
-        )
+            store.load_student(model).backbone.identity, embeddings, loader(plan.distillation.batch), distillation,
+            where,
+        )  # fmt: skip
         tasks["student"] = lambda: TokenDistillation(
             store.load_teacher(model), store.load_student(model).requires_grad_(True), embeddings,
             loader(plan.distillation.batch), distillation, where,

@@ -1,16 +1,33 @@
-"""int8 for the device: ranges are calibrated once on real faces, the quantised graph is rebuilt from them anywhere."""
+"""int8 for the device: calibrated once on real faces, the quantised graph is rebuilt from that anywhere."""
 
 from quantization.calibration import Calibration, backbone_sha256
 from quantization.equalise import equalise
-from quantization.graph import SCHEME, calibrate, captured_graph, quantized_encoder, quantized_graph
+from quantization.graph import calibrate, captured_graph, keep_layers, quantized_encoder, quantized_graph
+from quantization.ranges import OBSERVERS, Observer
+from quantization.rounding import round_weights
+from quantization.search import Trial, search
+from quantization.sensitivity import Loss, Row, sensitivity
+from quantization.simulation import Simulation, agreement, analyse, sqnr
 
 __all__ = [
-    "SCHEME",
+    "OBSERVERS",
     "Calibration",
+    "Loss",
+    "Observer",
+    "Row",
+    "Simulation",
+    "Trial",
+    "agreement",
+    "analyse",
     "backbone_sha256",
     "calibrate",
     "captured_graph",
     "equalise",
+    "keep_layers",
     "quantized_encoder",
     "quantized_graph",
+    "round_weights",
+    "search",
+    "sensitivity",
+    "sqnr",
 ]

@@ -1,13 +1,15 @@
-"""What calibration leaves behind: the range of every activation, small enough to be committed beside the weights.
+"""What calibration leaves behind: everything that makes the int8 graph of a student, small enough to be committed.
 
 A static int8 graph needs to know what values its activations take on real faces. The faces may not travel with the
-model, their ranges may: two floats for each quantised tensor, named after the operator that makes it. They hold for one
-backbone only, so its hash is kept with them.
+model, what was measured on them may: two floats for each quantised tensor, named after the operator that makes it, a
+correction for each layer's bias, and the names of layers that are not to be int8. They hold for one backbone only, so
+its hash is kept with them.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,29 +23,46 @@ from edge_stscq.stream.files import write_file
 
 FILE = "calibration.safetensors"
 AGAIN = "run: edge-stscq quantize --model DIR --faces DIR_OR_TAR"
+_SCHEME = "static int8: backbone only, weights per channel symmetric, activations per tensor affine"
+_BIAS = "bias."
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Ranges of the activations of one backbone.
+    """Ranges of the activations of one backbone, and how its layers differ from the student's in the int8 graph.
 
     Attributes:
-        ranges: float32 `[2]` (lowest, highest representable value) by the name of the graph node that makes the tensor.
+        ranges: float32 `[2]` (lowest, highest representable value) by the name of the graph node that makes the tensor,
+            for all tensors of the graph in which every layer is int8.
         count: pictures that were looked at.
         faces_sha256: hash of their pixels in the order in which they were looked at.
         backbone_sha256: hash of the weights that the ranges belong to.
+        observer: how the ranges were chosen, e.g. `mse` or `percentile 99.99`.
+        biases: float32 [C] by layer, added to its bias in the int8 graph; empty, or one for each layer.
+        kept: layers that stay in full precision, in graph order.
     """
 
     ranges: Mapping[str, NDArray[np.float32]]
     count: int
     faces_sha256: str
     backbone_sha256: str
+    observer: str
+    biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+
+    @property
+    def scheme(self) -> str:
+        """One line for the manifest: what is int8 and how it came about."""
+        corrected = "; biases corrected" if self.biases else ""
+        kept = f"; kept in float32: {', '.join(self.kept)}" if self.kept else ""
+        return f"{_SCHEME}; ranges by {self.observer}{corrected}{kept}"
 
     def save(self, folder: Path) -> Path:
         """Write `folder/calibration.safetensors` in one step and return its path."""
         path = Path(folder) / FILE
-        metadata = {field: str(getattr(self, field)) for field in ("count", "faces_sha256", "backbone_sha256")}
-        write_file(path, safetensors.numpy.save(dict(self.ranges), metadata))
+        metadata = {name: str(getattr(self, name)) for name in ("count", "faces_sha256", "backbone_sha256", "observer")}
+        tensors = dict(self.ranges) | {_BIAS + layer: bias for layer, bias in self.biases.items()}
+        write_file(path, safetensors.numpy.save(tensors, metadata | {"kept": json.dumps(self.kept)}))
         return path
 
     @classmethod
@@ -59,13 +78,23 @@ class Calibration:
         try:
             with safe_open(path, "numpy") as file:
                 metadata = file.metadata() or {}
-                ranges = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            calibration = cls(ranges, int(metadata["count"]), metadata["faces_sha256"], metadata["backbone_sha256"])
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            biases = {name[len(_BIAS) :]: tensor for name, tensor in tensors.items() if name.startswith(_BIAS)}
+            ranges = {name: tensor for name, tensor in tensors.items() if not name.startswith(_BIAS)}
+            calibration = cls(
+                ranges, int(metadata["count"]), metadata["faces_sha256"], metadata["backbone_sha256"],
+                metadata["observer"], biases, tuple(json.loads(metadata["kept"])),
+            )  # fmt: skip
+        except KeyError as error:
+            raise EdgeError(f"{path} lacks {error}, it is damaged or of an earlier version; {AGAIN}") from None
+        except (SafetensorError, TypeError, ValueError, OSError) as error:
             raise EdgeError(f"{path} is damaged ({error}); {AGAIN}") from None
         for name, pair in ranges.items():
             if pair.dtype != np.float32 or pair.shape != (2,) or not np.isfinite(pair).all() or pair[0] > pair[1]:
                 raise EdgeError(f"{path} holds no range for {name} (two ascending floats); {AGAIN}")
+        for name, bias in biases.items():
+            if bias.dtype != np.float32 or bias.ndim != 1 or not np.isfinite(bias).all():
+                raise EdgeError(f"{path} holds no bias for {name} (finite floats); {AGAIN}")
         return calibration
 
     def check(self, backbone: str) -> None:

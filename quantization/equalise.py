@@ -23,7 +23,7 @@ def equalise(encoder: EdgeEncoder, images: Tensor) -> None:
     """Equalise a student's backbone in place; its outputs stay what they are in exact arithmetic.
 
     Args:
-        encoder: a student in eval mode: chains of convolution, batch norm, ReLU.
+        encoder: a student in eval mode: chains of convolution, batch norm or none, ReLU.
         images: uint8 [N, 128, 128, 3]; their activations give the ranges.
     """
     identity, spatial = encoder.backbone.identity, encoder.backbone.spatial
@@ -61,19 +61,21 @@ def _peaks(encoder: EdgeEncoder, images: Tensor) -> dict[nn.Module, Tensor]:
 
 
 def _chain(layers: nn.Sequential, reader: nn.Module, peaks: dict[nn.Module, Tensor]) -> None:
-    """Equalise a chain of (convolution, norm, ReLU); `reader` takes what the last of them makes."""
-    triples = [(layers[i], layers[i + 1], layers[i + 2]) for i in range(0, len(layers), 3)]
-    readers = [*(convolution for convolution, _, _ in triples[1:]), reader]
-    for (_, norm, relu), following in zip(triples, readers, strict=True):
-        assert isinstance(norm, nn.BatchNorm2d)
+    """Equalise a chain of convolution, norm or none, and ReLU; `reader` takes what the last of them makes."""
+    convolutions = [m for m in layers if isinstance(m, nn.Conv2d)]
+    norms = [m for m in layers if isinstance(m, nn.BatchNorm2d)]
+    relus = [m for m in layers if isinstance(m, nn.ReLU)]
+    writers: list[nn.Conv2d | nn.BatchNorm2d] = [*norms] or [*convolutions]
+    for writer, relu, following in zip(writers, relus, [*convolutions[1:], reader], strict=True):
         weight = following.weight
         assert isinstance(weight, Tensor)
-        channels = norm.num_features
+        assert writer.bias is not None
+        channels = len(writer.bias)
         depthwise = isinstance(following, nn.Conv2d) and following.groups == channels
         columns = weight if depthwise else weight.view(len(weight), channels, -1)
         factor = _factors(peaks[relu], None if depthwise else columns)
-        norm.weight.div_(factor)
-        norm.bias.div_(factor)
+        writer.weight.div_(factor.view(-1, *[1] * (writer.weight.dim() - 1)))
+        writer.bias.div_(factor)
         columns.mul_(factor.view(-1, 1, 1, 1) if depthwise else factor[:, None])
 
 

@@ -7,38 +7,48 @@ output channel, symmetric; activations int8 per tensor, affine.
 Captured graphs have no avoidable work in them: what depends on parameters only (pooling windows, say) is folded.
 """
 
-import copy
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.export import ExportedProgram
 
 from edge_stscq.codec.config import CROP
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.errors import EdgeError, require
+from quantization.bias import BiasCorrection
 from quantization.calibration import Calibration, backbone_sha256
 from quantization.fold import fold_constants
-from quantization.observers import load_ranges, measured_ranges, prepare
+from quantization.observers import load, measured_ranges, prepare, watch
 from quantization.quiet import quiet
+from quantization.ranges import Observer
+from quantization.simulation import Simulation, with_backbone
 
-SCHEME = "static int8: backbone only, weights per channel symmetric, activations per tensor affine"
 _BATCH = 8
-"""Pictures observed at once; the last batch is filled up with the first pictures."""
+"""Pictures observed at once."""
 
 
 def calibrate(
-    encoder: EdgeEncoder, images: Iterable[NDArray[np.uint8]], progress: Callable[[int], None] = lambda pictures: None
+    encoder: EdgeEncoder,
+    images: Iterable[NDArray[np.uint8]],
+    progress: Callable[[int], None] = lambda pictures: None,
+    *,
+    observer: Observer = "mse",
+    percentile: float = 99.99,
+    correct_biases: bool = True,
 ) -> Calibration:
-    """Measure the ranges of the backbone's activations.
+    """Measure the ranges of the backbone's activations, and how far int8 shifts the means of its layers.
 
     Args:
         encoder: the student, in eval mode.
         images: crops uint8 [128, 128, 3] in RGB; at least 300 faces of all kinds are wanted.
         progress: told how many more pictures were looked at.
+        observer: how a range is chosen, see `quantization/ranges.py`.
+        percentile: of the magnitudes, 0..100; for that observer alone.
+        correct_biases: whether the shifts are measured, see `quantization/bias.py`.
 
     Raises:
         EdgeError: there are no pictures, or torchao and ExecuTorch are not installed.
@@ -48,20 +58,46 @@ def calibrate(
         raise EdgeError("no pictures to calibrate with; give --faces a folder or .tar of face crops")
     faces = np.stack(pictures)
     with quiet(), torch.no_grad():
-        prepared = prepare(encoder.backbone, _backbone_input(0).expand(_BATCH, -1, -1, -1), histograms=True)
+        prepared = prepare(encoder.backbone)
+        watched = watch(prepared)
         for start in range(0, len(faces), _BATCH):
-            batch = faces.take(range(start, start + _BATCH), axis=0, mode="wrap")
+            batch = faces[start : start + _BATCH]
             prepared(normalise_image(torch.from_numpy(batch)))
-            progress(min(_BATCH, len(faces) - start))
-        ranges = measured_ranges(prepared, _backbone_input(0).min().item(), _backbone_input(255).max().item())
-    return Calibration(
-        ranges, len(faces), hashlib.sha256(faces.tobytes()).hexdigest(), backbone_sha256(encoder.backbone)
-    )
+            progress(len(batch))
+        ranges = measured_ranges(watched, observer, percentile)
+    calibration = Calibration(
+        ranges, len(faces), hashlib.sha256(faces.tobytes()).hexdigest(), backbone_sha256(encoder.backbone),
+        f"percentile {percentile:g}" if observer == "percentile" else observer,
+    )  # fmt: skip
+    if not correct_biases:
+        return calibration
+    simulation = Simulation(encoder, calibration)
+    return replace(calibration, biases=BiasCorrection(simulation, faces).shifts(simulation.names))
+
+
+def keep_layers(
+    encoder: EdgeEncoder, calibration: Calibration, names: Collection[str], images: NDArray[np.uint8]
+) -> Calibration:
+    """The calibration with these layers, and no others, in full precision; biases are corrected anew.
+
+    Args:
+        images: crops uint8 [N, 128, 128, 3] that the calibration was made with.
+
+    Raises:
+        EdgeError: the student has no layer of such a name.
+    """
+    simulation = Simulation(encoder, calibration)
+    if unknown := sorted(set(names) - set(simulation.names)):
+        raise EdgeError(f"the student has no layer {unknown[0]}; `edge-stscq quantize --sensitivity` names them all")
+    kept = tuple(name for name in simulation.names if name in names)
+    int8 = [name for name in simulation.names if name not in kept]
+    biases = BiasCorrection(simulation, images).shifts(int8) if calibration.biases else {}
+    return replace(calibration, kept=kept, biases=biases)
 
 
 def captured_graph(encoder: EdgeEncoder) -> ExportedProgram:
     """Capture an encoder, int8 or not: uint8 [1, 128, 128, 3] -> (group int32 [1], tokens int32 [1, T])."""
-    image = _picture(0)
+    image = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8)
     with quiet(), torch.no_grad():
         captured = torch.export.export(encoder, (image,), strict=False).module()
         fold_constants(captured)
@@ -69,29 +105,19 @@ def captured_graph(encoder: EdgeEncoder) -> ExportedProgram:
 
 
 def quantized_encoder(encoder: EdgeEncoder, calibration: Calibration) -> EdgeEncoder:
-    """The encoder with an int8 backbone, for one picture at a time; `encoder` itself is left as it is.
+    """The encoder with an int8 backbone but for the kept layers; `encoder` itself is left as it is.
 
     Raises:
         EdgeError: the calibration is of another student, or torchao and ExecuTorch are not installed.
     """
     calibration.check(backbone_sha256(encoder.backbone))
     with quiet(), torch.no_grad():
-        prepared = prepare(encoder.backbone, _backbone_input(0), histograms=False)
-        load_ranges(prepared, calibration)
+        prepared = prepare(encoder.backbone, calibration.kept)
+        load(prepared, calibration)
         backbone = require("torchao.quantization.pt2e.quantize_pt2e", "executorch").convert_pt2e(prepared)
-        quantized = copy.copy(encoder)
-        quantized._modules = encoder._modules | {"backbone": backbone}
-    return quantized
+    return with_backbone(encoder, backbone)
 
 
 def quantized_graph(encoder: EdgeEncoder, calibration: Calibration) -> ExportedProgram:
     """`captured_graph` of `quantized_encoder`; `.module()` of it is callable."""
     return captured_graph(quantized_encoder(encoder, calibration))
-
-
-def _picture(value: int) -> Tensor:
-    return torch.full((1, CROP, CROP, 3), value, dtype=torch.uint8)
-
-
-def _backbone_input(value: int) -> Tensor:
-    return normalise_image(_picture(value))

@@ -1,12 +1,17 @@
-"""Observers of the int8 graph: found by the tensor they watch, filled from pictures or from saved ranges.
+"""Observers of the int8 graph: found by the tensor they watch, filled from pictures or from a calibration.
 
 PT2E puts an observer on every tensor that will be quantised. The ones on weights see the weights themselves; the ones
 on activations are named here after the graph node whose output they watch. Where tensors must share a range (both
 sides of a reshape, the parts of a concatenation) one observer is inserted in several places.
+
+A *layer* is a convolution or a linear operator with its bias and the ReLU behind it, named as the module that holds its
+weight. It is int8 as a whole or not at all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,22 +20,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from edge_stscq.codec.config import CROP
+from edge_stscq.codec.encoder import normalise_image
 from edge_stscq.errors import EdgeError, require
 from quantization.calibration import AGAIN, Calibration
+from quantization.ranges import Histogram, Observer
 
 _SMALLEST_SCALE = 2**-24
 """Of weights and activations. The quantiser's own 2**-12 would leave a channel whose weights stay below 0.03 a handful
 of levels; XNNPACK only needs the ratio input scale * weight scale / output scale to lie in 2**-32..256."""
 _SELECTIONS = {torch.ops.aten.slice.Tensor}
 """Operators that pass on part of their input's values unchanged."""
+_LAYERS = {torch.ops.aten.conv2d.default, torch.ops.aten.linear.default}
 
 
 @dataclass(frozen=True)
 class Observed:
-    """An observer and the nodes whose outputs it watches, in graph order."""
+    """An observer, the nodes whose outputs it watches, in graph order, and the places where it is inserted."""
 
     observer: Any
     nodes: tuple[Node, ...]
+    places: tuple[str, ...]
 
     @property
     def is_weight(self) -> bool:
@@ -42,23 +52,80 @@ class Observed:
         return all(_is_input(node) for node in self.nodes)
 
 
-def prepare(backbone: nn.Module, example: Tensor, histograms: bool) -> GraphModule:
-    """Capture a backbone and insert observers: histograms to calibrate with, or plain ranges to be filled.
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear operator of a captured or prepared graph."""
+
+    node: Node
+
+    @cached_property
+    def name(self) -> str:
+        """Path in the backbone of the module that holds the weight, e.g. `identity.features.0`."""
+        return str(_unobserved(self.node.args[1]).target).removesuffix(".weight")
+
+    @property
+    def bias(self) -> str:
+        """Path of the bias in the graph; a batch norm folded into a convolution gives it one."""
+        bias = self.node.args[2]
+        assert isinstance(bias, Node)
+        return str(bias.target)
+
+    @property
+    def macs(self) -> int:
+        """Multiplications for one picture."""
+        return prod(self.node.meta["val"].shape[1:]) * prod(self._weight[1:])
+
+    @property
+    def kind(self) -> str:
+        """E.g. `3x3 depthwise 64`, `1x1 64 > 128` or `linear 1024 > 128`."""
+        outputs, inputs, *kernel = self._weight
+        if not kernel:
+            return f"linear {inputs} > {outputs}"
+        size = "x".join(map(str, kernel))
+        depthwise = inputs == 1 and outputs > 1
+        return f"{size} depthwise {outputs}" if depthwise else f"{size} {inputs} > {outputs}"
+
+    @property
+    def watched(self) -> list[str]:
+        """Names of the observers on its input, weight and output in a graph where it is int8."""
+        (user,) = self.node.users
+        (end,) = [user] if user.op == "call_module" else user.users  # behind the ReLU
+        return [str(node.target) for node in (*self.node.args[:2], end) if isinstance(node, Node)]
+
+    @property
+    def _weight(self) -> tuple[int, ...]:
+        return tuple(_unobserved(self.node.args[1]).meta["val"].shape)
+
+
+def prepare(backbone: nn.Module, kept: Collection[str] = ()) -> GraphModule:
+    """Capture a backbone and insert observers, all of them empty. The result takes any number of pictures.
 
     Args:
         backbone: in eval mode.
-        example: an input of the shape that will be used.
+        kept: names of layers that stay in full precision.
+
+    Raises:
+        EdgeError: the backbone has no layer of such a name.
     """
     xnnpack = require("executorch.backends.xnnpack.quantizer.xnnpack_quantizer", "executorch")
     pt2e = require("torchao.quantization.pt2e", "executorch")
     flow = require("torchao.quantization.pt2e.quantize_pt2e", "executorch")
-    observer = pt2e.HistogramObserver if histograms else pt2e.MinMaxObserver
     config = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
-    activation = _observed_by(config.input_activation, observer)
+    activation = _observed_by(config.input_activation, pt2e.MinMaxObserver)
     weight = _observed_by(config.weight, pt2e.PerChannelMinMaxObserver)
     config = replace(config, input_activation=activation, output_activation=activation, weight=weight)
-    captured = torch.export.export(backbone, (example,), strict=False).module()
-    prepared: GraphModule = flow.prepare_pt2e(captured, xnnpack.XNNPACKQuantizer().set_global(config))
+    captured = torch.export.export(backbone, (_picture(0),), strict=False).module()
+    if unknown := sorted(set(kept) - {layer.name for layer in layers(captured)}):
+        raise EdgeError(f"the calibration keeps {unknown[0]}, which the student does not have; {AGAIN}")
+    quantizer = xnnpack.XNNPACKQuantizer().set_global(config)
+    # batch norms are folded before it looks; compiling the patterns that hold one takes longer than all the rest
+    quantizer.SUPPORTED_PATTERNS = [p for p in quantizer.SUPPORTED_PATTERNS if "_bn" not in p.name]
+    quantizer.set_filter_function(lambda node: node.target not in _LAYERS or Layer(node).name not in kept)
+    prepared: GraphModule = flow.prepare_pt2e(captured, quantizer)
+    for node in prepared.graph.nodes:
+        if node.target == "_guards_fn":  # holds the graph to the example's batch
+            prepared.graph.erase_node(node)
+    prepared.recompile()
     return prepared
 
 
@@ -68,36 +135,57 @@ def _observed_by(spec: Any, observer: Any) -> Any:
 
 def observed(prepared: GraphModule) -> list[Observed]:
     """All observers of a prepared graph, in graph order."""
-    found: dict[int, tuple[Any, list[Node]]] = {}
+    found: dict[int, tuple[Any, list[Node], list[str]]] = {}
     for node in prepared.graph.nodes:
         if node.op != "call_module" or not hasattr(module := prepared.get_submodule(node.target), "calculate_qparams"):
             continue
-        found.setdefault(id(module), (module, []))[1].append(node.args[0])
-    return [Observed(observer, tuple(nodes)) for observer, nodes in found.values()]
+        _, nodes, places = found.setdefault(id(module), (module, [], []))
+        nodes.append(node.args[0])
+        places.append(node.target)
+    return [Observed(observer, tuple(nodes), tuple(places)) for observer, nodes, places in found.values()]
 
 
-def measured_ranges(prepared: GraphModule, lowest: float, highest: float) -> dict[str, NDArray[np.float32]]:
-    """Ranges by node name after pictures were run through histogram observers.
+def layers(graph: GraphModule) -> list[Layer]:
+    """All layers of a captured or prepared graph, in graph order."""
+    return [Layer(node) for node in graph.graph.nodes if node.target in _LAYERS]
 
-    A histogram's range minimises the squared rounding error, so outliers may be cut. The input's range is not measured:
-    it is that of all pictures, `lowest..highest`.
+
+def watch(prepared: GraphModule) -> list[tuple[Observed, Histogram]]:
+    """Put a histogram in the place of each observer of an activation."""
+    pairs = [(item, Histogram()) for item in _activations(prepared)]
+    for item, histogram in pairs:
+        for place in item.places:
+            setattr(prepared, place, histogram)
+    return pairs
+
+
+def measured_ranges(
+    watched: list[tuple[Observed, Histogram]], observer: Observer, percentile: float
+) -> dict[str, NDArray[np.float32]]:
+    """Ranges by node name after pictures were run through histograms.
+
+    The input's range is not measured: it is that of all pictures.
     """
     ranges: dict[str, NDArray[np.float32]] = {}
-    for item in _activations(prepared):
-        pair = (lowest, highest) if item.is_input else _representable(item.observer)
+    for item, histogram in watched:
+        pair = (_picture(0).min().item(), _picture(255).max().item())
+        if not item.is_input:
+            _fill(item.observer, *histogram.range(observer, percentile))
+            pair = _representable(item.observer)
         ranges |= {node.name: np.array(pair, np.float32) for node in item.nodes}
     return ranges
 
 
-def load_ranges(prepared: GraphModule, calibration: Calibration) -> None:
-    """Fill all observers: activations from the calibration, weights from the weights.
+def load(prepared: GraphModule, calibration: Calibration) -> None:
+    """Fill all observers, activations from the calibration and weights from the weights, and correct the biases.
 
     Raises:
         EdgeError: the calibration was made for another graph.
     """
     names = {node.name for item in _activations(prepared) for node in item.nodes}
-    if differing := sorted(names ^ calibration.ranges.keys()):
-        raise EdgeError(f"the calibration does not fit the student's graph (first at {differing[0]}); {AGAIN}")
+    differing = names - calibration.ranges.keys() if calibration.kept else names ^ calibration.ranges.keys()
+    if differing:
+        raise EdgeError(f"the calibration does not fit the student's graph (first at {min(differing)}); {AGAIN}")
     for item in observed(prepared):
         if item.is_weight:
             item.observer(_attribute(prepared, str(item.nodes[0].target)))
@@ -106,18 +194,53 @@ def load_ranges(prepared: GraphModule, calibration: Calibration) -> None:
         if len(pairs) != 1:
             shared = ", ".join(node.name for node in item.nodes)
             raise EdgeError(f"the calibration gives {shared} different ranges, the graph lets them share one; {AGAIN}")
-        low, high = pairs.pop()
-        item.observer.min_val, item.observer.max_val = torch.tensor(low), torch.tensor(high)
+        _fill(item.observer, *pairs.pop())
+    if not calibration.biases:
+        return
+    found = {layer.name: layer for layer in layers(prepared)}
+    if differing := found.keys() ^ calibration.biases.keys():
+        raise EdgeError(f"the calibration's biases do not fit the student's graph (first at {min(differing)}); {AGAIN}")
+    for name, layer in found.items():
+        bias, shift = layer_bias(prepared, layer), torch.from_numpy(calibration.biases[name])
+        if bias.shape != shift.shape:
+            raise EdgeError(f"the calibration's bias for {name} has {len(shift)} channels, not {len(bias)}; {AGAIN}")
+        set_layer_bias(prepared, layer, bias + shift)
+
+
+def layer_bias(graph: GraphModule, layer: Layer) -> Tensor:
+    """A layer's bias [C] in a prepared graph."""
+    return _attribute(graph, layer.bias)
+
+
+def set_layer_bias(graph: GraphModule, layer: Layer, bias: Tensor) -> None:
+    """Give a layer of a prepared graph another bias [C]; the student's own parameter is left as it is."""
+    parent, _, name = layer.bias.rpartition(".")
+    setattr(graph.get_submodule(parent), name, nn.Parameter(bias, requires_grad=False))
 
 
 def _activations(prepared: GraphModule) -> Iterator[Observed]:
     return (item for item in observed(prepared) if not item.is_weight)
 
 
+def _unobserved(node: Any) -> Node:
+    """The node that makes a tensor, whether or not an observer stands behind it."""
+    assert isinstance(node, Node)
+    return node if node.op == "get_attr" else node.all_input_nodes[0]
+
+
 def _is_input(node: Node) -> bool:
     while node.op == "call_function" and node.target in _SELECTIONS:
         node = node.all_input_nodes[0]
     return node.op == "placeholder"
+
+
+def _picture(value: int) -> Tensor:
+    """What the backbone sees of a picture of one grey value."""
+    return normalise_image(torch.full((1, CROP, CROP, 3), value, dtype=torch.uint8))
+
+
+def _fill(observer: Any, low: float, high: float) -> None:
+    observer.min_val, observer.max_val = torch.tensor(low), torch.tensor(high)
 
 
 def _representable(observer: Any) -> tuple[float, float]:

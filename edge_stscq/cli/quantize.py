@@ -2,9 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from quantization import Row
 
 FEW = 300
 """Below this many faces the ranges depend on which they are."""
@@ -15,42 +23,162 @@ def quantize(
     model: Annotated[Path, typer.Option(help="Folder of the model; its calibration is replaced.")] = Path(
         "models/face64"
     ),
-    count: Annotated[int, typer.Option(min=1, help="At most this many faces, spread over all of them.")] = 512,
+    count: Annotated[int, typer.Option(min=1, help="Calibrate with at most this many faces, spread over all.")] = 512,
+    held_out: Annotated[int, typer.Option(min=1, help="Judge by at most this many others.")] = 128,
+    observer: Annotated[
+        Literal["minmax", "percentile", "mse", "kl"],
+        typer.Option(help="How the range of an activation is chosen."),
+    ] = "mse",
+    percentile: Annotated[
+        float, typer.Option(min=50, max=100, help="Share of values not clipped, for --observer percentile.")
+    ] = 99.99,
+    bias_correction: Annotated[bool, typer.Option(help="Take back how int8 shifts the mean of each channel.")] = True,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Show what each layer costs in int8.")] = False,
+    agreement: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Keep the fewest layers in float32 that give this share of equal tokens."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Keep this layer in float32; may be repeated. --sensitivity names them.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and print, but write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Equalise the student's channels, calibrate its int8 graph and keep the ranges, not the faces.
+    """Equalise the student's channels, put its weights on the int8 grid, calibrate and keep what was measured.
 
-    Rewrites MODEL/student.safetensors (the same function, other weights) and MODEL/calibration.safetensors.
+    Rewrites MODEL/student.safetensors (the same function but for that rounding) and MODEL/calibration.safetensors. The
+    faces are not kept.
+
+    Exit code 1: the wanted agreement needs every layer in float32; nothing is written.
     """
-    from rich.console import Console
-    from rich.progress import Progress
+    from dataclasses import asdict
+    from itertools import pairwise
 
-    from edge_stscq.errors import require
+    from rich.console import Console
+
+    from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
 
     require("torch", "executorch")
     import torch
 
-    from edge_stscq.codec.store import load_student, save_student
+    import quantization as q
+    from edge_stscq.codec.store import load_student, round_as_stored, save_student
     from edge_stscq.evaluation.faces import load_faces
-    from quantization import calibrate, equalise
+    from edge_stscq.evaluation.report import progress_bar
 
+    if keep and agreement is not None:
+        raise EdgeError("--agreement chooses what stays in float32, --keep names it; give one of them")
     console = Console(stderr=True)
-    student, crops = load_student(model), load_faces(faces, count=count)
-    if len(crops) < FEW:
-        console.print(f"[yellow]only {len(crops)} faces[/yellow]: at least {FEW} are recommended")
+    student = load_student(model)
+    seen, judged = _split(load_faces(faces, count=count + held_out).images, held_out / (count + held_out))
+    if len(seen) < FEW:
+        console.print(f"[yellow]only {len(seen)} faces[/yellow]: at least {FEW} are recommended")
     with console.status("equalising channels"):
-        equalise(student, torch.from_numpy(crops.images))
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("faces", total=len(crops))
-        calibration = calibrate(student, crops.images, lambda pictures: progress.advance(bar, pictures))
-    save_student(model, student)
-    path = calibration.save(model)
+        q.equalise(student, torch.from_numpy(seen))
+        q.round_weights(student)
+        round_as_stored(student)
+    with progress_bar("calibrating, faces", len(seen)) as advance:
+        calibration = q.calibrate(
+            student, seen, advance, observer=observer, percentile=percentile, correct_biases=bias_correction
+        )
+    if keep:
+        with console.status("correcting biases around what is kept"):
+            calibration = q.keep_layers(student, calibration, keep, seen)
+    rows: list[q.Row] = []
+    if sensitivity or agreement is not None:
+        simulation = q.Simulation(student, calibration)
+        with progress_bar("sensitivity, layers", len(simulation.layers)) as advance:
+            rows = q.sensitivity(simulation, calibration, judged, advance)
+    if agreement is not None:
+        with console.status("searching") as status:
+            calibration = q.search(
+                simulation, calibration, rows, agreement, seen, judged,
+                lambda trial: status.update(
+                    f"searching: {len(trial.calibration.kept)} layers in float32 give {trial.agreement:.1%}"
+                ),
+            ).calibration  # fmt: skip
+        if len(calibration.kept) == len(rows):
+            console.print(
+                f"[red]only full precision gives {agreement:.1%} of the tokens[/red]: nothing was written; "
+                "ask for a smaller --agreement, or export with --precision fp32"
+            )
+            raise typer.Exit(EXIT_CHECK_FAILED)
+    with progress_bar("judging, faces", 2 * len(judged)) as advance:
+        full = q.analyse(student, judged, advance)
+        int8 = q.analyse(q.quantized_encoder(student, calibration), judged, advance)
+    if not dry_run:
+        save_student(model, student)
+        calibration.save(model)
+    ends = (0, *student.config.layer_ends)
+    report = {
+        "calibration": None if dry_run else str(model / "calibration.safetensors"),
+        "observer": calibration.observer, "faces": calibration.count, "faces_sha256": calibration.faces_sha256,
+        "backbone_sha256": calibration.backbone_sha256, "tensors": len(calibration.ranges),
+        "biases_corrected": bool(calibration.biases), "kept": calibration.kept, "held_out_faces": len(judged),
+        "tokens": q.agreement(full, int8),
+        "tokens_by_layer": [q.agreement(full, int8, slice(start, end)) for start, end in pairwise(ends)],
+        "sqnr_db": q.sqnr(full.z, int8.z), "sensitivity": [asdict(row) for row in rows],
+    }  # fmt: skip
     if as_json:
-        report = {
-            "calibration": str(path), "faces": calibration.count, "faces_sha256": calibration.faces_sha256,
-            "backbone_sha256": calibration.backbone_sha256, "tensors": len(calibration.ranges),
-        }  # fmt: skip
         typer.echo(json.dumps(report))
-        return
-    typer.echo(f"{path}: ranges of {len(calibration.ranges)} tensors from {calibration.count} faces")
-    typer.echo(f"next:\n  edge-stscq export --model {model} --target all")
+    else:
+        _print(report, rows if sensitivity else [row for row in rows if row.layer in calibration.kept], rows, model)
+
+
+def _split(images: "NDArray[np.uint8]", share: float) -> "tuple[NDArray[np.uint8], NDArray[np.uint8]]":
+    """Faces to calibrate with, and the given share of them, spread evenly, to judge by.
+
+    Raises:
+        EdgeError: there is not one for each.
+    """
+    import numpy as np
+
+    from edge_stscq.errors import EdgeError
+
+    if len(images) < 2:
+        raise EdgeError("one face cannot both calibrate and judge; give --faces at least two")
+    held_out = np.zeros(len(images), bool)
+    held_out[np.linspace(0, len(images) - 1, max(1, int(share * len(images)))).round().astype(int)] = True
+    return images[~held_out], images[held_out]
+
+
+def _print(report: dict[str, Any], shown: "Sequence[Row]", rows: "Sequence[Row]", model: Path) -> None:
+    """The result for people: what each shown layer costs, what int8 gives, what comes next."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge_stscq.codec.config import LAYER_NAMES
+
+    kept = report["kept"]
+    if rows:
+        part = sum(row.macs for row in rows if row.layer in kept) / sum(row.macs for row in rows)
+        title = f"{len(kept)} of {len(rows)} layers stay in float32 (*), {part:.1%} of the multiplications"
+        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("\nlayer", no_wrap=True)
+        table.add_column("\noperator", no_wrap=True)
+        for heading in ("\nMMAC", "alone\nlost", "\nSQNR", "so far\nlost", "\nSQNR"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in shown:
+            losses = [cell for loss in (row.alone, row.so_far) for cell in (f"{loss.tokens:.2%}", _decibels(loss.sqnr))]
+            name = f"{row.layer} *" if row.layer in kept else row.layer
+            table.add_row(name, row.kind, f"{row.macs / 1e6:.1f}", *losses)
+        Console().print(table)
+    layers = ", ".join(
+        f"{name} {share:.1%}" for name, share in zip(LAYER_NAMES, report["tokens_by_layer"], strict=True)
+    )
+    typer.echo(
+        f"int8 gives {report['tokens']:.1%} of the student's tokens on {report['held_out_faces']} held-out faces "
+        f"({layers}); SQNR of the token vectors {_decibels(report['sqnr_db'])}"
+    )
+    biases = ", biases corrected" if report["biases_corrected"] else ""
+    measured = f"ranges of {report['tensors']} tensors ({report['observer']}) from {report['faces']} faces{biases}"
+    if report["calibration"] is None:
+        typer.echo(f"{measured}; nothing was written")
+    else:
+        typer.echo(f"{report['calibration']}: {measured}")
+        typer.echo(f"next:\n  edge-stscq export --model {model} --target all")
+
+
+def _decibels(value: float | None) -> str:
+    return "no noise" if value is None else f"{value:.1f} dB"

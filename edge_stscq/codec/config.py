@@ -16,6 +16,8 @@ CROP = 128
 """Side of the canonical crop in pixels."""
 EMBEDDING = 128
 """Dimensions of the identity embedding."""
+TRUNK = (32, 64, 128, 256, 512, 1024)
+"""Channels of the recogniser whose trunk both encoders start from: its stem, then at 112, 56, 28, 14 and 7 px."""
 LAYER_NAMES = ("basic", "middle", "enhanced")
 
 
@@ -63,7 +65,10 @@ class CodecConfig(BaseModel):
     features: int = Field(default=32, ge=1, le=256, description="channels of the 16 x 16 map that is pooled")
     teacher_width: int = Field(default=128, ge=8, le=512, description="channels of the teacher's last blocks")
     student_width: int = Field(default=96, ge=8, le=256, description="channels of the student's last blocks")
-    student_trunk: float = Field(default=0.5, gt=0, le=1, description="share of the recogniser's channels kept")
+    student_trunk: tuple[int, int, int, int, int, int] = Field(
+        default=(16, 32, 56, 128, 368, 704),
+        description="channels of the student's identity trunk: its stem, then at 112, 56, 28, 14 and 7 px",
+    )
     decoder_channels: tuple[int, ...] = (128, 96, 48, 24)
     style_dim: int = Field(default=256, ge=8, le=1024)
 
@@ -78,6 +83,8 @@ class CodecConfig(BaseModel):
             raise ValueError(f"identity_dims of all layers must not exceed {EMBEDDING}")
         if self.thumbnail and CROP % self.thumbnail:
             raise ValueError(f"thumbnail must divide {CROP}")
+        if any(not 1 <= ours <= theirs for ours, theirs in zip(self.student_trunk, TRUNK, strict=True)):
+            raise ValueError(f"student_trunk must lie between 1 and the recogniser's channels {TRUNK}")
         if len(self.decoder_channels) != 4:
             raise ValueError("decoder_channels needs one width for each of 16, 32, 64 and 128 pixels")
         return self

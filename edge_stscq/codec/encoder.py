@@ -184,4 +184,4 @@ def student(config: CodecConfig) -> EdgeEncoder:
         nn.Conv2d(w, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
         nn.Conv2d(w, config.features, 1),
     )  # fmt: skip
-    return EdgeEncoder(config, Backbone(IdentityTrunk(config.student_trunk, prelu=False, norms=False), spatial))
+    return EdgeEncoder(config, Backbone(IdentityTrunk(config.student_trunk, plain=True), spatial))

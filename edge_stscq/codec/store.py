@@ -125,8 +125,16 @@ def save_teacher(folder: Path, encoder: EdgeEncoder) -> None:
     save_weights(folder / "codebooks.safetensors", {"books": encoder.codebooks.books})
 
 
+def round_as_stored(encoder: EdgeEncoder) -> None:
+    """Give a student in memory the values that `save_student` would give it on disk, in place."""
+    encoder.backbone.identity.half().float()
+
+
 def save_student(folder: Path, encoder: EdgeEncoder) -> None:
-    save_weights(folder / "student.safetensors", _without(encoder.state_dict(), (_BOOKS,)))
+    """Write the student: its identity trunk, the bulk of it, as float16."""
+    state = _without(encoder.state_dict(), (_BOOKS,))
+    halved = {k: v.half() if k.startswith(_IDENTITY) else v for k, v in state.items()}
+    save_weights(folder / "student.safetensors", halved)
 
 
 def save_decoder(folder: Path, decoder: Decoder) -> None:

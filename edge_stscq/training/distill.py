@@ -1,8 +1,8 @@
 """Distillation of the device's encoder.
 
-First the identity trunk - the teacher's, cut to its most important channels - learns the teacher's embeddings; its
-PReLUs fade into the ReLUs that int8 kernels fuse. Then the whole student learns the teacher's token vectors, its tokens
-(cross-entropy over the distances to the codebook entries), its group and the identity.
+First the identity trunk, pruned in closed form from the teacher's, learns the teacher's embeddings. Then the whole
+student learns the teacher's token vectors, its tokens (cross-entropy over the distances to the codebook entries), its
+group and the identity.
 """
 
 from collections.abc import Mapping
@@ -16,49 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
-from edge_stscq.codec.trunk import IdentityTrunk, fold, prune
+from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.training.data import Loader
 from edge_stscq.training.embeddings import centre
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
 from edge_stscq.training.losses import channels_last
-
-
-class FadingReLU(nn.Module):
-    """PReLU whose slope is scaled by `leak`, from 1 (the original) to 0 (a ReLU)."""
-
-    slope: Tensor
-    leak: Tensor
-
-    def __init__(self, slope: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("slope", slope.detach().clone().view(-1, 1, 1))
-        self.register_buffer("leak", torch.ones(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        positive = functional.relu(x)
-        if float(self.leak) == 0:
-            return positive
-        slope = self.slope * self.leak
-        return positive * (1 - slope) + x * slope
-
-
-def fade_in(small: IdentityTrunk, whole: IdentityTrunk) -> list[FadingReLU]:
-    """Give the pruned trunk fading slopes, each the mean slope of the original layer."""
-    slopes = [m.weight for m in whole.features if isinstance(m, nn.PReLU)]
-    fading = []
-    places = [i for i, m in enumerate(small.features) if isinstance(m, nn.ReLU)]
-    for place, slope in zip(places, slopes, strict=True):
-        layer = FadingReLU(slope.mean().view(1))
-        small.features[place] = layer
-        fading.append(layer)
-    return fading
-
-
-def fade_out(small: IdentityTrunk) -> None:
-    """Put plain ReLUs back."""
-    for index, layer in enumerate(small.features):
-        if isinstance(layer, FadingReLU):
-            small.features[index] = nn.ReLU()
 
 
 @dataclass(frozen=True)
@@ -73,35 +35,23 @@ class DistillSettings:
     group: float = 0.2
     identity: float = 2.0
     temperature: float = 0.5
-    fade: float = 0.5
-    """Share of the steps after which the slopes have gone."""
     decay: float = 0.998
 
 
 class IdentityDistillation:
-    """Task: the pruned trunk learns embeddings [N, 2, 128] of the originals and their mirror images.
-
-    With `start`, the trunk of an earlier student is improved instead; its norms are folded and its ReLUs stay.
-    """
+    """Task: a plain trunk learns embeddings [N, 2, 128] of the originals and their mirror images."""
 
     def __init__(
-        self, whole: IdentityTrunk, share: float, embeddings: Tensor, loader: Loader, settings: DistillSettings,
-        device: torch.device, start: IdentityTrunk | None = None,
-    ) -> None:  # fmt: skip
+        self, trunk: IdentityTrunk, embeddings: Tensor, loader: Loader, settings: DistillSettings, device: torch.device
+    ) -> None:
         self.loader, self.settings, self.device, self.batch = loader, settings, device, settings.batch
         self.targets = functional.normalize(embeddings, dim=-1)
-        self.trunk = start or prune(whole, share)
-        self.share = share
-        self.fading = [] if start else fade_in(self.trunk, whole)
-        channels_last(self.trunk.train().to(device))
+        self.trunk = channels_last(trunk.requires_grad_(True).train().to(device))
         self.average = Average(self.trunk, settings.decay)
         self.optimiser = torch.optim.AdamW(self.trunk.parameters(), lr=settings.rate, weight_decay=1e-4, fused=True)
 
     def step(self, index: int) -> dict[str, Tensor | float]:
         batch = self.loader.get(index)
-        leak = max(0.0, 1 - index / (self.settings.fade * self.settings.steps))
-        for layer in self.fading:
-            layer.leak.fill_(leak)
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate * rate(index, self.settings.steps)
         target = self.targets[batch.index, batch.flip.long()].to(self.device)
@@ -113,10 +63,10 @@ class IdentityDistillation:
         loss = (1 - cosine).mean() + 2 * relation
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.trunk.parameters(), 1.0)
         self.optimiser.step()
         self.average.update(self.trunk, index)
-        values: dict[str, Tensor | float] = {"cosine": cosine.mean().detach(), "relation": relation.detach()}
-        return values | ({"leak": leak} if self.fading else {})
+        return {"cosine": cosine.mean().detach(), "relation": relation.detach(), "gradient": norm}
 
     def state(self) -> dict[str, Tensor]:
         return (
@@ -131,11 +81,9 @@ class IdentityDistillation:
         unpack_optimiser("optimiser", state, self.optimiser)
 
     def result(self) -> IdentityTrunk:
-        """The averaged trunk with plain ReLUs and folded norms, in eval mode, on the CPU."""
+        """The averaged trunk, in eval mode, on the CPU."""
         self.trunk.load_state_dict(self.average.tensors)
-        fade_out(self.trunk)
-        trunk = self.trunk.cpu().eval()
-        return fold(trunk, self.share) if isinstance(trunk.embedding_norm, nn.BatchNorm1d) else trunk
+        return self.trunk.cpu().eval()
 
     def sample(self, path: Path) -> None:
         """Similarities of 64 pictures, the student's above the diagonal, the teacher's below it."""

@@ -5,17 +5,15 @@ feature maps say what the face looks like, its embedding says who it is. The adv
 (LSGAN, Mao et al. 2017) on patches.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edge_stscq.codec.config import CROP
-from edge_stscq.codec.trunk import INPUT, IdentityTrunk
+from edge_stscq.codec.trunk import INPUT, IdentityTrunk, fold
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -43,13 +41,7 @@ class Recogniser(nn.Module):
 
     def __init__(self, trunk: IdentityTrunk) -> None:
         super().__init__()
-        self.trunk = copy.deepcopy(trunk).eval().requires_grad_(False)
-        layers = self.trunk.features
-        for index in range(0, len(layers), 3):  # convolution, norm, activation: the norm is folded for speed
-            convolution, norm = layers[index], layers[index + 1]
-            assert isinstance(convolution, nn.Conv2d)
-            assert isinstance(norm, nn.BatchNorm2d)
-            layers[index], layers[index + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+        self.trunk = fold(trunk)
         channels_last(self.trunk)
 
     def forward(self, picture: Tensor, shift: tuple[int, int] = (0, 0)) -> Semantics:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_stscq.codec.config import CodecConfig
 from edge_stscq.errors import EdgeError
+from edge_stscq.evaluation.thresholds import ParityBars
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +54,7 @@ class Distillation(BaseModel):
     model_config = _STRICT
 
     identity_steps: int = Field(ge=1)
-    identity_rate: float = 1.5e-3
+    identity_rate: float = 1.5e-4
     token_steps: int = Field(ge=1)
     token_rate: float = 5e-4
     batch: int = Field(default=32, ge=2)
@@ -72,6 +73,7 @@ class Recipe(BaseModel):
     codec: CodecConfig
     stages: tuple[Stage, ...] = Field(min_length=1)
     distillation: Distillation
+    parity: ParityBars = Field(default=ParityBars(), description="how alike artefacts and full precision must be")
 
     @classmethod
     def load(cls, path: Path) -> "Recipe":

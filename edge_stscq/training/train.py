@@ -28,17 +28,20 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.stream.tables import Tables
 from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
-from edge_stscq.training.embeddings import cached_embeddings
+from edge_stscq.training.embeddings import cached_embeddings, centre
 from edge_stscq.training.initial import fit_sketch, fit_transform, pool_all, principal_vectors
 from edge_stscq.training.latents import Latents, fit_codebooks, latents, token_counts
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run
 from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.pruning import prune
 from edge_stscq.training.recipe import Recipe, Stage
 from edge_stscq.training.task import CodecTask
 
 _FEW = 3000
 """Crops that count tokens between stages; codebooks and the last tables see `recipe.latents`."""
 _LLOYD = 15
+_PRUNED_ON = 2500
+"""Crops that the student's trunk is fitted to in closed form."""
 
 
 @dataclass(frozen=True)
@@ -213,10 +216,9 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         result = folder / "trunk.safetensors"
         if not result.exists():
             loader = job.loader(faces, plan.batch, change)
-            first = IdentityDistillation(
-                trunk, config.student_trunk, embeddings, loader, settings(plan.identity_steps, plan.identity_rate),
-                job.device, earlier.backbone.identity if earlier else None,
-            )  # fmt: skip
+            begun = earlier.backbone.identity if earlier else _prune(trunk, config, faces, job, change, progress)
+            phase = settings(plan.identity_steps, plan.identity_rate)
+            first = IdentityDistillation(begun, embeddings, loader, phase, job.device)
             resume = job.resume and (folder / CHECKPOINT).exists()
             run(first, "identity", plan.identity_steps, folder, job.intervals, resume, progress)
             loader.close()
@@ -246,6 +248,15 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     return target
+
+
+def _prune(
+    trunk: IdentityTrunk, config: CodecConfig, faces: FaceSet, job: Run, change: Augmentation, progress: Progress
+) -> IdentityTrunk:
+    loader = Loader(faces, min(_PRUNED_ON, len(faces)), job.recipe.seed, change)  # the same in every process
+    pictures = centre(loader.get(0, ahead=0).images).contiguous(memory_format=torch.channels_last)
+    loader.close()
+    return prune(trunk, config.student_trunk, pictures, progress)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from edge_stscq.codec.store import load_student
@@ -31,7 +32,19 @@ def test_comes_back_from_disk(calibrated: Calibrated, tmp_path: Path) -> None:
     assert loaded.ranges.keys() == calibrated.calibration.ranges.keys()
     for name, pair in calibrated.calibration.ranges.items():
         np.testing.assert_array_equal(loaded.ranges[name], pair)
-    assert replace(loaded, ranges={}).__dict__ == replace(calibrated.calibration, ranges={}).__dict__
+    assert loaded.biases.keys() == calibrated.calibration.biases.keys()
+    for name, shift in calibrated.calibration.biases.items():
+        np.testing.assert_array_equal(loaded.biases[name], shift)
+    empty = {"ranges": {}, "biases": {}}
+    assert vars(replace(loaded, **empty)) == vars(replace(calibrated.calibration, **empty))  # type: ignore[arg-type]
+
+
+def test_kept_layers_and_observer_come_back_from_disk(calibrated: Calibrated, tmp_path: Path) -> None:
+    changed = replace(calibrated.calibration, kept=("spatial.3", "spatial.9"), observer="percentile 99.9")
+    changed.save(tmp_path)
+    loaded = Calibration.load(tmp_path)
+    assert (loaded.kept, loaded.observer) == (("spatial.3", "spatial.9"), "percentile 99.9")
+    assert "ranges by percentile 99.9; biases corrected; kept in float32: spatial.3, spatial.9" in loaded.scheme
 
 
 def test_input_range_is_that_of_all_pictures(calibrated: Calibrated) -> None:
@@ -64,6 +77,40 @@ def test_impossible_range_is_refused(calibrated: Calibrated, tmp_path: Path, pai
     ranges = {**calibrated.calibration.ranges, "relu_1": np.array(pair, np.float32)}
     replace(calibrated.calibration, ranges=ranges).save(tmp_path)
     with pytest.raises(EdgeError, match=r"no range for relu_1"):
+        Calibration.load(tmp_path)
+
+
+@pytest.mark.parametrize("bias", [[[1.0, 1.0]], [np.nan, 1.0], 1.0])
+def test_impossible_bias_is_refused(calibrated: Calibrated, tmp_path: Path, bias: list[float]) -> None:
+    biases = {**calibrated.calibration.biases, "spatial.0": np.array(bias, np.float32)}
+    replace(calibrated.calibration, biases=biases).save(tmp_path)
+    with pytest.raises(EdgeError, match=r"no bias for spatial\.0"):
+        Calibration.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("biases", "message"),
+    [
+        ({}, r"do not fit the student's graph \(first at identity\.features\.0\)"),
+        ({"spatial.1": np.zeros(8, np.float32)}, r"do not fit the student's graph \(first at spatial\.1\)"),
+        ({"spatial.0": np.zeros(9, np.float32)}, r"bias for spatial\.0 has 9 channels, not 8"),
+    ],
+)
+def test_biases_of_another_graph_are_refused(
+    calibrated: Calibrated, biases: dict[str, NDArray[np.float32]], message: str
+) -> None:
+    every = {**calibrated.calibration.biases, **biases}
+    if not biases:
+        del every["identity.features.0"]
+    with pytest.raises(EdgeError, match=f"{message}.*edge-stscq quantize"):
+        quantized_encoder(calibrated.student, replace(calibrated.calibration, biases=every))
+
+
+def test_a_file_without_an_observer_is_refused(calibrated: Calibrated, tmp_path: Path) -> None:
+    metadata = {"count": "1", "faces_sha256": "", "backbone_sha256": ""}
+    content = safetensors.numpy.save(dict(calibrated.calibration.ranges), metadata)
+    (tmp_path / "calibration.safetensors").write_bytes(content)
+    with pytest.raises(EdgeError, match="lacks 'observer'.*earlier version.*edge-stscq quantize"):
         Calibration.load(tmp_path)
 
 

@@ -29,7 +29,7 @@ middle = { identity = 2, spatial = 2, identity_dims = 8 }
 enhanced = { identity = 0, spatial = 2 }
 teacher_width = 16
 student_width = 48
-student_trunk = 0.125
+student_trunk = [8, 8, 8, 8, 8, 8]
 decoder_channels = [16, 16, 8, 8]
 style_dim = 16
 

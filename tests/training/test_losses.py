@@ -7,7 +7,7 @@ from edge_stscq.training.losses import Discriminator, Recogniser, least_squares,
 
 def test_the_recogniser_sees_what_the_trunk_sees() -> None:
     torch.manual_seed(0)
-    trunk = IdentityTrunk(0.125).eval()
+    trunk = IdentityTrunk((8,) * 6).eval()
     picture = torch.rand(2, 3, 128, 128) * 2 - 1
     recogniser = Recogniser(trunk)
     seen = recogniser(picture)
@@ -19,7 +19,7 @@ def test_the_recogniser_sees_what_the_trunk_sees() -> None:
 
 def test_perceptual_distance_is_zero_for_the_same_picture_and_grows() -> None:
     torch.manual_seed(0)
-    recogniser = Recogniser(IdentityTrunk(0.125))
+    recogniser = Recogniser(IdentityTrunk((8,) * 6))
     picture = torch.rand(2, 3, 64, 64) * 2 - 1
     here = recogniser.features(picture)
     near = recogniser.features(picture + 0.05 * torch.randn_like(picture))
@@ -29,7 +29,7 @@ def test_perceptual_distance_is_zero_for_the_same_picture_and_grows() -> None:
 
 
 def test_gradients_reach_the_picture_and_not_the_recogniser() -> None:
-    recogniser = Recogniser(IdentityTrunk(0.125))
+    recogniser = Recogniser(IdentityTrunk((8,) * 6))
     picture = torch.rand(1, 3, 64, 64, requires_grad=True)
     recogniser(picture).embedding.sum().backward()
     assert picture.grad is not None

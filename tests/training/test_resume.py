@@ -23,7 +23,7 @@ from edge_stscq.training.task import CodecTask
 LAYER = LayerConfig(identity=2, spatial=2, identity_dims=4)
 CODEC = CodecConfig(
     name="x", groups=2, entries=8, dim=4, basic=LAYER, middle=LAYER, enhanced=LAYER, teacher_width=16,
-    student_width=16, student_trunk=0.125, decoder_channels=(16, 16, 8, 8), style_dim=16,
+    student_width=16, student_trunk=(8,) * 6, decoder_channels=(16, 16, 8, 8), style_dim=16,
 )  # fmt: skip
 STAGE = Stage(name="specific", tokens="specific", steps=20, size=32, losses=Losses(adversarial=0.1))
 RECIPE = Recipe(
@@ -37,7 +37,7 @@ def codec(faces: FaceSet) -> Task:
     torch.manual_seed(0)
     encoder, decoder = teacher(CODEC), Decoder(CODEC)
     return CodecTask(
-        encoder, decoder, Recogniser(IdentityTrunk(0.125)), torch.randn(24, 2, 128),
+        encoder, decoder, Recogniser(IdentityTrunk((8,) * 6)), torch.randn(24, 2, 128),
         Loader(faces, 2, 1, Augmentation()), faces, RECIPE, STAGE, CPU,
     )  # fmt: skip
 
@@ -45,9 +45,8 @@ def codec(faces: FaceSet) -> Task:
 def identity(faces: FaceSet) -> Task:
     torch.manual_seed(0)
     settings = DistillSettings(steps=20, batch=2, rate=1e-3)
-    return IdentityDistillation(
-        IdentityTrunk(), 0.125, torch.randn(24, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU
-    )
+    trunk = IdentityTrunk((8,) * 6, plain=True)
+    return IdentityDistillation(trunk, torch.randn(24, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU)
 
 
 def tokens(faces: FaceSet) -> Task:

@@ -15,7 +15,7 @@ from edge_stscq.training.task import CodecTask
 LAYER = LayerConfig(identity=2, spatial=2, identity_dims=4)
 CODEC = CodecConfig(
     name="x", groups=2, entries=8, dim=4, basic=LAYER, middle=LAYER, enhanced=LAYER, teacher_width=16,
-    student_width=16, student_trunk=0.125, decoder_channels=(16, 16, 8, 8), style_dim=16,
+    student_width=16, student_trunk=(8,) * 6, decoder_channels=(16, 16, 8, 8), style_dim=16,
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def test_what_learns_in_a_stage(stage: Stage, learn: set[str], faces: FaceSet) -
         distillation=Distillation(identity_steps=1, token_steps=1),
     )  # fmt: skip
     task = CodecTask(
-        teacher(CODEC), Decoder(CODEC), Recogniser(IdentityTrunk(0.125)), torch.randn(24, 2, 128),
+        teacher(CODEC), Decoder(CODEC), Recogniser(IdentityTrunk((8,) * 6)), torch.randn(24, 2, 128),
         Loader(faces, 4, 1, Augmentation()), faces, recipe, stage, torch.device("cpu"),
     )  # fmt: skip
     before = {name: value.clone() for name, value in task.nets.state_dict().items()}
