@@ -36,7 +36,13 @@ def record(results: Any) -> dict[str, Any]:
 
 
 def command(*words: str, allowed: int = 0) -> dict[str, Any]:
-    """The JSON of one `edge-stscq` command; its progress bar and errors go to our stderr.
+    """The one JSON object that an `edge-stscq` command prints, otherwise as `objects`."""
+    (report,) = objects(*words, allowed=allowed)
+    return report
+
+
+def objects(*words: str, allowed: int = 0) -> list[dict[str, Any]]:
+    """The JSON objects that an `edge-stscq` command prints, one a line; its progress bar and errors go to our stderr.
 
     Raises:
         typer.Exit: it ended with another exit code than 0 or `allowed`.
@@ -44,8 +50,7 @@ def command(*words: str, allowed: int = 0) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", "edge_stscq", *words, "--json"], stdout=subprocess.PIPE, text=True)
     if done.returncode not in (0, allowed):
         raise typer.Exit(done.returncode)
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def write(name: str, results: Any) -> Path:

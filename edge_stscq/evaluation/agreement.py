@@ -16,20 +16,41 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.evaluation.subject import Codes
 
+DISTANCE_STEP = 0.1
+"""Width of a bar of the histogram of flip distances."""
+DISTANCE_BARS = 20
+"""Bars of that histogram; the last one also holds everything beyond it."""
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
 
 class MarginBucket(BaseModel):
     """Tokens with a full-precision margin, relative to the codebook, of at most `upper`, above the bucket before."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _FROZEN
 
     upper: float
     tokens: float | None = Field(description="share that agrees, of faces whose groups agree; null without any")
 
 
+class FlipDistances(BaseModel):
+    """Distances of the two codewords of each flip, over the RMS distance of two random entries of its codebook."""
+
+    model_config = _FROZEN
+
+    mean: float
+    median: float
+    p95: float = Field(description="95 % of the flips are nearer")
+    largest: float
+    histogram: tuple[int, ...] = Field(
+        description=f"flips in steps of {DISTANCE_STEP:g}; the last of the {DISTANCE_BARS} also holds all beyond it"
+    )
+
+
 class Agreement(BaseModel):
     """Two codes of each face compared. Shares are in 0..1; null where there is nothing to take a share of."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _FROZEN
 
     faces: int = Field(gt=0)
     groups: float = Field(description="share of faces with the same group")
@@ -37,11 +58,19 @@ class Agreement(BaseModel):
     tokens_in_same_group: float | None = Field(description="the same, of faces whose groups agree")
     faces_equal: float = Field(description="share of faces whose whole code is the same")
     layers: tuple[float | None, ...] = Field(description="`tokens` of each layer; null for one without tokens")
+    positions: tuple[float, ...] = Field(description="`tokens` of each position")
     margins: tuple[MarginBucket, ...] = Field(description="four buckets, the nearest ties first")
     flips: int = Field(description="tokens that differ, of faces whose groups agree")
-    flip_distance: float | None = Field(
-        description="mean distance of a flip's two codewords, over the RMS distance of two random entries of its book"
+    clear_tokens: float | None = Field(
+        description="share of equal tokens among those whose margin is above the median margin of the flips, of faces "
+        "whose groups agree; null without flips"
     )
+    flip_distances: FlipDistances | None = Field(description="null without flips")
+
+
+def equal_tokens(first: Codes, second: Codes) -> NDArray[np.bool_]:
+    """Which tokens of the same faces have the same group and index, bool [N, T]."""
+    return np.asarray((first.tokens == second.tokens) & (first.group == second.group)[:, None])
 
 
 def compare(
@@ -63,7 +92,7 @@ def compare(
     if reference.tokens.shape != other.tokens.shape or reference.tokens.shape != margin.shape:
         raise ValueError(f"codes differ in shape: {reference.tokens.shape}, {other.tokens.shape}, {margin.shape}")
     same_group = reference.group == other.group
-    equal = (reference.tokens == other.tokens) & same_group[:, None]
+    equal = equal_tokens(reference, other)
     inside = equal[same_group]
     spread = 2 * books.var(axis=2, dtype=np.float64).sum(axis=-1)[reference.group]  # [N, T]
     relative = margin / np.maximum(spread, 1e-12)
@@ -75,9 +104,11 @@ def compare(
         tokens_in_same_group=_share(inside),
         faces_equal=float(equal.all(axis=1).mean()),
         layers=tuple(_share(equal[:, a:b]) for a, b in pairwise((0, *layer_ends))),
+        positions=tuple(equal.mean(axis=0).tolist()),
         margins=_by_margin(inside, relative[same_group], np.quantile(relative, [0.25, 0.5, 0.75, 1.0])),
         flips=int(flipped.sum()),
-        flip_distance=_flip_distance(reference, other, books, flipped, spread),
+        clear_tokens=_share(inside[relative[same_group] > np.median(relative[flipped])]) if flipped.any() else None,
+        flip_distances=_flip_distances(reference, other, books, flipped, spread),
     )
 
 
@@ -92,9 +123,9 @@ def _by_margin(
     return tuple(MarginBucket(upper=float(u), tokens=_share(equal[bucket == i])) for i, u in enumerate(uppers))
 
 
-def _flip_distance(
+def _flip_distances(
     reference: Codes, other: Codes, books: NDArray[np.float32], flipped: NDArray[np.bool_], spread: NDArray[np.floating]
-) -> float | None:
+) -> FlipDistances | None:
     face, position = np.nonzero(flipped)
     if not len(face):
         return None
@@ -102,4 +133,12 @@ def _flip_distance(
     difference = (
         books[group, position, reference.tokens[face, position]] - books[group, position, other.tokens[face, position]]
     )
-    return float(np.mean(np.linalg.norm(difference, axis=1) / np.sqrt(np.maximum(spread[face, position], 1e-12))))
+    distance = np.linalg.norm(difference, axis=1) / np.sqrt(np.maximum(spread[face, position], 1e-12))
+    bar = np.minimum(distance / DISTANCE_STEP, DISTANCE_BARS - 1).astype(np.int64)
+    return FlipDistances(
+        mean=float(distance.mean()),
+        median=float(np.median(distance)),
+        p95=float(np.quantile(distance, 0.95)),
+        largest=float(distance.max()),
+        histogram=tuple(np.bincount(bar, minlength=DISTANCE_BARS).tolist()),
+    )

@@ -1,22 +1,42 @@
-"""Parity of bundles: what `parity.measure` needs, taken from a bundle, a model folder and a recogniser."""
+"""Parity of bundles: what `parity.measure` needs, taken from bundles, a model folder and a recogniser."""
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edge_stscq.codec import store
-from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.device import Bundle
-from edge_stscq.evaluation.artefact import check_same_model, encode_with
-from edge_stscq.evaluation.faces import Faces
-from edge_stscq.evaluation.parity import Embed, Parity, Reference, failures, measure
+from edge_stscq.device import Bundle, DeviceEncoder
+from edge_stscq.evaluation.artefact import encode_with
+from edge_stscq.evaluation.faces import Faces, load_faces
+from edge_stscq.evaluation.lfw import Judgement, judge
+from edge_stscq.evaluation.parity import Judged, Parity, Reference, checks, measure
+from edge_stscq.evaluation.parity_accuracy import accuracy
 from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers
-from edge_stscq.evaluation.subject import Codes, Encode, Progress, analyse, batches, from_modules, quiet
+from edge_stscq.evaluation.report import progress_bar
+from edge_stscq.evaluation.subject import Codes, Subject, analyse, batches, from_modules
 from edge_stscq.evaluation.thresholds import Thresholds
-from targets.check import open_encoder
+from edge_stscq.evaluation.verification import Pairs, read_pairs
+
+
+class PairedFaces(NamedTuple):
+    """Crops and the pairs of them that are to be verified."""
+
+    faces: Faces
+    pairs: Pairs
+
+    @classmethod
+    def load(cls, pairs: Path, crops: Path, first: int | None = None) -> "PairedFaces":
+        """All pairs of a list or the first ones, and their crops from a folder or `.tar`.
+
+        Raises:
+            EdgeError: as `read_pairs`, `Pairs.head` and `load_faces`.
+        """
+        chosen = read_pairs(pairs) if first is None else read_pairs(pairs).head(first)
+        return cls(load_faces(crops, names=chosen.names), chosen)
 
 
 def golden_faces(bundle: Bundle) -> Faces:
@@ -26,100 +46,102 @@ def golden_faces(bundle: Bundle) -> Faces:
 
 
 class FullPrecision:
-    """The full-precision side of a model, loaded once for any number of its bundles.
+    """The full-precision side of a model on some faces; every part is computed once, when the first bundle asks for it.
 
     Args:
         model: model folder.
-        recognisers: folder with the judge; without it, the student's own identity embedding measures identity.
+        recognisers: folder with the judge; without it, the student's own identity embedding measures identity, and
+            pairs are verified in the compressed domain only.
+        faces: what every bundle codes.
+        source: where they came from, for the report.
+        paired: what verification accuracy is measured on, if at all.
 
     Raises:
         EdgeError: the model is incomplete, or the judge is missing.
     """
 
-    def __init__(self, model: Path, recognisers: Path | None) -> None:
-        self._model = model
+    def __init__(
+        self, model: Path, recognisers: Path | None, faces: Faces, source: str, paired: PairedFaces | None = None
+    ) -> None:
+        self._model, self._faces, self._source, self._paired = model, faces, source, paired
         self._student = store.load_student(model)
         self._subject = from_modules(self._student, store.load_decoder(model), "student")
-        self._embed, self._embedded_by = _embedder(self._student, recognisers)
+        self._judges = {} if recognisers is None else load_recognisers(recognisers, [JUDGE])
 
-    @cached_property
-    def _quantised(self) -> Encode:
-        return _quantised(self._student, self._model)
-
-    def judge(
-        self, bundle: Bundle, faces: Faces, source: str, thresholds: Thresholds, progress: Progress = quiet
-    ) -> Parity:
-        """Compare the artefact of `bundle` with its int8 graph and with the full-precision student.
-
-        Args:
-            source: where the faces came from, for the report.
-            progress: told of every face a step has finished; `parity.steps` says how many there are.
+    def judge(self, artefact: DeviceEncoder, thresholds: Thresholds) -> Judged:
+        """Compare an artefact of this model with its int8 graph and with the full-precision student.
 
         Raises:
-            EdgeError: the bundle is of another model, or a runtime is missing.
+            EdgeError: the ranges of the int8 graph are missing, or there is nothing to verify pairs by.
         """
-        check_same_model(bundle, self._model)
-        artefact, layer_ends = open_encoder(bundle), self._subject.config.layer_ends
-        reference = Reference(
-            lambda images, progress: _analyse(self._student, images, progress),
-            lambda codes: self._subject.decode(codes, len(layer_ends)),
-            bundle.books,
-            layer_ends,
-        )
-        measured = measure(
-            faces.images,
-            encode_with(artefact),
-            self._quantised if bundle.manifest.precision == "int8" else None,
-            reference,
-            self._embed,
-            self._embedded_by,
-            progress,
-        )
-        problems = failures(measured, thresholds)
-        return Parity(
-            bundle=bundle.manifest.name,
-            model_id=bundle.manifest.model_id,
-            target=bundle.manifest.target,
-            precision=bundle.manifest.precision,
+        manifest, reference = artefact.bundle.manifest, self._reference
+        graph = self._graph if manifest.precision == "int8" else None
+        encode, name = encode_with(artefact), f"{manifest.target} {manifest.precision}"
+        with progress_bar(name, 2 * len(self._faces)) as progress:
+            codes = encode(self._faces.images, progress)
+            measured = measure(reference, codes, graph, progress)
+        verified = None
+        if self._paired is not None:
+            subject = replace(self._subject, name=name, encode=encode)
+            verified = accuracy(self._full_accuracy, self._verify(subject))
+        held = checks(measured, verified, thresholds)
+        report = Parity(
+            bundle=str(artefact.bundle.folder),
+            model=manifest.config.name,
+            model_id=manifest.model_id,
+            target=manifest.target,
+            precision=manifest.precision,
             executor=artefact.runtime,
-            faces=source,
+            faces=self._source,
+            layer_ends=reference.layer_ends,
             runtime=measured.runtime,
             quantisation=measured.quantisation,
             device=measured.device,
             pictures=measured.pictures,
-            thresholds=thresholds,
-            failures=problems,
-            passed=not problems,
+            accuracy=verified,
+            checks=held,
+            passed=all(check.passed for check in held),
+        )
+        return Judged(report, codes, measured.portraits)
+
+    @cached_property
+    def _reference(self) -> Reference:
+        images, parts = self._faces.images, []
+        with progress_bar("full precision", len(images)) as progress:
+            for part in batches(len(images)):
+                parts.append(analyse(self._student, images[part]))
+                progress(part.stop - part.start)
+        codes = Codes(*(np.concatenate(arrays) for arrays in zip(*(part.codes for part in parts), strict=True)))
+        embed, by = (lambda faces: analyse(self._student, faces).embedding), "the student's own embedding"
+        return Reference(
+            faces=self._faces,
+            codes=codes,
+            margin=np.concatenate([part.margin for part in parts]),
+            decode=lambda codes: self._subject.decode(codes, len(self._subject.config.layers)),
+            embed=self._judges[JUDGE].embed if self._judges else embed,
+            embedded_by=JUDGE if self._judges else by,
+            books=store.full_books(self._model),
+            layer_ends=self._subject.config.layer_ends,
         )
 
+    @cached_property
+    def _graph(self) -> Codes:
+        """Codes of the int8 graph in torch, from the ranges that were stored with the model."""
+        from quantization import Calibration, quantized_graph
 
-def _analyse(student: EdgeEncoder, images: NDArray[np.uint8], progress: Progress) -> tuple[Codes, NDArray[np.float32]]:
-    parts = []
-    for part in batches(len(images)):
-        parts.append(analyse(student, images[part]))
-        progress(part.stop - part.start)
-    codes = Codes(np.concatenate([p.codes.group for p in parts]), np.concatenate([p.codes.tokens for p in parts]))
-    return codes, np.concatenate([p.margin for p in parts])
+        graph, rows = quantized_graph(self._student, Calibration.load(self._model)).module(), []
+        with progress_bar("int8 graph", len(self._faces)) as progress, torch.no_grad():
+            for image in self._faces.images:
+                rows.append(graph(torch.from_numpy(image[None].copy())))
+                progress(1)
+        return Codes(*(torch.cat(answers).numpy() for answers in zip(*rows, strict=True)))
 
+    @cached_property
+    def _full_accuracy(self) -> Judgement:
+        return self._verify(self._subject)
 
-def _quantised(student: EdgeEncoder, model: Path) -> Encode:
-    """The int8 graph in torch, from the ranges that were stored with the model."""
-    from quantization import Calibration, quantized_graph
-
-    graph = quantized_graph(student, Calibration.load(model)).module()
-
-    @torch.no_grad()
-    def encode(images: NDArray[np.uint8], progress: Progress = quiet) -> Codes:
-        rows = []
-        for image in images:
-            rows.append(graph(torch.from_numpy(image[None].copy())))
-            progress(1)
-        return Codes(torch.cat([group for group, _ in rows]).numpy(), torch.cat([tokens for _, tokens in rows]).numpy())
-
-    return encode
-
-
-def _embedder(student: EdgeEncoder, recognisers: Path | None) -> tuple[Embed, str]:
-    if recognisers is not None:
-        return load_recognisers(recognisers, [JUDGE])[JUDGE].embed, JUDGE
-    return lambda faces: analyse(student, faces).embedding, "the student's own embedding"
+    def _verify(self, subject: Subject) -> Judgement:
+        assert self._paired is not None
+        faces, pairs = self._paired
+        with progress_bar(f"pairs, {subject.name}", len(faces)) as progress:
+            return judge(subject, faces, pairs, self._judges, progress)

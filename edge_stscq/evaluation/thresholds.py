@@ -1,14 +1,64 @@
-"""When parity is good enough. Importing this needs no torch, so that `--help` stays quick."""
+"""When parity is good enough. Importing this needs no torch, so that `--help` stays quick.
 
-from pydantic import BaseModel, ConfigDict, Field
+A recipe states two bars for its model. `[parity]` is what a release must reach. `[parity.floor]` is what the model of
+today reaches with a little to spare: below it, a change made something worse.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Thresholds(BaseModel):
-    """The least that passes."""
+    """The least that passes; of `accuracy_lost`, the most."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     runtime_agreement: float = Field(default=0.99, ge=0, le=1, description="tokens, artefact against its graph")
-    token_agreement: float = Field(default=0.97, ge=0, le=1, description="tokens, artefact against full precision")
-    group_agreement: float = Field(default=0.98, ge=0, le=1, description="groups, artefact against full precision")
-    identity: float = Field(default=0.95, ge=-1, le=1, description="mean cosine of decoded faces")
+    token_agreement: float = Field(default=0.99, ge=0, le=1, description="tokens, artefact against full precision")
+    clear_agreement: float = Field(
+        default=0.995, ge=0, le=1, description="the same, of tokens with a margin above the median of the flips"
+    )
+    group_agreement: float = Field(default=0.995, ge=0, le=1, description="groups, artefact against full precision")
+    identity: float = Field(default=0.98, ge=-1, le=1, description="mean cosine of decoded faces")
+    accuracy_lost: float = Field(
+        default=0.001, ge=0, le=1, description="verification accuracy of full precision minus the artefact's, any layer"
+    )
+    target_agreement: float = Field(
+        default=0.999, ge=0, le=1, description="tokens, between any two artefacts of one precision"
+    )
+
+
+class ParityBars(Thresholds):
+    """The table `[parity]` of a recipe. Its `floor` repeats only what it lowers."""
+
+    floor: Thresholds | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _floor_repeats_the_rest(cls, table: object) -> object:
+        if isinstance(table, dict) and isinstance(floor := table.get("floor"), dict):
+            return table | {"floor": {key: value for key, value in table.items() if key != "floor"} | floor}
+        return table
+
+
+class Check(BaseModel):
+    """One figure held against its limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    figure: str
+    value: float
+    limit: float
+    at_least: bool = Field(description="the limit is the least that passes; false: the most")
+    passed: bool
+
+    def __str__(self) -> str:
+        bound = "at least" if self.at_least else "at most"
+        return f"{self.figure} is {self.value:.4f}, {bound} {self.limit:g} is asked"
+
+
+def at_least(figure: str, value: float, limit: float) -> Check:
+    return Check(figure=figure, value=value, limit=limit, at_least=True, passed=value >= limit)
+
+
+def at_most(figure: str, value: float, limit: float) -> Check:
+    return Check(figure=figure, value=value, limit=limit, at_least=False, passed=value <= limit)

@@ -1,8 +1,11 @@
 """`edge-stscq parity` as a user runs it, on a bundle of a model whose tokens differ from picture to picture."""
 
 import json
+import re
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +23,16 @@ from quantization import calibrate
 from targets import find
 from targets.bundle import load_source, write_bundle
 
+ABLATION = Path(__file__).resolve().parents[2] / "recipes" / "ablation.toml"
+NOTHING_ASKED = """
+runtime_agreement = 0
+token_agreement = 0
+clear_agreement = 0
+group_agreement = 0
+identity = -1
+accuracy_lost = 1
+"""
+
 app = typer.Typer()
 app.command()(parity)
 
@@ -32,9 +45,17 @@ def checkers(count: int, seed: int = 0) -> np.ndarray:
     return np.stack([image.repeat(128 // len(image), 0).repeat(128 // len(image), 1) for image in small])
 
 
+def _unit_variance(layer: nn.Conv2d | nn.Linear, _: object, output: torch.Tensor) -> torch.Tensor:
+    """Scale a layer so that its answer to these pictures has unit variance (Mishkin and Matas 2016)."""
+    scale = 1 / output.std()
+    layer.weight.mul_(scale)
+    layer.bias.mul_(scale)
+    return output * scale
+
+
 @pytest.fixture(scope="module")
 def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with batch norms that have seen pictures and codebooks drawn from its own token vectors.
+    """The tiny model with layers that have seen pictures and codebooks drawn from its own token vectors.
 
     Random weights alone let the signal die out: every picture would get the same tokens, and parity could not fail.
     """
@@ -42,11 +63,19 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(tiny_model, folder)
     student, images = store.load_student(folder), torch.from_numpy(checkers(32))
     for module in student.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
             module.momentum = None
+    hooks = [
+        module.register_forward_hook(_unit_variance)
+        for module in student.backbone.identity.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
     with torch.no_grad():
         student.train()(images)
+    for hook in hooks:
+        hook.remove()
+    store.round_as_stored(student)
     z = student.eval().analyse(images).z[:16].transpose(0, 1)  # [T, K, D]
     student.codebooks.books.copy_(torch.stack([z, 0.9 * z]))
     store.save_student(folder, student)
@@ -59,6 +88,24 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(model: Path) -> Path:
     folder = model.parent / "onnx-fp32"
     write_bundle(load_source(model, "fp32"), find("onnx")[0], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def changed(model: Path) -> Path:
+    """Another student: same codebooks and so the same model id, other tokens."""
+    folder = model.parent / "changed"
+    shutil.copytree(model, folder)
+    student = store.load_student(folder)
+    student.head.offset.add_(0.5)
+    store.save_student(folder, student)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other(changed: Path) -> Path:
+    folder = changed.parent / "onnx-other"
+    write_bundle(load_source(changed, "fp32"), find("onnx")[0], folder)
     return folder
 
 
@@ -78,6 +125,57 @@ def _no_recognisers(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(*arguments: object) -> tuple[int, str]:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     return result.exit_code, result.stdout
+
+
+def failed(report: dict[str, Any]) -> list[str]:
+    return [check["figure"] for check in report["checks"] if not check["passed"]]
+
+
+def with_recipe(model: Path, folder: Path, tables: str) -> Path:
+    """A copy of a model folder with a recipe that ends in `tables`."""
+    shutil.copytree(model, folder)
+    (folder / "recipe.toml").write_text(f"{ABLATION.read_text()}\n{tables}\n")
+    return folder
+
+
+class Run(NamedTuple):
+    """One run with `--json` and `--html`."""
+
+    code: int
+    reports: list[dict[str, Any]]
+    page: str
+
+
+class Page(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: dict[str, list[str]] = {}
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.tags:
+            self.words.setdefault(self.tags[-1][0], []).append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def title(self) -> str:
+        return self.words["title"][0]
+
+    @property
+    def headings(self) -> list[str]:
+        return self.words["h2"]
+
+    @property
+    def text(self) -> str:
+        return " ".join(word for words in self.words.values() for word in words)
 
 
 def claiming_int8(bundle: Path, folder: Path) -> Path:
@@ -101,27 +199,138 @@ def test_fp32_artefact_is_the_student(bundle: Path, model: Path, faces: Path) ->
     assert report["pictures"]["embedded_by"] == "the student's own embedding"
 
 
-def test_an_artefact_that_is_not_its_graph_is_told_from_a_bad_quantisation(
-    bundle: Path, model: Path, faces: Path, tmp_path: Path
-) -> None:
-    """A float32 artefact that claims to be int8: it equals the student, so it can't equal the coarse int8 graph."""
-    code, text = run(claiming_int8(bundle, tmp_path / "onnx-int8"), "--model", model, "--faces", faces, "--json")
-    report = json.loads(text)
+@pytest.fixture(scope="module")
+def int8(bundle: Path, model: Path, faces: Path) -> Run:
+    """A float32 artefact, and the same claiming to be int8, in one run."""
+    claiming, page = claiming_int8(bundle, bundle.parent / "onnx-int8"), bundle.parent / "new" / "page.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("EDGE_STSCQ_DATA", raising=False)
+        code, text = run(bundle, claiming, "--model", model, "--faces", faces, "--json", "--html", page)
+    return Run(code, [json.loads(line) for line in text.splitlines()], page.read_text())
+
+
+def test_an_artefact_that_is_not_its_graph_is_told_from_a_bad_quantisation(int8: Run) -> None:
+    """The artefact equals the student, so it can't equal the coarse int8 graph."""
+    report = int8.reports[1]
     assert report["device"]["tokens"] >= 0.99
     assert report["runtime"]["tokens"] == pytest.approx(report["quantisation"]["tokens"], abs=0.02)
     assert report["runtime"]["tokens"] < 0.99
-    assert code == 1
-    assert [line.split(" is ")[0] for line in report["failures"]] == ["token agreement of artefact and its graph"]
+    assert failed(report) == ["token agreement of artefact and its graph"]
 
 
-def test_several_bundles_are_judged_in_one_run(bundle: Path, model: Path, faces: Path, tmp_path: Path) -> None:
-    """A report a line; one that fails makes the command fail."""
-    other = claiming_int8(bundle, tmp_path / "onnx-int8")
-    code, text = run(bundle, other, "--model", model, "--faces", faces, "--json")
-    first, second = map(json.loads, text.splitlines())
-    assert code == 1
+def test_several_bundles_are_judged_in_one_run(int8: Run, bundle: Path) -> None:
+    """A report a line and the matrix in the last; one that fails makes the command fail."""
+    first, second, matrix = int8.reports
+    assert int8.code == 1
     assert (first["precision"], first["passed"]) == ("fp32", True)
     assert (second["precision"], second["passed"]) == ("int8", False)
+    assert matrix["bundles"] == [str(bundle), str(bundle.parent / "onnx-int8")]
+    assert matrix["tokens"] == [[1, 1], [1, 1]]
+    assert (matrix["checks"], matrix["passed"]) == ([], True)  # of different precision, so nothing is asked
+
+
+def test_artefacts_that_disagree_with_each_other_fail(
+    bundle: Path, other: Path, model: Path, faces: Path, pairs: list[object], tmp_path: Path
+) -> None:
+    """Each is near enough to the student for what is asked of it alone, but not to the other."""
+    lax = with_recipe(model, tmp_path / "lax", f"[parity]\n{NOTHING_ASKED}")
+    arguments = [bundle, other, "--model", lax, "--faces", faces, *pairs, "--html", tmp_path / "page.html"]
+    code, text = run(*arguments, "--json")
+    first, second, matrix = map(json.loads, text.splitlines())
+    assert first["passed"]
+    assert second["passed"]
+    assert code == 1
+    assert matrix["tokens"][0][1] == matrix["tokens"][1][0] < 0.999
+    assert failed(matrix) == [f"token agreement of {bundle} and {other}"]
+    page = Page((tmp_path / "page.html").read_text())
+    pictures = page.named("img")
+    assert len(pictures) == 10 * 4  # of the bundle that differs from the student
+    assert all(image["alt"] and (image["src"] or "").startswith("data:image/png;base64,") for image in pictures)
+    assert "Is it still the same person?" in page.headings
+
+
+def test_the_recipe_states_the_thresholds_and_options_override_them(
+    bundle: Path, changed: Path, faces: Path, tmp_path: Path
+) -> None:
+    tables = "[parity]\ntoken_agreement = 0.999\n[parity.floor]\n" + NOTHING_ASKED
+    arguments = [bundle, "--model", with_recipe(changed, tmp_path / "model", tables), "--faces", faces]
+
+    def asked(*options: str) -> tuple[int, float]:
+        code, text = run(*arguments, *options, "--json")
+        checks = {check["figure"]: check["limit"] for check in json.loads(text)["checks"]}
+        return code, checks["token agreement with full precision"]
+
+    assert asked() == (1, 0.999)
+    assert asked("--floor") == (0, 0)
+    assert asked("--floor", "--token-agreement", "1") == (1, 1)
+    _, text = run(*arguments, "--floor", "--identity", "0")
+    assert re.search(r"thresholds: \[parity\.floor\] of \S+recipe\.toml, changed by options: identity$", text.strip())
+
+
+def test_a_floor_must_be_stated(bundle: Path, model: Path, tmp_path: Path) -> None:
+    for folder in (model, with_recipe(model, tmp_path / "model", "[parity]\nidentity = 0.9")):
+        with pytest.raises(EdgeError, match=r"recipe.toml states no floor.*\[parity.floor\]"):
+            run(bundle, "--model", folder, "--floor")
+
+
+def test_a_threshold_that_does_not_exist_is_named(bundle: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match=r"recipe.toml: parity.identitty"):
+        run(bundle, "--model", with_recipe(model, tmp_path / "model", "[parity]\nidentitty = 0.9"))
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, faces: Path) -> list[object]:
+    """Options naming two folds of two pairs, of the pictures in `faces`."""
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    for picture, name in zip(sorted(faces.iterdir()), "ABCDEFGH", strict=False):
+        shutil.copy(picture, crops / f"{name}_0001.png")
+        shutil.copy(picture, crops / f"{name}_0002.png")
+    (tmp_path / "pairs.txt").write_text("2\t1\nA\t1\t2\nA\t1\tB\t1\nC\t1\t2\nC\t1\tD\t1\n")
+    return ["--pairs", tmp_path / "pairs.txt", "--crops", crops]
+
+
+def test_verification_accuracy_beside_full_precision(
+    bundle: Path, model: Path, faces: Path, pairs: list[object]
+) -> None:
+    """The same picture is the same code, whoever codes it: nothing is lost."""
+    code, text = run(bundle, "--model", model, "--faces", faces, *pairs, "--json")
+    report = json.loads(text)
+    assert code == 0
+    rows = report["accuracy"]["rows"]
+    assert [(row["layer"], row["compared"]) for row in rows] == [
+        ("basic", "compressed domain"), ("middle", "compressed domain"), ("enhanced", "compressed domain"),
+    ]  # fmt: skip
+    assert {(row["device"]["pairs"], row["device"]["folds"], row["lost"]) for row in rows} == {(4, 2, 0)}
+    assert report["checks"][-1]["figure"].startswith("accuracy lost (")
+    _, text = run(bundle, "--model", model, "--faces", faces, *pairs)
+    assert "verification accuracy in %" in text
+
+
+def test_pairs_need_crops_and_crops_need_pairs(bundle: Path, model: Path, pairs: list[object]) -> None:
+    with pytest.raises(EdgeError, match="--crops"):
+        run(bundle, "--model", model, *pairs[:2])
+    with pytest.raises(EdgeError, match="--pairs"):
+        run(bundle, "--model", model, *pairs[2:])
+
+
+def test_page_is_self_contained_and_accessible(int8: Run) -> None:
+    page = Page(int8.page)
+    assert re.fullmatch(r"Parity of tiny [0-9a-f]{16}, \d{4}-\d\d-\d\d: onnx fp32, onnx int8", page.title)
+    assert not re.search(r"https?:|<script|<link|url\(", int8.page)
+    plots = page.named("svg")
+    assert len(plots) == 2 + 2  # no flips, so no distances
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+    assert "artefact vs int8 graph" in plots[3]["aria-label"]
+    assert {heading["scope"] for heading in page.named("th")} == {"col", "row"}
+    assert page.text.count("✗ failed") == 2  # the whole and the bundle that claims to be int8
+    assert page.text.count("✓ passed") == 1
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(bundle: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EdgeError, match="--html"):
+        run(bundle, "--model", model, "--html", tmp_path / "file" / "page.html")
 
 
 def test_golden_pictures_stand_in_for_faces(bundle: Path, model: Path) -> None:
@@ -131,13 +340,8 @@ def test_golden_pictures_stand_in_for_faces(bundle: Path, model: Path) -> None:
     assert "passed" in text
 
 
-def test_another_student_fails_and_says_why(bundle: Path, model: Path, faces: Path, tmp_path: Path) -> None:
+def test_another_student_fails_and_says_why(bundle: Path, changed: Path, faces: Path) -> None:
     """Same codebooks, other weights: the model id agrees, the tokens don't, and the exit code is 1."""
-    changed = tmp_path / "model"
-    shutil.copytree(model, changed)
-    student = store.load_student(changed)
-    student.head.offset.add_(0.5)
-    store.save_student(changed, student)
     code, text = run(bundle, "--model", changed, "--faces", faces)
     assert code == 1
     assert "failed: token agreement" in text
@@ -148,7 +352,7 @@ def test_thresholds_and_count_are_options(bundle: Path, model: Path, faces: Path
     report = json.loads(text)
     assert code == 0
     assert report["device"]["faces"] == 3
-    assert report["thresholds"]["identity"] == 0.5
+    assert [check["limit"] for check in report["checks"] if check["figure"].startswith("identity")] == [0.5]
 
 
 def test_model_of_another_bundle_is_refused(bundle: Path, tiny_model: Path) -> None:

@@ -1,33 +1,33 @@
-"""Parity of made-up artefacts whose mistakes are known, and its thresholds."""
+"""Parity of made-up artefacts whose mistakes are known, its checks, and artefacts beside each other."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_stscq.evaluation.parity import Measured, Reference, failures, measure, steps
+from edge_stscq.errors import EdgeError
+from edge_stscq.evaluation.faces import Faces
+from edge_stscq.evaluation.lfw import Judgement, LayerResult
+from edge_stscq.evaluation.parity import WORST, Judged, Measured, Parity, Reference, checks, measure
+from edge_stscq.evaluation.parity_accuracy import accuracy
+from edge_stscq.evaluation.parity_matrix import matrix
 from edge_stscq.evaluation.subject import Codes, Progress, quiet
 from edge_stscq.evaluation.thresholds import Thresholds
+from edge_stscq.evaluation.verification import Verification
 
 FACES, ENDS = 10, (1, 2, 4)
 IMAGES = np.zeros((FACES, 128, 128, 3), np.uint8)
-BOOKS = np.random.default_rng(0).standard_normal((2, 4, 3, 2)).astype(np.float32)
+NAMES = tuple(f"face {i}" for i in range(FACES))
+BOOKS = np.tile(np.float32([[0, 0], [1, 0], [0, 1]]), (2, 4, 1, 1))
+
+Flips = list[tuple[int, int]]
 
 
-def right() -> Codes:
-    return Codes(np.zeros(FACES, np.int32), np.zeros((FACES, 4), np.int32))
-
-
-def encode(flips: list[tuple[int, int]]):  # noqa: ANN201
-    """An encoder that is right except for token `position` of `face`, which is 1."""
-
-    def run(images: NDArray[np.uint8], progress: Progress = quiet) -> Codes:
-        codes = right()
-        for face, position in flips:
-            codes.tokens[face, position] = 1
-        progress(len(images))
-        return codes
-
-    return run
+def coded(flips: Flips) -> Codes:
+    """Codes that are right (all zero) except for token `position` of `face`, which is 1."""
+    codes = Codes(np.zeros(FACES, np.int32), np.zeros((FACES, 4), np.int32))
+    for face, position in flips:
+        codes.tokens[face, position] = 1
+    return codes
 
 
 def decode(codes: Codes) -> NDArray[np.uint8]:
@@ -42,14 +42,10 @@ def embed(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def run(artefact: list[tuple[int, int]], graph: list[tuple[int, int]] | None, progress: Progress = quiet) -> Measured:
-    def analyse(images: NDArray[np.uint8], progress: Progress) -> tuple[Codes, NDArray[np.float32]]:
-        progress(len(images))
-        return right(), np.ones((FACES, 4), np.float32)
-
-    reference = Reference(analyse, decode, BOOKS, ENDS)
-    quantised = None if graph is None else encode(graph)
-    return measure(IMAGES, encode(artefact), quantised, reference, embed, "an angle", progress)
+def run(artefact: Flips, graph: Flips | None, progress: Progress = quiet) -> Measured:
+    margin = np.ones((FACES, 4), np.float32)
+    reference = Reference(Faces(NAMES, IMAGES), coded([]), margin, decode, embed, "an angle", BOOKS, ENDS)
+    return measure(reference, coded(artefact), None if graph is None else coded(graph), progress)
 
 
 def test_both_questions_are_kept_apart() -> None:
@@ -78,23 +74,120 @@ def test_pictures_of_device_codes() -> None:
     assert pictures.embedded_by == "an angle"
 
 
-def test_equal_pictures_have_no_psnr() -> None:
-    pictures = run(artefact=[], graph=[]).pictures
+def test_equal_pictures_have_no_psnr_and_no_worst() -> None:
+    result = run(artefact=[], graph=[])
+    pictures = result.pictures
     assert (pictures.psnr, pictures.psnr_worst, pictures.identity, pictures.identical) == (None, None, 1, 1)
+    assert pictures.worst == ()
+    assert result.portraits.shape == (0, 3, 128, 128, 3)
+
+
+def test_the_worst_faces_come_first_with_their_pictures() -> None:
+    result = run(artefact=[(4, 0), (7, 1), (7, 3), (2, 2)], graph=None)
+    worst = result.pictures.worst
+    assert [(face.face, face.tokens, face.same_group) for face in worst] == [
+        ("face 7", 2, True), ("face 2", 1, True), ("face 4", 1, True),
+    ]  # fmt: skip
+    assert [face.identity for face in worst] == pytest.approx([0, np.sqrt(0.5), np.sqrt(0.5)], abs=1e-6)
+    assert worst[1].psnr == pytest.approx(10 * np.log10(255**2 / 100))
+    assert result.portraits[:, :, 0, 0, 0].tolist() == [[0, 0, 20], [0, 0, 10], [0, 0, 10]]
+
+
+def test_another_group_is_among_the_worst() -> None:
+    reference = Reference(
+        Faces(NAMES, IMAGES), coded([]), np.ones((FACES, 4), np.float32), decode, embed, "an angle", BOOKS, ENDS
+    )
+    device = coded([])
+    device.group[3] = 1
+    worst = measure(reference, device, None).pictures.worst
+    assert [(face.face, face.tokens, face.same_group, face.psnr) for face in worst] == [("face 3", 4, False, None)]
+
+
+def test_no_more_than_ten_are_the_worst() -> None:
+    """All faces of two sets side by side are wrong."""
+    names, images = NAMES + tuple(f"again {i}" for i in range(FACES)), np.concatenate([IMAGES, IMAGES])
+    right, wrong = (Codes(np.zeros(20, np.int32), np.full((20, 4), value, np.int32)) for value in (0, 1))
+    margin = np.ones((20, 4), np.float32)
+    result = measure(
+        Reference(Faces(names, images), right, margin, decode, embed, "an angle", BOOKS, ENDS), wrong, None
+    )
+    assert len(result.pictures.worst) == len(result.portraits) == WORST
 
 
 @pytest.mark.parametrize("graph", [None, [(2, 2)]])
-def test_progress_adds_up(graph: list[tuple[int, int]] | None) -> None:
+def test_progress_tells_of_every_face(graph: Flips | None) -> None:
     seen: list[int] = []
     run([(0, 0), (5, 1)], graph, seen.append)
-    assert sum(seen) == steps(FACES, quantised=graph is not None)
+    assert sum(seen) == FACES
 
 
-def test_each_threshold_has_its_line() -> None:
-    strict = Thresholds(runtime_agreement=1, token_agreement=1, group_agreement=1, identity=1)
+def test_each_threshold_has_its_check() -> None:
+    strict = Thresholds(runtime_agreement=1, token_agreement=1, clear_agreement=1, group_agreement=1, identity=1)
     low = run(artefact=[(0, 0), (0, 1)], graph=[])
-    lines = failures(low, strict)
-    assert len(lines) == 3  # groups do agree
-    assert lines[1] == "token agreement with full precision is 0.9500, at least 1 is asked"
-    assert failures(low, Thresholds(runtime_agreement=0.9, token_agreement=0.95, identity=0.89)) == ()
-    assert failures(run(artefact=[], graph=[]), strict) == ()
+    found = checks(low, None, strict)
+    assert len(found) == 5
+    # All margins are alike, so no token is above the median of the flips: nothing there is wrong. Groups do agree.
+    assert [check.passed for check in found] == [False, False, True, True, False]
+    assert str(found[1]) == "token agreement with full precision is 0.9500, at least 1 is asked"
+    lax = Thresholds(runtime_agreement=0.9, token_agreement=0.95, identity=0.89)
+    assert all(check.passed for check in checks(low, None, lax))
+    assert all(check.passed for check in checks(run(artefact=[], graph=[]), None, strict))
+
+
+def verification(value: float) -> Verification:
+    return Verification(accuracy=value, standard_error=0.01, tar_at_far=0.5, threshold=0.3, pairs=600, folds=2)
+
+
+def judgement(compressed: list[float | None], decoded: list[dict[str, float]]) -> Judgement:
+    layers = [
+        LayerResult.model_construct(
+            name=name,
+            compressed=None if own is None else verification(own),
+            decoded={net: verification(value) for net, value in seen.items()},
+        )
+        for name, own, seen in zip(("basic", "middle", "enhanced"), compressed, decoded, strict=True)
+    ]
+    return Judgement.model_construct(protocol="two folds", layers=tuple(layers))
+
+
+def test_the_layer_that_loses_most_accuracy_is_judged() -> None:
+    full = judgement([0.9, 0.95, 0.95], [{"net": 0.8}, {"net": 0.9}, {"net": 0.9}])
+    device = judgement([0.91, 0.95, 0.949], [{"net": 0.8}, {"net": 0.885}, {"net": 0.9}])
+    found = accuracy(full, device)
+    assert [(row.layer, row.compared, row.lost) for row in found.rows] == [
+        ("basic", "compressed domain", -0.01), ("basic", "decoded, net", 0),
+        ("middle", "compressed domain", 0), ("middle", "decoded, net", 0.015),
+        ("enhanced", "compressed domain", 0.001), ("enhanced", "decoded, net", 0),
+    ]  # fmt: skip
+    check = checks(run([], []), found, Thresholds(accuracy_lost=0.01))[-1]
+    assert not check.passed
+    assert str(check) == "accuracy lost (middle, decoded, net) is 0.0150, at most 0.01 is asked"
+    assert checks(run([], []), found, Thresholds(accuracy_lost=0.015))[-1].passed
+
+
+def test_a_layer_without_identity_is_left_out_and_nothing_at_all_is_refused() -> None:
+    one = judgement([None, 0.9, 0.9], [{}, {}, {}])
+    assert [row.layer for row in accuracy(one, one).rows] == ["middle", "enhanced"]
+    nothing = judgement([None] * 3, [{}] * 3)
+    with pytest.raises(EdgeError, match="--recognisers"):
+        accuracy(nothing, nothing)
+
+
+def judged(name: str, precision: str, flips: Flips) -> Judged:
+    measured = run(flips, None)
+    report = Parity(
+        bundle=name, model="m", model_id="0" * 16, target="onnx", precision=precision, executor="a runtime",
+        faces="nowhere", layer_ends=ENDS, runtime=measured.runtime, quantisation=None, device=measured.device,
+        pictures=measured.pictures, accuracy=None, checks=(), passed=True,
+    )  # fmt: skip
+    return Judged(report, coded(flips), measured.portraits)
+
+
+def test_artefacts_of_one_precision_must_agree() -> None:
+    three = [judged("a", "int8", [(0, 0)]), judged("b", "int8", [(0, 0), (1, 1)]), judged("c", "fp32", [])]
+    result = matrix(three, least=0.99)
+    assert result.bundles == ("a", "b", "c")
+    assert result.tokens == ((1, 39 / 40, 39 / 40), (39 / 40, 1, 38 / 40), (39 / 40, 38 / 40, 1))
+    assert [str(check) for check in result.checks] == ["token agreement of a and b is 0.9750, at least 0.99 is asked"]
+    assert not result.passed
+    assert matrix(three, least=0.975).passed
