@@ -2,8 +2,9 @@
 
 Three ways to compare two faces are measured on the same pairs: the compressed domain (cosine of the identity
 embeddings read from the tokens, no picture decoded), the decoded pictures seen by each recogniser, and the original
-pictures seen by each recogniser, which is the ceiling. Beside them stand the bytes of each layer, PSNR to the
-original, and IDS: the cosine of a recogniser's embeddings of the decoded face and of its original.
+pictures seen by each recogniser, which is the ceiling. Beside them stand the bytes of each layer, PSNR, MS-SSIM and
+perceptual distance to the original, and IDS: the cosine of a recogniser's embeddings of the decoded face and of its
+original.
 """
 
 from collections import defaultdict
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_stscq.codec.config import LAYER_NAMES
 from edge_stscq.evaluation.faces import Faces
 from edge_stscq.evaluation.metrics import cosine, ms_ssim, pooled_psnr, squared_error
+from edge_stscq.evaluation.perceptual import Perceptual
 from edge_stscq.evaluation.recognisers import Recogniser, embed_cached
 from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, quiet
 from edge_stscq.evaluation.verification import Pairs, Verification, verify
@@ -33,6 +35,7 @@ class LayerResult(BaseModel):
     entropy_coded: bool = Field(description="false: bytes of a fixed-length code, as there were no frequency tables")
     psnr: float | None = Field(description="of the mean squared error to the originals, dB; null if there is none")
     ms_ssim: float = Field(description="mean multi-scale structural similarity to the originals")
+    perceptual: float = Field(description="mean distance of deep features to the originals' (evaluation/perceptual.py)")
     identity: dict[str, float] = Field(description="IDS by recogniser: mean cosine to the original")
     compressed: Verification | None = Field(description="cosine of identity tokens; null in a layer without any so far")
     decoded: dict[str, Verification] = Field(description="decoded against decoded pictures, by recogniser")
@@ -72,16 +75,20 @@ def judge(
     codes: list[Codes] = []
     errors: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
     likeness: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
+    looks: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
+    look = Perceptual()
     seen: dict[tuple[str, int], list[NDArray[np.float32]]] = defaultdict(list)  # 0: the original
     for name, net in recognisers.items():
         seen[name, 0].append(embed_cached(net, faces.images, cache) if cache else net.embed(faces.images))
     for part in batches(len(faces)):
         images = faces.images[part]
         codes.append(subject.encode(images))
+        original = look.features(images)
         for layer in layers:
             decoded = subject.decode(codes[-1], layer)
             errors[layer].append(squared_error(images, decoded))
             likeness[layer].append(ms_ssim(images, decoded))
+            looks[layer].append(look.distance(original, look.features(decoded)))
             for name, net in recognisers.items():
                 seen[name, layer].append(net.embed(decoded))
         progress(len(images))
@@ -102,6 +109,7 @@ def judge(
             entropy_coded=subject.tables is not None,
             psnr=pooled_psnr(np.concatenate(errors[layer])),
             ms_ssim=float(np.concatenate(likeness[layer]).mean()),
+            perceptual=float(np.concatenate(looks[layer]).mean()),
             identity={name: float(cosine(units[name, 0], units[name, layer]).mean()) for name in recognisers},
             compressed=verified(subject.identity(whole, layer)) if known else None,
             decoded={name: verified(units[name, layer]) for name in recognisers},

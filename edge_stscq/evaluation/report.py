@@ -3,7 +3,7 @@
 Everything goes through a `rich` console that the caller chooses; numbers are the same as in the JSON.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, Group
@@ -15,8 +15,11 @@ from edge_stscq.codec.config import LAYER_NAMES
 from edge_stscq.evaluation.agreement import Agreement
 from edge_stscq.evaluation.lfw import Judgement
 from edge_stscq.evaluation.parity import Parity
+from edge_stscq.evaluation.parity_accuracy import Accuracy
+from edge_stscq.evaluation.parity_matrix import Matrix
 from edge_stscq.evaluation.rate import RateReport
 from edge_stscq.evaluation.subject import Progress as Advance
+from edge_stscq.evaluation.thresholds import Check
 from edge_stscq.evaluation.verification import Verification
 
 
@@ -32,31 +35,58 @@ def progress_bar(description: str, total: int) -> Iterator[Advance]:
 
 
 def parity_table(report: Parity) -> Group:
-    """The comparisons side by side, the decoded faces, and what passed."""
-    graph = "int8 graph" if report.quantisation else "student"
-    columns = [(f"artefact\nvs {graph}", report.runtime)]
-    if report.quantisation:
-        columns += [("int8 graph\nvs student", report.quantisation)]
-        columns += [("artefact\nvs student", report.device)]
+    """The comparisons side by side, the decoded faces, verification, and what passed."""
+    columns = comparisons(report)
     title = f"{report.bundle}: {report.target} {report.precision} on {report.executor}"
     table = Table("agreement", title=escape(title))
     for heading, _ in columns:
-        table.add_column(heading, justify="right")
-    rows = [_agreement_rows(agreement) for _, agreement in columns]
-    for cells in zip(*rows, strict=True):
+        table.add_column(heading.replace(" vs ", "\nvs "), justify="right")
+    for cells in zip(*(agreement_rows(agreement) for _, agreement in columns), strict=True):
         table.add_row(cells[0][0], *(value for _, value in cells))
-    p = report.pictures
-    pictures = Table("decoded faces, artefact vs student")
-    pictures.add_column("", justify="right")
-    pictures.add_row("PSNR, all faces", _decibels(p.psnr))
-    pictures.add_row("PSNR, worst face", _decibels(p.psnr_worst))
-    pictures.add_row(f"identity cosine ({p.embedded_by}), mean", f"{p.identity:.4f}")
-    pictures.add_row("identity cosine, 95 % of faces reach", f"{p.identity_p05:.4f}")
-    pictures.add_row("identity cosine, worst face", f"{p.identity_worst:.4f}")
-    pictures.add_row("faces with identical codes", _percent(p.identical))
-    source = escape(f"{p.faces} faces from {report.faces}; the student is the full-precision model")
-    verdict = [f"[red]failed[/red]: {escape(line)}" for line in report.failures]
-    return Group(table, pictures, source, *(verdict or ["[green]passed[/green] every threshold"]))
+    pictures = Table("decoded faces, artefact vs student", "")
+    for name, value in picture_rows(report):
+        pictures.add_row(name, value)
+    pictures.columns[1].justify = "right"
+    tables = [table, pictures] + ([_accuracy_table(report.accuracy)] if report.accuracy else [])
+    source = f"{report.pictures.faces} faces from {escape(report.faces)}; the student is the full-precision model"
+    return Group(*tables, source, *_verdict(report.checks))
+
+
+def comparisons(report: Parity) -> list[tuple[str, Agreement]]:
+    """The comparisons of a report and what is compared: three, or one of an fp32 artefact."""
+    if report.quantisation is None:
+        return [("artefact vs student", report.device)]
+    return [
+        ("artefact vs int8 graph", report.runtime),
+        ("int8 graph vs student", report.quantisation),
+        ("artefact vs student", report.device),
+    ]
+
+
+def matrix_table(report: Matrix) -> Group:
+    """Share of equal tokens between every two artefacts."""
+    table = Table("", "equal tokens", title="artefacts against each other")
+    for number, _ in enumerate(report.bundles, 1):
+        table.add_column(str(number), justify="right")
+    for number, (name, row) in enumerate(zip(report.bundles, report.tokens, strict=True), 1):
+        table.add_row(str(number), escape(name), *map(percent, row))
+    return Group(table, *_verdict(report.checks))
+
+
+def _accuracy_table(report: Accuracy) -> Group:
+    table = Table("layer", "compared", title="verification accuracy in %")
+    for heading in ("student", "artefact", "lost, points"):
+        table.add_column(heading, justify="right")
+    for row in report.rows:
+        table.add_row(
+            row.layer, row.compared, accuracy_cell(row.full), accuracy_cell(row.device), f"{100 * row.lost:+.2f}"
+        )
+    return Group(table, report.protocol)
+
+
+def _verdict(checks: Sequence[Check]) -> list[str]:
+    failed = [f"[red]failed[/red]: {escape(str(check))}" for check in checks if not check.passed]
+    return failed or ["[green]passed[/green] every threshold"] if checks else []
 
 
 def judgement_table(report: Judgement) -> Group:
@@ -64,16 +94,16 @@ def judgement_table(report: Judgement) -> Group:
     names = list(report.originals)
     table = Table("layer", title=f"{report.model}, {report.subject}: verification accuracy in %")
     for heading in ("tokens", "payload bytes", "compressed domain", *(f"decoded, {name}" for name in names),
-                    *(f"IDS, {name}" for name in names), "PSNR dB", "MS-SSIM"):  # fmt: skip
+                    *(f"IDS, {name}" for name in names), "PSNR dB", "MS-SSIM", "perceptual"):  # fmt: skip
         table.add_column(heading, justify="right")
     for layer in report.layers:
         size = f"{layer.payload_bytes:.1f}" + ("" if layer.entropy_coded else " (fixed length)")
         table.add_row(
-            layer.name, str(layer.tokens), size, _accuracy(layer.compressed),
-            *(_accuracy(layer.decoded[name]) for name in names), *(f"{layer.identity[name]:.3f}" for name in names),
-            _decibels(layer.psnr), f"{layer.ms_ssim:.3f}",
+            layer.name, str(layer.tokens), size, accuracy_cell(layer.compressed),
+            *(accuracy_cell(layer.decoded[name]) for name in names), *(f"{layer.identity[name]:.3f}" for name in names),
+            decibels(layer.psnr), f"{layer.ms_ssim:.3f}", f"{layer.perceptual:.3f}",
         )  # fmt: skip
-    table.add_row("original", "", "", "", *(_accuracy(report.originals[name]) for name in names))
+    table.add_row("original", "", "", "", *(accuracy_cell(report.originals[name]) for name in names))
     return Group(table, f"{report.protocol}; {report.faces} faces")
 
 
@@ -104,27 +134,45 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def _agreement_rows(a: Agreement) -> list[tuple[str, str]]:
+def agreement_rows(a: Agreement) -> list[tuple[str, str]]:
+    """What an agreement says, line by line."""
     layers = zip(LAYER_NAMES, a.layers, strict=True)
     quartiles = ("nearest ties", "2nd quarter", "3rd quarter", "clearest")
+    far, low = a.flip_distances, min(a.positions)
     return [
-        ("tokens", _percent(a.tokens)),
-        *((f"  {name} layer", _percent(value)) for name, value in layers),
-        ("tokens, groups equal", _percent(a.tokens_in_same_group)),
-        *((f"  margin: {q}", _percent(m.tokens)) for q, m in zip(quartiles, a.margins, strict=True)),
-        ("groups", _percent(a.groups)),
-        ("whole codes", _percent(a.faces_equal)),
-        ("flips, mean distance", "-" if a.flip_distance is None else f"{a.flips}, {a.flip_distance:.2f}"),
+        ("tokens", percent(a.tokens)),
+        *((f"  {name} layer", percent(value)) for name, value in layers),
+        ("  worst position", f"{percent(low)} (at {a.positions.index(low)})"),
+        ("tokens, groups equal", percent(a.tokens_in_same_group)),
+        *((f"  margin: {q}", percent(m.tokens)) for q, m in zip(quartiles, a.margins, strict=True)),
+        ("  margin > flips' median", percent(a.clear_tokens)),
+        ("groups", percent(a.groups)),
+        ("whole codes", percent(a.faces_equal)),
+        ("flips", str(a.flips)),
+        ("  distance: mean, median", "-" if far is None else f"{far.mean:.2f}, {far.median:.2f}"),
+        ("  distance: 95 %, largest", "-" if far is None else f"{far.p95:.2f}, {far.largest:.2f}"),
     ]
 
 
-def _percent(value: float | None) -> str:
+def picture_rows(report: Parity) -> list[tuple[str, str]]:
+    """What decoded faces say, line by line."""
+    p = report.pictures
+    return [
+        ("PSNR in dB, all faces", decibels(p.psnr)),
+        ("PSNR in dB, worst face", decibels(p.psnr_worst)),
+        (f"identity cosine ({p.embedded_by}), mean", f"{p.identity:.4f}"),
+        ("identity cosine, 95 % of faces reach", f"{p.identity_p05:.4f}"),
+        ("identity cosine, worst face", f"{p.identity_worst:.4f}"),
+    ]
+
+
+def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
 
 
-def _decibels(value: float | None) -> str:
+def decibels(value: float | None) -> str:
     return "identical" if value is None else f"{value:.2f}"
 
 
-def _accuracy(value: Verification | None) -> str:
+def accuracy_cell(value: Verification | None) -> str:
     return "-" if value is None else f"{100 * value.accuracy:.2f} ± {100 * value.standard_error:.2f}"

@@ -1,0 +1,28 @@
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_stscq.evaluation.perceptual import Perceptual
+
+
+@pytest.fixture(scope="module")
+def picture() -> NDArray[np.uint8]:
+    blobs = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    return np.asarray(cv2.resize(blobs, (128, 128), interpolation=cv2.INTER_CUBIC), np.uint8)[None]
+
+
+def distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    look = Perceptual()
+    return float(look.distance(look.features(first), look.features(second))[0])
+
+
+def test_a_picture_looks_like_itself_and_less_so_the_more_it_is_blurred(picture: NDArray[np.uint8]) -> None:
+    assert distance(picture, picture) == 0
+    little, much = (cv2.GaussianBlur(picture[0], (0, 0), sigma)[None] for sigma in (2, 8))
+    assert 0 < distance(picture, little) < distance(picture, much) < 4
+
+
+def test_a_change_of_light_looks_smaller_than_another_picture(picture: NDArray[np.uint8]) -> None:
+    darker = (picture * 0.9).astype(np.uint8)
+    assert distance(picture, darker) < 0.5 * distance(picture, picture[:, ::-1].copy())
