@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,24 +41,42 @@ def run_fresh(folder: Path, seconds: float = SECONDS) -> tuple[Prediction, str]:
     """Answers of a bundle's artefact to its golden pictures, from a fresh process, and the runtime that gave them.
 
     Raises:
-        EdgeError: the process was killed by a signal, took too long or reported an error, or the artefact answered
-            differently the second time.
+        EdgeError: as `in_fresh_process`, or the artefact answered differently the second time.
+    """
+    content = in_fresh_process("targets.check", folder.resolve(), seconds=seconds)
+    groups, tokens = (np.array(content[key], np.int32) for key in ("groups", "tokens"))
+    return Prediction(groups, tokens), str(content["runtime"])
+
+
+def in_fresh_process(module: str, *words: object, seconds: float = SECONDS) -> dict[str, Any]:
+    """Run `python -m MODULE WORDS... ANSWER.json`, which runs an artefact, and return the answer that it writes.
+
+    Raises:
+        EdgeError: the process was killed by a signal, took too long or reported an error; with the last it said.
     """
     with tempfile.TemporaryDirectory() as scratch:
         answer = Path(scratch) / "answer.json"
-        command = [sys.executable, "-m", "targets.check", str(folder.resolve()), str(answer)]
+        command = [sys.executable, "-m", module, *map(str, words), str(answer)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-        except subprocess.TimeoutExpired:
-            raise EdgeError(f"the artefact did not answer within {seconds:.0f} seconds") from None
+        except subprocess.TimeoutExpired as error:
+            # what was read until then comes as bytes, whatever `text` says
+            said = _last_words((error.stderr or b"").decode(errors="replace"))
+            raise EdgeError(f"the artefact did not answer within {seconds:.0f} seconds{said}") from None
+        said = _last_words(done.stderr)
         if done.returncode < 0:
-            raise EdgeError(f"the artefact killed the process that ran it ({signal.Signals(-done.returncode).name})")
+            name = signal.Signals(-done.returncode).name
+            raise EdgeError(f"the artefact killed the process that ran it ({name}){said}")
         if done.returncode > 0 or not answer.exists():
-            last = next(iter(reversed(done.stderr.strip().splitlines())), f"exit code {done.returncode}")
-            raise EdgeError(f"the artefact does not run: {last.removeprefix('error: ')}")
-        content = json.loads(answer.read_bytes())
-    groups, tokens = (np.array(content[key], np.int32) for key in ("groups", "tokens"))
-    return Prediction(groups, tokens), str(content["runtime"])
+            raise EdgeError(f"the artefact does not run (exit code {done.returncode}){said}")
+        content: dict[str, Any] = json.loads(answer.read_bytes())
+    return content
+
+
+def _last_words(stderr: str) -> str:
+    """The runtime's message: the last line that a process wrote, to stand at the end of ours."""
+    lines = stderr.strip().splitlines()
+    return f": {lines[-1].removeprefix('error: ')}" if lines else ""
 
 
 def main(folder: Path, answer: Path) -> None:

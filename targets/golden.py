@@ -1,11 +1,18 @@
 """Golden pictures: what a bundle's artefact is held against wherever it is loaded.
 
 They are drawn by a program from a seed (noise, gradients, blobs, an oval with eyes and a mouth), so that no person
-travels with a bundle. A token at a near tie may flip on another processor through a difference in the last bit, which
-says nothing about the artefact; so many pictures are drawn and the ones whose nearest tie is widest are kept.
+travels with a bundle. Of those drawn are kept: black, white and a saturated one; the ones whose nearest tie is widest
+and the ones whose nearest tie is narrowest; and for each group one that the router sends there.
+
+Another processor rounds differently, and a token whose vector stands almost on the border between two cells may flip,
+which says nothing about the artefact. Nearer to the border than `TIE` the runner-up is therefore as good an answer as
+the winner; a third one is wrong, and so is any other further away. Black, white and saturated apart, only pictures that
+the router is sure of are taken; of those three the other group will do as well where it is not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,28 +21,117 @@ from numpy.typing import NDArray
 from edge_stscq.codec.config import CROP
 
 Picture = NDArray[np.uint8]
-CANDIDATES = 24
-KEPT = 8
+FIRST = 32
+"""Pictures to choose from."""
+MOST = 2000
+"""Pictures drawn at most in search of a group."""
+HARD, WIDE, NARROW = 3, 4, 3
+"""Pictures kept: black, white and saturated, those with the widest nearest tie, those with the narrowest."""
+TIE = {"int8": 0.01, "fp32": 0.0001}
+"""Distance to the border between two cells below which a token is a tie, relative to the RMS distance of two random
+entries of the codebook. Where two runtimes differ over the same int8 graph, half of the tokens that flip lie nearer
+than 0.007; two processors with one runtime differ less."""
+_UNSURE = 0.25
+"""Share of the first pictures that the router is taken to be unsure of."""
 
 
-def candidates(count: int = CANDIDATES, seed: int = 0) -> list[Picture]:
-    """Pictures uint8 [128, 128, 3]: the first two are black and white, then the kinds take turns."""
-    generator = np.random.default_rng(seed)
-    flat = [np.full((CROP, CROP, 3), value, np.uint8) for value in (0, 255)]
-    kinds = (_noise, _gradient, _blobs, _oval)
-    drawn = [kinds[i % len(kinds)](generator) for i in range(count - len(flat))]
-    return flat + drawn
+class View(NamedTuple):
+    """What an encoder sees in N pictures."""
+
+    group: NDArray[np.int32]
+    """[N]"""
+    other_group: NDArray[np.int32]
+    """[N], the router's second choice; the group itself if there is one only."""
+    lead: NDArray[np.float32]
+    """[N], logit of the first choice less that of the second; infinite if there is one group only."""
+    tokens: NDArray[np.int32]
+    """[N, T]"""
+    runner_up: NDArray[np.int32]
+    """[N, T], the second-nearest entry."""
+    border: NDArray[np.float32]
+    """[N, T], distance of the token vector to the border between its cell and the runner-up's, as `TIE` counts it."""
 
 
-def choose(pictures: list[Picture], width: Callable[[Picture], float], count: int = KEPT) -> Picture:
-    """The `count` pictures with the widest nearest tie, in the order given, as uint8 [count, 128, 128, 3].
+def view(
+    logits: NDArray[np.float32], group: NDArray[np.int32], z: NDArray[np.float32], books: NDArray[np.float32]
+) -> View:
+    """What router logits [N, M], groups [N] and token vectors [N, T, D] say under codebooks [M, T, K, D]."""
+    other, lead = group, np.full(len(group), np.inf, np.float32)
+    if logits.shape[1] > 1:
+        ranked, gaps = np.argsort(-logits, axis=1, kind="stable"), np.sort(logits, axis=1)
+        other, lead = np.where(ranked[:, 0] == group, ranked[:, 1], ranked[:, 0]), gaps[:, -1] - gaps[:, -2]
+    spread = np.sqrt(2 * books.var(axis=2).sum(axis=-1))[group]
+    rows = [_nearest(vectors, books[own]) for vectors, own in zip(z, group, strict=True)]
+    tokens, runner_up, border = (np.stack(part) for part in zip(*rows, strict=True))
+    return View(group, other.astype(np.int32), lead, tokens, runner_up, border / np.maximum(spread, 1e-12))
+
+
+def _nearest(z: NDArray[np.float32], books: NDArray[np.float32]) -> tuple[NDArray[np.generic], ...]:
+    """Nearest and second-nearest entry of vectors [T, D] in books [T, K, D], and the distance to the border between."""
+    distance = np.square(z[:, None] - books).sum(-1)
+    ranked, rows = np.argsort(distance, axis=1, kind="stable"), np.arange(len(z))
+    first, second = ranked[:, 0], ranked[:, 1]
+    apart = np.linalg.norm(books[rows, first] - books[rows, second], axis=1)
+    border = (distance[rows, second] - distance[rows, first]) / np.maximum(2 * apart, 1e-12)
+    return first.astype(np.int32), second.astype(np.int32), border
+
+
+class Chosen(NamedTuple):
+    """G golden pictures."""
+
+    images: Picture
+    """uint8 [G, 128, 128, 3]"""
+    unsure: NDArray[np.bool_]
+    """[G], whether the router might send the picture to another group elsewhere."""
+
+
+def choose(look: Callable[[Picture], View], groups: int, most: int = MOST) -> Chosen:
+    """Draw pictures and keep the golden ones.
 
     Args:
-        width: how far the closest decision about a picture was from going the other way.
+        look: what the full-precision student sees in pictures uint8 [N, 128, 128, 3].
+        groups: groups that the model has. One that none of `most` pictures is surely routed to stays without a picture.
     """
-    widths = [width(picture) for picture in pictures]
-    kept = sorted(sorted(range(len(pictures)), key=lambda i: (-widths[i], i))[:count])
-    return np.stack([pictures[i] for i in kept])
+    drawn = _draw(seed=0)
+    pictures = np.stack(list(islice(drawn, FIRST)))
+    seen = look(pictures)
+    least = np.sort(seen.lead)[int(_UNSURE * FIRST)]
+    sure = np.flatnonzero(seen.lead >= least)
+    ranked = sure[np.argsort(seen.border[sure].min(axis=1), kind="stable")]
+    kept = sorted({*range(HARD), *ranked[:NARROW].tolist(), *ranked[-WIDE:].tolist()})
+    chosen, unsure = [pictures[i] for i in kept], (seen.lead[kept] < least).tolist()
+    found = {int(seen.group[i]) for i in kept if seen.lead[i] >= least}
+    for _ in range(most // FIRST):
+        for group in sorted(set(range(groups)) - found):
+            members = np.flatnonzero((seen.group == group) & (seen.lead >= least))
+            if len(members):
+                chosen.append(pictures[members[seen.lead[members].argmax()]])
+                unsure.append(False)
+                found.add(group)
+        if len(found) == groups:
+            break
+        pictures = np.stack(list(islice(drawn, FIRST)))
+        seen = look(pictures)
+    return Chosen(np.stack(chosen), np.array(unsure))
+
+
+def candidates(count: int, seed: int = 0) -> list[Picture]:
+    """Pictures uint8 [128, 128, 3]: black, white, a saturated one, then the kinds take turns."""
+    return list(islice(_draw(seed), count))
+
+
+def _draw(seed: int) -> Iterator[Picture]:
+    generator = np.random.default_rng(seed)
+    yield from (np.full((CROP, CROP, 3), value, np.uint8) for value in (0, 255))
+    for kind in cycle((_saturated, _noise, _gradient, _blobs, _oval)):
+        yield kind(generator)
+
+
+def _saturated(generator: np.random.Generator) -> Picture:
+    """Squares of the eight colours whose channels are 0 or 255."""
+    side = int(generator.choice([2, 4, 8, 16]))
+    small = generator.integers(0, 2, (side, side, 3), np.uint8) * 255
+    return np.asarray(cv2.resize(small, (CROP, CROP), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _noise(generator: np.random.Generator) -> Picture:

@@ -15,6 +15,7 @@ from edge_stscq.errors import EXIT_BAD_INPUT, EdgeError
 # Command, file and panel of the help page, in the order a user meets them.
 _COMMANDS = (
     ("demo", "demo", "Start here"),
+    ("doctor", "doctor", "Start here"),
     ("capture", "capture", "On the device"),
     ("encode", "encode", "On the device"),
     ("selftest", "selftest", "On the device"),

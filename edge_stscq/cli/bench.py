@@ -1,4 +1,4 @@
-"""`edge-stscq bench`: this codec beside others, on the user's own pictures."""
+"""`edge-stscq bench`: this codec beside others, on the user's own pictures and machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -88,3 +88,41 @@ def rate(
     console = Console()
     console.print(rate_table(report))
     console.print(f"{output / 'rate.png'}: look at it", highlight=False)
+
+
+@bench.command("encode")
+def encode(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles of one model, made by `edge-stscq export`.")],
+    model: Annotated[Path, typer.Option(help="Model folder that they were exported from.")] = Path("models/face64"),
+    faces: Annotated[
+        Path | None, typer.Option(help="Folder or .tar of aligned crops; otherwise the first bundle's golden pictures.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="At most this many faces, spread over all of them.")] = 32,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated. Otherwise 1 and 2.")] = None,
+    rounds: Annotated[int, typer.Option(min=5, help="Times that each encoder runs, with each number of threads.")] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Time, memory, size and fallbacks of artefacts beside the student and teacher in torch, WebP and AVIF.
+
+    Every bundle is first tried in a fresh process. Exit code 1: one cannot be run or does not answer as at export.
+    """
+    from rich.console import Console
+
+    from edge_stscq.errors import EXIT_CHECK_FAILED, require
+
+    require("torch", "train")
+    from edge_stscq.evaluation import encode_bench
+    from edge_stscq.evaluation.encode_report import encode_table
+    from edge_stscq.evaluation.faces import load_faces
+    from edge_stscq.evaluation.report import progress_bar
+
+    chosen = tuple(threads or (1, 2))
+    pictures = None if faces is None else load_faces(faces, count=count).images
+    with progress_bar("encoders, then rounds", encode_bench.steps(bundles, chosen, rounds)) as progress:
+        report = encode_bench.measure(bundles, model, pictures, chosen, rounds, progress)
+    if as_json:
+        typer.echo(report.model_dump_json())
+    else:
+        Console().print(encode_table(report))
+    if not report.passed:
+        raise typer.Exit(EXIT_CHECK_FAILED)

@@ -32,7 +32,7 @@ def export(
     from rich.console import Console
 
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError
-    from targets import find
+    from targets import find, golden
     from targets.bundle import Written, bundle_folder, check_free, load_source, write_bundle
 
     console = Console(stderr=True)
@@ -42,6 +42,12 @@ def export(
         check_free(bundle_folder(output, row, precision), force)
     with console.status(f"{model}: capturing the {precision} graph"):
         source = load_source(model, precision)
+    reached = len(set(source.expected.groups.tolist()))
+    if reached < source.config.groups:
+        console.print(
+            f"[yellow]the golden pictures reach {reached} of {source.config.groups} groups[/yellow]; "
+            f"none of {golden.MOST:,} pictures was surely routed to another"
+        )
     written: list[tuple[Written, float]] = []
     failed: dict[str, str] = {}
     for row in chosen:

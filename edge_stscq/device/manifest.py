@@ -6,7 +6,8 @@ A bundle is a folder sent to a device:
     encoder.onnx | encoder.pte | encoder.mlpackage/
     codebooks.safetensors     "books" float32 [M, T, K, D]
     tables.safetensors        integer frequency tables of the entropy coder
-    golden.safetensors        "images" uint8 [G, 128, 128, 3], "groups" int32 [G], "tokens" int32 [G, T]
+    golden.safetensors        "images" uint8 [G, 128, 128, 3], "groups" int32 [G], "tokens" int32 [G, T], and
+                              "other_groups", "other_tokens": as good an answer at a tie, elsewhere the same
 
 A runtime loads an artefact whose weights were altered without a word and answers with other tokens, so the manifest
 lists the sha256 of every file of the folder, and of itself, and nothing that is not listed may lie there. The hashes

@@ -53,7 +53,7 @@ def runtime_version(bundle: Bundle) -> str:
         MissingExtraError, BundleError: it is not installed, or not in range; the message holds the pip command.
     """
     runtime = bundle.manifest.runtime
-    version = _installed(runtime.package)
+    version = installed_version(runtime.package)
     if version is None:
         command = f"pip install '{INSTALL[bundle.manifest.target]}'"
         raise MissingExtraError(f"{runtime.package} is not installed; run: {command}")
@@ -65,7 +65,7 @@ def runtime_version(bundle: Bundle) -> str:
     return f"{runtime.package} {version}"
 
 
-def _installed(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     """Version of a package, also where another build provides it (`onnxruntime-gpu` provides `onnxruntime`)."""
     try:
         return metadata.version(package)

@@ -36,7 +36,7 @@ def test_pictures_to_a_bundle(model: Path, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
     code, text, errors = run("quantize", "--model", model, "--faces", tmp_path, "--json")
     assert code == 0
-    assert json.loads(text)["faces"] == 8
+    assert json.loads(text)["faces"] == 7  # and one to judge by
     assert "at least 300" in errors
     code, text, _ = run("export", "--model", model, "--target", "ort", "-o", tmp_path / "bundles", "--json")
     assert code == 0

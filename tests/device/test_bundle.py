@@ -26,8 +26,11 @@ def test_an_untouched_bundle_opens(sums_bundle):
     assert bundle.books.shape == (3, 16, 32, 4)
     assert bundle.frames.header().hex().endswith(bundle.manifest.model_id)
     assert bundle.artefact.read_bytes() == bundle.read("encoder.onnx")
-    for image, group, tokens in zip(*vars(bundle.golden).values(), strict=True):
+    golden = bundle.golden
+    for image, group, tokens in zip(golden.images, golden.groups, golden.tokens, strict=True):
         assert answer(image) == (group, tokens.tolist())
+    np.testing.assert_array_equal(golden.other_groups, golden.groups)
+    np.testing.assert_array_equal(golden.other_tokens, golden.tokens)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -80,6 +83,14 @@ def test_codebooks_of_another_model_are_refused(sums_bundle):
     books = open_bundle(sums_bundle).books.copy()
     books[2, 15, 31, 3] += 1
     safetensors.numpy.save_file({"books": books}, sums_bundle / CODEBOOKS)
+    reseal(sums_bundle)
+    with pytest.raises(BundleError, match=r"model id is [0-9a-f]{16}, the manifest says"):
+        open_bundle(sums_bundle)
+
+
+def test_tables_of_another_model_are_refused(sums_bundle):
+    counts = np.ones((CONFIG.groups, CONFIG.tokens, CONFIG.entries), int)
+    Tables.from_counts(counts, [1, 1, 1], CONFIG.layer_ends).save(sums_bundle / TABLES)
     reseal(sums_bundle)
     with pytest.raises(BundleError, match=r"model id is [0-9a-f]{16}, the manifest says"):
         open_bundle(sums_bundle)

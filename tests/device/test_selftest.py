@@ -21,21 +21,30 @@ app = typer.Typer()
 app.command()(command)
 
 
+def change_golden(folder, change):
+    """Rewrite the golden vectors by `change`, which is given the tensors, and list the file as it is then."""
+    golden = safetensors.numpy.load_file(folder / GOLDEN)
+    change(golden)
+    safetensors.numpy.save_file(golden, folder / GOLDEN)
+    manifest = Manifest.load(folder)
+    Manifest.model_validate(manifest.model_dump() | {"files": sha256_files(folder)}).save(folder)
+    return folder
+
+
 @pytest.fixture
 def bundle_that_differs(sums_bundle):
     """A bundle whose golden tokens are not what the artefact answers, in two places."""
-    golden = safetensors.numpy.load_file(sums_bundle / GOLDEN)
-    golden["tokens"][[2, 3], [5, 0]] ^= 1
-    safetensors.numpy.save_file(golden, sums_bundle / GOLDEN)
-    manifest = Manifest.load(sums_bundle)
-    Manifest.model_validate(manifest.model_dump() | {"files": sha256_files(sums_bundle)}).save(sums_bundle)
-    return sums_bundle
+
+    def change(golden):
+        golden["tokens"][[2, 3], [5, 0]] ^= 1
+
+    return change_golden(sums_bundle, change)
 
 
 def test_the_same_answers_pass(sums_bundle):
     result = selftest(open_bundle(sums_bundle), load_encoder(sums_bundle))
     assert result.passed
-    assert (result.vectors, result.groups_equal, result.tokens_equal, result.tokens) == (4, 4, 64, 64)
+    assert (result.vectors, result.groups_equal, result.tokens_equal, result.tokens, result.ties) == (4, 4, 64, 64, 0)
 
 
 def test_the_first_difference_is_named(bundle_that_differs):
@@ -44,7 +53,33 @@ def test_the_first_difference_is_named(bundle_that_differs):
     expected = int(bundle.golden.tokens[2, 5])
     assert not result.passed
     assert (result.groups_equal, result.tokens_equal) == (4, 62)
-    assert str(result.first) == f"tokens[2, 5] is {expected ^ 1}, expected {expected}"
+    assert str(result.first) == f"tokens[2, 5] (spatial, middle layer) is {expected ^ 1}, expected {expected}"
+
+
+def test_the_other_answer_is_right_at_a_tie_and_a_third_is_not(sums_bundle):
+    def change(golden):
+        golden["other_tokens"] = golden["tokens"].copy()
+        golden["other_groups"] = golden["groups"].copy()
+        golden["tokens"][[2, 3], [5, 0]] ^= 1  # the artefact gives the other one of these
+        golden["tokens"][3, 1] ^= 1
+        golden["other_tokens"][3, 1] ^= 2  # and neither of these
+
+    bundle = open_bundle(change_golden(sums_bundle, change))
+    result = selftest(bundle, load_encoder(bundle))
+    assert (result.tokens_equal, result.ties, result.passed) == (61, 2, False)
+    assert str(result.first).startswith("tokens[3, 1] (identity, basic layer)")
+
+
+def test_tokens_of_the_other_group_are_not_judged(sums_bundle):
+    def change(golden):
+        golden["other_groups"] = golden["groups"].copy()
+        golden["groups"][1] = (golden["groups"][1] + 1) % 3
+        golden["tokens"][1] ^= 1
+
+    bundle = open_bundle(change_golden(sums_bundle, change))
+    result = selftest(bundle, load_encoder(bundle))
+    assert result.passed
+    assert (result.groups_equal, result.tokens_equal, result.ties) == (3, 48, 16)
 
 
 def test_groups_come_before_tokens(bundle_that_differs):
@@ -64,6 +99,7 @@ def test_command_passes(sums_bundle):
     done = CliRunner().invoke(app, [str(sums_bundle)])
     assert done.exit_code == 0
     assert "64 of 64 tokens" in done.output
+    assert "4 golden pictures reach" in done.output
     assert done.output.rstrip().endswith("passed")
 
 

@@ -50,6 +50,9 @@ def varied_student(config: CodecConfig) -> EdgeEncoder:
     """A student of random weights whose groups and tokens differ from picture to picture."""
     torch.manual_seed(0)
     encoder, images = new_student(config), pictures(48, seed=1)
+    for module in encoder.backbone.identity.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # the signal dies out in it otherwise
     with torch.no_grad():
         for _ in range(20):
             encoder.train().backbone(normalise_image(images))
@@ -153,7 +156,8 @@ def test_int8_weights_and_activations_are_int8(int8: Lowered, full: Lowered, enc
     assert len(weights) >= len(convolutions) == expected
     assert kinds["quantize"] >= expected
     small, large = (locate(lowered.package)[1].stat().st_size for lowered in (int8, full))
-    assert small < 0.35 * large
+    saved = 3 * sum(constant(program, weight, "quantized_data").size for weight in weights)
+    assert 0.9 * saved < large - small <= saved
 
 
 def first(source: Any) -> str:
