@@ -1,5 +1,7 @@
 """The released model on two real portraits: needs nothing but the repository and the packages it depends on."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +64,14 @@ def test_int8_decodes_to_nearly_the_same_picture(model_dir: Path, crops: torch.T
     codes = [int8.analyse(crop[None]) for crop in crops]
     device = decoder.decode(torch.cat([c.group for c in codes]), torch.cat([c.tokens for c in codes])).float()
     assert float(10 * torch.log10(255**2 / (full - device).square().mean())) > 26
+
+
+def test_the_exported_bundle_stays_above_the_floor(model_dir: Path, tmp_path: Path) -> None:
+    def command(*words: object) -> int:
+        line = [sys.executable, "-m", "edge_stscq", *map(str, words)]
+        return subprocess.run(line, capture_output=True, check=False, timeout=600).returncode
+
+    assert command("export", "--target", "onnx", "--model", model_dir, "-o", tmp_path) == 0
+    judge = ("parity", tmp_path / "onnx-int8", "--model", model_dir, "--floor")
+    assert command(*judge) == 0
+    assert command(*judge, "--token-agreement", 1) == 1
