@@ -1,10 +1,10 @@
 """The fewest layers in full precision with which the int8 graph gives a wanted share of the student's tokens.
 
-A tensor is rounded as long as the layer that makes it or one that reads it is int8, so neighbours are better kept
-together. Two orders are tried: that of the graph, as errors made early go through all that follows, and that of the
-tokens that each layer costs alone. By bisection the shortest head of either is found that suffices when it is kept.
-From the shorter of the two, each layer, the least costly first, is made int8 again if the share still holds. Every
-trial corrects the biases anew. What is counted is layers; that no smaller set suffices is not proven.
+A tensor is rounded as long as the layer that makes it or one that reads it is int8, so what keeping a layer brings
+depends on its neighbours. Two orders are tried: by the tokens that each layer costs alone, and by those that it costs
+on top of the layers before it. By bisection the shortest head of either is found that suffices when it is kept. From
+the shorter of the two, each layer, the least costly first, is made int8 again if the share still holds. Every trial
+corrects the biases anew. What is counted is layers; that no smaller set suffices is not proven.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,13 +65,16 @@ def search(
         progress(trial)
         return trial
 
-    ranking = [row.layer for row in sorted(rows, key=lambda row: row.alone.tokens, reverse=True)]
+    alone = {row.layer: row.alone.tokens for row in rows}
+    before = [0.0, *(row.so_far.tokens for row in rows)]
+    on_top = {row.layer: row.so_far.tokens - others for row, others in zip(rows, before, strict=False)}
+    orders = [sorted(costs, key=costs.__getitem__, reverse=True) for costs in (on_top, alone)]
     nothing = attempt(())
     if nothing.agreement >= share:
         return nothing
-    everything = attempt(ranking)
-    best = min((_shortest(order, everything, attempt, share) for order in (simulation.names, ranking)), key=_kept)
-    for layer in reversed([name for name in ranking if name in best.calibration.kept]):
+    everything = attempt(simulation.names)
+    best = min((_shortest(order, everything, attempt, share) for order in orders), key=_kept)
+    for layer in sorted(best.calibration.kept, key=alone.__getitem__):
         trial = attempt([name for name in best.calibration.kept if name != layer])
         if trial.agreement >= share:
             best = trial
