@@ -40,7 +40,7 @@ from edge_stscq.training.task import CodecTask
 _FEW = 3000
 """Crops that count tokens between stages; codebooks and the last tables see `recipe.latents`."""
 _LLOYD = 15
-_PRUNED_ON = 2500
+_PRUNED_ON = 3000
 """Crops that the student's trunk is fitted to in closed form."""
 
 

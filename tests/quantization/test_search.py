@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from edge_stscq.errors import EdgeError
 from quantization import (
@@ -14,6 +15,8 @@ from quantization import (
     Simulation,
     agreement,
     analyse,
+    calibrate,
+    keep_layers,
     quantized_encoder,
     quantized_graph,
     search,
@@ -119,3 +122,15 @@ def test_every_target_lowers_a_mixed_graph(mixed: Source, target: Target, tmp_pa
     assert written.agreement > 0.97
     assert mixed.quantisation is not None
     assert "kept in float32: identity.features.0, identity.features.26" in mixed.quantisation.scheme
+
+
+def test_layers_are_kept_by_name(calibrated: Calibrated) -> None:
+    student, whole = calibrated.student, calibrate(calibrated.student, calibrated.pictures)
+    names = Simulation(student, whole).names
+    kept = keep_layers(student, whole, [names[3], names[0]], calibrated.pictures)
+    assert kept.kept == (names[0], names[3])
+    assert not kept.biases[names[0]].any()  # nothing before the first layer is rounded
+    assert whole.biases[names[0]].any()
+    assert quantized_encoder(student, kept).analyse(torch.from_numpy(calibrated.pictures[:1])).tokens.shape[0] == 1
+    with pytest.raises(EdgeError, match="no layer elsewhere"):
+        keep_layers(student, whole, ["elsewhere"], calibrated.pictures)
