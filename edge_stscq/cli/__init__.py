@@ -24,6 +24,7 @@ _COMMANDS = (
     ("decode", "decode", "On the server"),
     ("train", "train", "Make a model"),
     ("distill", "train", "Make a model"),
+    ("finetune", "train", "Make a model"),
     ("quantize", "quantize", "Make a model"),
     ("export", "export", "Make a model"),
     ("parity", "parity", "Judge"),

@@ -61,6 +61,25 @@ def distill(
         from edge_stscq.training.train import distil
 
         result = distil(job, model, console)
+        console.print(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
+
+
+def finetune(
+    recipe: _Recipe,
+    model: Annotated[Path, typer.Option(help="Model folder with the student.")],
+    data: _Data,
+    out: _Out = Path("runs/train"),
+    resume: _Resume = False,
+    device: _Device = "cpu",
+    threads: _Threads = 0,
+    log_every: _LogEvery = 20,
+    save_every: _SaveEvery = 200,
+) -> None:
+    """Fine-tune the decoder on the tokens of the device's encoder."""
+    with _job(recipe, data, out, None, resume, device, threads, log_every, save_every) as (job, console):
+        from edge_stscq.training.train import finetune as run
+
+        result = run(job, model, console)
         console.print(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
 
 

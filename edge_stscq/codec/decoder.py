@@ -19,6 +19,8 @@ from edge_stscq.codec.config import CodecConfig
 SKETCH = 32
 """Side of the sketch in pixels."""
 _SEED = 16
+_GAIN = 1.4
+"""Keeps the variance through a leaky ReLU; applied before it, where a multiplication is made anyway."""
 
 
 class ModulatedConv(nn.Module):
@@ -35,9 +37,10 @@ class ModulatedConv(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         scale = self.scale(style)
         energy = self.weight.square().sum((2, 3))  # [Cout, Cin]
-        demodulate = torch.rsqrt(scale.square() @ energy.t() + 1e-6)
+        demodulate = _GAIN * torch.rsqrt(scale.square() @ energy.t() + 1e-6)
         x = functional.conv2d(x * scale[:, :, None, None], self.weight, padding=1)
-        return functional.leaky_relu(x * demodulate[:, :, None, None] + self.bias[:, None, None], 0.2) * 1.4
+        x = torch.addcmul((_GAIN * self.bias)[:, None, None], x, demodulate[:, :, None, None])
+        return functional.leaky_relu(x, 0.2, inplace=True)
 
 
 def _double(x: Tensor) -> Tensor:

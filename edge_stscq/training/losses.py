@@ -5,6 +5,7 @@ feature maps say what the face looks like, its embedding says who it is. The adv
 (LSGAN, Mao et al. 2017) on patches.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,7 +25,35 @@ def channels_last(network: _Network) -> _Network:
 
 
 _TAPS = (15, 21, 27)
-"""Layers of the trunk after whose activation features are compared: 56, 56 and 28 px."""
+_PLAIN_TAPS = (10, 14, 18)
+"""Layers of a trunk, whole or plain, after whose activation features are compared: 56, 56 and 28 px."""
+_SIDES = (117, 139)
+"""Sides in pixels to which a picture is resized before a recogniser looks at its middle; 128 is its own."""
+_OFFSET = 2
+"""Pixels by which it looks beside the middle, at most, in each direction."""
+
+
+@dataclass(frozen=True)
+class View:
+    """From where a recogniser looks at pictures: what they are resized to, and the corner of its 112-px window."""
+
+    side: int = CROP
+    top: int = (CROP - INPUT) // 2
+    left: int = (CROP - INPUT) // 2
+
+    @classmethod
+    def draw(cls) -> "View":
+        """A random one: no detail that is seen from one place only can please the recogniser."""
+        side = int(torch.randint(_SIDES[0], _SIDES[1] + 1, ()))
+        top, left = ((side - INPUT) // 2 + torch.randint(-_OFFSET, _OFFSET + 1, (2,))).tolist()
+        return cls(side, top, left)
+
+    def of(self, picture: Tensor) -> Tensor:
+        """The window [N, 3, 112, 112] of pictures [N, 3, S, S]."""
+        if picture.shape[-1] != self.side:
+            size = (self.side, self.side)
+            picture = functional.interpolate(picture, size=size, mode="bilinear", align_corners=False)
+        return picture[..., self.top : self.top + INPUT, self.left : self.left + INPUT]
 
 
 @dataclass(frozen=True)
@@ -37,31 +66,22 @@ class Semantics:
 
 
 class Recogniser(nn.Module):
-    """The frozen trunk as a differentiable metric on pictures [N, 3, S, S] in about -1..1, S at most 128."""
+    """A frozen trunk as a differentiable metric on pictures [N, 3, S, S] in about -1..1, S at most 128."""
 
     def __init__(self, trunk: IdentityTrunk) -> None:
         super().__init__()
-        self.trunk = fold(trunk)
+        self.trunk = (copy.deepcopy(trunk).eval() if trunk.plain else fold(trunk)).requires_grad_(False)
+        self._taps = _PLAIN_TAPS if trunk.plain else _TAPS
         channels_last(self.trunk)
 
-    def forward(self, picture: Tensor, shift: tuple[int, int] = (0, 0)) -> Semantics:
-        """What the trunk sees when it looks `shift` pixels (of 128, down and right, at most 8) beside the centre."""
-        picture = _centre(picture, shift)
-        taps = self.trunk.taps(picture, _TAPS)
-        embedding = self.trunk.finish(taps[-1], _TAPS[-1])
+    def forward(self, picture: Tensor, view: View) -> Semantics:
+        taps = self.trunk.taps(view.of(picture), self._taps)
+        embedding = self.trunk.finish(taps[-1], self._taps[-1])
         return Semantics(taps, functional.normalize(embedding))
 
-    def features(self, picture: Tensor, shift: tuple[int, int] = (0, 0)) -> list[Tensor]:
+    def features(self, picture: Tensor, view: View) -> list[Tensor]:
         """The feature maps alone, at a fraction of the cost."""
-        return self.trunk.taps(_centre(picture, shift), _TAPS)
-
-
-def _centre(picture: Tensor, shift: tuple[int, int]) -> Tensor:
-    """The trunk's 112-px input of pictures [N, 3, S, S]."""
-    if picture.shape[-1] != CROP:
-        picture = functional.interpolate(picture, size=(CROP, CROP), mode="bilinear", align_corners=False)
-    top, left = ((CROP - INPUT) // 2 + pixels for pixels in shift)
-    return picture[..., top : top + INPUT, left : left + INPUT]
+        return self.trunk.taps(view.of(picture), self._taps)
 
 
 def perceptual(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:

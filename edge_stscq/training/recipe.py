@@ -60,6 +60,21 @@ class Distillation(BaseModel):
     batch: int = Field(default=32, ge=2)
 
 
+class Finetuning(BaseModel):
+    """The last phase: the decoder learns from the student's tokens."""
+
+    model_config = _STRICT
+
+    steps: int = Field(ge=1)
+    rate: float = Field(default=1e-3, gt=0)
+    batch: int = Field(default=24, ge=2)
+    layer_odds: tuple[float, float, float] = Field(default=(0.3, 0.3, 0.4), description="of decoding 1, 2, 3 layers")
+    trunks: tuple[tuple[int, int, int, int, int, int], ...] = Field(
+        default=(), description="channels of trunks pruned from the recogniser that look beside it and the student's"
+    )
+    losses: Losses = Losses()
+
+
 class Recipe(BaseModel):
     model_config = _STRICT
 
@@ -73,6 +88,7 @@ class Recipe(BaseModel):
     codec: CodecConfig
     stages: tuple[Stage, ...] = Field(min_length=1)
     distillation: Distillation
+    finetuning: Finetuning | None = None
     parity: ParityBars = Field(default=ParityBars(), description="how alike artefacts and full precision must be")
 
     @classmethod

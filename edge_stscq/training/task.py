@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -17,12 +15,11 @@ from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.router import group_use, router_losses
 from edge_stscq.training.data import FaceSet, Loader
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
-from edge_stscq.training.losses import Discriminator, Recogniser, channels_last, least_squares, perceptual
+from edge_stscq.training.losses import Discriminator, Recogniser, View, channels_last, least_squares, perceptual
+from edge_stscq.training.preview import contact_sheet
 from edge_stscq.training.recipe import Recipe, Stage
 
 _RESEED_EVERY = 50
-_JITTER = 3
-"""Pixels by which the recogniser looks beside the centre, at most, in each direction."""
 _FITTED_PACE = 0.1
 """Learning rate of what starts from a closed form, relative to the rest."""
 
@@ -140,12 +137,11 @@ class CodecTask:
         weights, count = self.stage.losses, round(self.stage.semantic_share * len(painted))
         if count == 0 or (weights.perceptual == 0 and weights.identity == 0):
             return painted.new_zeros(())
-        # looked at from a slightly different place each time: no detail that only one alignment sees can please it
-        down, right = torch.randint(-_JITTER, _JITTER + 1, (2,)).tolist()
+        view = View.draw()
         with self._precision():
-            ours = self.recogniser(painted[:count], (down, right))
+            ours = self.recogniser(painted[:count], view)
             with torch.no_grad():
-                theirs = self.recogniser.features(target[:count], (down, right))
+                theirs = self.recogniser.features(target[:count], view)
         cosine = (ours.embedding.float() * functional.normalize(who[:count])).sum(1)
         by_layer = torch.tensor(weights.identity_by_layer, device=self.device)[received[:count] - 1]
         pixel_by_layer = torch.tensor(weights.pixel_by_layer, device=self.device)[received[:count] - 1]
@@ -209,22 +205,8 @@ class CodecTask:
         self.nets.load_state_dict(self.average.tensors)
         self.nets.eval()
 
-    @torch.no_grad()
     def sample(self, path: Path) -> None:
-        """Eight faces: the original and the picture after each layer, with the averaged weights."""
         live = {k: v.clone() for k, v in self.nets.state_dict().items()}
         self.finish()
-        count = min(8, len(self.preview))
-        crops = np.stack([self.preview.crop(i) for i in range(count)])
-        image = torch.from_numpy(crops).to(self.device)
-        analysis = self.encoder.analyse(image)
-        rows = [crops]
-        words = self.encoder.codebooks.lookup(analysis.group, analysis.tokens)
-        for layers in (1, 2, 3):
-            received = torch.full((count,), layers, device=self.device)
-            painted = self.decoder(words, received, self.stage.size)
-            painted = functional.interpolate(painted, size=128, mode="bilinear", align_corners=False)
-            rows.append((painted * 128 + 128).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
-        sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-        cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        contact_sheet(path, self.encoder, self.decoder, self.preview, self.device, self.stage.size)
         self.nets.load_state_dict(live)

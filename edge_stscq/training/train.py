@@ -2,7 +2,9 @@
 
 out/<stage>/          checkpoint, log.jsonl, sample pictures; model/ when the stage is done
 out/identity/, out/student/   the same for the two phases of distillation
-out/model/            the result: a complete model folder
+out/distilled/        their result: a complete model folder
+out/decoder/          fine-tuning of the decoder on the student's tokens
+out/model/            the result of all
 """
 
 import contextlib
@@ -29,6 +31,7 @@ from edge_stscq.stream.tables import Tables
 from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
 from edge_stscq.training.embeddings import cached_embeddings, centre
+from edge_stscq.training.finetune import DecoderTask
 from edge_stscq.training.initial import fit_sketch, fit_transform, pool_all, principal_vectors
 from edge_stscq.training.latents import Latents, fit_codebooks, latents, token_counts
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run
@@ -42,6 +45,9 @@ _FEW = 3000
 _LLOYD = 15
 _PRUNED_ON = 3000
 """Crops that the student's trunk is fitted to in closed form."""
+_STEADY = Augmentation(shift=2, rotation=2, scale=0.02)
+_VARIED = Augmentation(shift=4, rotation=6, brightness=0.15, contrast=0.15)
+"""How crops are changed where pictures are learned, and where they are only recognised."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def train(job: Run, console: Console) -> Path:
             model = folder / "model"
             if not (model / "tables.safetensors").exists():
                 encoder, decoder = _begin(stage, recipe, previous, trunk, faces, embeddings, progress, job)
-                loader = job.loader(faces, recipe.batch, Augmentation(shift=2, rotation=2, scale=0.02))
+                loader = job.loader(faces, recipe.batch, _STEADY)
                 task = CodecTask(encoder, decoder, recogniser, embeddings, loader, faces, recipe, stage, job.device)
                 resume = job.resume and (folder / CHECKPOINT).exists()
                 run(task, stage.name, stage.steps, folder, job.intervals, resume, progress)
@@ -203,11 +209,10 @@ def _save(folder: Path, encoder: EdgeEncoder, decoder: Decoder, seen: Latents) -
 
 
 def distil(job: Run, model: Path, console: Console) -> Path:
-    """Train the student of the teacher in `model`; returns the complete model folder `out/model`."""
+    """Train the student of the teacher in `model`; returns the model folder `out/distilled`."""
     recipe, plan = job.recipe, job.recipe.distillation
     config: CodecConfig = store.load_config(model)
     faces, trunk = job.faces(), job.trunk()
-    change = Augmentation(shift=4, rotation=6, brightness=0.15, contrast=0.15)
     settings: Callable[[int, float], DistillSettings] = lambda steps, rate: DistillSettings(steps, plan.batch, rate)  # noqa: E731
     with progress_bar(console) as progress:
         embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
@@ -215,8 +220,12 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         folder = job.out / "identity"
         result = folder / "trunk.safetensors"
         if not result.exists():
-            loader = job.loader(faces, plan.batch, change)
-            begun = earlier.backbone.identity if earlier else _prune(trunk, config, faces, job, change, progress)
+            loader = job.loader(faces, plan.batch, _VARIED)
+            begun = (
+                earlier.backbone.identity
+                if earlier
+                else _prune(trunk, config.student_trunk, faces, job, recipe.seed, progress)
+            )
             phase = settings(plan.identity_steps, plan.identity_rate)
             first = IdentityDistillation(begun, embeddings, loader, phase, job.device)
             resume = job.resume and (folder / CHECKPOINT).exists()
@@ -230,33 +239,70 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         small = earlier or _begin_student(master, faces, embeddings, recipe, progress, job.device)
         small.backbone.identity.load_state_dict(store.load_weights(result))
         folder = job.out / "student"
-        loader = job.loader(faces, plan.batch, change)
+        loader = job.loader(faces, plan.batch, _VARIED)
         second = TokenDistillation(
             master, small, embeddings, loader, settings(plan.token_steps, plan.token_rate), job.device
         )
         resume = job.resume and (folder / CHECKPOINT).exists()
         run(second, "student", plan.token_steps, folder, job.intervals, resume, progress)
         loader.close()
-    target = job.out / "model"
+    done = second.result().cpu()
+    return _renewed(job, model, "distilled", lambda folder: store.save_student(folder, done))
+
+
+def finetune(job: Run, model: Path, console: Console) -> Path:
+    """Fine-tune the decoder of `model` on its student's tokens; returns the complete model folder `out/model`.
+
+    Raises:
+        EdgeError: the recipe has no such phase.
+    """
+    recipe, plan = job.recipe, job.recipe.finetuning
+    if plan is None:
+        raise EdgeError("the recipe has no table [finetuning]; add one, as recipes/release.toml shows")
+    faces, folder = job.faces(), job.out / "decoder"
+    encoder, decoder = store.load_student(model), store.load_decoder(model)
+    with progress_bar(console) as progress:
+        looks = [job.trunk(), encoder.backbone.identity]
+        for index, channels in enumerate(plan.trunks):
+            pruned = folder / f"trunk-{index}.safetensors"
+            if not pruned.exists():
+                trunk = _prune(job.trunk(), channels, faces, job, recipe.seed + 1 + index, progress)
+                folder.mkdir(parents=True, exist_ok=True)
+                store.save_weights(pruned, trunk.state_dict())
+            looks.append(IdentityTrunk(channels, plain=True))
+            looks[-1].load_state_dict(store.load_weights(pruned))
+        loader = job.loader(faces, plan.batch, _STEADY)
+        recognisers = [Recogniser(trunk) for trunk in looks]
+        task = DecoderTask(encoder, decoder, recognisers, loader, faces, plan, recipe.average, job.device)
+        resume = job.resume and (folder / CHECKPOINT).exists()
+        run(task, "decoder", plan.steps, folder, job.intervals, resume, progress)
+        loader.close()
+    done = task.result()
+    return _renewed(job, model, "model", lambda part: store.save_decoder(part, done))
+
+
+def _renewed(job: Run, model: Path, name: str, change: Callable[[Path], None]) -> Path:
+    """The folder `out/name`: a copy of `model` with a change made to it and the log of what `out` holds."""
+    target, temporary = job.out / name, job.out / f"{name}.part"
     if is_main():
-        temporary = job.out / "model.part"
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(model, temporary)
-        store.save_student(temporary, second.result().cpu())
-        rows = [job.out / s / LOG for s in (*[stage.name for stage in recipe.stages], "identity", "student")]
-        (temporary / LOG).write_text("".join(path.read_text() for path in rows if path.exists()))
+        change(temporary)
+        phases = (*[stage.name for stage in job.recipe.stages], "identity", "student", "decoder")
+        logs = [job.out / phase / LOG for phase in phases]
+        (temporary / LOG).write_text("".join(path.read_text() for path in logs if path.exists()))
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     return target
 
 
 def _prune(
-    trunk: IdentityTrunk, config: CodecConfig, faces: FaceSet, job: Run, change: Augmentation, progress: Progress
+    trunk: IdentityTrunk, channels: tuple[int, ...], faces: FaceSet, job: Run, seed: int, progress: Progress
 ) -> IdentityTrunk:
-    loader = Loader(faces, min(_PRUNED_ON, len(faces)), job.recipe.seed, change)  # the same in every process
+    loader = Loader(faces, min(_PRUNED_ON, len(faces)), seed, _VARIED)  # the same in every process
     pictures = centre(loader.get(0, ahead=0).images).contiguous(memory_format=torch.channels_last)
     loader.close()
-    return prune(trunk, config.student_trunk, pictures, progress)
+    return prune(trunk, channels, pictures, progress)
 
 
 @torch.no_grad()

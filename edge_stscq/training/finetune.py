@@ -1,0 +1,101 @@
+"""Fine-tuning of the decoder on what it will receive: the tokens of the device's encoder.
+
+Several recognisers look at every picture in turn, each time from a slightly different place and at a different
+sharpness: what pleases all of them is the person, what pleases one of them alone is a pattern.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edge_stscq.codec.decoder import Decoder
+from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.training.data import FaceSet, Loader
+from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
+from edge_stscq.training.losses import Recogniser, View, channels_last, perceptual
+from edge_stscq.training.preview import contact_sheet
+from edge_stscq.training.recipe import Finetuning
+
+
+class DecoderTask:
+    """Task: the decoder learns, encoder and codebooks stay as they are."""
+
+    def __init__(
+        self, encoder: EdgeEncoder, decoder: Decoder, recognisers: Sequence[Recogniser], loader: Loader,
+        preview: FaceSet, plan: Finetuning, average: float, device: torch.device,
+    ) -> None:  # fmt: skip
+        self.loader, self.preview, self.plan, self.device = loader, preview, plan, device
+        self.batch = loader.batch
+        self.encoder = encoder.to(device).eval().requires_grad_(False)
+        self.decoder = channels_last(decoder.to(device)).train().requires_grad_(True)
+        self.recognisers = [recogniser.to(device) for recogniser in recognisers]
+        self.trained = list(self.decoder.parameters())
+        self.optimiser = torch.optim.AdamW(self.trained, lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+        self.average = Average(self.decoder, average)
+        self.odds = torch.tensor(plan.layer_odds)
+
+    def step(self, index: int) -> dict[str, Tensor | float]:
+        weights = self.plan.losses
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.rate * rate(index, self.plan.steps)
+        crops = self.loader.get(index).images.to(self.device)
+        target = normalise_image(crops).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            group, tokens = self.encoder(crops)
+            codewords = self.encoder.codebooks.lookup(group, tokens)
+        received = torch.multinomial(self.odds, len(crops), replacement=True).to(self.device) + 1
+        recogniser, view = self.recognisers[index % len(self.recognisers)], View.draw()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            painted = self.decoder(codewords, received)
+            ours = recogniser(painted, view)
+            with torch.no_grad():
+                theirs = recogniser(target, view)
+        pixel = (painted.float() - target).abs().mean((1, 2, 3))
+        look = perceptual(ours.features, theirs.features)
+        cosine = (ours.embedding.float() * theirs.embedding.float()).sum(1)
+        near, same = (
+            torch.tensor(factors, device=self.device)[received - 1]
+            for factors in (weights.pixel_by_layer, weights.identity_by_layer)
+        )
+        loss = (
+            near * (weights.pixel * pixel + weights.perceptual * look) + same * weights.identity * (1 - cosine)
+        ).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.trained, 2.0)
+        self.optimiser.step()
+        self.average.update(self.decoder, index)
+        by_layer = {
+            f"cosine_{layer}": cosine[received == layer].mean().detach()
+            for layer in (1, 2, 3)
+            if bool((received == layer).any())
+        }
+        return {
+            "pixel": pixel.mean().detach(), "perceptual": look.mean().detach(), "cosine": cosine.mean().detach(),
+            "gradient": norm,
+        } | by_layer  # fmt: skip
+
+    def state(self) -> dict[str, Tensor]:
+        return (
+            pack("decoder", self.decoder.state_dict())
+            | pack("average", self.average.tensors)
+            | pack_optimiser("optimiser", self.optimiser)
+        )
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.decoder.load_state_dict(unpack("decoder", state))
+        self.average.tensors = {k: v.to(self.device) for k, v in unpack("average", state).items()}
+        unpack_optimiser("optimiser", state, self.optimiser)
+
+    def result(self) -> Decoder:
+        """The decoder with its averaged weights, on the CPU."""
+        self.decoder.load_state_dict(self.average.tensors)
+        return self.decoder.cpu().eval()
+
+    def sample(self, path: Path) -> None:
+        live = {k: v.clone() for k, v in self.decoder.state_dict().items()}
+        self.decoder.load_state_dict(self.average.tensors)
+        contact_sheet(path, self.encoder, self.decoder, self.preview, self.device)
+        self.decoder.load_state_dict(live)
