@@ -2,15 +2,24 @@
 
 from quantization.calibration import Calibration, backbone_sha256
 from quantization.equalise import equalise
-from quantization.graph import calibrate, captured_graph, keep_layers, quantized_encoder, quantized_graph
+from quantization.graph import (
+    calibrate,
+    captured_graph,
+    keep_layers,
+    quantized_encoder,
+    quantized_graph,
+    weight_only_encoder,
+)
 from quantization.ranges import OBSERVERS, Observer
 from quantization.rounding import round_weights
 from quantization.search import Trial, search
 from quantization.sensitivity import Loss, Row, sensitivity
 from quantization.simulation import Simulation, agreement, analyse, sqnr
+from quantization.weights import WEIGHT_ONLY
 
 __all__ = [
     "OBSERVERS",
+    "WEIGHT_ONLY",
     "Calibration",
     "Loss",
     "Observer",
@@ -30,4 +39,5 @@ __all__ = [
     "search",
     "sensitivity",
     "sqnr",
+    "weight_only_encoder",
 ]

@@ -1,4 +1,4 @@
-"""The graphs that are exported: full precision, or int8 by torchao's PT2E flow.
+"""The graphs that are exported: full precision, int8 by torchao's PT2E flow, or float32 with int8 weights.
 
 Only the backbone becomes int8. It is captured, quantised and put back as a module of its own, so that everything after
 it (pooling, projections, router, codebook search) stays in float32 whatever its operators are. Weights are int8 per
@@ -21,11 +21,13 @@ from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.errors import EdgeError, require
 from quantization.bias import BiasCorrection
 from quantization.calibration import Calibration, backbone_sha256
+from quantization.exact import make_exact
 from quantization.fold import fold_constants
-from quantization.observers import load, measured_ranges, prepare, watch
+from quantization.observers import capture, load, measured_ranges, prepare, watch
 from quantization.quiet import quiet
 from quantization.ranges import Observer
 from quantization.simulation import Simulation, with_backbone
+from quantization.weights import hold_weights
 
 _BATCH = 8
 """Pictures observed at once."""
@@ -95,6 +97,20 @@ def keep_layers(
     return replace(calibration, kept=kept, biases=biases)
 
 
+def weight_only_encoder(encoder: EdgeEncoder, calibration: Calibration) -> EdgeEncoder:
+    """The encoder with weights held as int8 and float32 arithmetic; `encoder` itself is left as it is.
+
+    Raises:
+        EdgeError: the calibration is of another student.
+    """
+    calibration.check(backbone_sha256(encoder.backbone))
+    with quiet(), torch.no_grad():
+        graph = capture(encoder.backbone)
+        make_exact(graph, calibration)
+        hold_weights(graph)
+    return with_backbone(encoder, graph)
+
+
 def captured_graph(encoder: EdgeEncoder) -> ExportedProgram:
     """Capture an encoder, int8 or not: uint8 [1, 128, 128, 3] -> (group int32 [1], tokens int32 [1, T])."""
     image = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8)
@@ -114,6 +130,7 @@ def quantized_encoder(encoder: EdgeEncoder, calibration: Calibration) -> EdgeEnc
     with quiet(), torch.no_grad():
         prepared = prepare(encoder.backbone, calibration.kept)
         load(prepared, calibration)
+        make_exact(prepared, calibration)
         backbone = require("torchao.quantization.pt2e.quantize_pt2e", "executorch").convert_pt2e(prepared)
     return with_backbone(encoder, backbone)
 

@@ -24,14 +24,15 @@ from edge_stscq.codec.config import CROP
 from edge_stscq.codec.encoder import normalise_image
 from edge_stscq.errors import EdgeError, require
 from quantization.calibration import AGAIN, Calibration
-from quantization.ranges import Histogram, Observer
+from quantization.ranges import Histogram, Observer, aligned
+from quantization.rounding import LEVELS, weight_steps
 
 _SMALLEST_SCALE = 2**-24
 """Of weights and activations. The quantiser's own 2**-12 would leave a channel whose weights stay below 0.03 a handful
 of levels; XNNPACK only needs the ratio input scale * weight scale / output scale to lie in 2**-32..256."""
 _SELECTIONS = {torch.ops.aten.slice.Tensor}
 """Operators that pass on part of their input's values unchanged."""
-_LAYERS = {torch.ops.aten.conv2d.default, torch.ops.aten.linear.default}
+LAYERS = {torch.ops.aten.conv2d.default, torch.ops.aten.linear.default}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Observed:
     @property
     def is_input(self) -> bool:
         """Whether it sees nothing but values of the graph's input."""
-        return all(_is_input(node) for node in self.nodes)
+        return all(is_input(node) for node in self.nodes)
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,16 @@ class Layer:
     @cached_property
     def name(self) -> str:
         """Path in the backbone of the module that holds the weight, e.g. `identity.features.0`."""
-        return str(_unobserved(self.node.args[1]).target).removesuffix(".weight")
+        return self.weight.removesuffix(".weight")
+
+    @property
+    def weight(self) -> str:
+        """Path of the weight in the graph."""
+        return str(_unobserved(self.node.args[1]).target)
 
     @property
     def bias(self) -> str:
-        """Path of the bias in the graph; a batch norm folded into a convolution gives it one."""
+        """Path of the bias in the graph."""
         bias = self.node.args[2]
         assert isinstance(bias, Node)
         return str(bias.target)
@@ -73,12 +79,12 @@ class Layer:
     @property
     def macs(self) -> int:
         """Multiplications for one picture."""
-        return prod(self.node.meta["val"].shape[1:]) * prod(self._weight[1:])
+        return prod(self.node.meta["val"].shape[1:]) * prod(self._shape[1:])
 
     @property
     def kind(self) -> str:
         """E.g. `3x3 depthwise 64`, `1x1 64 > 128` or `linear 1024 > 128`."""
-        outputs, inputs, *kernel = self._weight
+        outputs, inputs, *kernel = self._shape
         if not kernel:
             return f"linear {inputs} > {outputs}"
         size = "x".join(map(str, kernel))
@@ -93,8 +99,18 @@ class Layer:
         return [str(node.target) for node in (*self.node.args[:2], end) if isinstance(node, Node)]
 
     @property
-    def _weight(self) -> tuple[int, ...]:
+    def _shape(self) -> tuple[int, ...]:
         return tuple(_unobserved(self.node.args[1]).meta["val"].shape)
+
+
+def capture(backbone: nn.Module) -> GraphModule:
+    """The graph of a backbone in eval mode, for any number of pictures."""
+    captured: GraphModule = torch.export.export(backbone, (_picture(0),), strict=False).module()
+    for node in captured.graph.nodes:
+        if node.target == "_guards_fn":  # holds the graph to the example's batch
+            captured.graph.erase_node(node)
+    captured.recompile()
+    return captured
 
 
 def prepare(backbone: nn.Module, kept: Collection[str] = ()) -> GraphModule:
@@ -114,18 +130,14 @@ def prepare(backbone: nn.Module, kept: Collection[str] = ()) -> GraphModule:
     activation = _observed_by(config.input_activation, pt2e.MinMaxObserver)
     weight = _observed_by(config.weight, pt2e.PerChannelMinMaxObserver)
     config = replace(config, input_activation=activation, output_activation=activation, weight=weight)
-    captured = torch.export.export(backbone, (_picture(0),), strict=False).module()
+    captured = capture(backbone)
     if unknown := sorted(set(kept) - {layer.name for layer in layers(captured)}):
         raise EdgeError(f"the calibration keeps {unknown[0]}, which the student does not have; {AGAIN}")
     quantizer = xnnpack.XNNPACKQuantizer().set_global(config)
     # batch norms are folded before it looks; compiling the patterns that hold one takes longer than all the rest
     quantizer.SUPPORTED_PATTERNS = [p for p in quantizer.SUPPORTED_PATTERNS if "_bn" not in p.name]
-    quantizer.set_filter_function(lambda node: node.target not in _LAYERS or Layer(node).name not in kept)
+    quantizer.set_filter_function(lambda node: node.target not in LAYERS or Layer(node).name not in kept)
     prepared: GraphModule = flow.prepare_pt2e(captured, quantizer)
-    for node in prepared.graph.nodes:
-        if node.target == "_guards_fn":  # holds the graph to the example's batch
-            prepared.graph.erase_node(node)
-    prepared.recompile()
     return prepared
 
 
@@ -147,7 +159,7 @@ def observed(prepared: GraphModule) -> list[Observed]:
 
 def layers(graph: GraphModule) -> list[Layer]:
     """All layers of a captured or prepared graph, in graph order."""
-    return [Layer(node) for node in graph.graph.nodes if node.target in _LAYERS]
+    return [Layer(node) for node in graph.graph.nodes if node.target in LAYERS]
 
 
 def watch(prepared: GraphModule) -> list[tuple[Observed, Histogram]]:
@@ -170,7 +182,7 @@ def measured_ranges(
     for item, histogram in watched:
         pair = (_picture(0).min().item(), _picture(255).max().item())
         if not item.is_input:
-            _fill(item.observer, *histogram.range(observer, percentile))
+            _fill(item.observer, *aligned(*histogram.range(observer, percentile)))
             pair = _representable(item.observer)
         ranges |= {node.name: np.array(pair, np.float32) for node in item.nodes}
     return ranges
@@ -188,7 +200,8 @@ def load(prepared: GraphModule, calibration: Calibration) -> None:
         raise EdgeError(f"the calibration does not fit the student's graph (first at {min(differing)}); {AGAIN}")
     for item in observed(prepared):
         if item.is_weight:
-            item.observer(_attribute(prepared, str(item.nodes[0].target)))
+            reach = LEVELS * weight_steps(_attribute(prepared, str(item.nodes[0].target)))
+            item.observer.min_val, item.observer.max_val = -reach, reach
             continue
         pairs = {tuple(calibration.ranges[node.name].tolist()) for node in item.nodes}
         if len(pairs) != 1:
@@ -205,6 +218,11 @@ def load(prepared: GraphModule, calibration: Calibration) -> None:
         if bias.shape != shift.shape:
             raise EdgeError(f"the calibration's bias for {name} has {len(shift)} channels, not {len(bias)}; {AGAIN}")
         set_layer_bias(prepared, layer, bias + shift)
+
+
+def layer_weight(graph: GraphModule, layer: Layer) -> Tensor:
+    """A layer's weight [C, ...] in a prepared graph."""
+    return _attribute(graph, layer.weight)
 
 
 def layer_bias(graph: GraphModule, layer: Layer) -> Tensor:
@@ -228,7 +246,7 @@ def _unobserved(node: Any) -> Node:
     return node if node.op == "get_attr" else node.all_input_nodes[0]
 
 
-def _is_input(node: Node) -> bool:
+def is_input(node: Node) -> bool:
     while node.op == "call_function" and node.target in _SELECTIONS:
         node = node.all_input_nodes[0]
     return node.op == "placeholder"

@@ -30,6 +30,16 @@ _CANDIDATES = 128
 """Magnitudes that `mse` and `kl` try, evenly spaced up to the largest."""
 
 
+def aligned(low: float, high: float) -> tuple[float, float]:
+    """A range behind a ReLU, that is one from 0, in the nearest number of steps of a power of two; others as they are.
+
+    Why: `quantization/exact.py`.
+    """
+    if low < 0 or high <= 0:
+        return low, high
+    return low, (LEVELS - 1) * 2.0 ** round(np.log2(high / (LEVELS - 1)))
+
+
 class Histogram(nn.Module):
     """Passes a tensor on and counts its values in bins over -limit..limit, which doubles when a larger value comes."""
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from edge_stscq.codec.encoder import Analysis, EdgeEncoder
 from quantization.calibration import Calibration
+from quantization.exact import bias_grids, on_grid
 from quantization.observers import Observed, layer_bias, layers, load, observed, prepare, set_layer_bias
 from quantization.quiet import quiet
 
@@ -54,6 +55,7 @@ class Simulation:
         with quiet(), torch.no_grad():
             self.graph = prepare(encoder.backbone)
             load(self.graph, replace(calibration, biases={}, kept=()))
+            self._grids = bias_grids(self.graph, {})
         for item in observed(self.graph):
             rounding = Rounding(item)
             for place in item.places:
@@ -76,7 +78,8 @@ class Simulation:
         for layer in self.layers:
             shift = (biases or {}).get(layer.name)
             bias = self._biases[layer.name]
-            set_layer_bias(self.graph, layer, bias if shift is None else bias + torch.from_numpy(shift))
+            bias = bias if shift is None else bias + torch.from_numpy(shift)
+            set_layer_bias(self.graph, layer, on_grid(bias, self._grids[layer.name]) if layer.name in int8 else bias)
 
 
 def with_backbone(encoder: EdgeEncoder, backbone: Any) -> EdgeEncoder:

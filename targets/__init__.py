@@ -33,6 +33,7 @@ TARGETS = (
         extra="executorch",
         packages=("torch", "executorch"),
         runtime=RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7"),
+        precisions=("int8", "fp32"),  # XNNPACK's convolutions take int8 weights with int8 activations only
     ),
     Target(
         name="coreml",

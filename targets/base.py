@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.codec.config import CROP
-from edge_stscq.device.manifest import RuntimeRange, TargetName, TensorSpec
+from edge_stscq.device.manifest import Precision, RuntimeRange, TargetName, TensorSpec
 from edge_stscq.errors import require
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Target:
     packages: tuple[str, ...]
     """What that extra installs and the export uses: looked for before any work begins, noted in the manifest."""
     runtime: RuntimeRange
+    precisions: tuple[Precision, ...] = ("int8", "w8", "fp32")
     image: TensorSpec = IMAGE_SPEC
     """The artefact's input as its runtime sees it."""
 

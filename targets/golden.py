@@ -4,10 +4,11 @@ They are drawn by a program from a seed (noise, gradients, blobs, an oval with e
 travels with a bundle. Of those drawn are kept: black, white and a saturated one; the ones whose nearest tie is widest
 and the ones whose nearest tie is narrowest; and for each group one that the router sends there.
 
-Another processor rounds differently, and a token whose vector stands almost on the border between two cells may flip,
-which says nothing about the artefact. Nearer to the border than `TIE` the runner-up is therefore as good an answer as
-the winner; a third one is wrong, and so is any other further away. Black, white and saturated apart, only pictures that
-the router is sure of are taken; of those three the other group will do as well where it is not.
+Another processor sums in another order behind the backbone, and a token whose vector stands almost on the border
+between two cells may flip, which says nothing about the artefact. Nearer to the border than `TIE` the runner-up is
+therefore as good an answer as the winner; a third one is wrong, and so is any other further away. Black, white and
+saturated apart, only pictures that the router is sure of are taken; of those three the other group will do as well
+where it is not.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,10 +28,9 @@ MOST = 2000
 """Pictures drawn at most in search of a group."""
 HARD, WIDE, NARROW = 3, 4, 3
 """Pictures kept: black, white and saturated, those with the widest nearest tie, those with the narrowest."""
-TIE = {"int8": 0.01, "fp32": 0.0001}
+TIE = 0.0001
 """Distance to the border between two cells below which a token is a tie, relative to the RMS distance of two random
-entries of the codebook. Where two runtimes differ over the same int8 graph, half of the tokens that flip lie nearer
-than 0.007; two processors with one runtime differ less."""
+entries of the codebook. What is int8 is exact and adds nothing to it (`quantization/exact.py`)."""
 _UNSURE = 0.25
 """Share of the first pictures that the router is taken to be unsure of."""
 

@@ -22,9 +22,9 @@ def evaluate(
     layers: Annotated[
         list[int] | None, typer.Option(min=1, max=3, help="Decode this many layers; may be repeated. Otherwise all.")
     ] = None,
-    cache: Annotated[
-        Path, typer.Option(help="Folder that keeps the recognisers' embeddings of originals.")
-    ] = Path(".cache"),
+    cache: Annotated[Path, typer.Option(help="Folder that keeps the recognisers' embeddings of originals.")] = Path(
+        ".cache"
+    ),
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where torch computes.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_stscq.device.manifest import Precision
 from targets import ALL, TARGETS
-from targets.bundle import Precision
 
 TARGET_HELP = "One of " + "; ".join(f"{t.name} ({', '.join(t.aliases)}): {t.description}" for t in TARGETS)
 
@@ -17,7 +17,11 @@ def export(
     target: Annotated[str, typer.Option("--target", "-t", help=f"{TARGET_HELP}; or {ALL}.")] = ALL,
     model: Annotated[Path, typer.Option(help="Folder of the model.")] = Path("models/face64"),
     precision: Annotated[
-        Precision, typer.Option(help="int8 needs the calibration that `edge-stscq quantize` makes.")
+        Precision,
+        typer.Option(
+            help="int8 weights and activations; w8: int8 weights and float32 arithmetic, not for executorch; or fp32. "
+            "The first two need the calibration that `edge-stscq quantize` makes."
+        ),
     ] = "int8",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the bundles, each in TARGET-PRECISION; made if absent.")
@@ -36,8 +40,10 @@ def export(
     from targets.bundle import Written, bundle_folder, check_free, load_source, write_bundle
 
     console = Console(stderr=True)
-    chosen = find(target)
+    chosen = [row for row in find(target) if target.strip().lower() != ALL or precision in row.precisions]
     for row in chosen:
+        if precision not in row.precisions:
+            raise EdgeError(f"{row.name} has no {precision}; choose --precision {' or '.join(row.precisions)}")
         row.check_installed()
         check_free(bundle_folder(output, row, precision), force)
     with console.status(f"{model}: capturing the {precision} graph"):

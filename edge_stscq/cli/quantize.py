@@ -74,7 +74,7 @@ def quantize(
     if len(seen) < FEW:
         console.print(f"[yellow]only {len(seen)} faces[/yellow]: at least {FEW} are recommended")
     with console.status("equalising channels"):
-        q.equalise(student, torch.from_numpy(seen))
+        q.equalise(student, torch.from_numpy(seen), observer, percentile)
         q.round_weights(student)
         round_as_stored(student)
     with progress_bar("calibrating, faces", len(seen)) as advance:

@@ -179,9 +179,13 @@ def student(config: CodecConfig) -> EdgeEncoder:
     w = config.student_width
     narrow, medium = max(8, w // 48 * 8), max(8, w // 24 * 8)
     spatial = nn.Sequential(
-        *_down(3, narrow), *_down(narrow, medium), *_down(medium, w),
-        nn.Conv2d(w, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
-        nn.Conv2d(w, w, 3, 1, 1, bias=False), nn.BatchNorm2d(w), nn.ReLU(),
+        *_plain(3, narrow, 2), *_plain(narrow, medium, 2), *_plain(medium, w, 2), *_plain(w, w, 1), *_plain(w, w, 1),
         nn.Conv2d(w, config.features, 1),
     )  # fmt: skip
     return EdgeEncoder(config, Backbone(IdentityTrunk(config.student_trunk, plain=True), spatial))
+
+
+def _plain(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    return [convolution, nn.ReLU()]

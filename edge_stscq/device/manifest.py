@@ -59,6 +59,8 @@ Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
 
 
 TargetName = Literal["onnx", "executorch", "coreml"]
+Precision = Literal["int8", "w8", "fp32"]
+"""int8 weights and activations; int8 weights and float32 arithmetic; float32."""
 
 
 class _Frozen(BaseModel):
@@ -124,7 +126,7 @@ class Manifest(_Frozen):
     format_version: Literal[1] = 1
     name: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")
     target: TargetName
-    precision: Literal["int8", "fp32"]
+    precision: Precision
     artefact: RelativePath = Field(description="file of the runtime, or its folder for an .mlpackage")
     model_id: str = Field(pattern=r"^[0-9a-f]{16}$", description="hash of codebooks and frequency tables, in hex")
     config: CodecConfig
@@ -138,8 +140,8 @@ class Manifest(_Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
-        if (self.precision == "int8") != (self.quantisation is not None):
-            raise ValueError("an int8 bundle describes its quantisation, an fp32 bundle has none")
+        if (self.precision == "fp32") != (self.quantisation is None):
+            raise ValueError("an int8 or w8 bundle describes its quantisation, an fp32 bundle has none")
         missing = [name for name in (CODEBOOKS, TABLES, GOLDEN) if name not in self.files]
         if missing:
             raise ValueError(f"files does not list {', '.join(missing)}")

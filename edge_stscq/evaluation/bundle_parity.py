@@ -10,6 +10,7 @@ import torch
 
 from edge_stscq.codec import store
 from edge_stscq.device import Bundle, DeviceEncoder
+from edge_stscq.device.manifest import Precision
 from edge_stscq.evaluation.artefact import encode_with
 from edge_stscq.evaluation.faces import Faces, load_faces
 from edge_stscq.evaluation.lfw import Judgement, judge
@@ -65,17 +66,18 @@ class FullPrecision:
     ) -> None:
         self._model, self._faces, self._source, self._paired = model, faces, source, paired
         self._student = store.load_student(model)
+        self._graphs: dict[Precision, Codes] = {}
         self._subject = from_modules(self._student, store.load_decoder(model), "student")
         self._judges = {} if recognisers is None else load_recognisers(recognisers, [JUDGE])
 
     def judge(self, artefact: DeviceEncoder, thresholds: Thresholds) -> Judged:
-        """Compare an artefact of this model with its int8 graph and with the full-precision student.
+        """Compare an artefact of this model with its quantised graph and with the full-precision student.
 
         Raises:
-            EdgeError: the ranges of the int8 graph are missing, or there is nothing to verify pairs by.
+            EdgeError: the ranges of that graph are missing, or there is nothing to verify pairs by.
         """
         manifest, reference = artefact.bundle.manifest, self._reference
-        graph = self._graph if manifest.precision == "int8" else None
+        graph = None if manifest.precision == "fp32" else self._graph(manifest.precision)
         encode, name = encode_with(artefact), f"{manifest.target} {manifest.precision}"
         with progress_bar(name, 2 * len(self._faces)) as progress:
             codes = encode(self._faces.images, progress)
@@ -124,13 +126,18 @@ class FullPrecision:
             layer_ends=self._subject.config.layer_ends,
         )
 
-    @cached_property
-    def _graph(self) -> Codes:
-        """Codes of the int8 graph in torch, from the ranges that were stored with the model."""
-        from quantization import Calibration, quantized_graph
+    def _graph(self, precision: Precision) -> Codes:
+        """Codes of a quantised graph in torch, from the ranges that were stored with the model."""
+        if precision not in self._graphs:
+            self._graphs[precision] = self._run_graph(precision)
+        return self._graphs[precision]
 
-        graph, rows = quantized_graph(self._student, Calibration.load(self._model)).module(), []
-        with progress_bar("int8 graph", len(self._faces)) as progress, torch.no_grad():
+    def _run_graph(self, precision: Precision) -> Codes:
+        from quantization import Calibration, captured_graph, quantized_encoder, weight_only_encoder
+
+        make = quantized_encoder if precision == "int8" else weight_only_encoder
+        graph, rows = captured_graph(make(self._student, Calibration.load(self._model))).module(), []
+        with progress_bar(f"{precision} graph", len(self._faces)) as progress, torch.no_grad():
             for image in self._faces.images:
                 rows.append(graph(torch.from_numpy(image[None].copy())))
                 progress(1)

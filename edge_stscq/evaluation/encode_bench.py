@@ -281,7 +281,7 @@ def _in_turn(encode: Encode, pictures: Picture) -> Callable[[], object]:
 
 
 def _share(contender: Contender, timing: Timing, peak: Peak) -> float | None:
-    rate = {"fp32": peak.fp32, "int8": peak.int8, None: None}[contender.row.precision]
+    rate = {"fp32": peak.fp32, "w8": peak.fp32, "int8": peak.int8, None: None}[contender.row.precision]
     if rate is None or contender.macs is None:
         return None
     return round(2 * contender.macs / (timing.median_ms * 1e6 * rate), 4)

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from edge_stscq.device.manifest import Precision
 from edge_stscq.evaluation.encode_trial import Trial
 
 Status = Literal["passed", "exported, failed parity", "failed"]
@@ -39,7 +40,7 @@ class Row(_Frozen):
 
     name: str
     runtime: str | None = None
-    precision: Literal["int8", "fp32"] | None = None
+    precision: Precision | None = None
     status: Status = "passed"
     reason: str | None = Field(default=None, description="why it did not pass, or what is not known of it")
     artefact_bytes: int | None = None

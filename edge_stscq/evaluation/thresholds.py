@@ -12,7 +12,7 @@ class Thresholds(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    runtime_agreement: float = Field(default=0.99, ge=0, le=1, description="tokens, artefact against its graph")
+    runtime_agreement: float = Field(default=0.999, ge=0, le=1, description="tokens, artefact against its graph")
     token_agreement: float = Field(default=0.99, ge=0, le=1, description="tokens, artefact against full precision")
     clear_agreement: float = Field(
         default=0.995, ge=0, le=1, description="the same, of tokens with a margin above the median of the flips"

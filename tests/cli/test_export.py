@@ -46,6 +46,13 @@ def test_pictures_to_a_bundle(model: Path, tmp_path: Path) -> None:
     assert (tmp_path / "bundles" / "onnx-int8" / "manifest.json").is_file()
     with pytest.raises(EdgeError, match="--force"):
         run("export", "--model", model, "--target", "onnx", "-o", tmp_path / "bundles")
+    with pytest.raises(EdgeError, match="executorch has no w8; choose --precision int8 or fp32"):
+        run("export", "--model", model, "--target", "pte", "--precision", "w8", "-o", tmp_path / "bundles")
+    code, text, _ = run("export", "--model", model, "--precision", "w8", "-o", tmp_path / "bundles", "--json")
+    assert code == 0
+    rows = json.loads(text)["bundles"]
+    assert [row["target"] for row in rows] == ["onnx", "coreml"]
+    assert [row["agreement"] for row in rows] == [1, 1]
 
 
 def test_an_unknown_target_is_known_before_anything_is_done(tmp_path: Path) -> None:

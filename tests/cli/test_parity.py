@@ -62,21 +62,17 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lively") / "model"
     shutil.copytree(tiny_model, folder)
     student, images = store.load_student(folder), torch.from_numpy(checkers(32))
-    for module in student.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None
     hooks = [
         module.register_forward_hook(_unit_variance)
-        for module in student.backbone.identity.modules()
+        for module in student.backbone.modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     ]
     with torch.no_grad():
-        student.train()(images)
+        student(images)
     for hook in hooks:
         hook.remove()
     store.round_as_stored(student)
-    z = student.eval().analyse(images).z[:16].transpose(0, 1)  # [T, K, D]
+    z = student.analyse(images).z[:16].transpose(0, 1)  # [T, K, D]
     student.codebooks.books.copy_(torch.stack([z, 0.9 * z]))
     store.save_student(folder, student)
     store.save_weights(folder / "codebooks.safetensors", {"books": student.codebooks.books})

@@ -40,11 +40,11 @@ def test_comes_back_from_disk(calibrated: Calibrated, tmp_path: Path) -> None:
 
 
 def test_kept_layers_and_observer_come_back_from_disk(calibrated: Calibrated, tmp_path: Path) -> None:
-    changed = replace(calibrated.calibration, kept=("spatial.3", "spatial.9"), observer="percentile 99.9")
+    changed = replace(calibrated.calibration, kept=("spatial.2", "spatial.6"), observer="percentile 99.9")
     changed.save(tmp_path)
     loaded = Calibration.load(tmp_path)
-    assert (loaded.kept, loaded.observer) == (("spatial.3", "spatial.9"), "percentile 99.9")
-    assert "ranges by percentile 99.9; biases corrected; kept in float32: spatial.3, spatial.9" in loaded.scheme
+    assert (loaded.kept, loaded.observer) == (("spatial.2", "spatial.6"), "percentile 99.9")
+    assert "ranges by percentile 99.9; biases corrected; kept in float32: spatial.2, spatial.6" in loaded.scheme
 
 
 def test_input_range_is_that_of_all_pictures(calibrated: Calibrated) -> None:

