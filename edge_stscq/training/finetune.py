@@ -14,7 +14,7 @@ from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.training.data import FaceSet, Loader
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
-from edge_stscq.training.losses import Recogniser, View, channels_last, perceptual
+from edge_stscq.training.losses import Recogniser, View, channels_last, perceptual, roughness
 from edge_stscq.training.preview import contact_sheet
 from edge_stscq.training.recipe import Finetuning
 
@@ -59,8 +59,11 @@ class DecoderTask:
             torch.tensor(factors, device=self.device)[received - 1]
             for factors in (weights.pixel_by_layer, weights.identity_by_layer)
         )
+        rough = roughness(painted.float(), target)
         loss = (
-            near * (weights.pixel * pixel + weights.perceptual * look) + same * weights.identity * (1 - cosine)
+            near * (weights.pixel * pixel + weights.perceptual * look)
+            + same * weights.identity * (1 - cosine)
+            + weights.smooth * rough
         ).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -74,7 +77,7 @@ class DecoderTask:
         }
         return {
             "pixel": pixel.mean().detach(), "perceptual": look.mean().detach(), "cosine": cosine.mean().detach(),
-            "gradient": norm,
+            "rough": rough.mean().detach(), "gradient": norm,
         } | by_layer  # fmt: skip
 
     def state(self) -> dict[str, Tensor]:

@@ -31,25 +31,34 @@ _SIDES = (117, 139)
 """Sides in pixels to which a picture is resized before a recogniser looks at its middle; 128 is its own."""
 _OFFSET = 2
 """Pixels by which it looks beside the middle, at most, in each direction."""
+_COARSE = 2 / 3
+"""Share of views in which it sees half the resolution."""
 
 
 @dataclass(frozen=True)
 class View:
-    """From where a recogniser looks at pictures: what they are resized to, and the corner of its 112-px window."""
+    """From where a recogniser looks at pictures: what they are resized to, and the corner of its 112-px window.
+
+    `coarse`: only half of the resolution is seen. A face is recognised without the other half, and a pattern in it
+    please no one.
+    """
 
     side: int = CROP
     top: int = (CROP - INPUT) // 2
     left: int = (CROP - INPUT) // 2
+    coarse: bool = False
 
     @classmethod
     def draw(cls) -> "View":
         """A random one: no detail that is seen from one place only can please the recogniser."""
         side = int(torch.randint(_SIDES[0], _SIDES[1] + 1, ()))
         top, left = ((side - INPUT) // 2 + torch.randint(-_OFFSET, _OFFSET + 1, (2,))).tolist()
-        return cls(side, top, left)
+        return cls(side, top, left, bool(torch.rand(()) < _COARSE))
 
     def of(self, picture: Tensor) -> Tensor:
         """The window [N, 3, 112, 112] of pictures [N, 3, S, S]."""
+        if self.coarse:
+            picture = functional.avg_pool2d(picture, 2)
         if picture.shape[-1] != self.side:
             size = (self.side, self.side)
             picture = functional.interpolate(picture, size=size, mode="bilinear", align_corners=False)
@@ -90,6 +99,26 @@ def perceptual(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
     for a, b in zip(ours, theirs, strict=True):
         total = total + (a - b).abs().mean((1, 2, 3)) / b.abs().mean()
     return total / len(ours)
+
+
+def roughness(ours: Tensor, theirs: Tensor) -> Tensor:
+    """By how much the total variation of pictures exceeds the originals', brightness and colour apart; [N].
+
+    Noise that pleases a recogniser is rougher than any face, in its colours above all.
+    """
+    excess = torch.zeros(len(ours), device=ours.device)
+    for a, b in zip(_brightness_and_colour(ours), _brightness_and_colour(theirs), strict=True):
+        excess = excess + functional.relu(_variation(a) - _variation(b))
+    return excess
+
+
+def _brightness_and_colour(picture: Tensor) -> tuple[Tensor, Tensor]:
+    brightness = picture.mean(1, keepdim=True)
+    return brightness, picture - brightness
+
+
+def _variation(x: Tensor) -> Tensor:
+    return x.diff(dim=2).abs().mean((1, 2, 3)) + x.diff(dim=3).abs().mean((1, 2, 3))
 
 
 class Discriminator(nn.Module):

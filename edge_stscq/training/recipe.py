@@ -22,6 +22,7 @@ class Losses(BaseModel):
     perceptual: float = 1.0
     identity: float = 1.0
     adversarial: float = 0.0
+    smooth: float = 0.0
     commitment: float = 0.25
     router: float = 0.1
     router_entropy: float = 1.0
