@@ -73,9 +73,9 @@ def quantize(
     seen, judged = _split(load_faces(faces, count=count + held_out).images, held_out / (count + held_out))
     if len(seen) < FEW:
         console.print(f"[yellow]only {len(seen)} faces[/yellow]: at least {FEW} are recommended")
-    with console.status("equalising channels"):
+    with console.status("equalising channels, rounding weights"):
         q.equalise(student, torch.from_numpy(seen), observer, percentile)
-        q.round_weights(student)
+        q.round_weights(student, torch.from_numpy(seen))
         round_as_stored(student)
     with progress_bar("calibrating, faces", len(seen)) as advance:
         calibration = q.calibrate(

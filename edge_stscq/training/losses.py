@@ -40,7 +40,7 @@ class View:
     """From where a recogniser looks at pictures: what they are resized to, and the corner of its 112-px window.
 
     `coarse`: only half of the resolution is seen. A face is recognised without the other half, and a pattern in it
-    please no one.
+    pleases no one.
     """
 
     side: int = CROP

@@ -3,7 +3,7 @@
 out/<stage>/          checkpoint, log.jsonl, sample pictures; model/ when the stage is done
 out/identity/, out/student/   the same for the two phases of distillation
 out/distilled/        their result: a complete model folder
-out/decoder/          fine-tuning of the decoder on the student's tokens
+out/finetune/         fine-tuning of the decoder on the student's tokens
 out/model/            the result of all
 """
 
@@ -259,7 +259,7 @@ def finetune(job: Run, model: Path, console: Console) -> Path:
     recipe, plan = job.recipe, job.recipe.finetuning
     if plan is None:
         raise EdgeError("the recipe has no table [finetuning]; add one, as recipes/release.toml shows")
-    faces, folder = job.faces(), job.out / "decoder"
+    faces, folder = job.faces(), job.out / "finetune"
     encoder, decoder = store.load_student(model), store.load_decoder(model)
     with progress_bar(console) as progress:
         looks = [job.trunk(), encoder.backbone.identity]
@@ -275,7 +275,7 @@ def finetune(job: Run, model: Path, console: Console) -> Path:
         recognisers = [Recogniser(trunk) for trunk in looks]
         task = DecoderTask(encoder, decoder, recognisers, loader, faces, plan, recipe.average, job.device)
         resume = job.resume and (folder / CHECKPOINT).exists()
-        run(task, "decoder", plan.steps, folder, job.intervals, resume, progress)
+        run(task, "finetune", plan.steps, folder, job.intervals, resume, progress)
         loader.close()
     done = task.result()
     return _renewed(job, model, "model", lambda part: store.save_decoder(part, done))
@@ -288,7 +288,7 @@ def _renewed(job: Run, model: Path, name: str, change: Callable[[Path], None]) -
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(model, temporary)
         change(temporary)
-        phases = (*[stage.name for stage in job.recipe.stages], "identity", "student", "decoder")
+        phases = (*[stage.name for stage in job.recipe.stages], "identity", "student", "finetune")
         logs = [job.out / phase / LOG for phase in phases]
         (temporary / LOG).write_text("".join(path.read_text() for path in logs if path.exists()))
         shutil.rmtree(target, ignore_errors=True)

@@ -21,7 +21,7 @@ def mixed(calibrated: Calibrated) -> EdgeEncoder:
     """What `quantize` makes of the tiny student, with some layers in float32."""
     student = copy.deepcopy(calibrated.student).requires_grad_(False)
     equalise(student, torch.from_numpy(calibrated.pictures))
-    round_weights(student)
+    round_weights(student, torch.from_numpy(calibrated.pictures))
     round_as_stored(student)
     calibration = keep_layers(student, calibrate(student, calibrated.pictures), KEPT, calibrated.pictures)
     return quantized_encoder(student, calibration)

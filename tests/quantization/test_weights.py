@@ -25,7 +25,7 @@ from tests.quantization.conftest import Calibrated
 def test_nearer_to_the_student_than_int8(calibrated: Calibrated) -> None:
     student = copy.deepcopy(calibrated.student).requires_grad_(False)
     equalise(student, torch.from_numpy(calibrated.pictures))
-    round_weights(student)
+    round_weights(student, torch.from_numpy(calibrated.pictures))
     calibration = calibrate(student, calibrated.pictures)
     full = analyse(student, calibrated.pictures)
     held = analyse(weight_only_encoder(student, calibration), calibrated.pictures)

@@ -1,4 +1,4 @@
-"""`train` and `distill` from a recipe to a complete model folder, also with two processes."""
+"""`train`, `distill` and `finetune` from a recipe to a complete model folder, also with two processes."""
 
 import subprocess
 import sys
@@ -56,6 +56,12 @@ losses = { adversarial = 0.1 }
 identity_steps = 2
 token_steps = 2
 batch = 4
+
+[finetuning]
+steps = 2
+batch = 4
+trunks = [[8, 8, 8, 8, 8, 8]]
+losses = { smooth = 1.0 }
 """
 
 
@@ -86,11 +92,16 @@ def test_a_recipe_becomes_a_complete_model(data: Path, tmp_path: Path) -> None:
     assert "next: edge-stscq distill" in trained.stdout.replace("\n", " ")
     distilled = command("distill", *common, "--model", tmp_path / "decoder" / "model")
     assert distilled.returncode == 0, distilled.stderr
+    tuned = command("finetune", *common, "--model", tmp_path / "distilled")
+    assert tuned.returncode == 0, tuned.stderr
+    assert "next: edge-stscq quantize" in tuned.stdout.replace("\n", " ")
     model = tmp_path / "model"
+    before, after = (store.load_decoder(folder).state_dict() for folder in (tmp_path / "distilled", model))
+    assert not torch.equal(before["seed"], after["seed"])
     group, tokens = store.load_student(model)(torch.zeros(1, 128, 128, 3, dtype=torch.uint8))
     assert store.load_decoder(model).decode(group, tokens).shape == (1, 128, 128, 3)
     assert store.load_config(model).token_specific
-    assert len((model / "log.jsonl").read_text().splitlines()) == 5
+    assert len((model / "log.jsonl").read_text().splitlines()) == 6
     again = command("train", *common, "--resume")
     assert again.returncode == 0, again.stderr
 

@@ -15,9 +15,10 @@ from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
+from edge_stscq.training.finetune import DecoderTask
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, progress_bar, run
 from edge_stscq.training.losses import Recogniser
-from edge_stscq.training.recipe import Distillation, Losses, Recipe, Stage
+from edge_stscq.training.recipe import Distillation, Finetuning, Losses, Recipe, Stage
 from edge_stscq.training.task import CodecTask
 
 LAYER = LayerConfig(identity=2, spatial=2, identity_dims=4)
@@ -57,13 +58,21 @@ def tokens(faces: FaceSet) -> Task:
     )
 
 
+def finetune(faces: FaceSet) -> Task:
+    torch.manual_seed(0)
+    looks = [Recogniser(IdentityTrunk((8,) * 6)), Recogniser(IdentityTrunk((8,) * 6, plain=True))]
+    plan = Finetuning(steps=20, batch=2, losses=Losses(smooth=1))
+    loader = Loader(faces, 2, 1, Augmentation())
+    return DecoderTask(student(CODEC), Decoder(CODEC), looks, loader, faces, plan, 0.9, CPU)
+
+
 def drive(task: Task, steps: int, folder: Path, resume: bool = False) -> dict[str, torch.Tensor]:
     with progress_bar(Console(quiet=True)) as progress:
         run(task, "stage", steps, folder, Intervals(log=5, checkpoint=5, sample=50), resume, progress)
     return task.state()
 
 
-@pytest.mark.parametrize("make", [codec, identity, tokens])
+@pytest.mark.parametrize("make", [codec, identity, tokens, finetune])
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     make: Callable[[FaceSet], Task], faces: FaceSet, tmp_path: Path
 ) -> None:
