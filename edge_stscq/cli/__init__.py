@@ -21,6 +21,7 @@ _COMMANDS = (
     ("selftest", "selftest", "On the device"),
     ("send", "send", "On the device"),
     ("serve", "serve", "On the server"),
+    ("token", "token", "On the server"),
     ("decode", "decode", "On the server"),
     ("train", "train", "Make a model"),
     ("distill", "train", "Make a model"),

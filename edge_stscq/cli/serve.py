@@ -14,8 +14,18 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8377,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda decodes in bfloat16.")] = "cpu",
-    token: Annotated[
-        str | None, typer.Option(envvar="EDGE_STSCQ_TOKEN", help="Bearer token that every /v1 route asks for.")
+    tokens: Annotated[
+        Path | None, typer.Option(help="Tokens, made by `token create`; otherwise tokens.db beside the store.")
+    ] = None,
+    requests_per_minute: Annotated[float, typer.Option(min=1, help="Requests of one device.")] = 1200,
+    bytes_per_minute: Annotated[float, typer.Option(min=1, help="Bytes that one device may send.")] = 8 << 20,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate, and those up to its authority.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate, without a password.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Mutual TLS: authorities of which clients must show a certificate.")
+    ] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="Who did what, in JSON lines; otherwise audit.jsonl beside the store.")
     ] = None,
 ) -> None:
     """Accept frames, store them and answer with faces."""
@@ -23,21 +33,28 @@ def serve(
 
     uvicorn = require("uvicorn", "server")
     require("fastapi", "server")
-    from pydantic import SecretStr
+    from edge_stscq.server.audit import written_to
+    from edge_stscq.server.guard import open_tokens
+    from edge_stscq.server.settings import ServerSettings, is_loopback
+    from edge_stscq.server.tls import tls_arguments
 
-    from edge_stscq.server.settings import ServerSettings
-
-    secret = None if token is None else SecretStr(token)
-    settings = ServerSettings(model=model, store=store, host=host, port=port, device=device, token=secret)
-    with contextlib.closing(_listen(host, port)) as listener:
+    settings = ServerSettings(
+        model=model, store=store, host=host, port=port, device=device, tokens=tokens,
+        requests_per_minute=requests_per_minute, bytes_per_minute=bytes_per_minute,
+    )  # fmt: skip
+    tls = tls_arguments(tls_cert, tls_key, tls_client_ca)
+    open_tokens(settings).close()
+    if not tls and not is_loopback(host):
+        typer.echo(f"warning: faces and tokens reach {host} in the clear; give --tls-cert and --tls-key", err=True)
+    with contextlib.closing(_listen(host, port)) as listener, written_to(audit or store.with_name("audit.jsonl")):
         from edge_stscq.server.app import create_app
 
         app = create_app(settings)
         name = f"[{host}]" if ":" in host else host
-        url = f"http://{name}:{listener.getsockname()[1]}"
+        url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
         service = app.state.service
         typer.echo(f"serving {service.config.name} {service.model_id.hex()} on {url} ({device}), faces in {store}")
-        config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False)
+        config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False, **tls)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
 

@@ -4,8 +4,10 @@
     GET  /v1/faces               what is stored, page by page
     GET  /v1/faces/{id}.png      a face, painted from all its layers or from `?layers=1..3`
     GET  /v1/model               the model whose frames are accepted
+    GET  /openapi.json           the routes, for programs
     GET  /health, /ready         for supervisors and balancers; never ask for a token
 
+A route names the scope of the token it asks for as a dependency: `Depends(guard.asks(Scope.READ))`.
 `create_app` opens the model and the store and raises `EdgeError` if either is unusable; nothing is global, so an
 application may be mounted, tested or replicated freely.
 """
@@ -25,13 +27,16 @@ from starlette.requests import ClientDisconnect
 
 from edge_stscq import __version__
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.audit import Audit, note
 from edge_stscq.server.batching import BusyError, MicroBatcher
 from edge_stscq.server.decode_service import DecodeService, Job
-from edge_stscq.server.guard import bearer_guard, read_body
+from edge_stscq.server.guard import Caller, Guard, open_tokens
+from edge_stscq.server.headers import SECURITY_HEADERS, SecurityHeaders
 from edge_stscq.server.ingest import Ingest, NoFaceError, TooManyFramesError, WrongModelError
 from edge_stscq.server.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, Receipt, State
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.store import MAX_SEQUENCE, ConflictError, FaceStore
+from edge_stscq.server.tokens import DEVICE_NAME, Scope
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +50,7 @@ STATUS = {ConflictError: 409, WrongModelError: 409, NoFaceError: 404, TooManyFra
 """Answers to bad input; 400 for the rest."""
 
 Result = TypeVar("Result")
-Device = Annotated[str, Header(alias="Edge-Device", pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Device = Annotated[str, Header(alias="Edge-Device", pattern=rf"^{DEVICE_NAME}$")]
 Sequence = Annotated[int, Header(alias="Edge-Sequence", ge=0, le=MAX_SEQUENCE)]
 
 
@@ -53,10 +58,12 @@ def create_app(settings: ServerSettings) -> FastAPI:
     """Build the application.
 
     Raises:
-        EdgeError: the model folder or the store cannot be used.
+        EdgeError: the model folder, the store or the tokens cannot be used, or a public host has no valid token.
     """
     service = DecodeService(settings.model, settings.device)
+    tokens = open_tokens(settings)
     store = FaceStore(settings.store)
+    guard = Guard(settings, tokens)
     batcher: MicroBatcher[Job, bytes] = MicroBatcher(
         service.paint_png, settings.max_batch, settings.batch_delay, settings.queue_size
     )
@@ -69,49 +76,69 @@ def create_app(settings: ServerSettings) -> FastAPI:
                 yield
         finally:
             store.close()
+            tokens.close()
 
-    app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.service, app.state.store, app.state.batcher = service, store, batcher
-    app.include_router(_frames(settings, service, store, batcher))
+    app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, openapi_url=None)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Audit)
+    app.state.service, app.state.store, app.state.batcher, app.state.guard = service, store, batcher, guard
+    app.include_router(_frames(settings, guard, service, store, batcher))
     app.include_router(_probes(store, batcher))
+
+    @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(guard.asks(Scope.ADMIN))])
+    def get_schema() -> dict[str, Any]:
+        return app.openapi()
+
     _one_line_errors(app)
     return app
 
 
 def _frames(
-    settings: ServerSettings, service: DecodeService, store: FaceStore, batcher: MicroBatcher[Job, bytes]
+    settings: ServerSettings, guard: Guard, service: DecodeService, store: FaceStore, batcher: MicroBatcher[Job, bytes]
 ) -> APIRouter:
     """The /v1 routes."""
-    router = APIRouter(
-        prefix="/v1", dependencies=[Depends(bearer_guard(settings))], responses={"4XX": {"model": ErrorAnswer}}
-    )
+    router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
+    sends, reads = Depends(guard.asks(Scope.SEND)), Depends(guard.asks(Scope.READ))
     ingest = Ingest(service, store, settings.max_frames)
 
     @router.post("/frames")
-    async def post_frames(request: Request, edge_device: Device, edge_sequence: Sequence) -> Receipt:
-        body = await read_body(request, settings)
-        return await asyncio.to_thread(ingest.accept, edge_device, edge_sequence, body)
+    async def post_frames(
+        request: Request, edge_device: Device, edge_sequence: Sequence, caller: Caller = sends
+    ) -> Receipt:
+        note(request, device=edge_device, first=edge_sequence)
+        caller.check_device(edge_device)
+        body = await guard.body(request, caller)
+        receipt = await asyncio.to_thread(ingest.accept, edge_device, edge_sequence, body)
+        note(request, **receipt.model_dump())
+        return receipt
 
     @router.get("/faces")
     def list_faces(
-        after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+        request: Request,
+        after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        caller: Caller = reads,
     ) -> FacePage:
-        rows = store.page(after, limit + 1)
+        rows = store.page(after, limit + 1, caller.only_device)
+        note(request, after=after, count=min(limit, len(rows)))
         return FacePage(
             faces=[FaceInfo.of(row) for row in rows[:limit]], next=rows[limit - 1].row if len(rows) > limit else None
         )
 
     @router.get("/faces/{face_id}.png", response_class=Response)
     async def get_face(
-        request: Request, face_id: str, layers: Annotated[int | None, Query(ge=1, le=3)] = None
+        request: Request,
+        face_id: str,
+        layers: Annotated[int | None, Query(ge=1, le=3)] = None,
+        caller: Caller = reads,
     ) -> Response:
+        caller.check_device(face_id.rpartition("-")[0])
         job = await asyncio.to_thread(ingest.job, face_id, layers)
+        note(request, face=face_id, layers=job.layers)
         png = await _while_connected(request, batcher.submit(job))
-        return Response(
-            png, media_type="image/png", headers={"Cache-Control": "private, no-store", "Edge-Layers": str(job.layers)}
-        )
+        return Response(png, media_type="image/png", headers={"Edge-Layers": str(job.layers)})
 
-    @router.get("/model")
+    @router.get("/model", dependencies=[Depends(guard.asks(*Scope))])
     def get_model() -> ModelInfo:
         return ModelInfo(
             name=service.config.name, model_id=service.model_id.hex(), device=service.device,
@@ -211,4 +238,4 @@ def _one_line_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def defect(request: Request, error: Exception) -> JSONResponse:
-        return refuse(500, "internal error; the server's log has the details")
+        return refuse(500, "internal error; the server's log has the details", SECURITY_HEADERS)

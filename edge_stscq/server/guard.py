@@ -1,55 +1,152 @@
-"""Who may use the /v1 routes, and how much they may send.
+"""Who may use the routes, and how much they may send.
 
-With a token, whoever shows it. Without one the server listens on the loopback interface, and answers only requests
-that are addressed to it by a loopback name: a web page that points its own host name at 127.0.0.1 is turned away.
+Where a token was ever made, every request needs one: of the scope that its route asks for, and of the device whose
+faces it touches. Where none was, the server listens on the loopback interface, and answers only requests that are
+addressed to it by a loopback name and that no proxy has passed on: a web page that points its own host name at
+127.0.0.1 is turned away, and so is the outside world behind a proxy.
 """
 
-import asyncio
-import hmac
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
 
+from edge_stscq.errors import EdgeError
+from edge_stscq.server import audit
+from edge_stscq.server.body import read_body
+from edge_stscq.server.limits import Allowance, Refusal
 from edge_stscq.server.settings import ServerSettings, is_loopback
+from edge_stscq.server.tokens import ANY_DEVICE, Scope, Token, TokenStore, how_to_create
+
+FAILURES_PER_MINUTE = 60
+"""Requests without a valid token that one address may make before it is answered 429."""
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+"""What proxies add."""
+REALM = 'Bearer realm="edge-stscq"'
 
 
-def bearer_guard(settings: ServerSettings) -> Callable[[Request], None]:
-    """A dependency that lets a request pass or answers 401 (token) or 403 (host)."""
-    expected = None if settings.token is None else settings.token.get_secret_value().encode()
-
-    def guard(request: Request) -> None:
-        if expected is None:
-            host = request.url.hostname or ""
-            if not is_loopback(host) and host != settings.host:
-                raise HTTPException(403, "this server answers its own machine only; use 127.0.0.1, or set a token")
-            return
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        matches = hmac.compare_digest(given.strip().encode(), expected)
-        if scheme.lower() != "bearer" or not matches:
-            raise HTTPException(401, "a bearer token is needed; set EDGE_STSCQ_TOKEN", {"WWW-Authenticate": "Bearer"})
-
-    return guard
-
-
-async def read_body(request: Request, settings: ServerSettings) -> bytes:
-    """The request's body, counted while it arrives; nothing beyond the limit is kept.
+def open_tokens(settings: ServerSettings) -> TokenStore:
+    """The tokens of this server.
 
     Raises:
-        HTTPException: 413 over `max_body_bytes`, 408 slower than `body_seconds`.
+        EdgeError: other machines can reach its host and it has no valid token, or the file is unusable.
     """
-    message = f"the body is over {settings.max_body_bytes} bytes; send fewer frames in a request"
-    too_large = HTTPException(413, message, {"Connection": "close"})
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > settings.max_body_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(settings.body_seconds):
-            async for chunk in request.stream():
-                if len(body) + len(chunk) > settings.max_body_bytes:
-                    raise too_large
-                body += chunk
-    except TimeoutError:
-        message = f"the body took over {settings.body_seconds:g} seconds to arrive"
-        raise HTTPException(408, message, {"Connection": "close"}) from None
-    return bytes(body)
+    path, public = settings.tokens_path, not is_loopback(settings.host)
+    if public and not path.exists():
+        raise _no_token(settings)
+    tokens = TokenStore(path, create=not public)
+    if public and all(token.revoked for token in tokens.all()):
+        tokens.close()
+        raise _no_token(settings)
+    return tokens
+
+
+def _no_token(settings: ServerSettings) -> EdgeError:
+    return EdgeError(
+        f"{settings.host} can be reached by other machines and there is no valid token; "
+        f"make one with: {how_to_create(settings.tokens_path)} (or keep --host 127.0.0.1)"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever was let in. `who` is the token's id, or `local` where there are no tokens; `device` may be `*`."""
+
+    who: str
+    device: str
+
+    @property
+    def only_device(self) -> str | None:
+        """The device it is bound to, if it is."""
+        return None if self.device == ANY_DEVICE else self.device
+
+    @property
+    def key(self) -> str:
+        """Whose allowance it uses: its device's, or that of a token for every device."""
+        return self.only_device or self.who
+
+    def check_device(self, device: str) -> None:
+        """Raise `HTTPException` 403 unless faces of `device` may be touched."""
+        if self.only_device not in (None, device):
+            raise _forbidden(f"this token is of device {self.device} and not of {device}")
+
+
+LOCAL = Caller("local", ANY_DEVICE)
+"""This machine, where there are no tokens; it is not held back."""
+
+
+class Guard:
+    """Knows callers by their tokens and holds each to its allowance."""
+
+    def __init__(self, settings: ServerSettings, tokens: TokenStore) -> None:
+        self._settings, self._tokens = settings, tokens
+        self._public = not is_loopback(settings.host)
+        self._requests = Allowance(settings.requests_per_minute)
+        self._bytes = Allowance(settings.bytes_per_minute)
+        self._failures = Allowance(FAILURES_PER_MINUTE)
+
+    def asks(self, *scopes: Scope) -> Callable[[Request], Caller]:
+        """A dependency of a route: a caller with one of `scopes`, or an answer of 401, 403 or 429."""
+
+        def guard(request: Request) -> Caller:
+            audit.note(request, who=None)
+            if not self._public and not self._tokens.any_made():
+                _check_local(request)
+                audit.note(request, who=LOCAL.who)
+                return LOCAL
+            token = self._token(request)
+            audit.note(request, who=token.id)
+            caller = Caller(token.id, token.device)
+            _wait(request, self._requests.take(caller.key, 1), "requests")
+            if not set(scopes) & set(token.scopes):
+                needed = " or ".join(scopes)
+                raise _forbidden(f"this token may {', '.join(token.scopes)}; {needed} is needed here", scopes)
+            return caller
+
+        return guard
+
+    async def body(self, request: Request, caller: Caller) -> bytes:
+        """The request's body, counted against the caller's allowance while it arrives.
+
+        Raises:
+            HTTPException: 429 over the allowance, 413 too large, 408 too slow.
+        """
+        if caller is LOCAL:
+            return await read_body(request, self._settings)
+        _wait(request, self._bytes.take(caller.key, 0), "bytes")
+        return await read_body(request, self._settings, lambda size: self._bytes.spend(caller.key, size))
+
+    def _token(self, request: Request) -> Token:
+        header = request.headers.get("authorization", "")
+        scheme, _, text = header.partition(" ")
+        token = self._tokens.find(text.strip()) if scheme.lower() == "bearer" else None
+        if token is None:
+            address = request.client.host if request.client else ""
+            _wait(request, self._failures.take(address, 1), "requests without a valid token")
+            error = ', error="invalid_token"' if header else ""
+            raise HTTPException(
+                401, "a valid bearer token is needed; see: edge-stscq token create", {"WWW-Authenticate": REALM + error}
+            )
+        return token
+
+
+def _check_local(request: Request) -> None:
+    if not is_loopback(request.url.hostname or ""):
+        raise HTTPException(403, "this server answers its own machine only; use 127.0.0.1, or make a token")
+    if any(name in request.headers for name in FORWARDED):
+        raise HTTPException(403, "behind a proxy this server needs tokens; see: edge-stscq token create")
+
+
+def _wait(request: Request, refusal: Refusal | None, what: str) -> None:
+    if refusal is None:
+        return
+    if refusal.repeated:
+        audit.leave_out(request)
+    seconds = max(1, math.ceil(refusal.seconds))
+    raise HTTPException(429, f"too many {what} in a minute; try again in {seconds} s", {"Retry-After": str(seconds)})
+
+
+def _forbidden(message: str, scopes: tuple[Scope, ...] = ()) -> HTTPException:
+    scope = f', scope="{" ".join(scopes)}"' if scopes else ""
+    return HTTPException(403, message, {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"{scope}'})

@@ -177,11 +177,11 @@ class FaceStore:
         with self._lock:
             return self._find(self._db, device, int(sequence))
 
-    def page(self, after: int, limit: int) -> list[StoredFace]:
-        """At most `limit` faces that arrived after row `after`, oldest first."""
+    def page(self, after: int, limit: int, device: str | None = None) -> list[StoredFace]:
+        """At most `limit` faces, of one device if it is given, that arrived after row `after`, oldest first."""
         with self._lock:
-            query = f"SELECT {_COLUMNS} FROM faces WHERE row > ? ORDER BY row LIMIT ?"
-            return [StoredFace(*found) for found in self._db.execute(query, (after, limit))]
+            query = f"SELECT {_COLUMNS} FROM faces WHERE row > ? AND device = coalesce(?, device) ORDER BY row LIMIT ?"
+            return [StoredFace(*found) for found in self._db.execute(query, (after, device, limit))]
 
     def count(self) -> int:
         with self._lock:

@@ -1,7 +1,13 @@
 """A server on a tiny model of random weights, reached through the ASGI transport."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -12,10 +18,15 @@ from fastapi import FastAPI
 from edge_stscq.server.app import create_app
 from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.settings import ServerSettings
+from edge_stscq.server.tokens import Scope, TokenStore
 from edge_stscq.stream import CodedFace
 
 MakeApp = Callable[..., FastAPI]
 MakeFaces = Callable[..., list[CodedFace]]
+Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Issue = Callable[..., str]
+COMMAND = [sys.executable, "-c", "from edge_stscq.cli import main; main()"]
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 
 
@@ -72,5 +83,68 @@ def serve(make_app: MakeApp) -> Serve:
             httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8377") as client,
         ):
             yield client
+
+    return start
+
+
+@pytest.fixture
+def issue(tmp_path: Path) -> Issue:
+    """`issue(device, *scopes)`: a token for the applications of this test."""
+
+    def make(device: str, *scopes: str) -> str:
+        with contextlib.closing(TokenStore(tmp_path / "tokens.db", create=True)) as tokens:
+            return tokens.create(device, map(Scope, scopes))[1]
+
+    return make
+
+
+def environment(**extra: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "EDGE_STSCQ_TOKEN"}
+    return kept | {"OMP_NUM_THREADS": "1"} | extra
+
+
+@pytest.fixture
+def served() -> Served:
+    """`with served(*arguments, said="") as (address, process)`: `edge-stscq serve` on a free port, in its own process.
+
+    It is asked to end, and must, unless it is dead already; its stderr must match `said`.
+    """
+
+    @contextmanager
+    def start(*arguments: object, said: str = "", **extra: str) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
+        process = subprocess.Popen(
+            [*COMMAND, "serve", "--port", "0", *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**extra),
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            address = re.search(r"https?://\S+", line)
+            assert address, line + process.communicate(timeout=180)[1]
+            yield address[0], process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                _, errors = process.communicate(timeout=180)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                raise
+        assert process.returncode in (0, -signal.SIGKILL)
+        assert re.fullmatch(said, errors)
+
+    return start
+
+
+@pytest.fixture
+def run() -> Run:
+    """`run(*arguments)`: an `edge-stscq` command in its own process."""
+
+    def start(*arguments: object, **extra: str) -> "subprocess.CompletedProcess[str]":
+        command = [*COMMAND, *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=180, check=False, env=environment(**extra)
+        )
 
     return start

@@ -1,14 +1,15 @@
 """The real thing: `edge-stscq serve` in its own process, `edge-stscq send` in another, and a power cut between."""
 
+import base64
+import contextlib
 import json
-import os
 import re
+import select
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx2
@@ -16,51 +17,16 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decode_service import DecodeService, Job
+from edge_stscq.server.tokens import Scope, TokenStore
 from edge_stscq.stream import CodedFace, FrameCodec
 
-COMMAND = [sys.executable, "-c", "from edge_stscq.cli import main; main()"]
-TOKEN = "0123456789abcdef0123456789abcdef"
+Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeFaces = Callable[..., list[CodedFace]]
 
 
-def environment(**extra: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "EDGE_STSCQ_TOKEN"}
-    return kept | {"OMP_NUM_THREADS": "1"} | extra
-
-
-@contextmanager
-def served(*arguments: object, **extra: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """A server on a free port; its address and process. It is asked to end, and must, unless it is dead already."""
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**extra),
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        address = re.search(r"http://\S+", line)
-        assert address, line + process.communicate(timeout=180)[1]
-        yield address[0], process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        try:
-            _, errors = process.communicate(timeout=180)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise
-    assert process.returncode in (0, -signal.SIGKILL)
-    assert errors == ""
-
-
-def run(*arguments: object, **extra: str) -> "subprocess.CompletedProcess[str]":
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=environment(**extra))
-
-
 def test_frames_cross_the_wire_and_survive_a_kill(
-    tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+    served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
 ) -> None:
     faces, stream, store = make_faces(5), tmp_path / "faces.stsq", tmp_path / "faces.db"
     stream.write_bytes(service.codec.encode_stream(faces))
@@ -87,19 +53,60 @@ def test_frames_cross_the_wire_and_survive_a_kill(
         assert re.fullmatch(r"error: .*refused.* 409 .*abababababababab.*\n", refused.stderr)
 
 
-def test_a_token_opens_a_public_bind_and_nothing_else_does(
-    tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+def test_a_token_opens_a_public_bind_and_leaves_no_trace_in_any_log(
+    served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
 ) -> None:
-    stream, place = tmp_path / "faces.stsq", ("--model", tiny_model, "--store", tmp_path / "faces.db")
-    stream.write_bytes(service.codec.encode_stream(make_faces(1)))
+    faces, stream, place = make_faces(2), tmp_path / "faces.stsq", ("--model", tiny_model, "--store", tmp_path / "f.db")
+    stream.write_bytes(service.codec.encode_stream(faces))
     refused = run("serve", *place, "--host", "0.0.0.0", "--port", 0)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert re.fullmatch(r"error: .*EDGE_STSCQ_TOKEN.*\n", refused.stderr)
-    assert not (tmp_path / "faces.db").exists()
-    with served(*place, "--host", "0.0.0.0", EDGE_STSCQ_TOKEN=TOKEN) as (url, _):
+    tokens = ("--tokens", tmp_path / "tokens.db")
+    assert re.fullmatch(rf"error: .*edge-stscq token create --tokens {tokens[1]} .*\n", refused.stderr)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces.stsq"]
+
+    made = json.loads(run("token", "create", *tokens, "--device", "cam", "--scope", "send", "--json").stdout)
+    with served(*place, "--host", "0.0.0.0", said="warning: .* in the clear; .*--tls-cert.*\n") as (url, process):
         url = url.replace("0.0.0.0", "127.0.0.1")
-        assert "401" in run("send", stream, "--url", url).stderr
-        assert run("send", stream, "--url", url, EDGE_STSCQ_TOKEN=TOKEN).returncode == 0
+        assert "401" in run("send", stream, "--url", url, "--device", "cam").stderr
+        assert "403" in run("send", stream, "--url", url, "--device", "other", EDGE_STSCQ_TOKEN=made["token"]).stderr
+        sent = run("send", stream, "--url", url, "--device", "cam", EDGE_STSCQ_TOKEN=made["token"])
+        assert sent.returncode == 0
+        answer, taken = send_without_length(url, made["token"])
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert taken < 16 << 20
+        assert run("token", "revoke", made["id"], *tokens).returncode == 0
+        assert "401" in run("send", stream, "--url", url, "--device", "cam", EDGE_STSCQ_TOKEN=made["token"]).stderr
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+
+    log = (tmp_path / "audit.jsonl").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert [(line["who"], line["outcome"]) for line in lines] == [
+        (None, 401), (made["id"], 403), (made["id"], 200), (made["id"], 413), (None, 401),
+    ]  # fmt: skip
+    assert lines[2]["stored"] == 2
+    assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+    secret = made["token"].rpartition("_")[2]
+    frames = [service.codec.encode_frame(face) for face in faces]
+    for text in (log, said, sent.stdout, sent.stderr):
+        assert secret not in text
+        for frame in frames:
+            for written in (frame.hex(), base64.b64encode(frame).decode()[:-4], repr(frame)[2:-1]):
+                assert written not in text
+
+
+def send_without_length(url: str, token: str) -> tuple[bytes, int]:
+    """POST pieces of a body without a declared length until the server answers; its answer and the bytes sent."""
+    address = httpx2.URL(url)
+    piece = b"10000\r\n" + b"S" * 0x10000 + b"\r\n"
+    with socket.create_connection((address.host, address.port or 80), timeout=60) as wire:
+        head = f"POST /v1/frames HTTP/1.1\r\nHost: {address.host}\r\nAuthorization: Bearer {token}\r\n"
+        wire.sendall(f"{head}Edge-Device: cam\r\nEdge-Sequence: 0\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        taken = 0
+        while not select.select([wire], [], [], 0)[0] and taken < 64 << 20:
+            wire.sendall(piece)
+            taken += len(piece)
+        return wire.recv(4096), taken
 
 
 def test_a_server_that_cannot_start_says_why(tiny_model: Path, tmp_path: Path) -> None:
@@ -109,8 +116,10 @@ def test_a_server_that_cannot_start_says_why(tiny_model: Path, tmp_path: Path) -
         port = taken.getsockname()[1]
         with pytest.raises(EdgeError, match=f"cannot listen on 127.0.0.1 port {port}: .*choose another --port"):
             serve(tiny_model, tmp_path / "faces.db", port=port)
+    with contextlib.closing(TokenStore(tmp_path / "tokens.db", create=True)) as tokens:
+        tokens.create("cam", [Scope.SEND])
     with pytest.raises(EdgeError, match="cannot listen on no.such.host.invalid"):
-        serve(tiny_model, tmp_path / "faces.db", host="no.such.host.invalid", token=TOKEN)
+        serve(tiny_model, tmp_path / "faces.db", host="no.such.host.invalid")
     with pytest.raises(EdgeError, match="none/config.json does not exist"):
         serve(tmp_path / "none", tmp_path / "faces.db", port=0)
     with pytest.raises(EdgeError, match="choose another --store"):

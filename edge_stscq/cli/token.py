@@ -1,0 +1,70 @@
+"""`edge-stscq token`: who may use a server, and for what."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_stscq.server.tokens import Scope, TokenStore
+
+token = typer.Typer(help="Make, list and revoke the bearer tokens of a server.", no_args_is_help=True)
+
+Tokens = Annotated[Path, typer.Option(help="SQLite file of the tokens; `serve` looks beside its --store.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@token.command("create")
+def create(
+    device: Annotated[str, typer.Option(help="Only device whose faces it may touch; '*' is every device.")],
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(help="What it may do; may be repeated. send if not given."),
+    ] = None,
+    tokens: Tokens = Path("tokens.db"),
+    as_json: AsJson = False,
+) -> None:
+    """Make a token and print it, this once: only a hash of it is kept."""
+    from dataclasses import asdict
+
+    with contextlib.closing(TokenStore(tokens, create=True)) as store:
+        made, text = store.create(device, scope or [Scope.SEND])
+    if as_json:
+        typer.echo(json.dumps({"token": text, **asdict(made)}))
+    else:
+        typer.echo(text)
+        typer.echo(f"token {made.id} may {', '.join(made.scopes)} for device {device}; it is not shown again", err=True)
+
+
+@token.command("list")
+def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
+    """List every token ever made, without its secret."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    with contextlib.closing(TokenStore(tokens, create=False)) as store:
+        found = store.all()
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found]))
+        return
+    table = Table("id", "device", "scopes", "created", "last used", "revoked")
+    for one in found:
+        table.add_row(one.id, one.device, " ".join(one.scopes), one.created[:10], one.used or "-", one.revoked or "-")
+    Console().print(table)
+
+
+@token.command("revoke")
+def revoke(
+    token_id: Annotated[str, typer.Argument(help="The id that `token list` shows.")],
+    tokens: Tokens = Path("tokens.db"),
+    as_json: AsJson = False,
+) -> None:
+    """Make a token invalid for good; a running server refuses it from the next request on."""
+    from dataclasses import asdict
+
+    with contextlib.closing(TokenStore(tokens, create=False)) as store:
+        gone = store.revoke(token_id)
+    typer.echo(json.dumps(asdict(gone)) if as_json else f"token {gone.id} of device {gone.device} is revoked")

@@ -1,0 +1,108 @@
+"""Who did what, when, from where, and what came of it: one JSON line a request, by the logger `edge_stscq.audit`.
+
+    {"time": "2026-11-22T09:30:00.123+00:00", "from": "192.0.2.7", "who": "5be3f0a1c2d4", "what": "POST /v1/frames",
+     "outcome": 200, "device": "door-1", "first": 41, "count": 2, "stored": 2, "extended": 0, "duplicate": 0}
+
+`who` is the id of a token, `local` on a server without tokens, null for whoever showed no valid one. `what` is the
+pattern of a route and never the address as it was sent, and beside it stand only names and numbers that a route has
+checked: no frame, template, picture or token can get into a line. What asks for no token (probes, addresses that do
+not exist) is not logged, nor is a refusal for asking too often that follows another: neither may push out what counts.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge_stscq.errors import EdgeError
+
+FILE_BYTES = 10 << 20
+"""Size at which a new file is begun."""
+OLD_FILES = 9
+"""Earlier files that are kept, as `.1` (the latest) to `.9`."""
+
+_KEY = "edge_stscq.audit"
+_log = logging.getLogger(_KEY)
+
+
+def note(request: Request, **facts: str | int | None) -> None:
+    """Add checked names and numbers to the line of this request."""
+    request.scope[_KEY].update(facts)
+
+
+def leave_out(request: Request) -> None:
+    """Write no line for this request."""
+    request.scope[_KEY].clear()
+
+
+class Audit:
+    """Middleware that writes the line of each request about which something was noted."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        facts: dict[str, str | int | None] = {}
+        scope[_KEY], outcome = facts, 500
+
+        async def watch(message: Message) -> None:
+            nonlocal outcome
+            if message["type"] == "http.response.start":
+                outcome = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            if facts:
+                client = scope.get("client")
+                line = {
+                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"), "from": client[0] if client else None,
+                    "who": facts.pop("who"), "what": f"{scope['method']} {scope['route'].path}", "outcome": outcome,
+                }  # fmt: skip
+                _log.info(json.dumps(line | facts))
+
+
+class _PrivateFile(RotatingFileHandler):
+    """Every file, also after a rotation, is readable by its owner alone."""
+
+    def _open(self) -> Any:
+        file = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return open(file, self.mode, encoding=self.encoding)
+
+
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Append the lines to the file at `path`, with rotation.
+
+    Raises:
+        EdgeError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = _PrivateFile(path, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8")
+    except OSError as error:
+        raise EdgeError(f"cannot write the audit log {path}: {error.strerror}; choose another --audit") from None
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level, passed_on = _log.level, _log.propagate
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        _log.setLevel(level)
+        _log.propagate = passed_on
+        handler.close()

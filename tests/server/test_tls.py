@@ -1,0 +1,96 @@
+"""TLS and mutual TLS between real processes, and files that cannot be used."""
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.headers import HSTS
+from edge_stscq.server.tls import tls_arguments
+
+Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `ca`, `server` (for 127.0.0.1), `client` and a `stranger` that signs for itself: .pem and .key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("certificates are made by the openssl command, which is not installed")
+    folder = tmp_path_factory.mktemp("pki")
+
+    def certificate(name: str, *signer: str) -> None:
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        files = ["-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}", "-days", "2"]
+        subprocess.run([*command, *files, *signer], cwd=folder, check=True, capture_output=True)
+
+    by_ca = ("-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE")
+    certificate("ca", "-addext", "keyUsage=critical,keyCertSign")
+    certificate("server", *by_ca, "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "extendedKeyUsage=serverAuth")
+    certificate("client", *by_ca, "-addext", "extendedKeyUsage=clientAuth")
+    certificate("stranger")
+    return folder
+
+
+def trusting(pki: Path, authority: str = "ca", shown: str | None = None) -> ssl.SSLContext:
+    """A client that trusts `authority` and shows the certificate `shown`."""
+    context = ssl.create_default_context(cafile=pki / f"{authority}.pem")
+    if shown:
+        context.load_cert_chain(pki / f"{shown}.pem", pki / f"{shown}.key")
+    return context
+
+
+def test_tls_is_spoken_and_nothing_else(served: Served, tiny_model: Path, tmp_path: Path, pki: Path) -> None:
+    place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
+    with served(*place, "--tls-cert", pki / "server.pem", "--tls-key", pki / "server.key") as (url, _):
+        assert url.startswith("https://")
+        answer = httpx2.get(f"{url}/ready", verify=trusting(pki), timeout=180)
+        assert (answer.status_code, answer.headers["strict-transport-security"]) == (200, HSTS)
+        with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx2.get(f"{url}/ready", verify=trusting(pki, "stranger"), timeout=180)
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(f"{url.replace('https', 'http')}/ready", timeout=180)
+
+
+def test_mutual_tls_lets_in_whom_the_authority_signed(
+    served: Served, tiny_model: Path, tmp_path: Path, pki: Path
+) -> None:
+    place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
+    files = ("--tls-cert", pki / "server.pem", "--tls-key", pki / "server.key", "--tls-client-ca", pki / "ca.pem")
+    with served(*place, *files) as (url, _):
+        assert httpx2.get(f"{url}/v1/faces", verify=trusting(pki, shown="client"), timeout=180).status_code == 200
+        for shown in (None, "stranger"):
+            with pytest.raises(httpx2.TransportError):
+                httpx2.get(f"{url}/v1/faces", verify=trusting(pki, shown=shown), timeout=180)
+        assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 1
+
+
+def test_files_that_cannot_be_used_are_named(pki: Path, tmp_path: Path) -> None:
+    cert, key, ca, none = pki / "server.pem", pki / "server.key", pki / "ca.pem", tmp_path / "none.pem"
+    secret, empty = tmp_path / "secret.key", tmp_path / "empty.pem"
+    subprocess.run(
+        ["openssl", "ec", "-in", key, "-out", secret, "-aes256", "-passout", "pass:word"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    empty.touch()
+    assert tls_arguments(None, None, None) == {}
+    for files, message in (
+        ((cert, None, None), "both --tls-cert and --tls-key"),
+        ((None, key, None), "both --tls-cert and --tls-key"),
+        ((None, None, ca), "both --tls-cert and --tls-key"),
+        ((none, key, None), "cannot read --tls-cert .*none.pem: No such file"),
+        ((cert, none, None), "cannot read --tls-key .*none.pem: No such file"),
+        ((cert, key, none), "cannot read --tls-client-ca .*none.pem: No such file"),
+        ((tmp_path, key, None), "cannot read --tls-cert .*: Is a directory"),
+        ((cert, pki / "client.key", None), "not a PEM certificate and its key: key values mismatch"),
+        ((empty, key, None), "not a PEM certificate and its key"),
+        ((cert, secret, None), "secret.key is encrypted"),
+        ((cert, key, empty), "--tls-client-ca .*empty.pem has no PEM certificate"),
+    ):
+        with pytest.raises(EdgeError, match=message):
+            tls_arguments(*files)
