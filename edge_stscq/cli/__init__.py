@@ -20,6 +20,7 @@ _COMMANDS = (
     ("encode", "encode", "On the device"),
     ("selftest", "selftest", "On the device"),
     ("send", "send", "On the device"),
+    ("spool", "spool", "On the device"),
     ("serve", "serve", "On the server"),
     ("token", "token", "On the server"),
     ("decode", "decode", "On the server"),

@@ -1,6 +1,7 @@
-"""`edge-stscq capture`: from a camera, a video or pictures to a stream file or a server."""
+"""`edge-stscq capture`: from a camera, a video or pictures to a stream file, a spool or a server."""
 
 import json
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,12 @@ def capture(
         Path | None, typer.Option("--output", "-o", help="Stream file, written when the capture ends.")
     ] = None,
     send: Annotated[str | None, typer.Option(metavar="URL", help="Server that gets the frames as they come.")] = None,
+    spool: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the frames here until `spool drain` has sent them.")
+    ] = None,
+    spool_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Bound of the spool, e.g. 64MiB; the oldest faces make room.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Name of this device at the server.")] = "device",
     start_sequence: Annotated[int, typer.Option(min=0, help="Number of the first face at the server.")] = 0,
     token: Annotated[
@@ -34,7 +41,7 @@ def capture(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counters as one JSON object at the end.")] = False,
 ) -> None:
-    """Find the largest face of each picture, align it, encode it and write or send its frame. Ctrl-C ends a camera."""
+    """Find the largest face of each picture, align it, encode it and keep or send its frame. Ctrl-C ends a camera."""
     from rich.console import Console
     from rich.live import Live
 
@@ -43,13 +50,18 @@ def capture(
     from demo_camera.loop import CaptureLoop
     from demo_camera.outlet import Outlet
     from demo_camera.source import open_source
+    from edge_stscq.client.budget import parse_size
     from edge_stscq.client.sender import Sender
+    from edge_stscq.client.spool import Spool
     from edge_stscq.device import load_encoder, open_bundle
     from edge_stscq.errors import EdgeError
 
     pictures = open_source(source)
-    if output is None and send is None and save_crops is None:
-        raise EdgeError("nothing would be kept; give -o FILE, --send URL or --save-crops DIR")
+    if output is None and send is None and spool is None and save_crops is None:
+        raise EdgeError("nothing would be kept; give -o FILE, --spool FILE, --send URL or --save-crops DIR")
+    if spool is not None and send is not None:
+        raise EdgeError("--spool and --send would number faces twice; give one, and run `spool drain` beside a spool")
+    room = None if spool_size is None else parse_size(spool_size)
     opened = open_bundle(bundle)
     check(opened.manifest.crop)
     loop = CaptureLoop(Detector(), load_encoder(opened), opened.frames, layers=layers)
@@ -57,6 +69,9 @@ def capture(
     with ExitStack() as stack:
         sender = stack.enter_context(Sender(send, device, token=token)) if send is not None else None
         outlet = Outlet(opened.frames.header(), output, sender, start_sequence)
+        kept = None
+        if spool is not None:
+            kept = stack.enter_context(Spool(spool, device, start=start_sequence, max_bytes=room))
         live = None
         if console.is_terminal and not as_json:
             live = stack.enter_context(Live(_table(loop), console=console, refresh_per_second=8))
@@ -64,6 +79,9 @@ def capture(
             for shot in loop.run(pictures):
                 if shot is not None:
                     outlet.put(shot.frame)
+                    if kept is not None:
+                        basic = [opened.frames.cut_frame(shot.frame, 1)] if layers > 1 else []
+                        kept.put(opened.frames.model_id, [*basic, shot.frame], time.time())
                     if save_crops is not None:
                         _save(save_crops / f"{loop.counters.faces - 1:06d}.png", shot.crop)
                 if live is not None:
@@ -80,10 +98,13 @@ def capture(
             "pictures": counters.pictures, "faces": counters.faces, "refused": dict(counters.refused),
             "payload_bytes": counters.payload_bytes, "wire_bytes": counters.wire_bytes,
             "output": None if output is None else str(output), "acknowledged": outlet.acknowledged,
+            "spool": None if spool is None else str(spool),
         }  # fmt: skip
         typer.echo(json.dumps(report))
     elif live is None:
         Console().print(_table(loop))
+    if spool is not None and not as_json:
+        typer.echo(f"{spool}: send them with: edge-stscq spool drain {spool} --url URL")
     if output is not None and not as_json:
         typer.echo(f"{output}: look at it with: edge-stscq decode {output} --model MODEL -o faces")
 

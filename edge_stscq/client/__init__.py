@@ -1,1 +1,1 @@
-"""What a device uses to hand its frames to a server: HTTP, retries and counters, without torch."""
+"""What a device uses to hand its frames to a server: spool, byte budget, HTTP with retries, without torch."""

@@ -17,9 +17,12 @@ import httpx2
 from pydantic import BaseModel, Field, ValidationError
 
 from edge_stscq import __version__
+from edge_stscq.client.names import check_device
 from edge_stscq.client.split import split_stream
 from edge_stscq.errors import EdgeError
 
+MAX_SEQUENCE = 2**53 - 1
+"""No server takes a larger number."""
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that another try may change."""
 MAX_PAUSE = 30.0
@@ -49,6 +52,10 @@ class SendReport:
     bytes: int = 0
     requests: int = 0
     retries: int = 0
+
+
+class UnreachableError(EdgeError):
+    """No server could be reached, or none that was able to answer; the same may succeed later."""
 
 
 class _PassingError(Exception):
@@ -93,8 +100,7 @@ class Sender:
         self._url, self._batch, self._attempts = url.rstrip("/"), batch, attempts
         if not _is_address(self._url):
             raise EdgeError(f"{url!r} is not a server address; use e.g. http://127.0.0.1:8377")
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", device):
-            raise EdgeError(f"{device!r} cannot name a device; use 1 to 64 of A-Z a-z 0-9 . _ -")
+        check_device(device)
         headers = {"User-Agent": f"edge-stscq/{__version__}", "Edge-Device": device}
         if token:
             if not re.fullmatch(r"[!-~]+", token):
@@ -129,7 +135,7 @@ class Sender:
         for first in range(0, len(frames), self._batch):
             part = frames[first : first + self._batch]
             try:
-                answer, tries = self._post(header, part, start_sequence + first)
+                answer, tries = self.send_batch(header, part, start_sequence + first)
             except EdgeError as error:
                 raise EdgeError(f"{error} ({report.frames} of {len(frames)} frames were acknowledged)") from None
             report = SendReport(
@@ -144,15 +150,34 @@ class Sender:
             on_progress(report)
         return report
 
-    def _post(self, header: bytes, frames: Sequence[bytes], sequence: int) -> tuple[Acknowledgement, int]:
-        """One batch until it is acknowledged; also the number of tries that took."""
+    def send_batch(
+        self,
+        header: bytes,
+        frames: Sequence[bytes],
+        sequence: int,
+        before_try: Callable[[int], None] = lambda size: None,
+    ) -> tuple[Acknowledgement, int]:
+        """One request until it is acknowledged; also the number of tries that took.
+
+        Args:
+            header: begins every stream, 13 bytes.
+            frames: of the faces `<device>-<sequence>`, `<device>-<sequence + 1>`, ...
+            before_try: called with the bytes of the request, HTTP header and body, before each try.
+
+        Raises:
+            UnreachableError: no try was answered in a way that could be final.
+            EdgeError: the server refused the frames.
+        """
         body = header + b"".join(frames)
         for tries in range(1, self._attempts + 1):
+            before_try(self.request_overhead + len(body))
             try:
                 answer = self._try(body, sequence)
             except _PassingError as error:
                 if tries == self._attempts:
-                    raise EdgeError(f"gave up after {tries} tries: {error}; run the same command again") from None
+                    raise UnreachableError(
+                        f"gave up after {tries} tries: {error}; run the same command again"
+                    ) from None
                 grown = self._pause * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
                 self._sleep(min(max(grown, error.after), MAX_PAUSE))
             else:
@@ -161,10 +186,24 @@ class Sender:
             raise EdgeError(f"{self._url} acknowledged {answer.count} of {len(frames)} frames; check --url")
         return answer, tries
 
-    def _try(self, body: bytes, sequence: int) -> Acknowledgement:
+    @property
+    def request_overhead(self) -> int:
+        """Bytes of a request beside its body, with the longest numbers it can hold; TLS and TCP come on top."""
+        request = self._request(b" " * 10**5, MAX_SEQUENCE)
+        lines = [
+            f"{request.method} {request.url.raw_path.decode()} HTTP/1.1",
+            *map(": ".join, request.headers.items()),
+            "",
+        ]
+        return sum(len(line) + 2 for line in lines)
+
+    def _request(self, body: bytes, sequence: int) -> httpx2.Request:
         headers = {"Edge-Sequence": str(sequence), "Content-Type": "application/octet-stream"}
+        return self._http.build_request("POST", f"{self._url}/v1/frames", content=body, headers=headers)
+
+    def _try(self, body: bytes, sequence: int) -> Acknowledgement:
         try:
-            response = self._http.post(f"{self._url}/v1/frames", content=body, headers=headers)
+            response = self._http.send(self._request(body, sequence))
         except httpx2.TransportError as error:
             raise _PassingError(f"{self._url} cannot be reached ({str(error) or type(error).__name__})") from error
         if response.status_code in PASSING:

@@ -49,7 +49,7 @@ class FrameCodec:
 
     def header(self) -> bytes:
         """The 13 bytes a stream begins with."""
-        return MAGIC + bytes([VERSION]) + self.model_id
+        return stream_header(self.model_id)
 
     def encode_frame(self, face: CodedFace) -> bytes:
         """One frame.
@@ -60,6 +60,16 @@ class FrameCodec:
         payload = self._payload(face)
         body = bytes([face.layers]) + _varint(len(payload)) + payload
         return body + _crc(body, self.model_id)
+
+    def cut_frame(self, frame: bytes, layers: int) -> bytes:
+        """The frame of the same face with its first `layers` layers only.
+
+        Raises:
+            FrameError: `frame` is damaged or of another model.
+            EdgeError: it has fewer layers.
+        """
+        face, _ = self.decode_frame(frame)
+        return self.encode_frame(face.truncate(layers, self.tables.layer_ends))
 
     def payload_size(self, face: CodedFace) -> int:
         """Bytes of entropy-coded data in the face's frame; the frame itself is 6 bytes longer (7 from 128 on)."""
@@ -173,6 +183,11 @@ def check_frame(buffer: bytes, offset: int, model_id: bytes, limits: Sequence[in
 
 def _crc(body: bytes, model_id: bytes) -> bytes:
     return zlib.crc32(body, zlib.crc32(model_id)).to_bytes(CRC_BYTES, "little")
+
+
+def stream_header(model_id: bytes) -> bytes:
+    """The 13 bytes that a stream of this model begins with."""
+    return MAGIC + bytes([VERSION]) + model_id
 
 
 def stream_model_id(data: bytes) -> bytes:

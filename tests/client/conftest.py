@@ -1,5 +1,9 @@
 """Streams of a made-up model, and a server that never leaves the process."""
 
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -26,3 +30,20 @@ def faces() -> list[CodedFace]:
 @pytest.fixture(scope="session")
 def stream(codec: FrameCodec, faces: list[CodedFace]) -> bytes:
     return codec.encode_stream(faces)
+
+
+@pytest.fixture(scope="session")
+def made(codec: FrameCodec) -> list[list[bytes]]:
+    """Sixty faces as a spool takes them: a frame with the basic layer and one with all three."""
+    random = np.random.default_rng(1)
+    whole = [CodedFace(n % 2, random.integers(16, size=300).astype(np.uint16), 3) for n in range(60)]
+    frames = [codec.encode_frame(face) for face in whole]
+    return [[codec.cut_frame(frame, 1), frame] for frame in frames]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    """Where a spool may be, in memory if there is such a file system: thousands of commits take long on a disk."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        yield Path(folder) / "faces.spool"

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from demo_camera.source import read_picture
 from edge_stscq.cli.capture import capture
+from edge_stscq.client.spool import Spool
 from edge_stscq.device import open_bundle
 from edge_stscq.device.manifest import CropSpec
 from edge_stscq.errors import EdgeError
@@ -77,6 +78,30 @@ def test_limit_and_layers(layers: int, folder: Path, bundle: Path, tmp_path: Pat
     (face,) = open_bundle(bundle).frames.decode_stream(output.read_bytes())
     assert face.layers == layers
     assert json.loads(done.stdout)["pictures"] == 1
+
+
+def test_faces_wait_in_a_spool_basic_layers_first(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    spool, output = tmp_path / "faces.spool", tmp_path / "faces.stsq"
+    common = ("--source", folder, "--bundle", bundle, "--spool", spool, "--device", "door-1", "-o", output, "--json")
+    assert json.loads(run(*common, "--start-sequence", 5).stdout)["spool"] == str(spool)
+    opened = open_bundle(bundle)
+    faces = opened.frames.decode_stream(output.read_bytes())
+    with Spool(spool) as kept:
+        first = kept.lease(9, 60)
+        assert first is not None
+        assert kept.acknowledge(first) == 0
+        rest = kept.lease(9, 60)
+        assert rest is not None
+        assert (kept.device, first.first, rest.first, first.model_id) == ("door-1", 5, 5, opened.frames.model_id)
+    assert [opened.frames.decode_frame(frame)[0] for frame in rest.frames] == faces
+    ends = opened.frames.tables.layer_ends
+    assert [opened.frames.decode_frame(frame)[0] for frame in first.frames] == [
+        face.truncate(1, ends) for face in faces
+    ]
+    assert run(*common, "--layers", 1).exit_code == 0
+    with Spool(spool) as kept:
+        assert (kept.status().next, kept.status().basic_waiting) == (9, 2)
+    assert "number faces twice" in str(run(*common, "--send", "http://127.0.0.1:9").exception)
 
 
 @pytest.fixture

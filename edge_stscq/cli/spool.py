@@ -1,0 +1,163 @@
+"""`edge-stscq spool`: faces that wait on the device for a server."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from edge_stscq.client.drain import DrainReport
+
+spool = typer.Typer(help="Faces that wait on the device for a server.", no_args_is_help=True)
+
+SpoolFile = Annotated[Path, typer.Argument(metavar="FILE", help="Spool, made by `capture --spool`.")]
+
+
+@spool.command("status")
+def status(
+    file: SpoolFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counters as one JSON object.")] = False,
+) -> None:
+    """What waits, and what became of all faces so far."""
+    from dataclasses import asdict
+    from datetime import datetime
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge_stscq.client.spool import Spool
+
+    with Spool(file) as opened:
+        state = opened.status()
+    if as_json:
+        typer.echo(json.dumps({"spool": str(file), **asdict(state)}))
+        return
+    table = Table("faces", "", title=f"{file}, device {state.device}", title_justify="left")
+    table.columns[1].justify = "right"
+    oldest = "" if state.oldest is None else f", the oldest since {datetime.fromtimestamp(state.oldest):%Y-%m-%d %H:%M}"
+    rows = {
+        f"waiting{oldest}": state.waiting,
+        "  with their basic layer unsent": state.basic_waiting,
+        "  being sent": state.leased,
+        "taken since the spool was made": state.taken,
+        "delivered": state.delivered,
+        "thinned for want of room": state.thinned,
+        "dropped for want of room": state.dropped,
+        "purged": state.purged,
+        "damaged frames removed": state.damaged,
+    }
+    for name, count in rows.items():
+        table.add_row(name, f"{count:,}")
+    table.caption = f"{state.bytes:,} of {state.max_bytes:,} bytes; the next face is {state.device}-{state.next}"
+    Console().print(table)
+
+
+@spool.command("drain")
+def drain(
+    file: SpoolFile,
+    url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8377",
+    token: Annotated[
+        str | None, typer.Option(envvar="EDGE_STSCQ_TOKEN", help="Bearer token, if the server asks for one.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the bearer token.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Most bytes on the link, e.g. 2kB/min, 500B/s, 1MB/h; headers count, TLS does not."),
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="Go on when the spool is empty or the server away.")] = False,
+    whole: Annotated[bool, typer.Option(help="Each face at once, instead of the basic layers of all first.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Most faces in one request.")] = 64,
+    attempts: Annotated[int, typer.Option(min=1, help="Tries for each request before giving up.")] = 6,
+    lease: Annotated[
+        float, typer.Option(min=1, max=3600, help="Seconds after which others may send what a dead process took.")
+    ] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counters as one JSON object.")] = False,
+) -> None:
+    """Send what waits and forget it once the server has it. Exit code 1: stopped by Ctrl-C with faces still waiting."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from edge_stscq.client.budget import TokenBucket, parse_budget
+    from edge_stscq.client.drain import Drain, DrainReport
+    from edge_stscq.client.sender import Sender
+    from edge_stscq.client.spool import Spool
+    from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError
+
+    if token is not None and token_file is not None:
+        raise EdgeError("two tokens; give --token (or EDGE_STSCQ_TOKEN) or --token-file")
+    if token_file is not None:
+        token = _read_token(token_file)
+    bucket = None if budget is None else TokenBucket(parse_budget(budget))
+    columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counters]}"))
+    stopped = False
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        Progress(*columns, console=Console(stderr=True), disable=as_json or not sys.stderr.isatty()) as progress,
+        Spool(file) as opened,
+        Sender(url, opened.device, token=token, batch=batch, attempts=attempts) as sender,
+    ):
+        bar = progress.add_task("send", total=opened.waiting, counters="")
+
+        def show(report: DrainReport) -> None:
+            total = report.faces + opened.waiting if follow else None
+            progress.update(bar, total=total, completed=report.faces, counters=_counters(report))
+
+        run = Drain(opened, sender, bucket, batch=batch, whole=whole, lease=lease)
+        try:
+            run.run(follow, show)
+        except KeyboardInterrupt:
+            stopped = True
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        waiting = opened.waiting
+    if as_json:
+        typer.echo(json.dumps({"url": url, "device": opened.device, "waiting": waiting, **asdict(run.report)}))
+    else:
+        typer.echo(f"{run.report.faces} faces delivered, {waiting} wait: {_counters(run.report)}")
+    if stopped and waiting and not follow:
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@spool.command("purge")
+def purge(
+    file: SpoolFile,
+    below: Annotated[int | None, typer.Option(min=0, help="Only faces with smaller numbers.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the count as one JSON object.")] = False,
+) -> None:
+    """Remove faces that were not sent, and their bytes from the disk. Numbers are not used again."""
+    from edge_stscq.client.spool import Spool
+    from edge_stscq.errors import EdgeError
+
+    with Spool(file) as opened:
+        if not yes:
+            if not sys.stdin.isatty():
+                raise EdgeError(f"{opened.waiting} faces wait in {file}; give --yes to remove them unsent")
+            typer.confirm(f"Remove faces of {opened.waiting} that wait in {file}, unsent?", abort=True)
+        removed = opened.purge(below)
+        waiting = opened.waiting
+    if as_json:
+        typer.echo(json.dumps({"spool": str(file), "purged": removed, "waiting": waiting}))
+    else:
+        typer.echo(f"{removed} faces removed, {waiting} wait")
+
+
+def _read_token(path: Path) -> str:
+    from edge_stscq.errors import EdgeError
+
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EdgeError(f"cannot read a token from {path}: {error}; put it there, alone") from None
+
+
+def _counters(report: "DrainReport") -> str:
+    return (
+        f"{report.stored} stored, {report.extended} extended, {report.duplicate} duplicate; "
+        f"{report.bytes:,} bytes in {report.requests} requests, {report.retries} retries"
+    )

@@ -1,0 +1,310 @@
+"""Faces on the device that no server has acknowledged yet.
+
+A face gets a sequence number that no other face of this spool ever had, also after a restart or a purge; device name
+and number are its name at the server. It waits as one or two frames: `first`, with its basic layer, and `rest`, with
+all layers, so that the basic layers of all faces can travel before the further layers of any.
+
+Who sends takes a lease: no other process gets the same faces before it ends. Only an acknowledgement removes them, so a
+sender may die at any moment; what it had is leased again later, and the server recognises what it has.
+
+The size is bounded, and the newest face matters most. When there is no room, the oldest faces lose their further
+layers; when none has any left, the oldest faces are dropped. Both are counted. Faces on lease are touched last.
+"""
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from edge_stscq.client.spool_file import FACE_COST, SpoolFile
+from edge_stscq.errors import EdgeError, FrameError
+from edge_stscq.stream.frame import check_frame
+
+MAX_BYTES = 64 * 1024**2
+"""Default bound: about 250,000 faces."""
+LEAST_BYTES = 64 * 1024
+"""A spool cannot be smaller."""
+MAX_LEASE = 3600.0
+"""Longest lease in seconds. One that would last longer was made before the clock went back, and has ended."""
+
+Part = Literal["first", "rest", "whole"]
+
+_FREE = f"(until <= :now OR until > :now + {MAX_LEASE})"
+_PARTS: dict[Part, tuple[str, str]] = {
+    "first": ("'first', first", "first IS NOT NULL"),
+    "rest": ("'rest', rest", "first IS NULL"),
+    "whole": ("iif(rest IS NULL, 'first', 'rest'), ifnull(rest, first)", "true"),
+}
+"""Which of a face's frames is leased, and of which faces."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Frames of the faces `first`, `first + 1`, ..., all of one model.
+
+    Attributes:
+        token: tells this lease from others.
+        part: `first` if the faces may have another frame waiting.
+    """
+
+    token: int
+    part: Part
+    first: int
+    model_id: bytes
+    frames: tuple[bytes, ...]
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.frames) - 1
+
+
+@dataclass(frozen=True)
+class SpoolStatus:
+    """What waits, and what became of all others since the spool was made.
+
+    Attributes:
+        next: sequence number of the next face.
+        bytes, max_bytes: room that is charged, and the bound.
+        waiting: faces; of these, `basic_waiting` have not sent their basic layer, and `leased` are being sent.
+        oldest: when the oldest waiting face was captured, in seconds since 1970 UTC.
+        taken: faces put.
+        delivered: faces that the server has, if thinned at least their basic layer.
+        dropped: faces removed for want of room.
+        purged: faces removed by `purge`.
+        thinned: faces that lost their further layers for want of room.
+        damaged: frames removed because their checksum had changed.
+    """
+
+    device: str
+    next: int
+    bytes: int
+    max_bytes: int
+    waiting: int
+    basic_waiting: int
+    leased: int
+    oldest: float | None
+    taken: int
+    delivered: int
+    dropped: int
+    purged: int
+    thinned: int
+    damaged: int
+
+
+class Spool:
+    """Open the spool at `path`, or make it if `device` is given. For one thread; any number of processes.
+
+    Args:
+        device: name of this device, 1 to 64 of `A-Z a-z 0-9 . _ -`.
+        start: numbers below it are never given to a face.
+        max_bytes: bound of the room, 64 KiB or more; as it was if None, 64 MiB at first.
+        clock: seconds since 1970 UTC, the same in all processes.
+
+    Raises:
+        EdgeError: there is no spool, it is of another device or program or a newer version, it is damaged, or it cannot
+            be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        device: str | None = None,
+        *,
+        start: int = 0,
+        max_bytes: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if max_bytes is not None and max_bytes < LEAST_BYTES:
+            raise EdgeError(f"a spool of {max_bytes} bytes is too small; give it {LEAST_BYTES // 1024}KiB or more")
+        self._clock = clock
+        self._file = SpoolFile(path, device, max_bytes or MAX_BYTES)
+        try:
+            with self._file.transaction() as db:
+                query = "UPDATE state SET next = max(next, ?), max_bytes = ifnull(?, max_bytes) RETURNING device"
+                (self.device,) = db.execute(query, (start, max_bytes)).fetchall()[0]
+                self._make_room(db, 0)
+        except EdgeError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def put(self, model_id: bytes, frames: Sequence[bytes], captured_at: float) -> int:
+        """Keep one face; it is on disk when this returns.
+
+        Args:
+            model_id: 8 bytes.
+            frames: the face's frame, or one with fewer layers and then the frame.
+            captured_at: seconds since 1970 UTC.
+
+        Returns:
+            Its sequence number.
+
+        Raises:
+            FrameError: a frame is damaged or of another model.
+            EdgeError: these are not one or two frames with rising layers, they do not fit into the whole spool, or the
+                disk failed; nothing was kept.
+        """
+        layers = [_layers(frame, model_id) for frame in frames]
+        if len(layers) not in (1, 2) or layers != sorted(set(layers)):
+            raise EdgeError(f"a face waits as one or two frames with rising layers, not with {layers}")
+        first, rest = frames[0], frames[1] if len(frames) == 2 else None
+        with self._file.transaction() as db:
+            self._make_room(db, FACE_COST + sum(map(len, frames)))
+            query = "UPDATE state SET next = next + 1, taken = taken + 1 RETURNING next - 1"
+            sequence = int(db.execute(query).fetchall()[0][0])
+            query = "INSERT INTO faces (sequence, model, captured, first, rest) VALUES (?, ?, ?, ?, ?)"
+            db.execute(query, (sequence, model_id, captured_at, first, rest))
+        return sequence
+
+    def lease(self, count: int, seconds: float, max_bytes: float = float("inf"), whole: bool = False) -> Lease | None:
+        """Take up to `count` faces for `seconds`; None if there is none that is not on lease.
+
+        Oldest first: the basic layers of all faces, then the further ones. With `whole`, each face with all its layers.
+
+        Args:
+            seconds: above 0, at most an hour.
+            max_bytes: of all frames; a single one may be longer.
+        """
+        if not 0 < seconds <= MAX_LEASE:
+            raise EdgeError(f"a lease lasts up to {MAX_LEASE:.0f} seconds, not {seconds}")
+        parts: tuple[Part, ...] = ("whole",) if whole else ("first", "rest")
+        with self._file.transaction() as db:
+            for part in parts:
+                lease = self._run(db, part, count, max_bytes)
+                if lease is not None:
+                    values = (lease.token, self._clock() + seconds, lease.first, lease.last)
+                    db.execute("UPDATE faces SET lease = ?, until = ? WHERE sequence BETWEEN ? AND ?", values)
+                    return lease
+        return None
+
+    def acknowledge(self, lease: Lease) -> int:
+        """The server has these frames: forget them. True whether or not the lease has ended.
+
+        Returns:
+            How many faces have nothing more to send.
+        """
+        span = (lease.first, lease.last)
+        with self._file.transaction() as db:
+            sent = "rest IS NULL" if lease.part == "first" else "true"
+            done = db.execute(f"DELETE FROM faces WHERE sequence BETWEEN ? AND ? AND {sent}", span).rowcount
+            db.execute("UPDATE faces SET first = NULL WHERE sequence BETWEEN ? AND ?", span)
+            db.execute("UPDATE faces SET until = 0 WHERE sequence BETWEEN ? AND ? AND lease = ?", (*span, lease.token))
+            _count(db, delivered=done)
+        return done
+
+    def release(self, lease: Lease) -> None:
+        """Not sent: let the next lease have these faces at once."""
+        values = (lease.first, lease.last, lease.token)
+        with self._file.transaction() as db:
+            db.execute("UPDATE faces SET until = 0 WHERE sequence BETWEEN ? AND ? AND lease = ?", values)
+
+    def purge(self, below: int | None = None) -> int:
+        """Remove all faces, or those numbered below `below`, and their bytes from the disk. Numbers go on.
+
+        Returns:
+            How many there were.
+        """
+        with self._file.transaction() as db:
+            removed = db.execute("DELETE FROM faces WHERE ? IS NULL OR sequence < ?", (below, below)).rowcount
+            _count(db, purged=removed)
+        self._file.wipe()
+        return removed
+
+    @property
+    def waiting(self) -> int:
+        """Faces that are in the spool."""
+        with self._file.transaction() as db:
+            return int(db.execute("SELECT count(*) FROM faces").fetchone()[0])
+
+    def status(self) -> SpoolStatus:
+        """All counters, of one moment."""
+        with self._file.transaction() as db:
+            columns = "next, used, max_bytes, taken, delivered, dropped, purged, thinned, damaged"
+            number, used, most, *ends = db.execute(f"SELECT {columns} FROM state").fetchone()
+            query = f"SELECT count(*), count(first), total(NOT {_FREE}), min(captured) FROM faces"
+            waiting, basic, leased, oldest = db.execute(query, self._now()).fetchone()
+        return SpoolStatus(self.device, number, used, most, waiting, basic, int(leased), oldest, *ends)
+
+    def _now(self) -> dict[str, float]:
+        return {"now": self._clock()}
+
+    def _run(self, db: sqlite3.Connection, part: Part, count: int, max_bytes: float) -> Lease | None:
+        """The oldest free faces that one request can carry: consecutive numbers of one model.
+
+        Frames that are found damaged can never be stored by any server. They are removed and counted.
+        """
+        columns, condition = _PARTS[part]
+        query = f"SELECT sequence, model, {columns} FROM faces WHERE {condition} AND {_FREE} ORDER BY sequence LIMIT :n"
+        rows = db.execute(query, self._now() | {"n": count}).fetchall()
+        frames: list[bytes] = []
+        first, model_id, size = 0, b"", 0
+        for sequence, model, column, frame in rows:
+            try:
+                _layers(frame, model)
+            except FrameError:
+                _forget(db, sequence, column)
+                _count(db, damaged=1)
+                continue
+            size += len(frame)
+            if not frames:
+                first, model_id = sequence, model
+            elif sequence != first + len(frames) or model != model_id or size > max_bytes:
+                break
+            frames.append(frame)
+        if not frames:
+            return self._run(db, part, count, max_bytes) if rows else None
+        return Lease(secrets.randbits(62), part, first, model_id, tuple(frames))
+
+    def _make_room(self, db: sqlite3.Connection, cost: int) -> None:
+        """Thin, then drop the oldest until `cost` more bytes fit."""
+        used, most = db.execute("SELECT used, max_bytes FROM state").fetchone()
+        if cost > most:
+            raise EdgeError(f"a face of {cost} bytes does not fit into a spool of {most}; give it more room")
+        while used + cost > most and (face := self._to_lose(db)):
+            sequence, thin, sent = face
+            if thin:
+                _forget(db, sequence, "rest")
+                _count(db, thinned=1, delivered=sent)
+            else:
+                db.execute("DELETE FROM faces WHERE sequence = ?", (sequence,))
+                _count(db, dropped=1)
+            (used,) = db.execute("SELECT used FROM state").fetchone()
+
+    def _to_lose(self, db: sqlite3.Connection) -> tuple[int, bool, int] | None:
+        """The face that must make room: its number, whether by its further layers, and if its basic layer was sent."""
+        for thin, condition in ((True, f"rest IS NOT NULL AND {_FREE}"), (False, _FREE), (False, "true")):
+            query = f"SELECT sequence, first IS NULL FROM faces WHERE {condition} ORDER BY sequence LIMIT 1"
+            if found := db.execute(query, self._now()).fetchone():
+                return found[0], thin, found[1]
+        return None
+
+
+def _layers(frame: bytes, model_id: bytes) -> int:
+    """Layers of a frame; `FrameError` unless it is whole and alone."""
+    layout = check_frame(frame, 0, model_id)
+    if layout.end != len(frame):
+        raise FrameError(f"{len(frame) - layout.end} bytes follow the frame; put frames one by one")
+    return layout.layers
+
+
+def _forget(db: sqlite3.Connection, sequence: int, column: str) -> None:
+    """Remove one frame of a face, and the face if it was the last."""
+    other = "rest" if column == "first" else "first"
+    db.execute(f"DELETE FROM faces WHERE sequence = ? AND {other} IS NULL", (sequence,))
+    db.execute(f"UPDATE faces SET {column} = NULL WHERE sequence = ?", (sequence,))
+
+
+def _count(db: sqlite3.Connection, **counters: int) -> None:
+    changes = ", ".join(f"{name} = {name} + {value}" for name, value in counters.items())
+    db.execute(f"UPDATE state SET {changes}")

@@ -1,0 +1,371 @@
+"""What was put is in the spool until a server has it, whoever dies; numbers never repeat; the room is bounded."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_stscq.client.spool import LEAST_BYTES, Lease, Spool
+from edge_stscq.errors import EdgeError, FrameError
+from edge_stscq.stream import FrameCodec
+
+Made = list[list[bytes]]
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def spool(path: Path, clock: Clock) -> Iterator[Spool]:
+    with Spool(path, "cam", max_bytes=LEAST_BYTES, clock=clock) as opened:
+        yield opened
+
+
+def fill(spool: Spool, codec: FrameCodec, faces: Made) -> list[int]:
+    return [spool.put(codec.model_id, frames, 5.0 + number) for number, frames in enumerate(faces)]
+
+
+def taken(lease: Lease | None) -> tuple[int, int, list[bytes]]:
+    """First and last number and the frames."""
+    assert lease is not None
+    return lease.first, lease.last, list(lease.frames)
+
+
+def test_basic_layers_of_all_come_before_the_rest_of_any(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    assert fill(spool, codec, made[:5]) == [0, 1, 2, 3, 4]
+    order = []
+    while lease := spool.lease(2, 60):
+        order.append((lease.part, lease.first, lease.last))
+        assert lease.frames == tuple(made[n][lease.part != "first"] for n in range(lease.first, lease.last + 1))
+        done = spool.acknowledge(lease)
+        assert done == (0 if lease.part == "first" else len(lease.frames))
+        if len(order) == 4:
+            assert spool.put(codec.model_id, made[5], 0.0) == 5
+    assert order == [
+        ("first", 0, 1), ("first", 2, 3), ("first", 4, 4), ("rest", 0, 1), ("first", 5, 5),
+        ("rest", 2, 3), ("rest", 4, 5),
+    ]  # fmt: skip
+    state = spool.status()
+    assert (state.waiting, state.bytes, state.taken, state.delivered) == (0, 0, 6, 6)
+
+
+def test_a_face_of_one_frame_is_done_when_that_is_sent(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    fill(spool, codec, [made[0][1:], made[1], made[2][:1]])
+    lease = spool.lease(9, 60)
+    assert taken(lease) == (0, 2, [made[0][1], made[1][0], made[2][0]])
+    assert lease is not None
+    assert spool.acknowledge(lease) == 2
+    assert taken(spool.lease(9, 60)) == (1, 1, [made[1][1]])
+
+
+def test_whole_faces_go_at_once(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    fill(spool, codec, [made[0], made[1][:1]])
+    lease = spool.lease(9, 60, whole=True)
+    assert taken(lease) == (0, 1, [made[0][1], made[1][0]])
+    assert lease is not None
+    assert spool.acknowledge(lease) == 2
+    assert spool.waiting == 0
+
+
+def test_a_request_carries_one_model_without_gaps_within_its_bytes(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    other = FrameCodec(codec.tables, b"another!")
+    fill(spool, codec, made[:2])
+    spool.put(other.model_id, [other.encode_frame(codec.decode_frame(made[2][1])[0])], 0.0)
+    assert taken(spool.lease(9, 60))[:2] == (0, 1)
+    assert taken(spool.lease(9, 60))[:2] == (2, 2)
+    fill(spool, codec, made[:6])
+    middle = spool.lease(2, 60)
+    assert taken(middle)[:2] == (3, 4)
+    assert taken(spool.lease(1, 60))[:2] == (5, 5)
+    assert middle is not None
+    spool.release(middle)
+    assert taken(spool.lease(9, 60))[:2] == (3, 4)
+    assert taken(spool.lease(9, 60, max_bytes=2 * len(made[3][0]) - 1))[:2] == (6, 6)
+    assert taken(spool.lease(9, 60, max_bytes=0))[:2] == (7, 7)
+
+
+def test_numbers_go_on_after_restart_purge_and_a_later_start(path: Path, codec: FrameCodec, made: Made) -> None:
+    with Spool(path, "cam") as spool:
+        assert fill(spool, codec, made[:3]) == [0, 1, 2]
+    with Spool(path, "cam") as spool:
+        assert spool.purge(2) == 2
+        assert spool.waiting == 1
+        assert spool.purge() == 1
+        assert fill(spool, codec, made[:2]) == [3, 4]
+        lease = spool.lease(9, 60, whole=True)
+        assert lease is not None
+        spool.acknowledge(lease)
+    with Spool(path) as spool:
+        assert (spool.device, fill(spool, codec, made[:1])) == ("cam", [5])
+    with Spool(path, start=100) as spool:
+        assert fill(spool, codec, made[:1]) == [100]
+    with Spool(path, start=7) as spool:
+        assert fill(spool, codec, made[:1]) == [101]
+        assert (spool.status().taken, spool.status().purged, spool.status().oldest) == (8, 3, 5.0)
+
+
+def test_purged_faces_leave_no_bytes_on_the_disk(path: Path, codec: FrameCodec, made: Made) -> None:
+    with Spool(path, "cam") as spool:
+        fill(spool, codec, made[:20])
+        assert made[7][1] in b"".join(file.read_bytes() for file in path.parent.iterdir())
+        spool.purge()
+        left = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert not [frames for frames in made[:20] if frames[1][2:40] in left]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_spool_thins_the_oldest_and_then_drops_them(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    sent = 40
+    for number in range(700):
+        assert spool.put(codec.model_id, made[number % 60], 0.0) == number
+        if number == sent - 1:
+            while (lease := spool.lease(64, 60)) and lease.part == "first":
+                spool.acknowledge(lease)
+            assert lease is not None
+            spool.release(lease)
+        state = spool.status()
+        assert state.bytes <= LEAST_BYTES
+        assert state.dropped == 0 or state.thinned >= number - 1
+        assert state.taken == state.waiting + state.delivered + state.dropped
+    assert state.dropped > 50
+    assert state.delivered == sent
+    lease = spool.lease(1000, 60)
+    assert taken(lease)[:2] == (sent + state.dropped, 699)
+
+
+def test_faces_on_lease_are_the_last_to_make_room(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    fill(spool, codec, made[:10])
+    lease = spool.lease(10, 60)
+    for number in range(700):
+        spool.put(codec.model_id, made[number % 60], 0.0)
+    assert spool.status().dropped > 100
+    assert lease is not None
+    spool.acknowledge(lease)
+    assert spool.status().leased == 0
+    assert taken(spool.lease(10, 60, whole=True)) == (0, 9, [frames[1] for frames in made[:10]])
+
+
+def test_if_all_are_on_lease_the_oldest_goes_and_the_newest_stays(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    for number in range(700):
+        spool.put(codec.model_id, made[number % 60], 0.0)
+        spool.lease(1, 60)
+    state = spool.status()
+    assert (state.dropped > 100, state.bytes <= LEAST_BYTES) == (True, True)
+    assert state.leased == state.waiting == 700 - state.dropped
+
+
+def raw(codec: FrameCodec, layers: int, size: int) -> bytes:
+    """A frame with a payload of `size` bytes, 1 to 127."""
+    body = bytes([layers, size]) + os.urandom(size)
+    return body + zlib.crc32(body, zlib.crc32(codec.model_id)).to_bytes(4, "little")
+
+
+def test_the_files_keep_to_the_bound(path: Path, codec: FrameCodec) -> None:
+    with Spool(path, "cam", max_bytes=4 * LEAST_BYTES) as spool:
+        for number in range(2600):
+            spool.put(codec.model_id, [raw(codec, 1, 16), raw(codec, 3, 64)], 0.0)
+            if number % 29 == 0 and (lease := spool.lease(2, 60)):
+                spool.acknowledge(lease)
+        assert spool.status().dropped > 0
+        assert path.stat().st_size <= 4 * LEAST_BYTES
+        assert path.with_name(path.name + "-wal").stat().st_size <= 1024**2
+    with Spool(path, "cam", max_bytes=LEAST_BYTES) as spool:
+        assert spool.status().bytes <= LEAST_BYTES
+        assert taken(spool.lease(1, 60, whole=True))[0] > 1500
+
+
+def test_a_face_larger_than_the_spool_is_refused(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    from edge_stscq.stream.frame import _crc, _varint
+
+    body = b"\x03" + _varint(LEAST_BYTES) + bytes(LEAST_BYTES)
+    fill(spool, codec, made[:2])
+    with pytest.raises(EdgeError, match="does not fit into a spool"):
+        spool.put(codec.model_id, [body + _crc(body, codec.model_id)], 0.0)
+    assert (spool.waiting, spool.put(codec.model_id, made[2], 0.0)) == (2, 2)
+
+
+def test_only_whole_frames_of_one_face_are_taken(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    basic, whole = made[0]
+    for frames in ([], [whole, basic], [whole, whole], [basic, basic, whole]):
+        with pytest.raises(EdgeError, match="rising layers"):
+            spool.put(codec.model_id, frames, 0.0)
+    for frame in (whole[:-1], whole + b"\x00", bytes([whole[0] ^ 1]) + whole[1:]):
+        with pytest.raises(FrameError):
+            spool.put(codec.model_id, [frame], 0.0)
+    assert (spool.waiting, spool.status().next) == (0, 0)
+
+
+def test_a_lease_ends(spool: Spool, clock: Clock, codec: FrameCodec, made: Made) -> None:
+    fill(spool, codec, made[:3])
+    dead = spool.lease(2, 60)
+    assert dead is not None
+    clock.now += 59.9
+    assert taken(spool.lease(9, 60))[:2] == (2, 2)
+    clock.now += 0.2
+    late = spool.lease(9, 60)
+    assert taken(late)[:2] == (0, 1)
+    spool.release(dead)
+    assert spool.lease(9, 60) is None
+    assert (spool.status().leased, spool.waiting) == (3, 3)
+    spool.acknowledge(dead)
+    assert late is not None
+    assert spool.acknowledge(late) == 0
+    assert taken(spool.lease(9, 60)) == (0, 1, [made[0][1], made[1][1]])
+
+
+def test_a_clock_that_goes_back_ends_leases(spool: Spool, clock: Clock, codec: FrameCodec, made: Made) -> None:
+    fill(spool, codec, made[:1])
+    assert spool.lease(1, 60) is not None
+    clock.now -= 86400
+    assert taken(spool.lease(1, 60))[0] == 0
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 3601, float("nan")])
+def test_a_lease_is_not_for_ever(spool: Spool, seconds: float) -> None:
+    with pytest.raises(EdgeError, match="a lease lasts"):
+        spool.lease(1, seconds)
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from time import sleep
+from edge_stscq.client.spool import Spool
+path, model, *frames = sys.argv[1:]
+frames = [bytes.fromhex(frame) for frame in frames]
+with Spool(Path(path), "cam") as spool:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    {work}
+"""
+PUT = "while True: print(spool.put(bytes.fromhex(model), frames, 0.0), flush=True)"
+LEASE = "while (lease := spool.lease(3, 600)): print(*range(lease.first, lease.last + 1), flush=True), sleep(0.01)"
+
+
+def workers(count: int, work: str, path: Path, codec: FrameCodec, frames: list[bytes]) -> list[subprocess.Popen[str]]:
+    """As many processes at the same work, begun at the same time."""
+    command = [sys.executable, "-c", WORKER.format(work=work), path, codec.model_id.hex(), *(f.hex() for f in frames)]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return started
+
+
+def test_two_processes_lease_different_faces(path: Path, codec: FrameCodec, made: Made) -> None:
+    with Spool(path, "cam") as spool:
+        fill(spool, codec, made)
+        got = [process.communicate(timeout=60)[0].split() for process in workers(2, LEASE, path, codec, made[0])]
+        assert sorted(map(int, got[0] + got[1])) == list(range(60))
+        assert all(got)
+        assert spool.status().leased == 60
+
+
+def test_what_put_has_returned_survives_kill_9_and_no_number_comes_twice(
+    path: Path, codec: FrameCodec, made: Made
+) -> None:
+    numbers: list[int] = []
+    for seconds in (0.01, 0.08, 0.2):
+        pair = workers(2, PUT, path, codec, made[0])
+        time.sleep(seconds)
+        for process in pair:
+            os.kill(process.pid, signal.SIGKILL)
+        for process in pair:
+            lines = process.communicate(timeout=60)[0].splitlines(keepends=True)
+            numbers += [int(line) for line in lines if line.endswith("\n")]
+    assert len(set(numbers)) == len(numbers) > 10
+    with Spool(path) as spool:
+        lease = spool.lease(10**6, 60)
+        first, last, frames = taken(lease)
+        assert set(numbers) <= set(range(first, last + 1))
+        assert last - first + 1 <= len(numbers) + 6
+        assert set(frames) == {made[0][0]}
+
+
+def damage(path: Path, offset: int, junk: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(junk)
+
+
+@pytest.mark.parametrize("offset", [0, 4096 + 8], ids=["header", "table"])
+def test_a_damaged_file_is_named_and_left_as_it_is(path: Path, codec: FrameCodec, made: Made, offset: int) -> None:
+    with Spool(path, "cam") as spool:
+        fill(spool, codec, made)
+    damage(path, offset, b"\xee" * 2000)
+    before = path.read_bytes()
+    with pytest.raises(EdgeError, match="is damaged .* left as it is; move it"):
+        Spool(path, "cam").purge()
+    assert path.read_bytes()[4096 * 2 :] == before[4096 * 2 :]
+    assert made[30][1] in before
+
+
+def test_a_shortened_file_is_named(path: Path, codec: FrameCodec, made: Made) -> None:
+    with Spool(path, "cam") as spool:
+        fill(spool, codec, made)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(EdgeError, match="is damaged"), Spool(path, "cam") as spool:
+        fill(spool, codec, made)
+
+
+def test_a_frame_that_changed_on_disk_is_not_sent_and_counted(path: Path, codec: FrameCodec, made: Made) -> None:
+    with Spool(path, "cam") as spool:
+        fill(spool, codec, made[:4])
+    file = sqlite3.connect(path)
+    with file:
+        file.execute("UPDATE faces SET first = ? WHERE sequence = 0", (made[0][0][:-1] + b"\x00",))
+        file.execute("UPDATE faces SET rest = ? WHERE sequence = 2", (made[1][1][:-1] + b"\x00",))
+    file.close()
+    with Spool(path, "cam") as spool:
+        order = []
+        while lease := spool.lease(9, 60):
+            order.append((lease.part, lease.first, lease.last))
+            spool.acknowledge(lease)
+        assert order == [("first", 1, 3), ("rest", 0, 1), ("rest", 3, 3)]
+        assert (spool.status().damaged, spool.waiting) == (2, 0)
+
+
+def test_files_that_are_no_spool_of_this_device_are_refused(tmp_path: Path, path: Path) -> None:
+    with pytest.raises(EdgeError, match="there is no spool .* make one with"):
+        Spool(path)
+    assert not path.exists()
+    with pytest.raises(EdgeError, match="cannot name a device"):
+        Spool(path, "c m")
+    with pytest.raises(EdgeError, match="too small"):
+        Spool(path, "cam", max_bytes=100)
+    with Spool(path, "cam"), pytest.raises(EdgeError, match="faces of device cam; give --device cam"):
+        Spool(path, "door")
+    with pytest.raises(EdgeError, match="cannot open the spool"):
+        Spool(tmp_path, "cam")
+    other = sqlite3.connect(tmp_path / "other.db")
+    other.execute("CREATE TABLE t (x)")
+    other.close()
+    with pytest.raises(EdgeError, match="is not a spool"):
+        Spool(tmp_path / "other.db", "cam")
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version=2")
+    newer.close()
+    with pytest.raises(EdgeError, match="of spool version 2"):
+        Spool(path)
