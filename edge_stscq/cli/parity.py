@@ -64,7 +64,7 @@ def parity(
         bool, typer.Option("--json", help="Print JSON, an object a line: each bundle, then the matrix of several.")
     ] = False,
 ) -> None:
-    """Compare artefacts with their int8 graph, with the full-precision student and with each other.
+    """Compare artefacts with their quantised graph, with the full-precision student and with each other.
 
     Exit code 1 below a threshold.
     """

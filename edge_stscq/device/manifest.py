@@ -90,7 +90,7 @@ class CropSpec(_Frozen):
 
 
 class QuantisationSpec(_Frozen):
-    """How the int8 graph came about; absent from an fp32 bundle."""
+    """How the quantised graph came about; absent from an fp32 bundle."""
 
     scheme: str = Field(min_length=1, description='e.g. "static int8, per-channel weights, per-tensor activations"')
     calibration_images: int = Field(ge=1)

@@ -1,7 +1,7 @@
 """Parity: does the artefact on its runtime still say what the full-precision student says?
 
 Two questions are kept apart, because they have different culprits. *Is the runtime right?* compares the artefact with
-the graph it was lowered from. *Is the quantisation good?* compares that int8 graph with the student in float32. What
+the graph it was lowered from. *Is the quantisation good?* compares that graph with the student in float32. What
 a user gets is both at once, so the artefact is also compared with the student directly: codes, and the faces decoded
 from them. An fp32 artefact was lowered from the student itself and has no second question.
 """
@@ -69,7 +69,9 @@ class Parity(_Frozen):
     faces: str = Field(description="where the faces came from")
     layer_ends: tuple[int, ...] = Field(description="tokens in the prefix that ends with each layer")
     runtime: Agreement = Field(description="artefact against the graph it was lowered from")
-    quantisation: Agreement | None = Field(description="int8 graph against full precision; null for an fp32 artefact")
+    quantisation: Agreement | None = Field(
+        description="quantised graph against full precision; null for an fp32 artefact"
+    )
     device: Agreement = Field(description="artefact against full precision")
     pictures: Pictures
     accuracy: Accuracy | None = Field(description="verification; null where no pairs were given")
@@ -131,7 +133,7 @@ def measure(reference: Reference, device: Codes, graph: Codes | None, progress: 
 
     Args:
         device: codes of the artefact on its runtime.
-        graph: codes of the int8 graph in torch; None for an fp32 artefact.
+        graph: codes of the quantised graph in torch; None for an fp32 artefact.
         progress: told of every face whose pictures were compared.
     """
 

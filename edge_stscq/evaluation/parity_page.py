@@ -22,9 +22,9 @@ AMPLIFIED = 8
 
 _WORDS = (
     ("token", "One codebook index. Two tokens are equal when group and index are; another group is another codebook."),
-    ("artefact, int8 graph, student",
+    ("artefact, quantised graph, student",
      "The file that the device runs; the quantised graph it was lowered from, run in torch; the full-precision encoder."
-     " Artefact against int8 graph asks whether the runtime is right, int8 graph against student whether the "
+     " Artefact against quantised graph asks whether the runtime is right, quantised graph against student whether the "
      "quantisation is good, artefact against student what a user gets."),
     ("margin", "How clear the full-precision choice was: squared distance of the second-nearest codeword minus that of "
      "the nearest, relative to the spread of the codebook. Flips belong among the nearest ties."),

@@ -57,8 +57,8 @@ def comparisons(report: Parity) -> list[tuple[str, Agreement]]:
     if report.quantisation is None:
         return [("artefact vs student", report.device)]
     return [
-        ("artefact vs int8 graph", report.runtime),
-        ("int8 graph vs student", report.quantisation),
+        ("artefact vs quantised graph", report.runtime),
+        ("quantised graph vs student", report.quantisation),
         ("artefact vs student", report.device),
     ]
 

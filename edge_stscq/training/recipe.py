@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edge_stscq.codec.config import CodecConfig
 from edge_stscq.errors import EdgeError
@@ -14,7 +14,10 @@ _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
 class Losses(BaseModel):
-    """Weights of the hybrid metric; the per-layer factors apply to pictures decoded from that many layers."""
+    """Weights of the hybrid metric; the per-layer factors apply to pictures decoded from that many layers.
+
+    `smooth` weighs what is rougher than the original. Commitment and router count while tokens are learned.
+    """
 
     model_config = _STRICT
 
@@ -74,6 +77,13 @@ class Finetuning(BaseModel):
         default=(), description="channels of trunks pruned from the recogniser that look beside it and the student's"
     )
     losses: Losses = Losses()
+
+    @field_validator("losses")
+    @classmethod
+    def _not_adversarial(cls, losses: Losses) -> Losses:
+        if losses.adversarial:
+            raise ValueError("fine-tuning has no adversarial term; leave `adversarial` out")
+        return losses
 
 
 class Recipe(BaseModel):

@@ -15,7 +15,15 @@ from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.router import group_use, router_losses
 from edge_stscq.training.data import FaceSet, Loader
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
-from edge_stscq.training.losses import Discriminator, Recogniser, View, channels_last, least_squares, perceptual
+from edge_stscq.training.losses import (
+    Discriminator,
+    Recogniser,
+    View,
+    channels_last,
+    least_squares,
+    perceptual,
+    roughness,
+)
 from edge_stscq.training.preview import contact_sheet
 from edge_stscq.training.recipe import Recipe, Stage
 
@@ -97,6 +105,8 @@ class CodecTask:
         pixel = ((painted - target).abs().mean((1, 2, 3)) * layer_weight).mean()
         loss = weights.pixel * pixel
         values: dict[str, Tensor | float] = {"pixel": pixel.detach()}
+        if weights.smooth:
+            loss = loss + weights.smooth * roughness(painted, target).mean()
         loss = loss + self._semantics(painted, target, who, received, values)
         if not self.frozen:
             routed = router_losses(logits, self.encoder.codebooks.group_errors(z.detach()))

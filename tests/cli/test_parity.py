@@ -317,7 +317,7 @@ def test_page_is_self_contained_and_accessible(int8: Run) -> None:
     plots = page.named("svg")
     assert len(plots) == 2 + 2  # no flips, so no distances
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
-    assert "artefact vs int8 graph" in plots[3]["aria-label"]
+    assert "artefact vs quantised graph" in plots[3]["aria-label"]
     assert {heading["scope"] for heading in page.named("th")} == {"col", "row"}
     assert page.text.count("✗ failed") == 2  # the whole and the bundle that claims to be int8
     assert page.text.count("✓ passed") == 1

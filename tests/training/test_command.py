@@ -119,6 +119,9 @@ def test_a_bad_recipe_is_one_line(data: Path, tmp_path: Path) -> None:
     path.write_text(RECIPE.replace("entries = 4", "entries = 1"))
     with pytest.raises(EdgeError, match=r"codec.entries"):
         Recipe.load(path)
+    path.write_text(RECIPE.replace("smooth = 1.0", "adversarial = 1.0"))
+    with pytest.raises(EdgeError, match=r"finetuning.losses.*no adversarial term"):
+        Recipe.load(path)
     path.write_text("faces = [")
     with pytest.raises(EdgeError, match="not TOML"):
         Recipe.load(path)
