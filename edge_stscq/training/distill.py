@@ -19,7 +19,7 @@ from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.training.data import Loader
 from edge_stscq.training.embeddings import centre
-from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
+from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import channels_last
 
 
@@ -63,6 +63,7 @@ class IdentityDistillation:
         loss = (1 - cosine).mean() + 2 * relation
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        share_gradients(self.trunk.parameters())
         norm = nn.utils.clip_grad_norm_(self.trunk.parameters(), 1.0)
         self.optimiser.step()
         self.average.update(self.trunk, index)
@@ -159,6 +160,7 @@ class TokenDistillation:
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        share_gradients(self.student.parameters())
         nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
         self.optimiser.step()
         self.average.update(self.student, index)

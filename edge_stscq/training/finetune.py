@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.training.data import FaceSet, Loader
-from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
+from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import Recogniser, View, channels_last, perceptual, roughness
 from edge_stscq.training.preview import contact_sheet
 from edge_stscq.training.recipe import Finetuning
@@ -67,6 +67,7 @@ class DecoderTask:
         ).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        share_gradients(self.trained)
         norm = nn.utils.clip_grad_norm_(self.trained, 2.0)
         self.optimiser.step()
         self.average.update(self.decoder, index)

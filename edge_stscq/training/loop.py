@@ -7,7 +7,7 @@ number alone, and the random generator is reseeded from it, so `--resume` repeat
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +112,18 @@ def rate(step: int, steps: int, warmup: int = 100, floor: float = 0.02) -> float
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return floor + (1 - floor) * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
+
+
+def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average gradients over all processes in one message."""
+    if not dist.is_initialized():
+        return
+    filled = [p for p in parameters if p.grad is not None]
+    flat = torch.cat([p.grad.flatten() for p in filled if p.grad is not None])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for parameter, part in zip(filled, flat.split([p.numel() for p in filled]), strict=True):
+        parameter.grad = part.view_as(parameter)
 
 
 def is_main() -> bool:

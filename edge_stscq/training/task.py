@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,7 +13,7 @@ from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.router import group_use, router_losses
 from edge_stscq.training.data import FaceSet, Loader
-from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, unpack, unpack_optimiser
+from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import (
     Discriminator,
     Recogniser,
@@ -125,7 +124,7 @@ class CodecTask:
             loss = loss + weights.adversarial * self._adversary(painted, target, values)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self._share_gradients(self.trained)
+        share_gradients(self.trained)
         norm = nn.utils.clip_grad_norm_(self.trained, 2.0)
         self.optimiser.step()
         if not self.frozen:
@@ -169,25 +168,13 @@ class CodecTask:
         critic_loss = least_squares(real, True) + least_squares(fake, False)
         self.critic_optimiser.zero_grad(set_to_none=True)
         critic_loss.backward()
-        self._share_gradients(list(self.critic.parameters()))
+        share_gradients(list(self.critic.parameters()))
         self.critic_optimiser.step()
         self.critic.requires_grad_(False)
         loss = least_squares(self.critic(painted), True)
         self.critic.requires_grad_(True)
         values |= {"critic": critic_loss.detach(), "adversarial": loss.detach()}
         return loss
-
-    @staticmethod
-    def _share_gradients(parameters: list[nn.Parameter]) -> None:
-        """Average gradients over all processes in one message."""
-        if not dist.is_initialized():
-            return
-        filled = [p for p in parameters if p.grad is not None]
-        flat = torch.cat([p.grad.flatten() for p in filled if p.grad is not None])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        for parameter, part in zip(filled, flat.split([p.numel() for p in filled]), strict=True):
-            parameter.grad = part.view_as(parameter)
 
     def state(self) -> dict[str, Tensor]:
         state = (

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from edge_stscq.codec import store
+from edge_stscq.codec.encoder import student
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.recipe import Recipe
@@ -112,6 +113,11 @@ def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     result = command(*words, launcher=launcher)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "decoder" / "model" / "tables.safetensors").exists()
+    words = ("finetune", *words[1:], "--model", tmp_path / "decoder" / "model")
+    store.save_student(tmp_path / "decoder" / "model", student(store.load_config(tmp_path / "decoder" / "model")))
+    result = command(*words, launcher=launcher)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "model" / "decoder.safetensors").exists()
 
 
 def test_a_bad_recipe_is_one_line(data: Path, tmp_path: Path) -> None:
