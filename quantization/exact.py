@@ -11,7 +11,9 @@ the same; so nothing is rounded before it is exact:
 - Biases are multiples of input step times weight step.
 - Between two layers in float32, activations are rounded to 1/2047 of their range.
 
-Every product and every partial sum is then a multiple of its channel's unit that float32 holds, whatever the order.
+Sums are then multiples of their channel's unit that float32 holds, whatever the order: on real activations, that is,
+for the largest conceivable ones would not fit. Excepted are the ends, behind which nothing is rounded to int8: the
+projection, and layers in float32 at the end of the spatial network.
 """
 
 from collections.abc import Mapping
