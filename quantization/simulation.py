@@ -69,7 +69,10 @@ class Simulation:
         return tuple(layer.name for layer in self.layers)
 
     def use(self, int8: Collection[str], biases: Mapping[str, NDArray[np.float32]] | None = None) -> None:
-        """Make exactly these layers int8 and add these shifts to the biases of their layers."""
+        """Make exactly these layers int8 and add these shifts to the biases of their layers.
+
+        The biases of layers that read what int8 holds, as those in int8 do, are rounded as the graph rounds them.
+        """
         chosen = {place for layer in self.layers if layer.name in int8 for place in layer.watched}
         on = {id(self.graph.get_submodule(place)) for place in chosen}
         for module in self.graph.modules():
@@ -79,7 +82,8 @@ class Simulation:
             shift = (biases or {}).get(layer.name)
             bias = self._biases[layer.name]
             bias = bias if shift is None else bias + torch.from_numpy(shift)
-            set_layer_bias(self.graph, layer, on_grid(bias, self._grids[layer.name]) if layer.name in int8 else bias)
+            reads_int8 = id(self.graph.get_submodule(layer.watched[0])) in on
+            set_layer_bias(self.graph, layer, on_grid(bias, self._grids[layer.name]) if reads_int8 else bias)
 
 
 def with_backbone(encoder: EdgeEncoder, backbone: Any) -> EdgeEncoder:

@@ -84,12 +84,12 @@ def test_the_search_keeps_what_it_must(
 
 
 @pytest.mark.parametrize("share", [1, 1.01])
-def test_a_high_share_keeps_more_and_one_out_of_reach_everything(
+def test_a_high_share_keeps_both_and_one_out_of_reach_everything(
     calibrated: Calibrated, harmed: Calibration, simulation: Simulation, rows: list[Row], share: float
 ) -> None:
     found = search(simulation, harmed, rows, share, calibrated.pictures, calibrated.pictures)
     assert found.agreement == 1
-    assert {HARMED, "spatial.6"} < set(found.calibration.kept)
+    assert {HARMED, "spatial.6"} <= set(found.calibration.kept)
     assert (len(found.calibration.kept) == len(rows)) == (share > 1)
 
 
