@@ -2,8 +2,9 @@
 
     python -m benchmarks.tables [--check]
 
-A table stands between `<!-- table: NAME -->` and `<!-- end of table -->` in a Markdown file; NAME is a function of this
-file. The command writes every table anew; with `--check` it writes nothing and fails if one is not what the results say.
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->` in a Markdown file; NAME is a function of
+this file. The command writes every table anew; with `--check` it writes nothing and fails if one is not what the
+results say.
 """
 
 import json
@@ -62,8 +63,8 @@ def verification() -> str:
     rows = []
     for report, layer in _layers():
         rows.append([
-            _LAYERS[layer["name"]], f"{layer['payload_bytes']:.1f} bytes", _subject(report), _accuracy(layer["compressed"]),
-            _accuracy(layer["decoded"][JUDGE]), f"{layer['identity'][JUDGE]:.2f}",
+            _LAYERS[layer["name"]], f"{layer['payload_bytes']:.1f} bytes", _subject(report),
+            _accuracy(layer["compressed"]), _accuracy(layer["decoded"][JUDGE]), f"{layer['identity'][JUDGE]:.2f}",
         ])  # fmt: skip
     originals = _load("lfw")["results"][0]["originals"][JUDGE]
     rows.append(["originals", "49,152 bytes", "", "", _accuracy(originals), "1"])
