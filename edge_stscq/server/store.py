@@ -9,17 +9,24 @@ Every new or extended face gets the next *revision*. Writers hold the row that c
 their commit: one writes at a time, on whatever server, so faces appear in the order of their revisions (and rows), and
 a reader who asks for what came after the last one it saw misses nothing. SQLite has no other way; in PostgreSQL a
 sequence would let a later number commit first.
+
+Waiting for the disk is most of a commit, so requests that arrive meanwhile are written together by the first whose turn
+comes: one transaction, one wait, and an answer to each as if it had come alone.
 """
 
 import re
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, bindparam, func, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.database import Database
@@ -36,6 +43,8 @@ _FACE = select(
     faces.c.row, faces.c.device, faces.c.sequence, faces.c.model, faces.c.layers, faces.c.frame, faces.c.received,
     faces.c.revision,
 )  # fmt: skip
+_NEW = 0
+"""Row of a face that has none yet."""
 _NAME = re.compile(rf"({DEVICE_NAME})-(0|[1-9][0-9]{{0,15}})")
 _LAST = select(changes.c.revision).with_for_update()
 _KNOWN = _FACE.where(
@@ -84,6 +93,22 @@ class StoredFace:
         return f"{self.device}-{self.sequence}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """The arguments of one `accept`, and where its answer goes."""
+
+    device: str
+    first: int
+    model: bytes
+    frames: Sequence[NewFrame]
+    same_face: Callable[[bytes, bytes], bool]
+    done: "Future[list[Outcome]]" = field(default_factory=Future)
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.frames) - 1
+
+
 class FaceStore:
     """Open or create the store at `place` (a path or a URL, see `store_url`); safe to call from many threads.
 
@@ -96,6 +121,8 @@ class FaceStore:
     def __init__(self, place: Path | str) -> None:
         self._database = Database(store_url(place))
         self.name = self._database.name
+        self._waiting: deque[_Request] = deque()
+        self._turn = threading.Lock()
 
     def accept(
         self,
@@ -116,43 +143,53 @@ class FaceStore:
         Raises:
             ConflictError: a number is taken by another face; nothing was stored.
         """
-        now = time.time()
-        outcomes: list[Outcome] = []
-        inserted: list[dict[str, Any]] = []
-        extended: list[dict[str, Any]] = []
-        with self._writing() as (db, last):
-            revision = last
-            known = {
-                face.sequence: face
-                for face in _read(db, _KNOWN, device=device, first=first, last=first + len(frames) - 1)
-            }
-            for sequence, new in enumerate(frames, first):
-                old = known.get(sequence)
-                if old is None:
-                    revision += 1
-                    inserted.append({
-                        "device": device, "sequence": sequence, "model": model, "layers": new.layers,
-                        "frame": new.frame, "received": now, "revision": revision,
-                    })  # fmt: skip
-                    outcomes.append("stored")
-                elif old.model != model or not same_face(old.frame, new.frame):
-                    highest = db.scalar(select(func.max(faces.c.sequence)).where(faces.c.device == device))
-                    raise ConflictError(
-                        f"{old.id} is already another face; the next free sequence number of {device} is {highest + 1}"
-                    )
-                elif new.layers > old.layers:
-                    revision += 1
-                    extended.append({"at": old.row, "layers": new.layers, "frame": new.frame, "revision": revision})
-                    outcomes.append("extended")
-                else:
-                    outcomes.append("duplicate")
-            if inserted:
-                db.execute(faces.insert(), inserted)
-            if extended:
-                db.execute(_EXTEND, extended)
-            if revision > last:
-                db.execute(changes.update(), {"revision": revision})
-        return outcomes
+        request = _Request(device, first, model, frames, same_face)
+        self._waiting.append(request)
+        with self._turn:
+            # Whoever had the turn before may have written this request with its own.
+            if not request.done.done():
+                self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
+        return request.done.result()
+
+    def _write(self, requests: "list[_Request]") -> None:
+        """Answer all requests in one transaction, each as if it came alone and in this order."""
+        try:
+            with self._writing() as (db, last):
+                ranges = [
+                    and_(faces.c.device == one.device, faces.c.sequence.between(one.first, one.last))
+                    for one in requests
+                ]
+                known = {(face.device, face.sequence): face for face in _read(db, _FACE.where(or_(*ranges)))}
+                changed: dict[tuple[str, int], StoredFace] = {}
+                answers = [_decide(db, one, known, changed) for one in requests]
+                numbered = list(enumerate(changed.values(), last + 1))
+                inserted = [
+                    {
+                        "device": face.device, "sequence": face.sequence, "model": face.model, "layers": face.layers,
+                        "frame": face.frame, "received": face.received, "revision": revision,
+                    }
+                    for revision, face in numbered if face.row == _NEW
+                ]  # fmt: skip
+                extended = [
+                    {"at": face.row, "layers": face.layers, "frame": face.frame, "revision": revision}
+                    for revision, face in numbered
+                    if face.row != _NEW
+                ]
+                if inserted:
+                    db.execute(faces.insert(), inserted)
+                if extended:
+                    db.execute(_EXTEND, extended)
+                if numbered:
+                    db.execute(changes.update(), {"revision": last + len(numbered)})
+        except BaseException as error:
+            for one in requests:
+                one.done.set_exception(error)
+            return
+        for one, answer in zip(requests, answers, strict=True):
+            if isinstance(answer, Exception):
+                one.done.set_exception(answer)
+            else:
+                one.done.set_result(answer)
 
     def find(self, face_id: str) -> StoredFace | None:
         """The face named `<device>-<sequence>`, or None."""
@@ -215,6 +252,49 @@ class FaceStore:
             query = query.where(faces.c.device == device)
         with self._database.read() as db:
             return list(_read(db, query.limit(limit)))
+
+
+def _decide(
+    db: Connection,
+    request: _Request,
+    known: dict[tuple[str, int], StoredFace],
+    changed: dict[tuple[str, int], StoredFace],
+) -> list[Outcome] | Exception:
+    """What becomes of each frame, or why none is stored.
+
+    Args:
+        known: faces as they are, those of the requests before included; gains this request's.
+        changed: what is to be written, without revisions.
+    """
+    now, outcomes = time.time(), list[Outcome]()
+    mine: dict[tuple[str, int], StoredFace] = {}
+    try:
+        for sequence, new in enumerate(request.frames, request.first):
+            old = known.get((request.device, sequence))
+            if old is None:
+                outcomes.append("stored")
+            elif old.model != request.model or not request.same_face(old.frame, new.frame):
+                highest = db.scalar(select(func.max(faces.c.sequence)).where(faces.c.device == request.device)) or 0
+                free = 1 + max(highest, *(number for device, number in known if device == request.device))
+                raise ConflictError(
+                    f"{old.id} is already another face; the next free sequence number of {request.device} is {free}"
+                )
+            elif new.layers > old.layers:
+                outcomes.append("extended")
+            else:
+                outcomes.append("duplicate")
+                continue
+            row, received = (old.row, old.received) if old else (_NEW, now)
+            mine[request.device, sequence] = StoredFace(
+                row, request.device, sequence, request.model, new.layers, new.frame, received, 0
+            )
+    except SQLAlchemyError:
+        raise
+    except Exception as error:
+        return error
+    known.update(mine)
+    changed.update(mine)
+    return outcomes
 
 
 def _read(db: Connection, query: Select[Any], **values: str | int) -> Iterator[StoredFace]:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,6 +74,29 @@ def test_the_same_frame_from_many_threads_is_stored_once(store: FaceStore) -> No
         outcomes = list(threads.map(lambda _: accept(store, 0, b"a")[0], range(32)))
     assert sorted(outcomes) == ["duplicate"] * 31 + ["stored"]
     assert store.count() == 1
+
+
+def test_requests_that_wait_are_written_together_and_answered_apart(store: FaceStore) -> None:
+    accept(store, 1, b"taken")
+    sent = [(0, b"a"), (1, b"other"), (0, b"ab"), (2, b"c", b"d"), (3, b"x"), (0, b"a"), (1, b"taken!"), (9, b"n")]
+    with ThreadPoolExecutor(len(sent)) as threads:
+        with store._turn:
+            answers = []
+            for first, *frames in sent:
+                answers.append(threads.submit(accept, store, first, *frames))
+                while len(store._waiting) < len(answers):
+                    time.sleep(0.001)
+        for number, message in ((1, "cam-1 .* next free .* is 2"), (4, "cam-3 .* next free .* is 4")):
+            with pytest.raises(ConflictError, match=message):
+                answers[number].result(60)
+    assert [answer.result() for number, answer in enumerate(answers) if number not in (1, 4)] == [
+        ["stored"], ["extended"], ["stored", "stored"], ["duplicate"], ["extended"], ["stored"],
+    ]  # fmt: skip
+    assert [(face.id, face.frame) for face in store.changes(1, 9)] == [
+        ("cam-0", b"ab"), ("cam-2", b"c"), ("cam-3", b"d"), ("cam-1", b"taken!"), ("cam-9", b"n"),
+    ]  # fmt: skip
+    assert len({face.revision for face in store.changes(0, 9)}) == 5
+    assert accept(store, 10, b"z") == ["stored"]
 
 
 def test_servers_may_share_a_store(store: FaceStore, place: str, open_store: OpenStore) -> None:
