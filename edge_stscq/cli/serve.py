@@ -10,7 +10,13 @@ import typer
 
 def serve(
     model: Annotated[Path, typer.Option(help="Folder of the model whose frames are accepted.")],
-    store: Annotated[Path, typer.Option(help="SQLite file of the accepted frames; made if absent.")] = Path("faces.db"),
+    store: Annotated[
+        str,
+        typer.Option(
+            envvar="EDGE_STSCQ_STORE",
+            help="Where the faces are: a SQLite file, made if absent, or postgresql+psycopg://USER@HOST/DATABASE.",
+        ),
+    ] = "faces.db",
     host: Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8377,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda decodes in bfloat16.")] = "cpu",
@@ -33,9 +39,11 @@ def serve(
 
     uvicorn = require("uvicorn", "server")
     require("fastapi", "server")
+    require("sqlalchemy", "server")
     from edge_stscq.server.audit import written_to
     from edge_stscq.server.guard import open_tokens
     from edge_stscq.server.settings import ServerSettings, is_loopback
+    from edge_stscq.server.store_url import beside
     from edge_stscq.server.tls import tls_arguments
 
     settings = ServerSettings(
@@ -46,14 +54,14 @@ def serve(
     open_tokens(settings).close()
     if not tls and not is_loopback(host):
         typer.echo(f"warning: faces and tokens reach {host} in the clear; give --tls-cert and --tls-key", err=True)
-    with contextlib.closing(_listen(host, port)) as listener, written_to(audit or store.with_name("audit.jsonl")):
+    with contextlib.closing(_listen(host, port)) as listener, written_to(audit or beside(store, "audit.jsonl")):
         from edge_stscq.server.app import create_app
 
         app = create_app(settings)
         name = f"[{host}]" if ":" in host else host
         url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
-        service = app.state.service
-        typer.echo(f"serving {service.config.name} {service.model_id.hex()} on {url} ({device}), faces in {store}")
+        service, kept = app.state.service, app.state.store.name
+        typer.echo(f"serving {service.config.name} {service.model_id.hex()} on {url} ({device}), faces in {kept}")
         config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False, **tls)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])

@@ -1,7 +1,7 @@
 """The web application: routes, and how every failure becomes one line of JSON.
 
     POST /v1/frames              a stream (file header and frames); acknowledged once on disk
-    GET  /v1/faces               what is stored, page by page
+    GET  /v1/faces               what is stored, page by page, by `?device=`, `?since=` and `?until=` if given
     GET  /v1/faces/{id}.png      a face, painted from all its layers or from `?layers=1..3`
     GET  /v1/model               the model whose frames are accepted
     GET  /openapi.json           the routes, for programs
@@ -22,6 +22,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
@@ -29,6 +30,7 @@ from edge_stscq import __version__
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.audit import Audit, note
 from edge_stscq.server.batching import BusyError, MicroBatcher
+from edge_stscq.server.database import StoreError
 from edge_stscq.server.decode_service import DecodeService, Job
 from edge_stscq.server.guard import Caller, Guard, open_tokens
 from edge_stscq.server.headers import SECURITY_HEADERS, SecurityHeaders
@@ -52,6 +54,7 @@ STATUS = {ConflictError: 409, WrongModelError: 409, NoFaceError: 404, TooManyFra
 Result = TypeVar("Result")
 Device = Annotated[str, Header(alias="Edge-Device", pattern=rf"^{DEVICE_NAME}$")]
 Sequence = Annotated[int, Header(alias="Edge-Sequence", ge=0, le=MAX_SEQUENCE)]
+Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset or Z, or seconds since 1970 UTC")]
 
 
 def create_app(settings: ServerSettings) -> FastAPI:
@@ -117,9 +120,15 @@ def _frames(
         request: Request,
         after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE)] = 0,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        device: Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")] = None,
+        since: Moment = None,
+        until: Moment = None,
         caller: Caller = reads,
     ) -> FacePage:
-        rows = store.page(after, limit + 1, caller.only_device)
+        if device is not None:
+            caller.check_device(device)
+        begin, end = (moment.timestamp() if moment else None for moment in (since, until))
+        rows = store.page(after, limit + 1, device or caller.only_device, begin, end)
         note(request, after=after, count=min(limit, len(rows)))
         return FacePage(
             faces=[FaceInfo.of(row) for row in rows[:limit]], next=rows[limit - 1].row if len(rows) > limit else None
@@ -227,10 +236,11 @@ def _one_line_errors(app: FastAPI) -> None:
     async def busy(request: Request, error: BusyError) -> JSONResponse:
         return later(f"busy: {error}")
 
+    @app.exception_handler(StoreError)
     @app.exception_handler(sqlite3.Error)
-    async def store_failed(request: Request, error: sqlite3.Error) -> JSONResponse:
+    async def store_failed(request: Request, error: StoreError | sqlite3.Error) -> JSONResponse:
         log.error("the store failed: %s", error)
-        return later(f"the store cannot be used now: {error}")
+        return later("the store cannot be used now; the server's log says why")
 
     @app.exception_handler(ClientDisconnect)
     async def disconnected(request: Request, error: ClientDisconnect) -> Response:

@@ -40,10 +40,10 @@ class Ingest:
         """
         self._check_model(stream_model_id(body), "this stream")
         frames: list[NewFrame] = []
-        for face in self._codec.iter_stream(body):
+        for face, frame in self._codec.iter_frames(body):
             if len(frames) == self._max_frames:
                 raise TooManyFramesError(f"over {self._max_frames} frames in one request; send fewer at once")
-            frames.append(NewFrame(self._codec.encode_frame(face), face.layers))
+            frames.append(NewFrame(frame, face.layers))
         if not frames:
             raise FrameError("the stream has a header and no frame; nothing to store")
         if first + len(frames) - 1 > MAX_SEQUENCE:

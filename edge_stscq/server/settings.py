@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge_stscq.server.store_url import beside
+
 
 def is_loopback(host: str) -> bool:
     """Whether `host` is a name or address that only this machine can reach."""
@@ -24,12 +26,12 @@ class ServerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Path = Field(description="folder of the model whose frames are accepted")
-    store: Path = Field(description="SQLite file of the accepted frames")
+    store: Path | str = Field(description="where the accepted frames are: a path or a URL, see `store_url`")
     host: str = "127.0.0.1"
     port: int = Field(default=8377, ge=0, le=65535, description="0 takes a free port")
     device: Literal["cpu", "cuda"] = "cpu"
     tokens: Path | None = Field(
-        default=None, description="SQLite file of the tokens; tokens.db beside the store if None"
+        default=None, description="SQLite file of the tokens; tokens.db `beside` the store if None"
     )
     requests_per_minute: float = Field(default=1200, ge=1, description="of one device")
     bytes_per_minute: float = Field(default=8 << 20, gt=0, description="bodies of one device")
@@ -42,4 +44,4 @@ class ServerSettings(BaseModel):
 
     @property
     def tokens_path(self) -> Path:
-        return self.tokens or self.store.with_name("tokens.db")
+        return self.tokens or beside(self.store, "tokens.db")

@@ -1,44 +1,60 @@
-"""Accepted frames, kept in one SQLite file.
+"""Accepted frames, in SQLite or PostgreSQL.
 
-`accept` returns after the commit is on disk (write-ahead log, `synchronous=FULL`), so what the server acknowledges
-survives a power cut. A face is named by its device and sequence number: a retry is recognised and answered as a
-duplicate, a frame that carries more layers of the same face replaces the shorter one, and a different face under a
-number already taken is refused instead of being dropped in silence.
+`accept` returns after a durable commit, so what the server acknowledges survives a power cut. A face is named by its
+device and sequence number: a retry is recognised and answered as a duplicate, a frame that carries more layers of the
+same face replaces the shorter one, and a different face under a number already taken is refused instead of being
+dropped in silence.
+
+Every new or extended face gets the next *revision*. Writers hold the row that counts them from their first statement to
+their commit: one writes at a time, on whatever server, so faces appear in the order of their revisions (and rows), and
+a reader who asks for what came after the last one it saw misses nothing. SQLite has no other way; in PostgreSQL a
+sequence would let a later number commit first.
+
+Waiting for the disk is most of a commit, so requests that arrive meanwhile are written together by the first whose turn
+comes: one transaction, one wait, and an answer to each as if it had come alone.
 """
 
-import os
-import sqlite3
+import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.database import Database
+from edge_stscq.server.schema import changes, faces
+from edge_stscq.server.store_url import store_url
+from edge_stscq.server.tokens import DEVICE_NAME
 
 MAX_SEQUENCE = 2**53 - 1
 """Largest sequence number: the largest integer that every JSON reader keeps exactly."""
 
-_APPLICATION_ID = int.from_bytes(b"STSQ")
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE faces (
-    row INTEGER PRIMARY KEY AUTOINCREMENT,
-    device TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
-    model BLOB NOT NULL,
-    layers INTEGER NOT NULL,
-    frame BLOB NOT NULL,
-    received REAL NOT NULL,
-    UNIQUE (device, sequence)
-) STRICT
-"""
-_INSERT = "INSERT INTO faces (device, sequence, model, layers, frame, received) VALUES (?, ?, ?, ?, ?, ?)"
-_COLUMNS = "row, device, sequence, model, layers, frame, received"
-
 Outcome = Literal["stored", "extended", "duplicate"]
+
+_FACE = select(
+    faces.c.row, faces.c.device, faces.c.sequence, faces.c.model, faces.c.layers, faces.c.frame, faces.c.received,
+    faces.c.revision,
+)  # fmt: skip
+_NEW = 0
+"""Row of a face that has none yet."""
+_NAME = re.compile(rf"({DEVICE_NAME})-(0|[1-9][0-9]{{0,15}})")
+_LAST = select(changes.c.revision).with_for_update()
+_KNOWN = _FACE.where(
+    faces.c.device == bindparam("device"), faces.c.sequence.between(bindparam("first"), bindparam("last"))
+)
+_EXTEND = (
+    update(faces)
+    .where(faces.c.row == bindparam("at"))
+    .values(layers=bindparam("layers"), frame=bindparam("frame"), revision=bindparam("revision"))
+)
 
 
 class ConflictError(EdgeError):
@@ -55,7 +71,13 @@ class NewFrame:
 
 @dataclass(frozen=True, slots=True)
 class StoredFace:
-    """One row: `row` orders faces by arrival, `received` is in seconds since 1970 UTC."""
+    """One row.
+
+    Attributes:
+        row: orders faces by arrival.
+        received: seconds since 1970 UTC.
+        revision: orders faces by their last change; above that of every earlier change of any face.
+    """
 
     row: int
     device: str
@@ -64,65 +86,43 @@ class StoredFace:
     layers: int
     frame: bytes
     received: float
+    revision: int
 
     @property
     def id(self) -> str:
         return f"{self.device}-{self.sequence}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """The arguments of one `accept`, and where its answer goes."""
+
+    device: str
+    first: int
+    model: bytes
+    frames: Sequence[NewFrame]
+    same_face: Callable[[bytes, bytes], bool]
+    done: "Future[list[Outcome]]" = field(default_factory=Future)
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.frames) - 1
+
+
 class FaceStore:
-    """Open or create the store at `path`; safe to call from many threads.
+    """Open or create the store at `place` (a path or a URL, see `store_url`); safe to call from many threads.
+
+    Every method but `close` raises `StoreError` while the database cannot be used.
 
     Raises:
-        EdgeError: the file is not such a store, is of a newer version, or cannot be written.
+        EdgeError: it cannot be opened, is not such a store, is of a newer version, or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            raise EdgeError(f"cannot open the store {path}: {error}; choose another --store") from None
-        try:
-            self._prepare(path)
-        except sqlite3.Error as error:
-            self._db.close()
-            raise EdgeError(f"{path} is not usable as a store: {error}; choose another --store") from None
-        except EdgeError:
-            self._db.close()
-            raise
-
-    def _prepare(self, path: Path) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON"):
-            self._db.execute(f"PRAGMA {pragma}")
-        with self._transaction() as db:
-            application, version, tables = (
-                db.execute(query).fetchone()[0]
-                for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-            )
-            if application == 0 and tables == 0:
-                db.execute(_SCHEMA)
-                db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version={_VERSION}")
-            elif application != _APPLICATION_ID:
-                raise EdgeError(f"{path} is a database of another program; choose another --store")
-            elif version != _VERSION:
-                raise EdgeError(f"{path} is of store version {version}, this program's is {_VERSION}; upgrade it")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One writer at a time; commits at the end, or leaves the store as it was."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+    def __init__(self, place: Path | str) -> None:
+        self._database = Database(store_url(place))
+        self.name = self._database.name
+        self._waiting: deque[_Request] = deque()
+        self._turn = threading.Lock()
 
     def accept(
         self,
@@ -143,55 +143,159 @@ class FaceStore:
         Raises:
             ConflictError: a number is taken by another face; nothing was stored.
         """
-        now = time.time()
-        with self._transaction() as db:
-            outcomes: list[Outcome] = []
-            for sequence, new in enumerate(frames, first):
-                old = self._find(db, device, sequence)
-                if old is None:
-                    db.execute(_INSERT, (device, sequence, model, new.layers, new.frame, now))
-                    outcomes.append("stored")
-                elif old.model != model or not same_face(old.frame, new.frame):
-                    free = db.execute("SELECT max(sequence) + 1 FROM faces WHERE device = ?", (device,)).fetchone()[0]
-                    raise ConflictError(
-                        f"{old.id} is already another face; the next free sequence number of {device} is {free}"
-                    )
-                elif new.layers > old.layers:
-                    db.execute("UPDATE faces SET layers = ?, frame = ? WHERE row = ?", (new.layers, new.frame, old.row))
-                    outcomes.append("extended")
-                else:
-                    outcomes.append("duplicate")
-        return outcomes
+        request = _Request(device, first, model, frames, same_face)
+        self._waiting.append(request)
+        with self._turn:
+            # Whoever had the turn before may have written this request with its own.
+            if not request.done.done():
+                self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
+        return request.done.result()
 
-    @staticmethod
-    def _find(db: sqlite3.Connection, device: str, sequence: int) -> StoredFace | None:
-        query = f"SELECT {_COLUMNS} FROM faces WHERE device = ? AND sequence = ?"
-        found = db.execute(query, (device, sequence)).fetchone()
-        return None if found is None else StoredFace(*found)
+    def _write(self, requests: "list[_Request]") -> None:
+        """Answer all requests in one transaction, each as if it came alone and in this order."""
+        try:
+            with self._writing() as (db, last):
+                ranges = [
+                    and_(faces.c.device == one.device, faces.c.sequence.between(one.first, one.last))
+                    for one in requests
+                ]
+                known = {(face.device, face.sequence): face for face in _read(db, _FACE.where(or_(*ranges)))}
+                changed: dict[tuple[str, int], StoredFace] = {}
+                answers = [_decide(db, one, known, changed) for one in requests]
+                numbered = list(enumerate(changed.values(), last + 1))
+                inserted = [
+                    {
+                        "device": face.device, "sequence": face.sequence, "model": face.model, "layers": face.layers,
+                        "frame": face.frame, "received": face.received, "revision": revision,
+                    }
+                    for revision, face in numbered if face.row == _NEW
+                ]  # fmt: skip
+                extended = [
+                    {"at": face.row, "layers": face.layers, "frame": face.frame, "revision": revision}
+                    for revision, face in numbered
+                    if face.row != _NEW
+                ]
+                if inserted:
+                    db.execute(faces.insert(), inserted)
+                if extended:
+                    db.execute(_EXTEND, extended)
+                if numbered:
+                    db.execute(changes.update(), {"revision": last + len(numbered)})
+        except BaseException as error:
+            for one in requests:
+                one.done.set_exception(error)
+            return
+        for one, answer in zip(requests, answers, strict=True):
+            if isinstance(answer, Exception):
+                one.done.set_exception(answer)
+            else:
+                one.done.set_result(answer)
 
     def find(self, face_id: str) -> StoredFace | None:
         """The face named `<device>-<sequence>`, or None."""
-        device, _, sequence = face_id.rpartition("-")
-        if not (sequence.isascii() and sequence.isdecimal() and len(sequence) <= 16 and str(int(sequence)) == sequence):
+        match = _NAME.fullmatch(face_id)
+        if match is None:
             return None
-        with self._lock:
-            return self._find(self._db, device, int(sequence))
+        sequence = int(match[2])
+        with self._database.read() as db:
+            return next(_read(db, _KNOWN, device=match[1], first=sequence, last=sequence), None)
 
-    def page(self, after: int, limit: int, device: str | None = None) -> list[StoredFace]:
-        """At most `limit` faces, of one device if it is given, that arrived after row `after`, oldest first."""
-        with self._lock:
-            query = f"SELECT {_COLUMNS} FROM faces WHERE row > ? AND device = coalesce(?, device) ORDER BY row LIMIT ?"
-            return [StoredFace(*found) for found in self._db.execute(query, (after, device, limit))]
+    def page(
+        self,
+        after: int,
+        limit: int,
+        device: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> list[StoredFace]:
+        """At most `limit` faces that arrived after row `after`, oldest first.
+
+        Args:
+            device: of this device only.
+            since, until: received at or after, and before, these seconds since 1970 UTC.
+        """
+        query = _FACE.where(faces.c.row > after).order_by(faces.c.row)
+        if since is not None:
+            query = query.where(faces.c.received >= since)
+        if until is not None:
+            query = query.where(faces.c.received < until)
+        return self._some(query, limit, device)
+
+    def changes(self, after: int, limit: int, device: str | None = None) -> list[StoredFace]:
+        """At most `limit` faces, of one device if it is given, that are new or extended since revision `after`.
+
+        They come in the order of their revisions, each as it is now. Asking again with the last one's revision goes on
+        without a gap, whichever servers write.
+        """
+        return self._some(_FACE.where(faces.c.revision > after).order_by(faces.c.revision), limit, device)
 
     def count(self) -> int:
-        with self._lock:
-            return int(self._db.execute("SELECT count(*) FROM faces").fetchone()[0])
+        with self._database.read() as db:
+            return int(db.execute(select(func.count()).select_from(faces)).scalar_one())
 
     def check_writable(self) -> None:
-        """Raise `sqlite3.Error` if a frame could not be stored now (locked, read-only or gone)."""
-        with self._transaction():
+        """Raise `StoreError` if a frame could not be stored now (locked, read-only or gone)."""
+        with self._writing():
             pass
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._database.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Connection, int]]:
+        """A transaction beside which no other writes faces, and the last revision before it."""
+        with self._database.write() as db:
+            yield db, db.execute(_LAST).scalar_one()
+
+    def _some(self, query: Select[Any], limit: int, device: str | None) -> list[StoredFace]:
+        if device is not None:
+            query = query.where(faces.c.device == device)
+        with self._database.read() as db:
+            return list(_read(db, query.limit(limit)))
+
+
+def _decide(
+    db: Connection,
+    request: _Request,
+    known: dict[tuple[str, int], StoredFace],
+    changed: dict[tuple[str, int], StoredFace],
+) -> list[Outcome] | Exception:
+    """What becomes of each frame, or why none is stored.
+
+    Args:
+        known: faces as they are, those of the requests before included; gains this request's.
+        changed: what is to be written, without revisions.
+    """
+    now, outcomes = time.time(), list[Outcome]()
+    mine: dict[tuple[str, int], StoredFace] = {}
+    try:
+        for sequence, new in enumerate(request.frames, request.first):
+            old = known.get((request.device, sequence))
+            if old is None:
+                outcomes.append("stored")
+            elif old.model != request.model or not request.same_face(old.frame, new.frame):
+                highest = db.scalar(select(func.max(faces.c.sequence)).where(faces.c.device == request.device)) or 0
+                free = 1 + max(highest, *(number for device, number in known if device == request.device))
+                raise ConflictError(
+                    f"{old.id} is already another face; the next free sequence number of {request.device} is {free}"
+                )
+            elif new.layers > old.layers:
+                outcomes.append("extended")
+            else:
+                outcomes.append("duplicate")
+                continue
+            row, received = (old.row, old.received) if old else (_NEW, now)
+            mine[request.device, sequence] = StoredFace(
+                row, request.device, sequence, request.model, new.layers, new.frame, received, 0
+            )
+    except SQLAlchemyError:
+        raise
+    except Exception as error:
+        return error
+    known.update(mine)
+    changed.update(mine)
+    return outcomes
+
+
+def _read(db: Connection, query: Select[Any], **values: str | int) -> Iterator[StoredFace]:
+    return (StoredFace(*found) for found in db.execute(query, values))

@@ -17,6 +17,7 @@ message has exactly one string that `Encoder` makes, which lets a reader refuse 
 Only integers take part, so the result is the same on every machine.
 """
 
+import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -47,14 +48,10 @@ class Encoder:
     def finish(self) -> bytes:
         """The shortest byte string inside the interval, and of those the smallest."""
         size = sufficient_bytes(self._bits, self._width)
-        while size and self._ceil(size - 1) < self._low + self._width:
-            size -= 1
-        return (self._ceil(size) >> (self._bits - 8 * size)).to_bytes(size, "big")
-
-    def _ceil(self, size: int) -> int:
-        """The first number not below `low` that `size` bytes can express, in units of `2**-bits`."""
         step = self._bits - 8 * size
-        return -(-self._low >> step) << step
+        while size and _ceil(self._low, step + 8) < self._low + self._width:
+            size, step = size - 1, step + 8
+        return (_ceil(self._low, step) >> step).to_bytes(size, "big")
 
 
 class Decoder:
@@ -66,21 +63,33 @@ class Decoder:
     """
 
     def __init__(self, data: bytes, symbols: int) -> None:
-        step = PRECISION * symbols - 8 * len(data)
-        if step < 0:
+        missing = 2 * symbols - len(data)
+        if missing < 0:
             raise ValueError(f"{len(data)} bytes for {symbols} symbols: at most {2 * symbols}")
-        self._offset = int.from_bytes(data, "big") << step
-        self._width = 1
-        self._bits = PRECISION * symbols
+        self._data, self._symbols = data, symbols
+        self._digits = iter(struct.unpack(f">{symbols}H", data + bytes(missing)))
+        # The message's distance from `low`, and the interval's width, in units of the digits read so far.
+        self._offset, self._width = 0, 1
 
     def pop(self, row: Sequence[int]) -> int:
         """The next symbol, coded with `row`."""
-        self._bits -= PRECISION
-        unit = self._width << self._bits
-        symbol = bisect_right(row, self._offset // unit) - 1
-        self._offset -= unit * row[symbol]
-        self._width *= row[symbol + 1] - row[symbol]
+        offset, width = self._offset << PRECISION | next(self._digits), self._width
+        symbol = bisect_right(row, offset // width) - 1
+        start = row[symbol]
+        self._offset, self._width = offset - width * start, width * (row[symbol + 1] - start)
         return symbol
+
+    def is_shortest(self) -> bool:
+        """Whether `Encoder.finish` makes these very bytes of the symbols popped; ask when all are."""
+        size, bits = len(self._data), PRECISION * self._symbols
+        step = bits - 8 * size
+        low = (int.from_bytes(self._data, "big") << step) - self._offset
+        return self._offset >> step == 0 and (size == 0 or _ceil(low, step + 8) >= low + self._width)
+
+
+def _ceil(low: int, step: int) -> int:
+    """The first number not below `low` whose last `step` bits are zero."""
+    return -(-low >> step) << step
 
 
 def sufficient_bytes(bits: int, width: int) -> int:

@@ -92,14 +92,14 @@ class FrameCodec:
             FrameError: there is no undamaged frame of this model.
         """
         frame = check_frame(buffer, offset, self.model_id, self.tables.payload_limits)
-        payload = bytes(buffer[frame.start : frame.end - CRC_BYTES])
-        face = self._face(payload, frame.layers)
-        if self._payload(face) != payload:
-            raise FrameError("payload is not the one an encoder makes for its face")
-        return face, frame.end
+        return self._face(bytes(buffer[frame.start : frame.end - CRC_BYTES]), frame.layers), frame.end
 
     def iter_stream(self, data: bytes) -> Iterator[CodedFace]:
-        """The faces of a stream one by one; all frames before a damaged one are yielded.
+        """The faces of a stream one by one, otherwise as `iter_frames`."""
+        return (face for face, _ in self.iter_frames(data))
+
+    def iter_frames(self, data: bytes) -> Iterator[tuple[CodedFace, bytes]]:
+        """The faces of a stream and the bytes of their frames; all frames before a damaged one are yielded.
 
         Raises:
             FrameError: naming the frame's number and its offset.
@@ -113,11 +113,11 @@ class FrameCodec:
         offset, number = HEADER_BYTES, 0
         while offset < len(data):
             try:
-                face, offset = self.decode_frame(data, offset)
+                face, end = self.decode_frame(data, offset)
             except FrameError as error:
                 raise FrameError(f"frame {number} at byte {offset}: {error}") from error
-            yield face
-            number += 1
+            yield face, bytes(data[offset:end])
+            offset, number = end, number + 1
 
     def decode_stream(self, data: bytes) -> list[CodedFace]:
         """All faces of a stream, or `FrameError` as in `iter_stream`."""
@@ -143,6 +143,8 @@ class FrameCodec:
         decoder = Decoder(payload, 1 + count)
         group = decoder.pop(self.tables.group_row)
         tokens = [decoder.pop(row) for row in self.tables.rows[group][:count]]
+        if not decoder.is_shortest():
+            raise FrameError("payload is not the one an encoder makes for its face")
         return CodedFace(group, np.array(tokens, np.uint16), layers)
 
 

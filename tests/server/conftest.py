@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
+from benchmarks.postgres import Cluster, binaries, cluster
 from edge_stscq.server.app import create_app
 from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.settings import ServerSettings
+from edge_stscq.server.store import FaceStore
 from edge_stscq.server.tokens import Scope, TokenStore
 from edge_stscq.stream import CodedFace
 
@@ -26,6 +29,7 @@ MakeFaces = Callable[..., list[CodedFace]]
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Issue = Callable[..., str]
+OpenStore = Callable[[Path | str], FaceStore]
 COMMAND = [sys.executable, "-c", "from edge_stscq.cli import main; main()"]
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 
@@ -148,3 +152,32 @@ def run() -> Run:
         )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A private PostgreSQL, started once."""
+    found = binaries()
+    if found is None:
+        pytest.skip("PostgreSQL is not installed; apt-get install postgresql brings it")
+    with cluster(found, fsync=False) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new store may be made: a file, and a database of its own in PostgreSQL."""
+    if request.param == "sqlite":
+        return str(tmp_path / "deep" / "faces.db")
+    return request.getfixturevalue("postgres").new_database(secrets.token_hex(8))
+
+
+@pytest.fixture
+def open_store() -> Iterator[OpenStore]:
+    """`open_store(place)`: a store that is closed at the end; several at one place are several servers."""
+    with contextlib.ExitStack() as stack:
+
+        def make(where: Path | str) -> FaceStore:
+            return stack.enter_context(contextlib.closing(FaceStore(where)))
+
+        yield make

@@ -1,20 +1,24 @@
-"""What was accepted survives, once; what is not a store is left alone."""
+"""What was accepted survives, once, in either database; what is not a store is left alone."""
 
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.server import store as store_module
 from edge_stscq.server.store import ConflictError, FaceStore, NewFrame
 
 MODEL = b"12345678"
+OpenStore = Callable[[Path | str], FaceStore]
 
 
 def same(old: bytes, new: bytes) -> bool:
@@ -23,10 +27,8 @@ def same(old: bytes, new: bytes) -> bool:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[FaceStore]:
-    store = FaceStore(tmp_path / "deep" / "faces.db")
-    yield store
-    store.close()
+def store(place: str, open_store: OpenStore) -> FaceStore:
+    return open_store(place)
 
 
 def accept(store: FaceStore, first: int, *frames: bytes) -> list[str]:
@@ -74,13 +76,115 @@ def test_the_same_frame_from_many_threads_is_stored_once(store: FaceStore) -> No
     assert store.count() == 1
 
 
-def test_two_processes_may_share_a_store(store: FaceStore, tmp_path: Path) -> None:
-    other = FaceStore(tmp_path / "deep" / "faces.db")
-    try:
-        assert accept(store, 0, b"a") == ["stored"]
-        assert accept(other, 0, b"a") == ["duplicate"]
-    finally:
-        other.close()
+def test_requests_that_wait_are_written_together_and_answered_apart(store: FaceStore) -> None:
+    accept(store, 1, b"taken")
+    sent = [(0, b"a"), (1, b"other"), (0, b"ab"), (2, b"c", b"d"), (3, b"x"), (0, b"a"), (1, b"taken!"), (9, b"n")]
+    with ThreadPoolExecutor(len(sent)) as threads:
+        with store._turn:
+            answers = []
+            for first, *frames in sent:
+                answers.append(threads.submit(accept, store, first, *frames))
+                while len(store._waiting) < len(answers):
+                    time.sleep(0.001)
+        for number, message in ((1, "cam-1 .* next free .* is 2"), (4, "cam-3 .* next free .* is 4")):
+            with pytest.raises(ConflictError, match=message):
+                answers[number].result(60)
+    assert [answer.result() for number, answer in enumerate(answers) if number not in (1, 4)] == [
+        ["stored"], ["extended"], ["stored", "stored"], ["duplicate"], ["extended"], ["stored"],
+    ]  # fmt: skip
+    assert [(face.id, face.frame) for face in store.changes(1, 9)] == [
+        ("cam-0", b"ab"), ("cam-2", b"c"), ("cam-3", b"d"), ("cam-1", b"taken!"), ("cam-9", b"n"),
+    ]  # fmt: skip
+    assert len({face.revision for face in store.changes(0, 9)}) == 5
+    assert accept(store, 10, b"z") == ["stored"]
+
+
+def test_servers_may_share_a_store(store: FaceStore, place: str, open_store: OpenStore) -> None:
+    other = open_store(place)
+    assert accept(store, 0, b"a") == ["stored"]
+    assert accept(other, 0, b"ab") == ["extended"]
+    assert accept(store, 0, b"ab") == ["duplicate"]
+    with pytest.raises(ConflictError):
+        accept(other, 0, b"x")
+
+
+def test_pages_are_of_a_device_and_a_time(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        monkeypatch.setattr(store_module.time, "time", lambda now=100.5 + number: now)
+        store.accept("odd" if number % 2 else "even", number, MODEL, [NewFrame(b"a", 1)], same)
+
+    def numbers(*arguments: object, **chosen: object) -> list[int]:
+        return [face.sequence for face in store.page(*arguments, **chosen)]
+
+    assert numbers(0, 9, "odd") == [1, 3, 5]
+    assert numbers(0, 9, since=101.5, until=104.5) == [1, 2, 3]
+    assert numbers(0, 2, "even", since=101.5) == [2, 4]
+    assert numbers(store.page(0, 9)[2].row, 9, "even", until=105.0) == [4]
+    assert numbers(0, 9, "nobody") == numbers(0, 9, since=106.0) == numbers(0, 9, until=100.5) == []
+
+
+def test_changes_come_in_their_order_each_as_it_is_now(store: FaceStore) -> None:
+    accept(store, 0, b"a", b"b", b"c")
+    seen = store.changes(0, 2)
+    assert [(face.id, face.frame) for face in seen] == [("cam-0", b"a"), ("cam-1", b"b")]
+    accept(store, 1, b"bb", b"c", b"d")
+    store.accept("other", 0, MODEL, [NewFrame(b"x", 1)], same)
+    later = store.changes(seen[-1].revision, 9)
+    assert [(face.id, face.frame) for face in later] == [
+        ("cam-2", b"c"), ("cam-1", b"bb"), ("cam-3", b"d"), ("other-0", b"x"),
+    ]  # fmt: skip
+    assert [face.id for face in store.changes(0, 9, "other")] == ["other-0"]
+    assert accept(store, 0, b"a") == ["duplicate"]
+    with pytest.raises(ConflictError):
+        accept(store, 3, b"d", b"new", b"y"), accept(store, 4, b"other")
+    assert [face.id for face in store.changes(later[-1].revision, 9)] == ["cam-4", "cam-5"]
+
+
+def test_who_writes_second_waits_and_is_numbered_second(store: FaceStore, place: str, open_store: OpenStore) -> None:
+    other, order = open_store(place), []
+    with ThreadPoolExecutor(1) as threads:
+        with store._writing():
+            second = threads.submit(lambda: (accept(other, 0, b"a"), order.append("second")))
+            with pytest.raises(TimeoutError):
+                second.result(0.3)
+            assert other.changes(0, 9) == []
+            order.append("first")
+        second.result(60)
+    assert order == ["first", "second"]
+
+
+def test_a_reader_misses_no_change_of_any_server(store: FaceStore, place: str, open_store: OpenStore) -> None:
+    """Two servers of two threads each race for the same faces, while a third follows them."""
+    servers, reader = (store, open_store(place)), open_store(place)
+    faces, seen, done = 40, {}, threading.Event()
+
+    def send(thread: int) -> list[str]:
+        frames = (b"a", b"aa", b"aaa")
+        return [
+            outcome
+            for step in range(faces)
+            for outcome in accept(servers[thread % 2], (step + thread) % faces, frames[(step + thread) % 3])
+        ]
+
+    def follow() -> int:
+        last, ended = 0, False
+        while True:
+            found = reader.changes(last, 7)
+            if not found and ended:
+                return last
+            assert [face.revision for face in found] == sorted({face.revision for face in found})
+            seen.update((face.id, face.frame) for face in found)
+            ended, last = done.is_set(), found[-1].revision if found else last
+
+    with ThreadPoolExecutor(5) as threads:
+        following = threads.submit(follow)
+        try:
+            outcomes = [outcome for made in threads.map(send, range(4)) for outcome in made]
+        finally:
+            done.set()
+        assert following.result(60) == outcomes.count("stored") + outcomes.count("extended")
+    assert outcomes.count("stored") == faces == store.count()
+    assert seen == {face.id: face.frame for face in store.page(0, 99)}
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
@@ -100,14 +204,15 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         store.close()
 
 
-def test_every_commit_reaches_the_disk(store: FaceStore) -> None:
-    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+def test_every_commit_reaches_the_disk(open_store: OpenStore, tmp_path: Path) -> None:
+    with open_store(tmp_path / "faces.db")._database.write() as db:
+        assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
-def test_faces_are_for_the_owner_only(store: FaceStore, tmp_path: Path) -> None:
-    accept(store, 0, b"a")
+def test_faces_are_for_the_owner_only(open_store: OpenStore, tmp_path: Path) -> None:
+    accept(open_store(tmp_path / "deep" / "faces.db"), 0, b"a")
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "deep").iterdir()} == {0o600}
 
 

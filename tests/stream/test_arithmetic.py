@@ -46,7 +46,9 @@ def messages(draw):
 def test_message_comes_back_and_is_within_a_byte_of_ideal(message):
     symbols, rows = message
     data = encode(symbols, rows)
-    assert decode(data, rows) == symbols
+    decoder = Decoder(data, len(rows))
+    assert [decoder.pop(row) for row in rows] == symbols
+    assert decoder.is_shortest()
     assert 8 * len(data) < ideal_bits(symbols, rows) + 8
 
 
@@ -55,7 +57,9 @@ def test_message_comes_back_and_is_within_a_byte_of_ideal(message):
 def test_every_byte_string_decodes_to_a_message_that_codes_no_longer(message, data):
     _, rows = message
     data = data[: 2 * len(rows)]
-    symbols = decode(data, rows)
+    decoder = Decoder(data, len(rows))
+    symbols = [decoder.pop(row) for row in rows]
+    assert decoder.is_shortest() == (encode(symbols, rows) == data)
     assert all(0 <= s < len(row) - 1 for s, row in zip(symbols, rows, strict=True))
     assert len(encode(symbols, rows)) <= len(data)
 

@@ -1,0 +1,54 @@
+"""The tables of the store, the same in SQLite and PostgreSQL.
+
+`migrations` holds the steps that lead here from every earlier layout; a test compares the two.
+"""
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+whole = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits in both."""
+real: TypeEngine[float] = Double().with_variant(REAL, "sqlite")
+
+metadata = MetaData()
+
+faces = Table(
+    "faces",
+    metadata,
+    Column("row", whole, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("sequence", whole, nullable=False),
+    Column("model", LargeBinary, nullable=False),
+    Column("layers", Integer, nullable=False),
+    Column("frame", LargeBinary, nullable=False),
+    Column("received", real, nullable=False),
+    Column("revision", whole, nullable=False, server_default=text("0")),
+    UniqueConstraint("device", "sequence", name="faces_device_sequence"),
+    Index("faces_revision", "revision", unique=True),
+    Index("faces_device_row", "device", "row"),
+    Index("faces_received", "received"),
+    sqlite_autoincrement=True,
+    sqlite_strict=True,
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", whole, nullable=False),
+    sqlite_strict=True,
+)
+"""One row: the last revision given. Whoever writes faces holds it until the commit."""
