@@ -130,12 +130,15 @@ class Server:
 
     def close(self) -> str:
         """End it; what it wrote to stderr."""
-        if self._process.poll() is not None:
-            raise EdgeError(f"the server ended by itself with exit code {self._process.returncode}")
+        ended = self._process.poll()
         self._process.terminate()
-        self._process.wait(60)
-        self._errors.seek(0)
-        return self._errors.read()
+        self._process.communicate(timeout=60)
+        with self._errors:
+            self._errors.seek(0)
+            said = self._errors.read()
+        if ended is not None:
+            raise EdgeError(f"the server ended by itself with exit code {ended}: {said[-500:]}")
+        return said
 
 
 class Run:

@@ -8,12 +8,11 @@ pattern of a route and never the address as it was sent, and beside it stand onl
 checked: no frame, template, picture or token can get into a line. What asks for no token (probes, addresses that do
 not exist) is not logged, nor is a refusal for asking too often that follows another: neither may push out what counts.
 
-Making and revoking a token are commands on the server's machine; their lines have the name of its user as `who`.
+Making and revoking a token are commands on the server's machine; their lines have the number of its user as `who`.
 """
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import os
@@ -47,7 +46,7 @@ def note(request: Request, **facts: str | int | None) -> None:
 def note_command(what: str, token_id: str, device: str, scopes: str) -> None:
     """Write the line of something that was done to a token by a command on this machine, not by a request."""
     facts = {"outcome": "done", "token": token_id, "device": device, "scopes": scopes}
-    _log.info(json.dumps({"time": _now(), "from": None, "who": getpass.getuser(), "what": what} | facts))
+    _log.info(json.dumps({"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | facts))
 
 
 def leave_out(request: Request) -> None:
