@@ -18,6 +18,11 @@ def send(
     token: Annotated[
         str | None, typer.Option(envvar="EDGE_STSCQ_TOKEN", help="Bearer token, if the server asks for one.")
     ] = None,
+    cert: Annotated[Path | None, typer.Option(help="Mutual TLS: PEM certificate of this device.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM key of the certificate, without a password.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="PEM authorities that the server's certificate is checked against.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counters as one JSON object.")] = False,
 ) -> None:
     """Send every frame of a stream; what the server already has is skipped there, so sending again is safe."""
@@ -26,17 +31,19 @@ def send(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+    from edge_stscq.client.certificate import tls_context
     from edge_stscq.client.sender import Sender, SendReport
     from edge_stscq.client.split import read_stream, split_stream
 
     data = read_stream(stream)
     total = len(split_stream(data)[1])
+    tls = tls_context(cert, key, ca)
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counters]}"))
     console = Console(stderr=True)
     quiet = as_json or not sys.stderr.isatty()
     with (
         Progress(*columns, console=console, disable=quiet) as progress,
-        Sender(url, device, token=token, batch=batch, attempts=attempts) as sender,
+        Sender(url, device, token=token, batch=batch, attempts=attempts, tls=tls) as sender,
     ):
         bar = progress.add_task("send", total=total, counters="")
 

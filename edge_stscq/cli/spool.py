@@ -63,6 +63,11 @@ def drain(
         str | None, typer.Option(envvar="EDGE_STSCQ_TOKEN", help="Bearer token, if the server asks for one.")
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with the bearer token.")] = None,
+    cert: Annotated[Path | None, typer.Option(help="Mutual TLS: PEM certificate of this device.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM key of the certificate, without a password.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="PEM authorities that the server's certificate is checked against.")
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(help="Most bytes on the link, e.g. 2kB/min, 500B/s, 1MB/h; headers count, TLS does not."),
@@ -83,6 +88,7 @@ def drain(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from edge_stscq.client.budget import TokenBucket, parse_budget
+    from edge_stscq.client.certificate import tls_context
     from edge_stscq.client.drain import Drain, DrainReport
     from edge_stscq.client.sender import Sender
     from edge_stscq.client.spool import Spool
@@ -92,6 +98,7 @@ def drain(
         raise EdgeError("two tokens; give --token (or EDGE_STSCQ_TOKEN) or --token-file")
     if token_file is not None:
         token = _read_token(token_file)
+    tls = tls_context(cert, key, ca)
     bucket = None if budget is None else TokenBucket(parse_budget(budget))
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counters]}"))
     stopped = False
@@ -99,7 +106,7 @@ def drain(
     with (
         Progress(*columns, console=Console(stderr=True), disable=as_json or not sys.stderr.isatty()) as progress,
         Spool(file) as opened,
-        Sender(url, opened.device, token=token, batch=batch, attempts=attempts) as sender,
+        Sender(url, opened.device, token=token, batch=batch, attempts=attempts, tls=tls) as sender,
     ):
         bar = progress.add_task("send", total=opened.waiting, counters="")
 

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from edge_stscq.server.audit import note_command, written_to
 from edge_stscq.server.tokens import Scope, TokenStore
 
 token = typer.Typer(help="Make, list and revoke the bearer tokens of a server.", no_args_is_help=True)
 
 Tokens = Annotated[Path, typer.Option(help="SQLite file of the tokens; `serve` looks beside its --store.")]
+AuditLog = Annotated[Path | None, typer.Option(help="Audit log; otherwise audit.jsonl beside the tokens.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -23,18 +25,24 @@ def create(
         typer.Option(help="What it may do; may be repeated. send if not given."),
     ] = None,
     tokens: Tokens = Path("tokens.db"),
+    audit: AuditLog = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a token and print it, this once: only a hash of it is kept."""
     from dataclasses import asdict
 
-    with contextlib.closing(TokenStore(tokens, create=True)) as store:
+    with contextlib.closing(TokenStore(tokens, create=True)) as store, _audited(tokens, audit):
         made, text = store.create(device, scope or [Scope.SEND])
+        note_command("token create", made.id, made.device, " ".join(made.scopes))
     if as_json:
         typer.echo(json.dumps({"token": text, **asdict(made)}))
     else:
         typer.echo(text)
         typer.echo(f"token {made.id} may {', '.join(made.scopes)} for device {device}; it is not shown again", err=True)
+
+
+def _audited(tokens: Path, audit: Path | None) -> contextlib.AbstractContextManager[None]:
+    return written_to(audit or tokens.with_name("audit.jsonl"))
 
 
 @token.command("list")
@@ -60,11 +68,13 @@ def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
 def revoke(
     token_id: Annotated[str, typer.Argument(help="The id that `token list` shows.")],
     tokens: Tokens = Path("tokens.db"),
+    audit: AuditLog = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a token invalid for good; a running server refuses it from the next request on."""
     from dataclasses import asdict
 
-    with contextlib.closing(TokenStore(tokens, create=False)) as store:
+    with contextlib.closing(TokenStore(tokens, create=False)) as store, _audited(tokens, audit):
         gone = store.revoke(token_id)
+        note_command("token revoke", gone.id, gone.device, " ".join(gone.scopes))
     typer.echo(json.dumps(asdict(gone)) if as_json else f"token {gone.id} of device {gone.device} is revoked")

@@ -8,6 +8,7 @@ returning in step; the server's `Retry-After` is a lower bound. What will not pa
 
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class Sender:
         attempts: tries for each request before giving up.
         timeout: seconds without progress before a try has failed.
         pause: seconds before the second try, give or take half; it doubles with each further one.
+        tls: from `certificate.tls_context`; what this machine trusts if None.
         transport: how requests travel; the network if None.
         sleep: how to wait between two tries.
 
@@ -94,6 +96,7 @@ class Sender:
         attempts: int = 6,
         timeout: float = 30.0,
         pause: float = 0.5,
+        tls: ssl.SSLContext | None = None,
         transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -106,7 +109,8 @@ class Sender:
             if not re.fullmatch(r"[!-~]+", token):
                 raise EdgeError("the token has spaces or non-ASCII characters; copy it from the server again")
             headers["Authorization"] = f"Bearer {token}"
-        self._http = httpx2.Client(headers=headers, timeout=timeout, transport=transport)
+        verify = True if tls is None else tls
+        self._http = httpx2.Client(headers=headers, timeout=timeout, transport=transport, verify=verify)
         self._pause, self._sleep = pause, sleep
 
     def __enter__(self) -> "Sender":

@@ -20,26 +20,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from edge_stscq.client.spool_file import FACE_COST, SpoolFile
+from edge_stscq.client.spool_file import SpoolFile
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream.frame import check_frame
 
 MAX_BYTES = 64 * 1024**2
-"""Default bound: about 250,000 faces."""
+"""Default bound: about 480,000 faces."""
 LEAST_BYTES = 64 * 1024
 """A spool cannot be smaller."""
 MAX_LEASE = 3600.0
 """Longest lease in seconds. One that would last longer was made before the clock went back, and has ended."""
+MAX_LEASES = 64
+"""Leases at one time, of all processes: what leases take on the disk is bounded, too."""
 
 Part = Literal["first", "rest", "whole"]
 
-_FREE = f"(until <= :now OR until > :now + {MAX_LEASE})"
-_PARTS: dict[Part, tuple[str, str]] = {
-    "first": ("'first', first", "first IS NOT NULL"),
-    "rest": ("'rest', rest", "first IS NULL"),
-    "whole": ("iif(rest IS NULL, 'first', 'rest'), ifnull(rest, first)", "true"),
+_HELD = f"until > :now AND until <= :now + {MAX_LEASE}"
+_FREE = f"NOT EXISTS (SELECT 1 FROM leases WHERE sequence BETWEEN first AND last AND {_HELD})"
+_GONE = "sequence NOT IN (SELECT sequence FROM basics) AND sequence NOT IN (SELECT sequence FROM further)"
+_PARTS: dict[Part, str] = {
+    "first": "SELECT sequence, model, 'basics', frame FROM basics JOIN faces USING (sequence) WHERE true",
+    "rest": """SELECT sequence, model, 'further', frame FROM further JOIN faces USING (sequence)
+        WHERE sequence NOT IN (SELECT sequence FROM basics)""",
+    "whole": """SELECT sequence, model, iif(further.frame IS NULL, 'basics', 'further'),
+        ifnull(further.frame, basics.frame)
+        FROM faces LEFT JOIN basics USING (sequence) LEFT JOIN further USING (sequence) WHERE true""",
 }
-"""Which of a face's frames is leased, and of which faces."""
+"""Which of a face's frames is leased, the table it is in, and of which faces."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class SpoolStatus:
 
     Attributes:
         next: sequence number of the next face.
-        bytes, max_bytes: room that is charged, and the bound.
+        bytes, max_bytes: pages of the file in use, and the bound.
         waiting: faces; of these, `basic_waiting` have not sent their basic layer, and `leased` are being sent.
         oldest: when the oldest waiting face was captured, in seconds since 1970 UTC.
         taken: faces put.
@@ -124,9 +131,13 @@ class Spool:
         self._file = SpoolFile(path, device, max_bytes or MAX_BYTES)
         try:
             with self._file.transaction() as db:
-                query = "UPDATE state SET next = max(next, ?), max_bytes = ifnull(?, max_bytes) RETURNING device"
-                (self.device,) = db.execute(query, (start, max_bytes)).fetchall()[0]
-                self._make_room(db, 0)
+                query = (
+                    "UPDATE state SET next = max(next, ?), max_bytes = ifnull(?, max_bytes) RETURNING device, max_bytes"
+                )
+                self.device, most = db.execute(query, (start, max_bytes)).fetchall()[0]
+                while self._file.used(db) > most:
+                    self._lose(db)
+            self._file.shrink(most)
         except EdgeError:
             self._file.close()
             raise
@@ -158,17 +169,24 @@ class Spool:
         layers = [_layers(frame, model_id) for frame in frames]
         if len(layers) not in (1, 2) or layers != sorted(set(layers)):
             raise EdgeError(f"a face waits as one or two frames with rising layers, not with {layers}")
-        first, rest = frames[0], frames[1] if len(frames) == 2 else None
+        size = sum(map(len, frames))
         with self._file.transaction() as db:
-            self._make_room(db, FACE_COST + sum(map(len, frames)))
-            query = "UPDATE state SET next = next + 1, taken = taken + 1 RETURNING next - 1"
-            sequence = int(db.execute(query).fetchall()[0][0])
-            query = "INSERT INTO faces (sequence, model, captured, first, rest) VALUES (?, ?, ?, ?, ?)"
-            db.execute(query, (sequence, model_id, captured_at, first, rest))
-        return sequence
+            query = "UPDATE state SET next = next + 1, taken = taken + 1 RETURNING next - 1, max_bytes"
+            sequence, most = map(int, db.execute(query).fetchall()[0])
+            while size < most:
+                db.execute("SAVEPOINT face")
+                db.execute("INSERT INTO faces VALUES (?, ?, ?)", (sequence, model_id, captured_at))
+                for table, frame in zip(("basics", "further"), frames, strict=False):
+                    db.execute(f"INSERT INTO {table} VALUES (?, ?)", (sequence, frame))
+                if self._file.used(db) <= most:
+                    return sequence
+                db.execute("ROLLBACK TO face")
+                if not self._lose(db):
+                    break
+            raise EdgeError(f"a face of {size} bytes does not fit into a spool of {most}; give it more room")
 
     def lease(self, count: int, seconds: float, max_bytes: float = float("inf"), whole: bool = False) -> Lease | None:
-        """Take up to `count` faces for `seconds`; None if there is none that is not on lease.
+        """Take up to `count` faces for `seconds`; None if none is free, or `MAX_LEASES` are held.
 
         Oldest first: the basic layers of all faces, then the further ones. With `whole`, each face with all its layers.
 
@@ -180,11 +198,13 @@ class Spool:
             raise EdgeError(f"a lease lasts up to {MAX_LEASE:.0f} seconds, not {seconds}")
         parts: tuple[Part, ...] = ("whole",) if whole else ("first", "rest")
         with self._file.transaction() as db:
-            for part in parts:
+            db.execute(f"DELETE FROM leases WHERE NOT ({_HELD})", self._now())
+            (held,) = db.execute("SELECT count(*) FROM leases").fetchone()
+            for part in parts if held < MAX_LEASES else ():
                 lease = self._run(db, part, count, max_bytes)
                 if lease is not None:
-                    values = (lease.token, self._clock() + seconds, lease.first, lease.last)
-                    db.execute("UPDATE faces SET lease = ?, until = ? WHERE sequence BETWEEN ? AND ?", values)
+                    values = (lease.token, lease.first, lease.last, self._clock() + seconds)
+                    db.execute("INSERT INTO leases VALUES (?, ?, ?, ?)", values)
                     return lease
         return None
 
@@ -196,18 +216,17 @@ class Spool:
         """
         span = (lease.first, lease.last)
         with self._file.transaction() as db:
-            sent = "rest IS NULL" if lease.part == "first" else "true"
-            done = db.execute(f"DELETE FROM faces WHERE sequence BETWEEN ? AND ? AND {sent}", span).rowcount
-            db.execute("UPDATE faces SET first = NULL WHERE sequence BETWEEN ? AND ?", span)
-            db.execute("UPDATE faces SET until = 0 WHERE sequence BETWEEN ? AND ? AND lease = ?", (*span, lease.token))
+            for table in ("basics",) if lease.part == "first" else ("basics", "further"):
+                db.execute(f"DELETE FROM {table} WHERE sequence BETWEEN ? AND ?", span)
+            done = db.execute(f"DELETE FROM faces WHERE sequence BETWEEN ? AND ? AND {_GONE}", span).rowcount
+            db.execute("DELETE FROM leases WHERE token = ?", (lease.token,))
             _count(db, delivered=done)
         return done
 
     def release(self, lease: Lease) -> None:
         """Not sent: let the next lease have these faces at once."""
-        values = (lease.first, lease.last, lease.token)
         with self._file.transaction() as db:
-            db.execute("UPDATE faces SET until = 0 WHERE sequence BETWEEN ? AND ? AND lease = ?", values)
+            db.execute("DELETE FROM leases WHERE token = ?", (lease.token,))
 
     def purge(self, below: int | None = None) -> int:
         """Remove all faces, or those numbered below `below`, and their bytes from the disk. Numbers go on.
@@ -216,7 +235,8 @@ class Spool:
             How many there were.
         """
         with self._file.transaction() as db:
-            removed = db.execute("DELETE FROM faces WHERE ? IS NULL OR sequence < ?", (below, below)).rowcount
+            for table in ("basics", "further", "faces"):
+                removed = db.execute(f"DELETE FROM {table} WHERE ?1 IS NULL OR sequence < ?1", (below,)).rowcount
             _count(db, purged=removed)
         self._file.wipe()
         return removed
@@ -230,10 +250,12 @@ class Spool:
     def status(self) -> SpoolStatus:
         """All counters, of one moment."""
         with self._file.transaction() as db:
-            columns = "next, used, max_bytes, taken, delivered, dropped, purged, thinned, damaged"
-            number, used, most, *ends = db.execute(f"SELECT {columns} FROM state").fetchone()
-            query = f"SELECT count(*), count(first), total(NOT {_FREE}), min(captured) FROM faces"
-            waiting, basic, leased, oldest = db.execute(query, self._now()).fetchone()
+            columns = "next, max_bytes, taken, delivered, dropped, purged, thinned, damaged"
+            number, most, *ends = db.execute(f"SELECT {columns} FROM state").fetchone()
+            query = f"SELECT count(*), total(NOT {_FREE}), min(captured) FROM faces"
+            waiting, leased, oldest = db.execute(query, self._now()).fetchone()
+            (basic,) = db.execute("SELECT count(*) FROM basics").fetchone()
+            used = self._file.used(db)
         return SpoolStatus(self.device, number, used, most, waiting, basic, int(leased), oldest, *ends)
 
     def _now(self) -> dict[str, float]:
@@ -244,16 +266,15 @@ class Spool:
 
         Frames that are found damaged can never be stored by any server. They are removed and counted.
         """
-        columns, condition = _PARTS[part]
-        query = f"SELECT sequence, model, {columns} FROM faces WHERE {condition} AND {_FREE} ORDER BY sequence LIMIT :n"
+        query = f"{_PARTS[part]} AND {_FREE} ORDER BY sequence LIMIT :n"
         rows = db.execute(query, self._now() | {"n": count}).fetchall()
         frames: list[bytes] = []
         first, model_id, size = 0, b"", 0
-        for sequence, model, column, frame in rows:
+        for sequence, model, table, frame in rows:
             try:
                 _layers(frame, model)
             except FrameError:
-                _forget(db, sequence, column)
+                _forget(db, sequence, table)
                 _count(db, damaged=1)
                 continue
             size += len(frame)
@@ -266,28 +287,22 @@ class Spool:
             return self._run(db, part, count, max_bytes) if rows else None
         return Lease(secrets.randbits(62), part, first, model_id, tuple(frames))
 
-    def _make_room(self, db: sqlite3.Connection, cost: int) -> None:
-        """Thin, then drop the oldest until `cost` more bytes fit."""
-        used, most = db.execute("SELECT used, max_bytes FROM state").fetchone()
-        if cost > most:
-            raise EdgeError(f"a face of {cost} bytes does not fit into a spool of {most}; give it more room")
-        while used + cost > most and (face := self._to_lose(db)):
-            sequence, thin, sent = face
-            if thin:
-                _forget(db, sequence, "rest")
-                _count(db, thinned=1, delivered=sent)
-            else:
-                db.execute("DELETE FROM faces WHERE sequence = ?", (sequence,))
-                _count(db, dropped=1)
-            (used,) = db.execute("SELECT used FROM state").fetchone()
-
-    def _to_lose(self, db: sqlite3.Connection) -> tuple[int, bool, int] | None:
-        """The face that must make room: its number, whether by its further layers, and if its basic layer was sent."""
-        for thin, condition in ((True, f"rest IS NOT NULL AND {_FREE}"), (False, _FREE), (False, "true")):
-            query = f"SELECT sequence, first IS NULL FROM faces WHERE {condition} ORDER BY sequence LIMIT 1"
+    def _lose(self, db: sqlite3.Connection) -> bool:
+        """Thin the oldest face that has further layers, or drop the oldest; False if there is none."""
+        for table, condition in (("further", _FREE), ("faces", _FREE), ("faces", "true")):
+            query = f"SELECT sequence FROM {table} WHERE {condition} ORDER BY sequence LIMIT 1"
             if found := db.execute(query, self._now()).fetchone():
-                return found[0], thin, found[1]
-        return None
+                (sequence,) = found
+                break
+        else:
+            return False
+        if table == "further":
+            _count(db, thinned=1, delivered=_forget(db, sequence, "further"))
+        else:
+            for table in ("basics", "further", "faces"):
+                db.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,))
+            _count(db, dropped=1)
+        return True
 
 
 def _layers(frame: bytes, model_id: bytes) -> int:
@@ -298,11 +313,10 @@ def _layers(frame: bytes, model_id: bytes) -> int:
     return layout.layers
 
 
-def _forget(db: sqlite3.Connection, sequence: int, column: str) -> None:
-    """Remove one frame of a face, and the face if it was the last."""
-    other = "rest" if column == "first" else "first"
-    db.execute(f"DELETE FROM faces WHERE sequence = ? AND {other} IS NULL", (sequence,))
-    db.execute(f"UPDATE faces SET {column} = NULL WHERE sequence = ?", (sequence,))
+def _forget(db: sqlite3.Connection, sequence: int, table: str) -> int:
+    """Remove one frame of a face, and the face if it was the last; 1 if it was."""
+    db.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,))
+    return db.execute(f"DELETE FROM faces WHERE sequence = ? AND {_GONE}", (sequence,)).rowcount
 
 
 def _count(db: sqlite3.Connection, **counters: int) -> None:

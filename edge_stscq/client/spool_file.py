@@ -1,8 +1,11 @@
 """The SQLite file under a spool: its tables, how it is opened, and what its failures mean.
 
 Commits are on disk when they return (write-ahead log, `synchronous=FULL`); what is deleted is overwritten
-(`secure_delete`), since a frame is a biometric template. Triggers keep the sum of all frames, so that no reader adds
-them up.
+(`secure_delete`), since a frame is a biometric template.
+
+Basic layers and further layers are tables of their own, and rows never change: both leave oldest first, so that what is
+deleted gives whole pages back, which the next face takes. The bound is held against the pages in use, by counting them;
+SQLite grows the file only when none is free, so the file keeps to the same bound.
 """
 
 import os
@@ -14,46 +17,43 @@ from pathlib import Path
 from edge_stscq.client.names import check_device
 from edge_stscq.errors import EdgeError
 
-FACE_COST = 160
-"""Bytes that a face is charged beside its frames: numbers, times, indexes and pages that are half full."""
-
 _APPLICATION_ID = int.from_bytes(b"SPOL")
-_VERSION = 1
+_VERSION = 2
 _PRAGMAS = (
     "journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "secure_delete=ON", "wal_autocheckpoint=64",
     "journal_size_limit=1048576",
 )  # fmt: skip
-_COST = f"{FACE_COST} + ifnull(length({{0}}.first), 0) + ifnull(length({{0}}.rest), 0)"
-_SCHEMA = (
-    """CREATE TABLE faces (
-        sequence INTEGER PRIMARY KEY,
-        model BLOB NOT NULL,
-        captured REAL NOT NULL,
-        first BLOB,
-        rest BLOB,
-        lease INTEGER NOT NULL DEFAULT 0,
-        until REAL NOT NULL DEFAULT 0,
-        CHECK (first IS NOT NULL OR rest IS NOT NULL)
+_TABLES = (
+    "CREATE TABLE faces (sequence INTEGER PRIMARY KEY, model BLOB NOT NULL, captured REAL NOT NULL) STRICT",
+    "CREATE TABLE basics (sequence INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT",
+    "CREATE TABLE further (sequence INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT",
+    """CREATE TABLE leases (
+        token INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, until REAL NOT NULL
     ) STRICT""",
-    "CREATE INDEX first_waits ON faces (sequence) WHERE first IS NOT NULL",
-    "CREATE INDEX rest_waits ON faces (sequence) WHERE rest IS NOT NULL",
-    """CREATE TABLE state (
-        device TEXT NOT NULL,
-        max_bytes INTEGER NOT NULL,
-        next INTEGER NOT NULL DEFAULT 0,
-        used INTEGER NOT NULL DEFAULT 0,
-        taken INTEGER NOT NULL DEFAULT 0,
-        delivered INTEGER NOT NULL DEFAULT 0,
-        thinned INTEGER NOT NULL DEFAULT 0,
-        dropped INTEGER NOT NULL DEFAULT 0,
-        damaged INTEGER NOT NULL DEFAULT 0,
-        purged INTEGER NOT NULL DEFAULT 0
-    ) STRICT""",
-    f"CREATE TRIGGER come AFTER INSERT ON faces BEGIN UPDATE state SET used = used + {_COST.format('new')}; END",
-    f"CREATE TRIGGER go AFTER DELETE ON faces BEGIN UPDATE state SET used = used - ({_COST.format('old')}); END",
-    f"""CREATE TRIGGER shrink AFTER UPDATE OF first, rest ON faces
-        BEGIN UPDATE state SET used = used + {_COST.format("new")} - ({_COST.format("old")}); END""",
 )
+_STATE = """CREATE TABLE state (
+    device TEXT NOT NULL,
+    max_bytes INTEGER NOT NULL,
+    next INTEGER NOT NULL DEFAULT 0,
+    taken INTEGER NOT NULL DEFAULT 0,
+    delivered INTEGER NOT NULL DEFAULT 0,
+    thinned INTEGER NOT NULL DEFAULT 0,
+    dropped INTEGER NOT NULL DEFAULT 0,
+    damaged INTEGER NOT NULL DEFAULT 0,
+    purged INTEGER NOT NULL DEFAULT 0
+) STRICT"""
+_FROM_VERSION_1 = (
+    *(f"DROP TRIGGER {name}" for name in ("come", "go", "shrink")),
+    *(f"DROP INDEX {name}" for name in ("first_waits", "rest_waits")),
+    "ALTER TABLE faces RENAME TO old",
+    *_TABLES,
+    "INSERT INTO faces SELECT sequence, model, captured FROM old ORDER BY sequence",
+    "INSERT INTO basics SELECT sequence, first FROM old WHERE first IS NOT NULL ORDER BY sequence",
+    "INSERT INTO further SELECT sequence, rest FROM old WHERE rest IS NOT NULL ORDER BY sequence",
+    "DROP TABLE old",
+    "ALTER TABLE state DROP COLUMN used",
+)
+"""Version 1 kept both frames in the row of their face. Its leases end here: the server knows what it has already."""
 
 
 class SpoolFile:
@@ -96,18 +96,37 @@ class SpoolFile:
             for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
         )
         if device is not None and application == 0 and tables == 0:
-            for statement in _SCHEMA:
+            for statement in (*_TABLES, _STATE):
                 db.execute(statement)
             db.execute("INSERT INTO state (device, max_bytes) VALUES (?, ?)", (device, max_bytes))
             db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             db.execute(f"PRAGMA user_version={_VERSION}")
         elif application != _APPLICATION_ID:
             raise EdgeError(f"{self._path} is not a spool; choose another file")
+        elif version == 1:
+            for statement in _FROM_VERSION_1:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={_VERSION}")
         elif version != _VERSION:
             raise EdgeError(f"{self._path} is of spool version {version}, this program's is {_VERSION}; upgrade it")
         (owner,) = db.execute("SELECT device FROM state").fetchone()
         if device not in (None, owner):
             raise EdgeError(f"{self._path} holds faces of device {owner}; give --device {owner} or another file")
+
+    @staticmethod
+    def used(db: sqlite3.Connection) -> int:
+        """Bytes of the pages that are not free."""
+        pages, free, size = (
+            db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def shrink(self, max_bytes: int) -> None:
+        """Give free pages back to the disk if the file is over `max_bytes`."""
+        with self.transaction() as db:
+            pages, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        if pages * size > max_bytes:
+            self.wipe()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

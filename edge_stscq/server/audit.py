@@ -7,7 +7,11 @@
 pattern of a route and never the address as it was sent, and beside it stand only names and numbers that a route has
 checked: no frame, template, picture or token can get into a line. What asks for no token (probes, addresses that do
 not exist) is not logged, nor is a refusal for asking too often that follows another: neither may push out what counts.
+
+Making and revoking a token are commands on the server's machine; their lines have the number of its user as `who`.
 """
+
+from __future__ import annotations
 
 import json
 import logging
@@ -17,12 +21,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
-
-from fastapi import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing import TYPE_CHECKING, Any
 
 from edge_stscq.errors import EdgeError
+
+if TYPE_CHECKING:
+    from fastapi import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FILE_BYTES = 10 << 20
 """Size at which a new file is begun."""
@@ -36,6 +41,12 @@ _log = logging.getLogger(_KEY)
 def note(request: Request, **facts: str | int | None) -> None:
     """Add checked names and numbers to the line of this request."""
     request.scope[_KEY].update(facts)
+
+
+def note_command(what: str, token_id: str, device: str, scopes: str) -> None:
+    """Write the line of something that was done to a token by a command on this machine, not by a request."""
+    facts = {"outcome": "done", "token": token_id, "device": device, "scopes": scopes}
+    _log.info(json.dumps({"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | facts))
 
 
 def leave_out(request: Request) -> None:
@@ -68,10 +79,14 @@ class Audit:
             if facts:
                 client = scope.get("client")
                 line = {
-                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"), "from": client[0] if client else None,
+                    "time": _now(), "from": client[0] if client else None,
                     "who": facts.pop("who"), "what": f"{scope['method']} {scope['route'].path}", "outcome": outcome,
                 }  # fmt: skip
                 _log.info(json.dumps(line | facts))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class _PrivateFile(RotatingFileHandler):

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -116,6 +118,26 @@ async def test_a_flood_of_refusals_does_not_push_out_what_counts(
             await client.get("/v1/faces")
             await client.get("/nowhere")
     assert [line["outcome"] for line in lines()] == [401, 401, 429]
+
+
+def test_making_and_revoking_a_token_is_logged_without_its_secret(
+    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    tokens, log = ("--tokens", tmp_path / "tokens.db"), tmp_path / "audit.jsonl"
+    made = json.loads(run("token", "create", *tokens, "--device", "door", "--scope", "read", "--json").stdout)
+    assert run("token", "revoke", "000000000000", *tokens).returncode == 2
+    assert run("token", "revoke", made["id"], *tokens, "--audit", tmp_path / "other.jsonl").returncode == 0
+    text = log.read_text() + (tmp_path / "other.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    same = {"from": None, "who": f"uid {os.getuid()}", "outcome": "done", "token": made["id"], "device": "door"}
+    assert [line | {"time": ""} for line in lines] == [
+        {"time": "", "what": f"token {done}", "scopes": "read"} | same for done in ("create", "revoke")
+    ]
+    assert made["token"].rpartition("_")[2] not in text
+    assert log.stat().st_mode & 0o777 == 0o600
+    refused = run("token", "create", *tokens, "--device", "cam", "--audit", tmp_path)
+    assert (refused.returncode, "cannot write the audit log" in refused.stderr) == (2, True)
+    assert len(json.loads(run("token", "list", *tokens, "--json").stdout)) == 1
 
 
 def test_files_are_rotated_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

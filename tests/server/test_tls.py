@@ -1,5 +1,6 @@
 """TLS and mutual TLS between real processes, and files that cannot be used."""
 
+import json
 import shutil
 import ssl
 import subprocess
@@ -10,10 +11,16 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from edge_stscq.client.certificate import tls_context
+from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.headers import HSTS
 from edge_stscq.server.tls import tls_arguments
+from edge_stscq.stream import CodedFace
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+MakeFaces = Callable[..., list[CodedFace]]
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
 
 
@@ -68,6 +75,44 @@ def test_mutual_tls_lets_in_whom_the_authority_signed(
             with pytest.raises(httpx2.TransportError):
                 httpx2.get(f"{url}/v1/faces", verify=trusting(pki, shown=shown), timeout=180)
         assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 1
+
+
+def test_send_and_drain_show_a_certificate(
+    served: Served, run: Run, tiny_model: Path, tmp_path: Path, pki: Path, service: DecodeService, make_faces: MakeFaces
+) -> None:
+    place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
+    files = ("--tls-cert", pki / "server.pem", "--tls-key", pki / "server.key", "--tls-client-ca", pki / "ca.pem")
+    faces, stream = make_faces(3), tmp_path / "faces.stsq"
+    stream.write_bytes(service.codec.encode_stream(faces))
+    with Spool(tmp_path / "faces.spool", "door") as spool:
+        for face in faces:
+            spool.put(service.model_id, [service.codec.encode_frame(face)], 0.0)
+    ours = ("--cert", pki / "client.pem", "--key", pki / "client.key", "--ca", pki / "ca.pem")
+    theirs = ("--cert", pki / "stranger.pem", "--key", pki / "stranger.key", "--ca", pki / "ca.pem")
+    with served(*place, *files) as (url, _):
+        for command in (("send", stream), ("spool", "drain", tmp_path / "faces.spool")):
+            for shown in ((), ours[4:], ours[:4], theirs):
+                refused = run(*command, "--url", url, "--attempts", 1, *shown)
+                assert (refused.returncode, "cannot be reached" in refused.stderr) == (2, True)
+            sent = json.loads(run(*command, "--url", url, *ours, "--json").stdout)
+            assert (sent["frames"], sent["stored"]) == (3, 3)
+
+
+def test_files_of_a_device_that_cannot_be_used_are_named(pki: Path, tmp_path: Path) -> None:
+    cert, key, ca, empty = pki / "client.pem", pki / "client.key", pki / "ca.pem", tmp_path / "empty.pem"
+    empty.touch()
+    assert tls_context(None, None, None) is None
+    for files, message in (
+        ((cert, None, None), "both --cert and --key"),
+        ((None, key, ca), "both --cert and --key"),
+        ((tmp_path / "none.pem", key, None), "cannot read --cert .*none.pem: No such file"),
+        ((cert, tmp_path, None), "cannot read --key .*: Is a directory"),
+        ((None, None, tmp_path / "none.pem"), "cannot read --ca .*none.pem: No such file"),
+        ((cert, pki / "server.key", None), "not a PEM certificate and its key: key values mismatch"),
+        ((cert, key, empty), "--ca .*empty.pem has no PEM certificate"),
+    ):
+        with pytest.raises(EdgeError, match=message):
+            tls_context(*files)
 
 
 def test_files_that_cannot_be_used_are_named(pki: Path, tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""What holds for any bytes: a reader gives back exactly what it read, or raises `EdgeError`. Nothing else is raised.
+
+A property takes bytes and returns whether they were accepted. `AssertionError` and whatever is no `EdgeError` is a
+defect.
+"""
+
+import tempfile
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from pydantic_core import from_json
+
+from edge_stscq.client.split import split_stream
+from edge_stscq.device.manifest import MANIFEST, SEAL, Manifest, _sealed
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream import FrameCodec, Tables, model_id
+from fuzz import FOLDER
+
+MODEL = FOLDER.parent / "models" / "face64"
+
+
+@cache
+def codec() -> FrameCodec:
+    """Frames of the released model, without torch."""
+    tables = Tables.load(MODEL / "tables.safetensors")
+    books = safetensors.numpy.load_file(MODEL / "codebooks.safetensors")["books"]
+    _, tokens, entries = tables.shape
+    return FrameCodec(tables, model_id(np.broadcast_to(books, (len(books), tokens, entries, books.shape[-1])), tables))
+
+
+@cache
+def _folder() -> Path:
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
+
+
+def stream(data: bytes) -> bool:
+    """A stream file: its faces make the same bytes again, and it is cut into frames without the tables, too."""
+    try:
+        faces = codec().decode_stream(data)
+    except EdgeError:
+        return False
+    assert codec().encode_stream(faces) == data
+    header, frames = split_stream(data)
+    assert (header + b"".join(frames), len(frames)) == (data, len(faces))
+    return True
+
+
+def payload(data: bytes) -> bool:
+    """A layer count, a length and a payload under a checksum that is right, as a hostile sender would make it."""
+    frame = data + zlib.crc32(data, zlib.crc32(codec().model_id)).to_bytes(4, "little")
+    try:
+        face, end = codec().decode_frame(frame)
+    except EdgeError:
+        return False
+    assert codec().encode_frame(face) == frame[:end]
+    return end == len(frame)
+
+
+def manifest(data: bytes) -> bool:
+    """A manifest as it is, and the same JSON under a seal that is right."""
+    accepted = _loads(data)
+    try:
+        content = from_json(data)
+        sealed = _sealed({name: value for name, value in content.items() if name != SEAL}).encode()
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return accepted
+    return _loads(sealed) or accepted
+
+
+def _loads(data: bytes) -> bool:
+    path = _folder() / MANIFEST
+    path.write_bytes(data)
+    try:
+        found = Manifest.load(path.parent)
+    except EdgeError:
+        return False
+    found.save(path.parent)
+    assert Manifest.load(path.parent) == found
+    return True
+
+
+def request(data: bytes) -> bool:
+    """A request to the whole application; see `fuzz.request`."""
+    from fuzz.request import answered
+
+    return answered(data, _folder())
+
+
+PROPERTIES: dict[str, Callable[[bytes], bool]] = {
+    "stream": stream,
+    "payload": payload,
+    "manifest": manifest,
+    "request": request,
+}

@@ -1,0 +1,108 @@
+"""The corpus and the dictionaries: small valid inputs of every kind, the same bytes every time.
+
+    python -m fuzz.seeds
+
+Tokens are drawn by chance and digests are made up; no picture of anybody is needed.
+"""
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+import numpy as np
+
+from edge_stscq.codec.config import CodecConfig
+from edge_stscq.device.manifest import (
+    CODEBOOKS,
+    GOLDEN,
+    SEAL,
+    TABLES,
+    Manifest,
+    QuantisationSpec,
+    RuntimeRange,
+    TensorSpec,
+)
+from edge_stscq.stream import CodedFace
+from fuzz import CORPUS, FOLDER
+from fuzz.properties import MODEL, codec
+
+WORDS: dict[str, tuple[bytes, ...]] = {
+    "stream": (b"STSQ\x01", b"\x01", b"\x02", b"\x03", b"\x80\x80\x80\x00"),
+    "payload": (b"\x01", b"\x02", b"\x03", b"\x7f", b"\x80\x01", b"\xff\xff\xff\x7f"),
+    "manifest": tuple(f'"{name}"'.encode() for name in (*Manifest.model_fields, *CodecConfig.model_fields, SEAL)),
+    "request": (
+        b"POST ", b"GET ", b"HEAD ", b"/v1/frames", b"/v1/faces", b"/v1/faces/", b".png", b"?layers=", b"&limit=",
+        b"after=", b"/v1/model", b"/v1/match", b"/health", b"/ready", b"/openapi.json", b"\nedge-device:",
+        b"\nedge-sequence:", b"\ncontent-length:", b"\nauthorization:Bearer stscq_", b"\nhost:", b"9007199254740991",
+        b"\n\nSTSQ\x01",
+    ),
+}  # fmt: skip
+"""Words that a mutation may put in."""
+
+
+def faces(count: int, seed: int = 0) -> list[CodedFace]:
+    """Faces of one, two and three layers in turn."""
+    draw, (groups, _, entries) = np.random.default_rng(seed), codec().tables.shape
+    layers = [1 + number % 3 for number in range(count)]
+    ends = codec().tables.layer_ends
+    return [
+        CodedFace(int(draw.integers(groups)), draw.integers(entries, size=ends[n - 1]).astype(np.uint16), n)
+        for n in layers
+    ]
+
+
+def manifests() -> list[Manifest]:
+    """One of each precision."""
+    config = CodecConfig.load(MODEL / "config.json")
+    digest = sha256(b"made up").hexdigest()
+    image = TensorSpec(name="image", shape=(1, 128, 128, 3), dtype="uint8", description="RGB, 0 to 255")
+    group = TensorSpec(name="group", shape=(1,), dtype="int32", description="switched codebook set")
+    tokens = TensorSpec(name="tokens", shape=(1, config.tokens), dtype="int32", description="codebook indices")
+    quantised = QuantisationSpec(scheme="static int8", calibration_images=512, calibration_sha256=digest)
+    return [
+        Manifest(
+            name=f"face64-{precision}", target=target, precision=precision, artefact=artefact,
+            model_id=codec().model_id.hex(), config=config, inputs=(image,), outputs=(group, tokens),
+            quantisation=None if precision == "fp32" else quantised, tool_versions={"torch": "2.13.0"},
+            runtime=RuntimeRange(package="onnxruntime", minimum="1.22", maximum_exclusive="2"),
+            files=dict.fromkeys((artefact, CODEBOOKS, TABLES, GOLDEN), digest),
+        )
+        for precision, target, artefact in (
+            ("int8", "onnx", "encoder.onnx"),
+            ("w8", "executorch", "encoder.pte"),
+            ("fp32", "coreml", "encoder.mlpackage"),
+        )
+    ]  # fmt: skip
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Inputs of each target."""
+    three = faces(3)
+    frames = [codec().encode_frame(face) for face in three]
+    stream = codec().encode_stream(three)
+    post = b"POST /v1/frames\nedge-device: cam\nedge-sequence: 0\n\n"
+    gets = ("v1/faces?limit=2", "v1/faces/cam-0.png", "v1/faces/cam-2.png?layers=2", "v1/model", "health", "ready")
+    return {
+        "stream": [codec().header(), stream, *(codec().header() + frame for frame in frames)],
+        "payload": [frame[:-4] for frame in frames],
+        "manifest": [one.to_json().encode() for one in manifests()],
+        "request": [post + stream, post + codec().header(), *(f"GET /{path}\n\n".encode() for path in gets)],
+    }
+
+
+def dictionary(words: Iterable[bytes]) -> str:
+    """Words as libFuzzer reads them."""
+    return "".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in words)
+
+
+def main() -> None:
+    """Write fuzz/corpus and the dictionaries."""
+    for name, inputs in seeds().items():
+        folder = CORPUS / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, data in enumerate(inputs):
+            (folder / f"seed-{number}").write_bytes(data)
+        (FOLDER / f"{name}.dict").write_text(dictionary(WORDS[name]))
+
+
+if __name__ == "__main__":
+    main()
