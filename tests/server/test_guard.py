@@ -29,7 +29,7 @@ ROUTES = {
     ("POST", "/v1/frames"): {"send"},
     ("GET", "/v1/faces"): {"read"},
     ("GET", "/v1/faces/cam-0.png"): {"read"},
-    ("GET", "/v1/model"): {"send", "read", "match", "admin"},
+    ("GET", "/v1/models"): {"send", "read", "match", "admin"},
     ("GET", "/openapi.json"): {"admin"},
     ("GET", "/v1/match"): {"match"},
 }

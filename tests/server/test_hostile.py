@@ -141,11 +141,11 @@ async def test_numbers_do_not_run_past_the_end(serve: Serve, service: DecodeServ
 async def test_without_a_token_only_loopback_names_are_answered(serve: Serve) -> None:
     async with serve() as client:
         for host in ("127.0.0.1:8377", "localhost", "[::1]:8377"):
-            assert (await client.get("/v1/model", headers={"Host": host})).status_code == 200
+            assert (await client.get("/v1/models", headers={"Host": host})).status_code == 200
         for host in ("rebound.example", "127.0.0.1.example", "0.0.0.0"):
-            assert (await client.get("/v1/model", headers={"Host": host})).status_code == 403
+            assert (await client.get("/v1/models", headers={"Host": host})).status_code == 403
         for passed_on in ("Forwarded", "X-Forwarded-For", "X-Real-IP"):
-            assert (await client.get("/v1/model", headers={passed_on: "192.0.2.7"})).status_code == 403
+            assert (await client.get("/v1/models", headers={passed_on: "192.0.2.7"})).status_code == 403
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
