@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from edge_stscq.stream import CodedFace
 
 ANSWER_SECONDS = 30.0
 """An answer that takes longer counts as none."""
+IDLE_SECONDS = 2.0
+"""A connection that was idle for longer is opened anew: the server closes it after 5."""
 
 
 def random_faces(service: DecodeService, count: int, seed: int = 0) -> list[CodedFace]:
@@ -88,6 +90,7 @@ class Connection:
     def __init__(self, server: Server) -> None:
         self._port = server.port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used = 0.0
 
     async def get_face(self, number: int, since: float | None = None) -> Answer:
         """Ask for the picture of face `number`.
@@ -108,12 +111,15 @@ class Connection:
         return Answer(status, retry_after, time.perf_counter() - start)
 
     async def _ask(self, number: int) -> tuple[int, int | None]:
+        if time.perf_counter() - self._used > IDLE_SECONDS:
+            self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
         writer.write(b"GET /v1/faces/load-%d.png HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % number)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
+        self._used = time.perf_counter()
         after = re.search(rb"retry-after: (\d+)", head)
         return int(head.split(b" ", 2)[1]), int(after[1]) if after else None
 
@@ -133,7 +139,7 @@ async def connections(server: Server, count: int) -> AsyncIterator[list[Connecti
             connection.close()
 
 
-async def closed_loop(server: Server, numbers: range, clients: int) -> list[Answer]:
+async def closed_loop(server: Server, numbers: Iterable[int], clients: int) -> list[Answer]:
     """Ask for every face of `numbers` once, each client for its next as soon as it has its last."""
     rest, answers = iter(numbers), []
 

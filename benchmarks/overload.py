@@ -12,6 +12,7 @@ import asyncio
 import statistics
 import time
 from collections import Counter
+from itertools import cycle, takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from benchmarks.record import write
 from edge_stscq.server.decode_service import DecodeService
 
 FACES = 8192
-CAPACITY_FACES = 1024
+CAPACITY_SECONDS = 20.0
 CLIENTS = 32
 MAX_CONNECTIONS = 4096
 """A request that finds all of them waiting is not sent; there must be none such."""
@@ -55,7 +56,8 @@ def main(
 def _capacity(server: Server) -> float:
     """Faces a second, asked by `CLIENTS` clients one after another."""
     start = time.perf_counter()
-    answers = asyncio.run(closed_loop(server, range(CAPACITY_FACES), CLIENTS))
+    numbers = takewhile(lambda _: time.perf_counter() - start < CAPACITY_SECONDS, cycle(range(FACES)))
+    answers = asyncio.run(closed_loop(server, numbers, CLIENTS))
     return sum(answer.status == 200 for answer in answers) / (time.perf_counter() - start)
 
 

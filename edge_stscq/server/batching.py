@@ -6,9 +6,9 @@ is full, or its oldest item has waited `max_delay`. It runs in one thread, so th
 single one; then its results are finished (written as PNG) in others, while the device has the next batch already.
 At most one batch runs and one is being finished: a slow finish holds the device back instead of filling the memory.
 
-An item whose batch has not begun at its deadline is refused, and so at once is one that could not begin by then: the
-queue is full, or the batches before it take too long. The time of a full batch is measured all along; it also tells
-those who are refused when to come back.
+An item whose batch has not begun at its deadline is refused. So is at once one that would come too close to it: the
+queue is full, or by the measured time of a batch its own would not be done by the deadline. That leaves a batch's time
+for what no estimate knows. The estimate also tells those who are refused when to come back.
 
 Neighbours never harm each other. A caller that goes away leaves the queue with its item; a batch that raises is run
 again one item at a time, so that only the guilty caller sees the error.
@@ -118,7 +118,7 @@ class MicroBatcher(Generic[Item, Middle, Result]):
         ahead = self.seconds_ahead
         if len(self._queue) >= self._queue_size:
             return BusyError(f"the decoder's queue of {self._queue_size} is full", ahead)
-        if waited + ahead > self.deadline:
+        if waited > self.deadline or (ahead and waited + ahead + self._full_batch > self.deadline):
             return BusyError(f"a face would wait {waited + ahead:.1f} s for the decoder", ahead)
         return None
 

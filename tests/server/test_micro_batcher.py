@@ -192,24 +192,26 @@ async def test_an_item_that_was_not_begun_by_its_deadline_is_refused_then() -> N
     assert run.batches == [[0]]
 
 
-async def test_what_cannot_begin_in_time_is_refused_at_once_and_told_when_to_return() -> None:
+async def test_what_cannot_be_done_in_time_is_refused_at_once_and_told_when_to_return() -> None:
     run = Doubler()
-    async with batcher(run, max_batch=2, deadline=0.5) as queue:
-        full = asyncio.gather(queue.submit(1), queue.submit(2))
-        await asyncio.sleep(0)
-        run.gate.clear()
-        await asyncio.sleep(0.4)
-        run.gate.set()
-        await full
+    async with batcher(run, max_batch=2, deadline=50) as queue:
         held = await run.hold(queue, 0)
+        queue._measure(2, 20.0)
+        assert 15 < queue.seconds_ahead <= 20
         waiting = [asyncio.create_task(queue.submit(item)) for item in (1, 2)]
         await asyncio.sleep(0)
-        assert 0.4 < queue.seconds_ahead < 60
         with pytest.raises(BusyError, match="would wait .* s for the decoder") as refused:
             await queue.submit(3)
-        assert refused.value.retry_after > 0.5
+        assert 35 < refused.value.retry_after <= 40
         run.gate.set()
         assert await asyncio.gather(held, *waiting) == [0, 2, 4]
+        assert await queue.submit(3) == 6
+
+
+async def test_an_idle_decoder_refuses_nobody_however_slow_it_is() -> None:
+    async with batcher(Doubler(), deadline=5) as queue:
+        queue._measure(4, 100.0)
+        assert await queue.submit(1) == 2
 
 
 async def test_one_slow_batch_does_not_keep_others_out_for_long() -> None:
