@@ -4,7 +4,7 @@ A decoder costs less for each of eight faces than for one, so requests that arri
 request puts its item in a bounded queue and waits for its own future. A batch is taken when the device is free: once it
 is full, or its oldest item has waited `max_delay`. It runs in one thread, so that an accelerator is driven from a
 single one; then its results are finished (written as PNG) in others, while the device has the next batch already.
-At most one batch runs and one is being finished: a slow finish holds the device back instead of filling the memory.
+No third batch is begun before one of two is done: a slow finish holds the device back instead of filling the memory.
 
 An item whose batch has not begun at its deadline is refused. So is at once one that would come too close to it: the
 queue is full, or by the measured time of a batch its own would not be done by the deadline. That leaves a batch's time
@@ -187,9 +187,7 @@ class MicroBatcher(Generic[Item, Middle, Result]):
                 ran, self._busy_since = loop.time(), None
             outcomes = await asyncio.gather(*map(self._finished, batch, middles))
             self._measure(len(batch), max(ran - begun, (loop.time() - begun) / 2))
-            failed = all(isinstance(outcome, Exception) for outcome in outcomes)
-            self.failed_batches = self.failed_batches + 1 if failed else 0
-            _deliver(batch, outcomes)
+            self._deliver(batch, outcomes)
 
     def _measure(self, count: int, seconds: float) -> None:
         """Learn the time of a full batch: a full one tells it, one of fewer items bounds it from both sides."""
@@ -217,12 +215,14 @@ class MicroBatcher(Generic[Item, Middle, Result]):
         except Exception as error:
             return error
 
-
-def _deliver(batch: Sequence[_Waiting[Item, Result]], outcomes: Sequence[Result | Exception]) -> None:
-    for waiting, outcome in zip(batch, outcomes, strict=True):
-        if waiting.future.done():
-            continue
-        if isinstance(outcome, Exception):
-            waiting.future.set_exception(outcome)
-        else:
-            waiting.future.set_result(outcome)
+    def _deliver(self, batch: Sequence[_Waiting[Item, Result]], outcomes: Sequence[Result | Exception]) -> None:
+        """Hand out what somebody still waits for, and count batches of which all that failed."""
+        asked = [pair for pair in zip(batch, outcomes, strict=True) if not pair[0].future.done()]
+        if asked:
+            failed = all(isinstance(outcome, Exception) for _, outcome in asked)
+            self.failed_batches = self.failed_batches + 1 if failed else 0
+        for waiting, outcome in asked:
+            if isinstance(outcome, Exception):
+                waiting.future.set_exception(outcome)
+            else:
+                waiting.future.set_result(outcome)

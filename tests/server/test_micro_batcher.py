@@ -123,6 +123,21 @@ async def test_a_caller_that_leaves_a_running_batch_harms_no_neighbour() -> None
         assert await asyncio.wait_for(asyncio.gather(*map(queue.submit, range(4))), 20) == [0, 2, 4, 6]
 
 
+async def test_a_batch_that_nobody_waits_for_any_more_is_no_failure() -> None:
+    run = Doubler()
+    async with batcher(run) as queue:
+        gone = await run.hold(queue, 0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        run.gate.set()
+        assert await queue.submit(1) == 2
+        gone = await run.hold(queue, 0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        run.gate.set()
+    assert queue.failed_batches == 0
+
+
 async def test_a_full_queue_refuses_at_once_and_recovers() -> None:
     run = Doubler()
     async with batcher(run, queue_size=2) as queue:
