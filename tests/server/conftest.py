@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from edge_stscq.server.app import create_app
 from edge_stscq.server.decode_service import DecodeService
+from edge_stscq.server.models import Models
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.tokens import Scope, TokenStore
 from edge_stscq.stream import CodedFace
@@ -38,6 +39,11 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def service(tiny_model: Path) -> DecodeService:
     return DecodeService(tiny_model)
+
+
+@pytest.fixture(scope="session")
+def models(tiny_model: Path) -> Models:
+    return Models([tiny_model])
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.ingest import Ingest
+from edge_stscq.server.models import Models
 from edge_stscq.stream import HEADER_BYTES, CodedFace, FrameCodec
 
 pytestmark = pytest.mark.anyio
@@ -150,11 +151,12 @@ async def test_without_a_token_only_loopback_names_are_answered(serve: Serve) ->
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tail=st.binary(max_size=80), with_header=st.booleans())
-def test_random_bytes_raise_nothing_but_edge_errors(service: DecodeService, tail: bytes, with_header: bool) -> None:
+def test_random_bytes_raise_nothing_but_edge_errors(models: Models, tail: bytes, with_header: bool) -> None:
     class NoStore:
         def accept(self, *_: object) -> None:
             raise AssertionError("random bytes passed as a frame")
 
-    ingest = Ingest(service, NoStore(), max_frames=10)
+    (service,) = models
+    ingest = Ingest(models, NoStore(), max_frames=10)
     with pytest.raises(EdgeError):
         ingest.accept("cam", 0, (service.codec.header() if with_header else b"") + tail)
