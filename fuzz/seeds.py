@@ -31,7 +31,7 @@ WORDS: dict[str, tuple[bytes, ...]] = {
     "manifest": tuple(f'"{name}"'.encode() for name in (*Manifest.model_fields, *CodecConfig.model_fields, SEAL)),
     "request": (
         b"POST ", b"GET ", b"HEAD ", b"/v1/frames", b"/v1/faces", b"/v1/faces/", b".png", b"?layers=", b"&limit=",
-        b"after=", b"/v1/model", b"/v1/match", b"/health", b"/ready", b"/openapi.json", b"\nedge-device:",
+        b"after=", b"/v1/models", b"/v1/match", b"/health", b"/ready", b"/openapi.json", b"\nedge-device:",
         b"\nedge-sequence:", b"\ncontent-length:", b"\nauthorization:Bearer stscq_", b"\nhost:", b"9007199254740991",
         b"\n\nSTSQ\x01",
     ),
@@ -80,7 +80,7 @@ def seeds() -> dict[str, list[bytes]]:
     frames = [codec().encode_frame(face) for face in three]
     stream = codec().encode_stream(three)
     post = b"POST /v1/frames\nedge-device: cam\nedge-sequence: 0\n\n"
-    gets = ("v1/faces?limit=2", "v1/faces/cam-0.png", "v1/faces/cam-2.png?layers=2", "v1/model", "health", "ready")
+    gets = ("v1/faces?limit=2", "v1/faces/cam-0.png", "v1/faces/cam-2.png?layers=2", "v1/models", "health", "ready")
     return {
         "stream": [codec().header(), stream, *(codec().header() + frame for frame in frames)],
         "payload": [frame[:-4] for frame in frames],

@@ -9,7 +9,7 @@ import typer
 
 
 def serve(
-    model: Annotated[Path, typer.Option(help="Folder of the model whose frames are accepted.")],
+    model: Annotated[list[Path], typer.Option(help="Folder of a model whose frames are accepted; repeat for more.")],
     store: Annotated[
         str,
         typer.Option(
@@ -20,6 +20,8 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8377,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda decodes in bfloat16.")] = "cpu",
+    deadline: Annotated[float, typer.Option(min=0.01, help="Seconds a face may wait for the decoder; then 503.")] = 2,
+    cache_bytes: Annotated[int, typer.Option(min=0, help="Decoded faces kept in memory; 0 keeps none.")] = 64 << 20,
     tokens: Annotated[
         Path | None, typer.Option(help="Tokens, made by `token create`; otherwise tokens.db beside the store.")
     ] = None,
@@ -47,7 +49,8 @@ def serve(
     from edge_stscq.server.tls import tls_arguments
 
     settings = ServerSettings(
-        model=model, store=store, host=host, port=port, device=device, tokens=tokens,
+        model=tuple(model), store=store, host=host, port=port, device=device, tokens=tokens,
+        deadline=deadline, cache_bytes=cache_bytes,
         requests_per_minute=requests_per_minute, bytes_per_minute=bytes_per_minute,
     )  # fmt: skip
     tls = tls_arguments(tls_cert, tls_key, tls_client_ca)
@@ -60,8 +63,8 @@ def serve(
         app = create_app(settings)
         name = f"[{host}]" if ":" in host else host
         url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
-        service, kept = app.state.service, app.state.store.name
-        typer.echo(f"serving {service.config.name} {service.model_id.hex()} on {url} ({device}), faces in {kept}")
+        names = ", ".join(f"{service.config.name} {service.model_id.hex()}" for service in app.state.models)
+        typer.echo(f"serving {names} on {url} ({device}), faces in {app.state.store.name}")
         config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False, **tls)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])

@@ -140,8 +140,13 @@ class Decoder(nn.Module):
         """
         if layers not in (1, 2, 3) or tokens.shape[1] < self.config.layer_ends[layers - 1]:
             raise ValueError(f"{tokens.shape[1]} tokens do not make {layers} layers of {self.config.layer_ends}")
-        words = self.codebooks.lookup(group, tokens)
-        words = functional.pad(words, (0, 0, 0, self.config.tokens - words.shape[1]))
-        received = torch.full((len(words),), layers, device=words.device)
-        picture: Tensor = self(words, received)
-        return (picture * 128 + 128).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        tokens = functional.pad(tokens, (0, self.config.tokens - tokens.shape[1]))
+        return self.paint(group, tokens, torch.full((len(tokens),), layers, device=tokens.device))
+
+    def paint(self, group: Tensor, tokens: Tensor, received: Tensor) -> Tensor:
+        """Faces uint8 [N, 128, 128, 3] (RGB) of different layer counts: groups [N], tokens [N, T], layers [N] in 1..3.
+
+        Tokens at positions that were not received are ignored.
+        """
+        picture: Tensor = self(self.codebooks.lookup(group, tokens), received)
+        return (picture.float() * 128 + 128).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

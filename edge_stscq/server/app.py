@@ -3,21 +3,22 @@
     POST /v1/frames              a stream (file header and frames); acknowledged once on disk
     GET  /v1/faces               what is stored, page by page, by `?device=`, `?since=` and `?until=` if given
     GET  /v1/faces/{id}.png      a face, painted from all its layers or from `?layers=1..3`
-    GET  /v1/model               the model whose frames are accepted
+    GET  /v1/models              the models whose frames are accepted
     GET  /openapi.json           the routes, for programs
     GET  /health, /ready         for supervisors and balancers; never ask for a token
 
 A route names the scope of the token it asks for as a dependency: `Depends(guard.asks(Scope.READ))`.
-`create_app` opens the model and the store and raises `EdgeError` if either is unusable; nothing is global, so an
+`create_app` opens the models and the store and raises `EdgeError` if either is unusable; nothing is global, so an
 application may be mounted, tested or replicated freely.
 """
 
 import asyncio
 import logging
+import math
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -30,12 +31,15 @@ from edge_stscq import __version__
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.audit import Audit, note
 from edge_stscq.server.batching import BusyError, MicroBatcher
+from edge_stscq.server.cache import ContentCache
 from edge_stscq.server.database import StoreError
-from edge_stscq.server.decode_service import DecodeService, Job
+from edge_stscq.server.decode_service import to_png
 from edge_stscq.server.guard import Caller, Guard, open_tokens
 from edge_stscq.server.headers import SECURITY_HEADERS, SecurityHeaders
-from edge_stscq.server.ingest import Ingest, NoFaceError, TooManyFramesError, WrongModelError
-from edge_stscq.server.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, Receipt, State
+from edge_stscq.server.ingest import Ingest, NoFaceError, TooManyFramesError
+from edge_stscq.server.models import Models, WrongModelError
+from edge_stscq.server.pictures import Painter, pictures
+from edge_stscq.server.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, ModelList, Receipt, State
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.store import MAX_SEQUENCE, ConflictError, FaceStore
 from edge_stscq.server.tokens import DEVICE_NAME, Scope
@@ -46,12 +50,9 @@ STALLED_SECONDS = 60.0
 """A batch that runs longer than this makes /health red."""
 FAILED_BATCHES = 3
 """As many batches in a row without one good result make /health red."""
-RETRY_SECONDS = "1"
-"""What a refused client is told to wait."""
 STATUS = {ConflictError: 409, WrongModelError: 409, NoFaceError: 404, TooManyFramesError: 413}
 """Answers to bad input; 400 for the rest."""
 
-Result = TypeVar("Result")
 Device = Annotated[str, Header(alias="Edge-Device", pattern=rf"^{DEVICE_NAME}$")]
 Sequence = Annotated[int, Header(alias="Edge-Sequence", ge=0, le=MAX_SEQUENCE)]
 Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset or Z, or seconds since 1970 UTC")]
@@ -61,20 +62,22 @@ def create_app(settings: ServerSettings) -> FastAPI:
     """Build the application.
 
     Raises:
-        EdgeError: the model folder, the store or the tokens cannot be used, or a public host has no valid token.
+        EdgeError: a model folder, the store or the tokens cannot be used, or a public host has no valid token.
     """
-    service = DecodeService(settings.model, settings.device)
+    models = Models(settings.model, settings.device, settings.max_batch)
     tokens = open_tokens(settings)
     store = FaceStore(settings.store)
     guard = Guard(settings, tokens)
-    batcher: MicroBatcher[Job, bytes] = MicroBatcher(
-        service.paint_png, settings.max_batch, settings.batch_delay, settings.queue_size
-    )
+    batcher: Painter = MicroBatcher(
+        models.paint, to_png, max_batch=models.max_batch, max_delay=settings.batch_delay,
+        queue_size=settings.queue_size, deadline=settings.deadline,
+    )  # fmt: skip
+    ingest = Ingest(models, store, settings.max_frames)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            await asyncio.to_thread(service.warm_up)
+            await asyncio.to_thread(models.warm_up)
             async with batcher:
                 yield
         finally:
@@ -84,8 +87,9 @@ def create_app(settings: ServerSettings) -> FastAPI:
     app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, openapi_url=None)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Audit)
-    app.state.service, app.state.store, app.state.batcher, app.state.guard = service, store, batcher, guard
-    app.include_router(_frames(settings, guard, service, store, batcher))
+    app.state.models, app.state.store, app.state.batcher, app.state.guard = models, store, batcher, guard
+    app.include_router(_frames(guard, models, store, ingest))
+    app.include_router(pictures(guard, ingest, batcher, ContentCache(settings.cache_bytes)))
     app.include_router(_probes(store, batcher))
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(guard.asks(Scope.ADMIN))])
@@ -96,13 +100,10 @@ def create_app(settings: ServerSettings) -> FastAPI:
     return app
 
 
-def _frames(
-    settings: ServerSettings, guard: Guard, service: DecodeService, store: FaceStore, batcher: MicroBatcher[Job, bytes]
-) -> APIRouter:
-    """The /v1 routes."""
+def _frames(guard: Guard, models: Models, store: FaceStore, ingest: Ingest) -> APIRouter:
+    """The /v1 routes, but for pictures."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
     sends, reads = Depends(guard.asks(Scope.SEND)), Depends(guard.asks(Scope.READ))
-    ingest = Ingest(service, store, settings.max_frames)
 
     @router.post("/frames")
     async def post_frames(
@@ -134,30 +135,14 @@ def _frames(
             faces=[FaceInfo.of(row) for row in rows[:limit]], next=rows[limit - 1].row if len(rows) > limit else None
         )
 
-    @router.get("/faces/{face_id}.png", response_class=Response)
-    async def get_face(
-        request: Request,
-        face_id: str,
-        layers: Annotated[int | None, Query(ge=1, le=3)] = None,
-        caller: Caller = reads,
-    ) -> Response:
-        caller.check_device(face_id.rpartition("-")[0])
-        job = await asyncio.to_thread(ingest.job, face_id, layers)
-        note(request, face=face_id, layers=job.layers)
-        png = await _while_connected(request, batcher.submit(job))
-        return Response(png, media_type="image/png", headers={"Edge-Layers": str(job.layers)})
-
-    @router.get("/model", dependencies=[Depends(guard.asks(*Scope))])
-    def get_model() -> ModelInfo:
-        return ModelInfo(
-            name=service.config.name, model_id=service.model_id.hex(), device=service.device,
-            precision=service.precision, config=service.config,
-        )  # fmt: skip
+    @router.get("/models", dependencies=[Depends(guard.asks(*Scope))])
+    def get_models() -> ModelList:
+        return ModelList(models=[ModelInfo.of(service) for service in models])
 
     return router
 
 
-def _probes(store: FaceStore, batcher: MicroBatcher[Job, bytes]) -> APIRouter:
+def _probes(store: FaceStore, batcher: Painter) -> APIRouter:
     """Liveness (restart me when red) and readiness (send me work when green)."""
     router = APIRouter()
 
@@ -180,34 +165,12 @@ def _probes(store: FaceStore, batcher: MicroBatcher[Job, bytes]) -> APIRouter:
 
     @router.get("/ready", response_model=State)
     async def ready() -> JSONResponse:
-        reason = trouble() or ("the decoder's queue is full" if batcher.full else None)
+        reason = trouble() or (str(refusal) if (refusal := batcher.refusal()) else None)
         if reason is None:
             await asyncio.to_thread(store.check_writable)
         return answer(reason)
 
     return router
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Await `work`, and cancel it when the client hangs up.
-
-    Raises:
-        ClientDisconnect: the client is gone.
-    """
-
-    async def hung_up() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    task, gone = asyncio.create_task(work), asyncio.create_task(hung_up())
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return await task
-    finally:
-        task.cancel()
-        gone.cancel()
 
 
 def _one_line_errors(app: FastAPI) -> None:
@@ -216,8 +179,8 @@ def _one_line_errors(app: FastAPI) -> None:
     def refuse(status: int, message: object, headers: Mapping[str, str] | None = None) -> JSONResponse:
         return JSONResponse({"error": " ".join(str(message).split())}, status, headers)
 
-    def later(message: object) -> JSONResponse:
-        return refuse(503, message, {"Retry-After": RETRY_SECONDS})
+    def later(message: object, seconds: float = 1) -> JSONResponse:
+        return refuse(503, message, {"Retry-After": str(max(1, math.ceil(seconds)))})
 
     @app.exception_handler(StarletteHTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
@@ -234,7 +197,7 @@ def _one_line_errors(app: FastAPI) -> None:
 
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: BusyError) -> JSONResponse:
-        return later(f"busy: {error}")
+        return later(f"busy: {error}", error.retry_after)
 
     @app.exception_handler(StoreError)
     @app.exception_handler(sqlite3.Error)

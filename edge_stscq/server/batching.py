@@ -1,27 +1,41 @@
 """A micro-batcher: many small requests, one call of the network.
 
-A decoder costs almost the same for one face and for thirty-two, so requests that arrive together should run together.
-Each request puts its item in a bounded queue and waits for its own future. One task takes a batch - until it is full
-or its oldest item has waited `max_delay` - and runs it in one worker thread, so that the event loop stays free and an
-accelerator is driven from a single thread.
+A decoder costs less for each of eight faces than for one, so requests that arrive together should run together. Each
+request puts its item in a bounded queue and waits for its own future. A batch is taken when the device is free: once it
+is full, or its oldest item has waited `max_delay`. It runs in one thread, so that an accelerator is driven from a
+single one; then its results are finished (written as PNG) in others, while the device has the next batch already.
+No third batch is begun before one of two is done: a slow finish holds the device back instead of filling the memory.
 
-Neighbours never harm each other. A caller that goes away cancels its future and is left out of the batch; a batch that
-raises is run again one item at a time, so that only the guilty caller sees the error; a full queue refuses new
-work at once instead of letting it time out.
+An item whose batch has not begun at its deadline is refused. So is at once one that would come too close to it: the
+queue is full, or by the measured time of a batch its own would not be done by the deadline. That leaves a batch's time
+for what no estimate knows. The estimate also tells those who are refused when to come back.
+
+Neighbours never harm each other. A caller that goes away leaves the queue with its item; a batch that raises is run
+again one item at a time, so that only the guilty caller sees the error.
 """
 
 import asyncio
+import os
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+Middle = TypeVar("Middle")
 Result = TypeVar("Result")
+
+FINISHERS = min(8, os.cpu_count() or 1)
+"""Threads that finish results."""
 
 
 class BusyError(Exception):
-    """The queue is full, or the batcher is not running; try again in a moment."""
+    """Not now; it may work in `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,140 +45,184 @@ class _Waiting(Generic[Item, Result]):
     arrived: float
 
 
-class MicroBatcher(Generic[Item, Result]):
-    """Runs `run(items) -> results` (same length and order) on batches of submitted items.
+class MicroBatcher(Generic[Item, Middle, Result]):
+    """Runs `run(items) -> middles` (same length and order) on batches, then `finish(middle) -> result` on each.
 
     Args:
-        run: called in the worker thread with 1 to `max_batch` items.
-        max_batch: most items in one call.
+        run: called in one thread with 1 to `max_batch` items.
+        finish: called in several threads with one middle.
+        max_batch: most items in one call of `run`.
         max_delay: seconds the oldest item of a batch may wait for company.
-        queue_size: items that may wait before `submit` raises `BusyError`.
+        queue_size: items that may wait.
+        deadline: seconds after its arrival by which the batch of an item must have begun.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Item]], Sequence[Result]], max_batch: int, max_delay: float, queue_size: int
-    ) -> None:
-        self._run, self._max_batch, self._max_delay = run, max_batch, max_delay
-        self._queue: asyncio.Queue[_Waiting[Item, Result]] = asyncio.Queue(queue_size)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batch")
-        self._task: asyncio.Task[None] | None = None
+        self, run: Callable[[Sequence[Item]], Sequence[Middle]], finish: Callable[[Middle], Result],
+        *, max_batch: int, max_delay: float, queue_size: int, deadline: float,
+    ) -> None:  # fmt: skip
+        self._run, self._finish = run, finish
+        self._max_batch, self._max_delay, self._queue_size = max_batch, max_delay, queue_size
+        self.deadline = deadline
+        self._queue: OrderedDict[asyncio.Future[Result], _Waiting[Item, Result]] = OrderedDict()
+        self._changed, self._device = asyncio.Event(), asyncio.Lock()
+        self._runner = ThreadPoolExecutor(1, thread_name_prefix="batch")
+        self._finishers = ThreadPoolExecutor(FINISHERS, thread_name_prefix="finish")
+        self._workers: list[asyncio.Task[None]] = []
+        self._stopped = False
         self._busy_since: float | None = None
+        self._full_batch = 0.0
         self.failed_batches = 0
         """Batches in a row of which every item failed."""
 
-    async def __aenter__(self) -> "MicroBatcher[Item, Result]":
-        self._task = asyncio.create_task(self._work(), name="micro-batcher")
+    async def __aenter__(self) -> "MicroBatcher[Item, Middle, Result]":
+        self._workers = [asyncio.create_task(self._work(), name=f"micro-batcher {number}") for number in range(2)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Finish the batch that is running and refuse what still waits."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        while not self._queue.empty():
-            waiting = self._queue.get_nowait()
-            if not waiting.future.done():
-                waiting.future.set_exception(BusyError("the server is stopping"))
-        await asyncio.to_thread(self._thread.shutdown)
+        """Finish the batches that are running and refuse what still waits."""
+        self._stopped = True
+        self._changed.set()
+        for future in self._queue:
+            if not future.done():
+                future.set_exception(BusyError("the server is stopping"))
+        self._queue.clear()
+        await asyncio.gather(*self._workers)
+        await asyncio.to_thread(self._runner.shutdown)
+        await asyncio.to_thread(self._finishers.shutdown)
 
     @property
     def running(self) -> bool:
-        return self._task is not None and not self._task.done()
+        return bool(self._workers) and not self._stopped and not any(worker.done() for worker in self._workers)
 
     @property
     def waiting(self) -> int:
-        """Items in the queue, those of callers that left among them."""
-        return self._queue.qsize()
-
-    @property
-    def full(self) -> bool:
-        return self._queue.full()
+        """Items in the queue."""
+        return len(self._queue)
 
     @property
     def batch_seconds(self) -> float:
         """How long the present batch has been running; 0 when idle. A hung device shows here."""
         return 0.0 if self._busy_since is None else asyncio.get_running_loop().time() - self._busy_since
 
-    async def submit(self, item: Item) -> Result:
+    @property
+    def seconds_ahead(self) -> float:
+        """Seconds until an item that came now would begin, as far as is known: 0 before the first batch."""
+        running = 0.0 if self._busy_since is None else max(0.0, self._full_batch - self.batch_seconds)
+        return running + len(self._queue) // self._max_batch * self._full_batch
+
+    def refusal(self, waited: float = 0.0) -> BusyError | None:
+        """What an item that came `waited` seconds ago would be refused with."""
+        if not self.running:
+            return BusyError("the decoder's queue is not running")
+        ahead = self.seconds_ahead
+        if len(self._queue) >= self._queue_size:
+            return BusyError(f"the decoder's queue of {self._queue_size} is full", ahead)
+        if waited > self.deadline or (ahead and waited + ahead + self._full_batch > self.deadline):
+            return BusyError(f"a face would wait {waited + ahead:.1f} s for the decoder", ahead)
+        return None
+
+    async def submit(self, item: Item, arrived: float | None = None) -> Result:
         """Wait for the result of one item.
 
-        Raises:
-            BusyError: the queue is full or the batcher is stopped; nothing was queued.
-            Exception: whatever `run` raised for this very item.
-        """
-        if not self.running:
-            raise BusyError("the batcher is not running")
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(item, loop.create_future(), loop.time())
-        try:
-            self._queue.put_nowait(waiting)
-        except asyncio.QueueFull:
-            raise BusyError(f"{self._queue.maxsize} items are waiting already") from None
-        return await waiting.future
+        Args:
+            arrived: when its request came, by the event loop's clock; now if None.
 
-    async def _collect(self, batch: list[_Waiting[Item, Result]]) -> None:
-        """Put into `batch` at least one item whose caller still waits, and its company."""
-        while not batch:
-            first = await self._queue.get()
-            if not first.future.done():
-                batch.append(first)
-        deadline = batch[0].arrived + self._max_delay
-        while len(batch) < self._max_batch:
-            try:
-                more = self._queue.get_nowait()
-            except asyncio.QueueEmpty:
+        Raises:
+            BusyError: it cannot begin or has not begun by its deadline, or the batcher is stopped.
+            Exception: whatever `run` or `finish` raised for this very item.
+        """
+        loop = asyncio.get_running_loop()
+        if arrived is None:
+            arrived = loop.time()
+        if (refusal := self.refusal(loop.time() - arrived)) is not None:
+            raise refusal
+        future: asyncio.Future[Result] = loop.create_future()
+        self._queue[future] = _Waiting(item, future, arrived)
+        self._changed.set()
+        expiry = loop.call_at(arrived + self.deadline, self._expire, future)
+        try:
+            return await future
+        finally:
+            expiry.cancel()
+            self._queue.pop(future, None)
+
+    def _expire(self, future: "asyncio.Future[Result]") -> None:
+        if self._queue.pop(future, None) is not None and not future.done():
+            message = f"the decoder did not come to this face in {self.deadline:g} s"
+            future.set_exception(BusyError(message, self.seconds_ahead))
+
+    async def _collect(self) -> list[_Waiting[Item, Result]]:
+        """The next batch, all of whose callers still wait; empty once the batcher is stopped."""
+        loop = asyncio.get_running_loop()
+        batch: list[_Waiting[Item, Result]] = []
+        while not batch and not self._stopped:
+            self._changed.clear()
+            if not self._queue:
+                await self._changed.wait()
+                continue
+            complete = next(iter(self._queue.values())).arrived + self._max_delay
+            if len(self._queue) < self._max_batch and loop.time() < complete:
                 try:
-                    async with asyncio.timeout_at(deadline):
-                        more = await self._queue.get()
+                    async with asyncio.timeout_at(complete):
+                        await self._changed.wait()
                 except TimeoutError:
-                    break
-            if not more.future.done():
-                batch.append(more)
-        batch[:] = [waiting for waiting in batch if not waiting.future.done()]
+                    pass
+                continue
+            oldest = (self._queue.popitem(last=False)[1] for _ in range(min(self._max_batch, len(self._queue))))
+            batch = [waiting for waiting in oldest if not waiting.future.done()]
+        return batch
 
     async def _work(self) -> None:
+        """One of two workers; while one runs a batch, the other may finish the batch before."""
         loop = asyncio.get_running_loop()
-        while True:
-            batch: list[_Waiting[Item, Result]] = []
-            outcomes: Sequence[Result | Exception] = []
-            try:
-                await self._collect(batch)
-                if batch:
-                    self._busy_since = loop.time()
-                    running = loop.run_in_executor(self._thread, self._outcomes, [waiting.item for waiting in batch])
-                    try:
-                        outcomes = await asyncio.shield(running)
-                    except asyncio.CancelledError:
-                        outcomes = await running
-                        raise
-            except asyncio.CancelledError:
-                _deliver(batch, outcomes or [BusyError("the server is stopping")] * len(batch))
-                raise
-            finally:
-                self._busy_since = None
-            if batch:
-                failed = all(isinstance(outcome, Exception) for outcome in outcomes)
-                self.failed_batches = self.failed_batches + 1 if failed else 0
-                _deliver(batch, outcomes)
+        while not self._stopped:
+            async with self._device:
+                batch = await self._collect()
+                if not batch:
+                    continue
+                begun = self._busy_since = loop.time()
+                items = [waiting.item for waiting in batch]
+                middles = await loop.run_in_executor(self._runner, self._outcomes, items)
+                ran, self._busy_since = loop.time(), None
+            outcomes = await asyncio.gather(*map(self._finished, batch, middles))
+            self._measure(len(batch), max(ran - begun, (loop.time() - begun) / 2))
+            self._deliver(batch, outcomes)
 
-    def _outcomes(self, items: list[Item]) -> list[Result | Exception]:
-        """A result or an exception for every item; never raises."""
+    def _measure(self, count: int, seconds: float) -> None:
+        """Learn the time of a full batch: a full one tells it, one of fewer items bounds it from both sides."""
+        self._full_batch = min(max(self._full_batch, seconds), seconds * self._max_batch / count)
+
+    def _outcomes(self, items: list[Item]) -> list[Middle | Exception]:
+        """A middle or an exception for every item; never raises."""
         try:
-            results = list(self._run(items))
-            if len(results) != len(items):
-                raise RuntimeError(f"{len(items)} items went in and {len(results)} results came out")
-            return [*results]
+            middles = list(self._run(items))
+            if len(middles) != len(items):
+                raise RuntimeError(f"{len(items)} items went in and {len(middles)} results came out")
+            return [*middles]
         except Exception as error:
             if len(items) == 1:
                 return [error]
             return [outcome for item in items for outcome in self._outcomes([item])]
 
-
-def _deliver(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result | Exception]) -> None:
-    for waiting, result in zip(batch, results, strict=True):
+    async def _finished(self, waiting: _Waiting[Item, Result], middle: Middle | Exception) -> Result | Exception:
+        if isinstance(middle, Exception):
+            return middle
         if waiting.future.done():
-            continue
-        if isinstance(result, Exception):
-            waiting.future.set_exception(result)
-        else:
-            waiting.future.set_result(result)
+            return BusyError("nobody waits for this item")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._finishers, self._finish, middle)
+        except Exception as error:
+            return error
+
+    def _deliver(self, batch: Sequence[_Waiting[Item, Result]], outcomes: Sequence[Result | Exception]) -> None:
+        """Hand out what somebody still waits for, and count batches of which all that failed."""
+        asked = [pair for pair in zip(batch, outcomes, strict=True) if not pair[0].future.done()]
+        if asked:
+            failed = all(isinstance(outcome, Exception) for _, outcome in asked)
+            self.failed_batches = self.failed_batches + 1 if failed else 0
+        for waiting, outcome in asked:
+            if isinstance(outcome, Exception):
+                waiting.future.set_exception(outcome)
+            else:
+                waiting.future.set_result(outcome)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.codec.config import CodecConfig
+from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.store import StoredFace
 
 
@@ -50,13 +51,26 @@ class FacePage(_Answer):
 
 
 class ModelInfo(_Answer):
-    """The model whose frames this server accepts."""
+    """A model whose frames this server accepts."""
 
     name: str
     model_id: str
     device: str
     precision: str
     config: CodecConfig
+
+    @classmethod
+    def of(cls, service: DecodeService) -> "ModelInfo":
+        return cls(
+            name=service.config.name, model_id=service.model_id.hex(), device=service.device,
+            precision=service.policy.precision, config=service.config,
+        )  # fmt: skip
+
+
+class ModelList(_Answer):
+    """All of them, in the order they were named at the start."""
+
+    models: list[ModelInfo]
 
 
 class State(_Answer):

@@ -5,9 +5,9 @@ The server answers this machine alone unless told otherwise; what another host n
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from edge_stscq.server.store_url import beside
 
@@ -20,12 +20,18 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _several(given: object) -> object:
+    return (given,) if isinstance(given, str | Path) else given
+
+
 class ServerSettings(BaseModel):
     """Everything `create_app` needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Path = Field(description="folder of the model whose frames are accepted")
+    model: Annotated[tuple[Path, ...], BeforeValidator(_several)] = Field(
+        min_length=1, description="folders of the models whose frames are accepted; one may stand alone"
+    )
     store: Path | str = Field(description="where the accepted frames are: a path or a URL, see `store_url`")
     host: str = "127.0.0.1"
     port: int = Field(default=8377, ge=0, le=65535, description="0 takes a free port")
@@ -38,9 +44,13 @@ class ServerSettings(BaseModel):
     max_body_bytes: int = Field(default=1 << 20, ge=64)
     max_frames: int = Field(default=1024, ge=1, description="frames in one request")
     body_seconds: float = Field(default=30, gt=0, description="a body that arrives slower than this is dropped")
-    max_batch: int = Field(default=32, ge=1, description="faces decoded at once")
+    max_batch: int | None = Field(
+        default=None, ge=1, description="faces decoded at once; what suits the device if None"
+    )
     batch_delay: float = Field(default=0.005, ge=0, description="seconds the first face of a batch waits for others")
     queue_size: int = Field(default=256, ge=1, description="faces that may wait; more are answered 503")
+    deadline: float = Field(default=2, gt=0, description="seconds until the decoder must have begun a face, else 503")
+    cache_bytes: int = Field(default=64 << 20, ge=0, description="decoded faces that are kept in memory; 0 keeps none")
 
     @property
     def tokens_path(self) -> Path:

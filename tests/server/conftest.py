@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from benchmarks.postgres import Cluster, binaries, cluster
 from edge_stscq.server.app import create_app
 from edge_stscq.server.decode_service import DecodeService
+from edge_stscq.server.models import Models
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.store import FaceStore
 from edge_stscq.server.tokens import Scope, TokenStore
@@ -42,6 +43,11 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def service(tiny_model: Path) -> DecodeService:
     return DecodeService(tiny_model)
+
+
+@pytest.fixture(scope="session")
+def models(tiny_model: Path) -> Models:
+    return Models([tiny_model])
 
 
 @pytest.fixture(scope="session")

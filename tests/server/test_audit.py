@@ -47,7 +47,7 @@ async def test_a_line_says_who_did_what_from_where_and_what_came_of_it(
         await client.post("/v1/frames", content=body, headers=headers)
         await client.get("/v1/faces", headers=headers)
         await client.get("/v1/faces/door-42.png?layers=2", headers=headers)
-        await client.get("/v1/model")
+        await client.get("/v1/models")
         await client.get("/health")
         await client.get(f"/nowhere/{token}")
     log = lines()
@@ -59,7 +59,7 @@ async def test_a_line_says_who_did_what_from_where_and_what_came_of_it(
          "extended": 0, "duplicate": 0},
         {"who": who, "what": "GET /v1/faces", "outcome": 200, "after": 0, "count": 2},
         {"who": who, "what": "GET /v1/faces/{face_id}.png", "outcome": 200, "face": "door-42", "layers": 2},
-        {"who": None, "what": "GET /v1/model", "outcome": 401},
+        {"who": None, "what": "GET /v1/models", "outcome": 401},
     ]  # fmt: skip
 
 

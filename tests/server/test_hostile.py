@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.ingest import Ingest
+from edge_stscq.server.models import Models
 from edge_stscq.stream import HEADER_BYTES, CodedFace, FrameCodec
 
 pytestmark = pytest.mark.anyio
@@ -141,20 +142,21 @@ async def test_numbers_do_not_run_past_the_end(serve: Serve, service: DecodeServ
 async def test_without_a_token_only_loopback_names_are_answered(serve: Serve) -> None:
     async with serve() as client:
         for host in ("127.0.0.1:8377", "localhost", "[::1]:8377"):
-            assert (await client.get("/v1/model", headers={"Host": host})).status_code == 200
+            assert (await client.get("/v1/models", headers={"Host": host})).status_code == 200
         for host in ("rebound.example", "127.0.0.1.example", "0.0.0.0"):
-            assert (await client.get("/v1/model", headers={"Host": host})).status_code == 403
+            assert (await client.get("/v1/models", headers={"Host": host})).status_code == 403
         for passed_on in ("Forwarded", "X-Forwarded-For", "X-Real-IP"):
-            assert (await client.get("/v1/model", headers={passed_on: "192.0.2.7"})).status_code == 403
+            assert (await client.get("/v1/models", headers={passed_on: "192.0.2.7"})).status_code == 403
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tail=st.binary(max_size=80), with_header=st.booleans())
-def test_random_bytes_raise_nothing_but_edge_errors(service: DecodeService, tail: bytes, with_header: bool) -> None:
+def test_random_bytes_raise_nothing_but_edge_errors(models: Models, tail: bytes, with_header: bool) -> None:
     class NoStore:
         def accept(self, *_: object) -> None:
             raise AssertionError("random bytes passed as a frame")
 
-    ingest = Ingest(service, NoStore(), max_frames=10)
+    (service,) = models
+    ingest = Ingest(models, NoStore(), max_frames=10)
     with pytest.raises(EdgeError):
         ingest.accept("cam", 0, (service.codec.header() if with_header else b"") + tail)

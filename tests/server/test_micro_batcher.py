@@ -3,13 +3,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from edge_stscq.server.batching import BusyError, MicroBatcher
 
 pytestmark = pytest.mark.anyio
+Batcher = MicroBatcher[int, int, int]
 
 
 class Doubler:
@@ -28,7 +29,7 @@ class Doubler:
             raise ValueError("thirteen")
         return [2 * item for item in items]
 
-    async def hold(self, batcher: MicroBatcher[int, int], item: int) -> "asyncio.Task[int]":
+    async def hold(self, batcher: Batcher, item: int) -> "asyncio.Task[int]":
         """Submit `item` and return once its batch is running, to be released by `gate`."""
         self.gate.clear()
         self.started.clear()
@@ -37,9 +38,11 @@ class Doubler:
         return task
 
 
-def batcher(run: Doubler, **changes: float) -> MicroBatcher[int, int]:
-    settings = {"max_batch": 4, "max_delay": 0.0, "queue_size": 100} | changes
-    return MicroBatcher(run, **settings)
+def batcher(
+    run: Callable[[Sequence[int]], Sequence[int]], finish: Callable[[int], int] = int, **changes: float
+) -> Batcher:
+    settings = {"max_batch": 4, "max_delay": 0.0, "queue_size": 100, "deadline": 60.0} | changes
+    return MicroBatcher(run, finish, **settings)
 
 
 async def test_what_waits_during_a_batch_runs_together_and_never_above_the_limit() -> None:
@@ -91,17 +94,19 @@ async def test_batches_that_fail_whole_are_counted_until_one_succeeds() -> None:
         assert queue.failed_batches == 0
 
 
-async def test_a_caller_that_leaves_the_queue_is_not_run() -> None:
+async def test_a_caller_that_leaves_the_queue_is_not_run_and_takes_no_room() -> None:
     run = Doubler()
-    async with batcher(run) as queue:
+    async with batcher(run, queue_size=3) as queue:
         held = await run.hold(queue, 0)
         others = [asyncio.create_task(queue.submit(item)) for item in (1, 2, 3)]
         await asyncio.sleep(0)
         others[1].cancel()
+        await asyncio.gather(others[1], return_exceptions=True)
+        others[1] = asyncio.create_task(queue.submit(4))
         await asyncio.sleep(0)
         run.gate.set()
-        assert await asyncio.gather(held, others[0], others[2]) == [0, 2, 6]
-    assert run.batches == [[0], [1, 3]]
+        assert await asyncio.gather(held, *others) == [0, 2, 8, 6]
+    assert run.batches == [[0], [1, 3, 4]]
 
 
 async def test_a_caller_that_leaves_a_running_batch_harms_no_neighbour() -> None:
@@ -118,14 +123,29 @@ async def test_a_caller_that_leaves_a_running_batch_harms_no_neighbour() -> None
         assert await asyncio.wait_for(asyncio.gather(*map(queue.submit, range(4))), 20) == [0, 2, 4, 6]
 
 
+async def test_a_batch_that_nobody_waits_for_any_more_is_no_failure() -> None:
+    run = Doubler()
+    async with batcher(run) as queue:
+        gone = await run.hold(queue, 0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        run.gate.set()
+        assert await queue.submit(1) == 2
+        gone = await run.hold(queue, 0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        run.gate.set()
+    assert queue.failed_batches == 0
+
+
 async def test_a_full_queue_refuses_at_once_and_recovers() -> None:
     run = Doubler()
     async with batcher(run, queue_size=2) as queue:
         held = await run.hold(queue, 0)
         waiting = [asyncio.create_task(queue.submit(item)) for item in (1, 2)]
         await asyncio.sleep(0)
-        assert queue.full
-        with pytest.raises(BusyError, match="2 items are waiting"):
+        assert queue.waiting == 2
+        with pytest.raises(BusyError, match="queue of 2 is full"):
             await queue.submit(3)
         run.gate.set()
         assert await asyncio.gather(held, *waiting) == [0, 2, 4]
@@ -155,7 +175,7 @@ async def test_stopping_while_a_batch_gathers_refuses_it() -> None:
 
 
 async def test_a_result_too_few_is_an_error_and_not_a_shift() -> None:
-    async with MicroBatcher(lambda items: list(items)[:-1], max_batch=2, max_delay=30, queue_size=9) as queue:
+    async with batcher(lambda items: list(items)[:-1], max_batch=2, max_delay=30) as queue:
         results = await asyncio.gather(queue.submit(1), queue.submit(2), return_exceptions=True)
     assert [type(result) for result in results] == [RuntimeError, RuntimeError]
 
@@ -170,3 +190,84 @@ async def test_a_hung_batch_is_visible() -> None:
         run.gate.set()
         await held
         assert queue.batch_seconds == 0
+
+
+async def test_an_item_that_was_not_begun_by_its_deadline_is_refused_then() -> None:
+    run = Doubler()
+    async with batcher(run, deadline=0.1) as queue:
+        held = await run.hold(queue, 0)
+        with pytest.raises(BusyError, match="did not come to this face in 0.1 s"):
+            await queue.submit(1)
+        assert queue.waiting == 0
+        run.gate.set()
+        assert await held == 0
+        late = asyncio.get_running_loop().time() - 1
+        with pytest.raises(BusyError, match="would wait 1.0 s"):
+            await queue.submit(2, late)
+    assert run.batches == [[0]]
+
+
+async def test_what_cannot_be_done_in_time_is_refused_at_once_and_told_when_to_return() -> None:
+    run = Doubler()
+    async with batcher(run, max_batch=2, deadline=50) as queue:
+        held = await run.hold(queue, 0)
+        queue._measure(2, 20.0)
+        assert 15 < queue.seconds_ahead <= 20
+        waiting = [asyncio.create_task(queue.submit(item)) for item in (1, 2)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match="would wait .* s for the decoder") as refused:
+            await queue.submit(3)
+        assert 35 < refused.value.retry_after <= 40
+        run.gate.set()
+        assert await asyncio.gather(held, *waiting) == [0, 2, 4]
+        assert await queue.submit(3) == 6
+
+
+async def test_an_idle_decoder_refuses_nobody_however_slow_it_is() -> None:
+    async with batcher(Doubler(), deadline=5) as queue:
+        queue._measure(4, 100.0)
+        assert await queue.submit(1) == 2
+
+
+async def test_one_slow_batch_does_not_keep_others_out_for_long() -> None:
+    run = Doubler()
+    async with batcher(run, max_batch=2, deadline=0.5) as queue:
+        held = await run.hold(queue, 0)
+        await asyncio.sleep(1)
+        run.gate.set()
+        await held
+        await queue.submit(1)
+        held = await run.hold(queue, 2)
+        assert queue.seconds_ahead < 0.5
+        run.gate.set()
+        await held
+
+
+async def test_the_next_batch_runs_while_the_last_is_finished_and_no_third() -> None:
+    run, gate, finishing = Doubler(), threading.Event(), threading.Semaphore(0)
+
+    def finish(middle: int) -> int:
+        finishing.release()
+        assert gate.wait(60)
+        return middle + 1
+
+    async with batcher(run, finish, max_batch=1) as queue:
+        tasks = [asyncio.create_task(queue.submit(item)) for item in range(4)]
+        for _ in range(2):
+            assert await asyncio.to_thread(finishing.acquire, timeout=60)
+        await asyncio.sleep(0.05)
+        assert run.batches == [[0], [1]]
+        gate.set()
+        assert await asyncio.gather(*tasks) == [1, 3, 5, 7]
+
+
+async def test_a_result_that_cannot_be_finished_harms_no_neighbour() -> None:
+    def finish(middle: int) -> int:
+        if middle == 4:
+            raise ValueError("four")
+        return middle
+
+    async with batcher(Doubler(), finish, max_delay=30) as queue:
+        results = await asyncio.gather(*map(queue.submit, (1, 2, 3, 4)), return_exceptions=True)
+    assert [results[0], results[2], results[3]] == [2, 6, 8]
+    assert isinstance(results[1], ValueError)

@@ -115,12 +115,12 @@ def test_a_server_that_cannot_start_says_why(tiny_model: Path, tmp_path: Path) -
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(EdgeError, match=f"cannot listen on 127.0.0.1 port {port}: .*choose another --port"):
-            serve(tiny_model, tmp_path / "faces.db", port=port)
+            serve([tiny_model], tmp_path / "faces.db", port=port)
     with contextlib.closing(TokenStore(tmp_path / "tokens.db", create=True)) as tokens:
         tokens.create("cam", [Scope.SEND])
     with pytest.raises(EdgeError, match="cannot listen on no.such.host.invalid"):
-        serve(tiny_model, tmp_path / "faces.db", host="no.such.host.invalid")
+        serve([tiny_model], tmp_path / "faces.db", host="no.such.host.invalid")
     with pytest.raises(EdgeError, match="none/config.json does not exist"):
-        serve(tmp_path / "none", tmp_path / "faces.db", port=0)
+        serve([tmp_path / "none"], tmp_path / "faces.db", port=0)
     with pytest.raises(EdgeError, match="choose another --store"):
-        serve(tiny_model, tmp_path, port=0)
+        serve([tiny_model], tmp_path, port=0)

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from edge_stscq.server import app as server_app
 from edge_stscq.server.decode_service import DecodeService, Job
+from edge_stscq.server.models import Models, Order
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio
@@ -36,15 +37,15 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[int] = []
         self.started, self.release = threading.Event(), threading.Event()
-        paint = DecodeService.paint_png
+        paint = Models.paint
 
-        def held(service: DecodeService, jobs: Sequence[Job]) -> list[bytes]:
-            self.batches.append(len(jobs))
+        def held(models: Models, orders: Sequence[Order]) -> list[np.ndarray]:
+            self.batches.append(len(orders))
             self.started.set()
             assert self.release.wait(60)
-            return paint(service, jobs)
+            return paint(models, orders)
 
-        monkeypatch.setattr(DecodeService, "paint_png", held)
+        monkeypatch.setattr(Models, "paint", held)
 
     async def hold(self, client: httpx2.AsyncClient) -> "asyncio.Task[httpx2.Response]":
         """Ask for cam-0, and return once its batch is running."""
@@ -73,7 +74,7 @@ async def test_a_stream_becomes_faces(serve: Serve, service: DecodeService, make
             png = await client.get("/v1/faces/cam-42.png", params={"layers": layers} if layers else {})
             assert png.headers["content-type"] == "image/png"
             assert png.headers["edge-layers"] == str(layers or 3)
-            assert "no-store" in png.headers["cache-control"]
+            assert png.headers["cache-control"] == "private, no-cache"
             picture = cv2.imdecode(np.frombuffer(png.content, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
             assert np.array_equal(picture, service.paint([Job(faces[1], layers or 3)])[0])
 
@@ -148,7 +149,7 @@ async def test_a_restart_keeps_the_faces(serve: Serve, service: DecodeService, m
 
 async def test_model_and_probes(serve: Serve, service: DecodeService) -> None:
     async with serve() as client:
-        model = (await client.get("/v1/model")).json()
+        (model,) = (await client.get("/v1/models")).json()["models"]
         assert (model["name"], model["model_id"]) == ("tiny", service.model_id.hex())
         assert (model["device"], model["precision"], model["config"]["groups"]) == ("cpu", "float32", 2)
         for probe in ("/health", "/ready"):
@@ -191,7 +192,7 @@ async def test_a_full_queue_answers_503_and_says_when_to_return(
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert "busy" in refused.json()["error"]
         ready = await client.get("/ready")
-        assert (ready.status_code, ready.json()["reason"]) == (503, "the decoder's queue is full")
+        assert (ready.status_code, ready.json()["reason"]) == (503, "the decoder's queue of 1 is full")
         assert (await client.get("/health")).status_code == 200
         gate.release.set()
         assert [(await running).status_code, (await waiting).status_code] == [200, 200]
@@ -208,7 +209,7 @@ async def test_a_client_that_hangs_up_is_not_decoded_and_harms_nobody(
         running = await gate.hold(client)
         hung_up = await ask_and_hang_up(app, "/v1/faces/cam-1.png")
         patient = asyncio.create_task(client.get("/v1/faces/cam-2.png"))
-        await queued(app, 2)
+        await queued(app, 1)
         gate.release.set()
         assert (await running).status_code == (await patient).status_code == 200
     assert hung_up == [499]
@@ -243,14 +244,14 @@ async def test_a_broken_decoder_turns_health_red_until_it_recovers(
     serve: Serve, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = True
-    paint = DecodeService.paint_png
+    paint = Models.paint
 
-    def maybe(service: DecodeService, jobs: Sequence[Job]) -> list[bytes]:
+    def maybe(models: Models, orders: Sequence[Order]) -> list[np.ndarray]:
         if broken:
             raise RuntimeError("out of memory")
-        return paint(service, jobs)
+        return paint(models, orders)
 
-    monkeypatch.setattr(DecodeService, "paint_png", maybe)
+    monkeypatch.setattr(Models, "paint", maybe)
     async with serve() as client:
         await post(client, service.codec.encode_stream(make_faces(1)))
         for _ in range(server_app.FAILED_BATCHES):
