@@ -29,10 +29,11 @@ from edge_stscq import __version__
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.audit import Audit, note
 from edge_stscq.server.batching import BusyError, MicroBatcher
-from edge_stscq.server.decode_service import DecodeService, Job
+from edge_stscq.server.decode_service import DecodeService, precision_of
 from edge_stscq.server.guard import Caller, Guard, open_tokens
 from edge_stscq.server.headers import SECURITY_HEADERS, SecurityHeaders
 from edge_stscq.server.ingest import Ingest, NoFaceError, TooManyFramesError, WrongModelError
+from edge_stscq.server.painter import Painter
 from edge_stscq.server.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, Receipt, State
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.store import MAX_SEQUENCE, ConflictError, FaceStore
@@ -54,24 +55,26 @@ Device = Annotated[str, Header(alias="Edge-Device", pattern=rf"^{DEVICE_NAME}$")
 Sequence = Annotated[int, Header(alias="Edge-Sequence", ge=0, le=MAX_SEQUENCE)]
 
 
-def create_app(settings: ServerSettings) -> FastAPI:
+def create_app(settings: ServerSettings, painter: Painter | None = None) -> FastAPI:
     """Build the application.
+
+    Args:
+        painter: who decodes; None is this process, on the device of the settings.
 
     Raises:
         EdgeError: the model folder, the store or the tokens cannot be used, or a public host has no valid token.
     """
-    service = DecodeService(settings.model, settings.device)
+    service = DecodeService(settings.model, settings.device if painter is None else "cpu")
     tokens = open_tokens(settings)
     store = FaceStore(settings.store)
     guard = Guard(settings, tokens)
-    batcher: MicroBatcher[Job, bytes] = MicroBatcher(
-        service.paint_png, settings.max_batch, settings.batch_delay, settings.queue_size
-    )
+    batcher = painter or MicroBatcher(service.paint_png, settings.max_batch, settings.batch_delay, settings.queue_size)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            await asyncio.to_thread(service.warm_up)
+            if painter is None:
+                await asyncio.to_thread(service.warm_up)
             async with batcher:
                 yield
         finally:
@@ -94,7 +97,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
 
 def _frames(
-    settings: ServerSettings, guard: Guard, service: DecodeService, store: FaceStore, batcher: MicroBatcher[Job, bytes]
+    settings: ServerSettings, guard: Guard, service: DecodeService, store: FaceStore, batcher: Painter
 ) -> APIRouter:
     """The /v1 routes."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
@@ -141,14 +144,14 @@ def _frames(
     @router.get("/model", dependencies=[Depends(guard.asks(*Scope))])
     def get_model() -> ModelInfo:
         return ModelInfo(
-            name=service.config.name, model_id=service.model_id.hex(), device=service.device,
-            precision=service.precision, config=service.config,
+            name=service.config.name, model_id=service.model_id.hex(), device=settings.device,
+            precision=precision_of(settings.device), config=service.config,
         )  # fmt: skip
 
     return router
 
 
-def _probes(store: FaceStore, batcher: MicroBatcher[Job, bytes]) -> APIRouter:
+def _probes(store: FaceStore, batcher: Painter) -> APIRouter:
     """Liveness (restart me when red) and readiness (send me work when green)."""
     router = APIRouter()
 

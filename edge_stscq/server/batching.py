@@ -131,7 +131,9 @@ class MicroBatcher(Generic[Item, Result]):
                 await self._collect(batch)
                 if batch:
                     self._busy_since = loop.time()
-                    running = loop.run_in_executor(self._thread, self._outcomes, [waiting.item for waiting in batch])
+                    running = loop.run_in_executor(
+                        self._thread, outcomes_of, self._run, [waiting.item for waiting in batch]
+                    )
                     try:
                         outcomes = await asyncio.shield(running)
                     except asyncio.CancelledError:
@@ -147,17 +149,18 @@ class MicroBatcher(Generic[Item, Result]):
                 self.failed_batches = self.failed_batches + 1 if failed else 0
                 _deliver(batch, outcomes)
 
-    def _outcomes(self, items: list[Item]) -> list[Result | Exception]:
-        """A result or an exception for every item; never raises."""
-        try:
-            results = list(self._run(items))
-            if len(results) != len(items):
-                raise RuntimeError(f"{len(items)} items went in and {len(results)} results came out")
-            return [*results]
-        except Exception as error:
-            if len(items) == 1:
-                return [error]
-            return [outcome for item in items for outcome in self._outcomes([item])]
+
+def outcomes_of(run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]) -> list[Result | Exception]:
+    """What `run` gives for each item, or the exception it raises for that very item; never raises."""
+    try:
+        results = list(run(items))
+        if len(results) != len(items):
+            raise RuntimeError(f"{len(items)} items went in and {len(results)} results came out")
+        return [*results]
+    except Exception as error:
+        if len(items) == 1:
+            return [error]
+        return [outcome for item in items for outcome in outcomes_of(run, [item])]
 
 
 def _deliver(batch: Sequence[_Waiting[Item, Result]], results: Sequence[Result | Exception]) -> None:

@@ -47,7 +47,7 @@ class DecodeService:
             raise EdgeError(f"unknown device {device!r}; use cpu or cuda")
         if device == "cuda" and not self._torch.cuda.is_available():
             raise EdgeError("no CUDA device is visible to torch; use --device cpu")
-        self.device, self.precision = device, "bfloat16" if device == "cuda" else "float32"
+        self.device, self.precision = device, precision_of(device)
         self.config: CodecConfig = store.load_config(folder)
         tables = store.load_tables(folder)
         self.model_id = model_id(store.full_books(folder), tables)
@@ -85,6 +85,11 @@ class DecodeService:
     def warm_up(self) -> None:
         """Paint one face, so that the first user does not wait for lazy initialisation."""
         self.paint([Job(CodedFace(0, np.zeros(self.config.layer_ends[0], np.uint16), 1), 1)])
+
+
+def precision_of(device: str) -> str:
+    """What a decoder on `device` computes in."""
+    return "bfloat16" if device == "cuda" else "float32"
 
 
 def to_png(picture: np.ndarray) -> bytes:
