@@ -28,6 +28,8 @@ from edge_stscq.server.store import FaceStore
 APPLICATION = "edge-stscq"
 INGRESS_REQUESTS = 1024
 """Requests that one ingress works on; as many more may wait for it in the proxy, and further ones are answered 503."""
+LOGS = {"log_level": "WARNING", "enable_access_log": False}
+"""Replicas write to Ray's own log folder, and no addresses: the audit log has those that count."""
 OBJECT_STORE_BYTES = 128 << 20
 """Shared memory of a Ray instance of our own; faces are too small to pass through it."""
 
@@ -128,9 +130,10 @@ def deployed(
                     "ssl_certfile": str(tls["ssl_certfile"]) if tls else None,
                     "ssl_keyfile": str(tls["ssl_keyfile"]) if tls else None,
                 },
-                logging_config={"log_level": "WARNING", "enable_access_log": False},
+                logging_config=LOGS,
             )  # fmt: skip
-            serve.run(application(settings, options, audit), name=APPLICATION)
+            application = ingress(options).bind(settings, decoders(settings, options).bind(settings), audit.absolute())
+            serve.run(application, name=APPLICATION)
         except (RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
             raise EdgeError(f"Ray Serve could not start: {_reason(serve, error)}") from None
         yield
@@ -140,13 +143,11 @@ def deployed(
         ray.shutdown()
 
 
-def application(settings: ServerSettings, options: RayOptions, audit: Path) -> Any:
-    """The Ray Serve application: an ingress bound to its decoders."""
-    serve = require("ray.serve", "ray")
-    from edge_stscq.server.ray_replicas import Ingress, PaintReplica
+def decoders(settings: ServerSettings, options: RayOptions) -> Any:
+    """The deployment that paints: between `least` and `most` replicas, aiming at one full batch under way in each."""
+    from edge_stscq.server.ray_replicas import PaintReplica
 
-    logs = {"log_level": "WARNING", "enable_access_log": False}
-    painter = serve.deployment(
+    return require("ray.serve", "ray").deployment(
         PaintReplica,
         name="paint",
         ray_actor_options={"num_cpus": 1, "num_gpus": options.gpus_per_replica},
@@ -156,9 +157,16 @@ def application(settings: ServerSettings, options: RayOptions, audit: Path) -> A
             "min_replicas": options.least, "max_replicas": options.most, "target_ongoing_requests": settings.max_batch,
         },
         max_constructor_retry_count=1,
-        logging_config=logs,
+        logging_config=LOGS,
     )  # fmt: skip
-    ingress = serve.deployment(
+
+
+def ingress(options: RayOptions) -> Any:
+    """The deployment that answers requests, by the routes of `create_app`."""
+    serve = require("ray.serve", "ray")
+    from edge_stscq.server.ray_replicas import Ingress
+
+    return serve.deployment(
         serve.ingress()(Ingress),
         name="ingress",
         num_replicas=options.ingress_replicas,
@@ -166,9 +174,8 @@ def application(settings: ServerSettings, options: RayOptions, audit: Path) -> A
         max_ongoing_requests=INGRESS_REQUESTS,
         max_queued_requests=INGRESS_REQUESTS,
         max_constructor_retry_count=1,
-        logging_config=logs,
+        logging_config=LOGS,
     )
-    return ingress.bind(settings, painter.bind(settings), audit.absolute())
 
 
 def run(
