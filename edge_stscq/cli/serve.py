@@ -1,4 +1,4 @@
-"""`edge-stscq serve`: the decode service, in one process."""
+"""`edge-stscq serve`: the decode service, in one process or on Ray Serve."""
 
 import contextlib
 import socket
@@ -35,6 +35,15 @@ def serve(
     audit: Annotated[
         Path | None, typer.Option(help="Who did what, in JSON lines; otherwise audit.jsonl beside the store.")
     ] = None,
+    engine: Annotated[
+        Literal["process", "ray"], typer.Option(help="One process, or replicas on Ray Serve (docs/scale.md).")
+    ] = "process",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Ray: the cluster to join; otherwise one is started on this machine.")
+    ] = None,
+    ingress_replicas: Annotated[int, typer.Option(min=1, help="Ray: processes that answer requests.")] = 1,
+    replicas: Annotated[str, typer.Option(help="Ray: decoders, a number or MIN:MAX.")] = "1",
+    gpus_per_replica: Annotated[float, typer.Option(min=0, help="Ray: GPUs of a decoder, e.g. 0.5.")] = 0,
 ) -> None:
     """Accept frames, store them and answer with faces."""
     from edge_stscq.errors import require
@@ -57,14 +66,23 @@ def serve(
     open_tokens(settings).close()
     if not tls and not is_loopback(host):
         typer.echo(f"warning: faces and tokens reach {host} in the clear; give --tls-cert and --tls-key", err=True)
-    with contextlib.closing(_listen(host, port)) as listener, written_to(audit or beside(store, "audit.jsonl")):
+    log = audit or beside(store, "audit.jsonl")
+    if engine == "ray":
+        from edge_stscq.server.ray_engine import RayOptions, parse_replicas, run
+
+        least, most = parse_replicas(replicas)
+        options = RayOptions(ray_address, ingress_replicas, least, most, gpus_per_replica)
+        with contextlib.closing(_listen(host, port)) as listener:
+            settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        run(settings, options, log, tls, typer.echo)
+        return
+    with contextlib.closing(_listen(host, port)) as listener, written_to(log):
         from edge_stscq.server.app import create_app
 
         app = create_app(settings)
         name = f"[{host}]" if ":" in host else host
         url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
-        names = ", ".join(f"{service.config.name} {service.model_id.hex()}" for service in app.state.models)
-        typer.echo(f"serving {names} on {url} ({device}), faces in {app.state.store.name}")
+        typer.echo(f"serving {app.state.models.names} on {url} ({device}), faces in {app.state.store.name}")
         config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False, **tls)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])

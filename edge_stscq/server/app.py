@@ -38,7 +38,8 @@ from edge_stscq.server.guard import Caller, Guard, open_tokens
 from edge_stscq.server.headers import SECURITY_HEADERS, SecurityHeaders
 from edge_stscq.server.ingest import Ingest, NoFaceError, TooManyFramesError
 from edge_stscq.server.models import Models, WrongModelError
-from edge_stscq.server.pictures import Painter, pictures
+from edge_stscq.server.painter import Painter
+from edge_stscq.server.pictures import pictures
 from edge_stscq.server.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, ModelList, Receipt, State
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.store import MAX_SEQUENCE, ConflictError, FaceStore
@@ -58,17 +59,20 @@ Sequence = Annotated[int, Header(alias="Edge-Sequence", ge=0, le=MAX_SEQUENCE)]
 Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset or Z, or seconds since 1970 UTC")]
 
 
-def create_app(settings: ServerSettings) -> FastAPI:
+def create_app(settings: ServerSettings, painter: Painter | None = None) -> FastAPI:
     """Build the application.
+
+    Args:
+        painter: who decodes; None is this process, on the device of the settings.
 
     Raises:
         EdgeError: a model folder, the store or the tokens cannot be used, or a public host has no valid token.
     """
-    models = Models(settings.model, settings.device, settings.max_batch)
+    models = Models(settings.model, settings.device if painter is None else "cpu", settings.max_batch)
     tokens = open_tokens(settings)
     store = FaceStore(settings.store)
     guard = Guard(settings, tokens)
-    batcher: Painter = MicroBatcher(
+    batcher = painter or MicroBatcher(
         models.paint, to_png, max_batch=models.max_batch, max_delay=settings.batch_delay,
         queue_size=settings.queue_size, deadline=settings.deadline,
     )  # fmt: skip
@@ -77,7 +81,8 @@ def create_app(settings: ServerSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            await asyncio.to_thread(models.warm_up)
+            if painter is None:
+                await asyncio.to_thread(models.warm_up)
             async with batcher:
                 yield
         finally:
@@ -88,7 +93,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Audit)
     app.state.models, app.state.store, app.state.batcher, app.state.guard = models, store, batcher, guard
-    app.include_router(_frames(guard, models, store, ingest))
+    app.include_router(_frames(settings, guard, models, store, ingest))
     app.include_router(pictures(guard, ingest, batcher, ContentCache(settings.cache_bytes)))
     app.include_router(_probes(store, batcher))
 
@@ -100,7 +105,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
     return app
 
 
-def _frames(guard: Guard, models: Models, store: FaceStore, ingest: Ingest) -> APIRouter:
+def _frames(settings: ServerSettings, guard: Guard, models: Models, store: FaceStore, ingest: Ingest) -> APIRouter:
     """The /v1 routes, but for pictures."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
     sends, reads = Depends(guard.asks(Scope.SEND)), Depends(guard.asks(Scope.READ))
@@ -137,7 +142,7 @@ def _frames(guard: Guard, models: Models, store: FaceStore, ingest: Ingest) -> A
 
     @router.get("/models", dependencies=[Depends(guard.asks(*Scope))])
     def get_models() -> ModelList:
-        return ModelList(models=[ModelInfo.of(service) for service in models])
+        return ModelList(models=[ModelInfo.of(service, settings.device) for service in models])
 
     return router
 

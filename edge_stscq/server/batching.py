@@ -183,7 +183,7 @@ class MicroBatcher(Generic[Item, Middle, Result]):
                     continue
                 begun = self._busy_since = loop.time()
                 items = [waiting.item for waiting in batch]
-                middles = await loop.run_in_executor(self._runner, self._outcomes, items)
+                middles = await loop.run_in_executor(self._runner, outcomes_of, self._run, items)
                 ran, self._busy_since = loop.time(), None
             outcomes = await asyncio.gather(*map(self._finished, batch, middles))
             self._measure(len(batch), max(ran - begun, (loop.time() - begun) / 2))
@@ -192,18 +192,6 @@ class MicroBatcher(Generic[Item, Middle, Result]):
     def _measure(self, count: int, seconds: float) -> None:
         """Learn the time of a full batch: a full one tells it, one of fewer items bounds it from both sides."""
         self._full_batch = min(max(self._full_batch, seconds), seconds * self._max_batch / count)
-
-    def _outcomes(self, items: list[Item]) -> list[Middle | Exception]:
-        """A middle or an exception for every item; never raises."""
-        try:
-            middles = list(self._run(items))
-            if len(middles) != len(items):
-                raise RuntimeError(f"{len(items)} items went in and {len(middles)} results came out")
-            return [*middles]
-        except Exception as error:
-            if len(items) == 1:
-                return [error]
-            return [outcome for item in items for outcome in self._outcomes([item])]
 
     async def _finished(self, waiting: _Waiting[Item, Result], middle: Middle | Exception) -> Result | Exception:
         if isinstance(middle, Exception):
@@ -226,3 +214,16 @@ class MicroBatcher(Generic[Item, Middle, Result]):
                 waiting.future.set_exception(outcome)
             else:
                 waiting.future.set_result(outcome)
+
+
+def outcomes_of(run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]) -> list[Result | Exception]:
+    """What `run` gives for each item, or the exception it raises for that very item; never raises."""
+    try:
+        results = list(run(items))
+        if len(results) != len(items):
+            raise RuntimeError(f"{len(items)} items went in and {len(results)} results came out")
+        return [*results]
+    except Exception as error:
+        if len(items) == 1:
+            return [error]
+        return [outcome for item in items for outcome in outcomes_of(run, [item])]

@@ -6,14 +6,14 @@ face is painted by its own decoder. All decoders share one device and one queue.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decode_service import DecodeService, Job
-from edge_stscq.server.policy import POLICIES
+from edge_stscq.server.policy import policy_of
 
 
 class WrongModelError(EdgeError):
@@ -51,7 +51,7 @@ class Models:
     """
 
     def __init__(self, folders: Sequence[Path], device: str = "cpu", max_batch: int | None = None) -> None:
-        policy = replace(POLICIES[device], max_batch=max_batch or POLICIES[device].max_batch)
+        policy = policy_of(device, max_batch)
         self.max_batch = policy.max_batch
         self._services: dict[bytes, DecodeService] = {}
         for folder in folders:
@@ -62,6 +62,11 @@ class Models:
 
     def __iter__(self) -> Iterator[DecodeService]:
         return iter(self._services.values())
+
+    @property
+    def names(self) -> str:
+        """Name and id of each, for people."""
+        return ", ".join(f"{service.config.name} {service.model_id.hex()}" for service in self)
 
     def find(self, model: bytes, what: str) -> DecodeService:
         """The service of a model.

@@ -12,31 +12,28 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from edge_stscq.server.audit import note
-from edge_stscq.server.batching import MicroBatcher
 from edge_stscq.server.cache import ContentCache
 from edge_stscq.server.guard import Caller, Guard
 from edge_stscq.server.ingest import Ingest
-from edge_stscq.server.models import Order
+from edge_stscq.server.painter import Painter
 from edge_stscq.server.schemas import ErrorAnswer
 from edge_stscq.server.tokens import Scope
 
-Painter = MicroBatcher[Order, np.ndarray, bytes]
 Result = TypeVar("Result")
 
 
-def pictures(guard: Guard, ingest: Ingest, batcher: Painter, cache: ContentCache) -> APIRouter:
+def pictures(guard: Guard, ingest: Ingest, painter: Painter, cache: ContentCache) -> APIRouter:
     """`GET /v1/faces/{id}.png`."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
     reads = Depends(guard.asks(Scope.READ))
 
     async def begins() -> float:
         """When the request came, by the event loop's clock: all that follows counts against the deadline."""
-        if (refusal := batcher.refusal()) is not None:
+        if (refusal := painter.refusal()) is not None:
             raise refusal
         return asyncio.get_running_loop().time()
 
@@ -55,7 +52,7 @@ def pictures(guard: Guard, ingest: Ingest, batcher: Painter, cache: ContentCache
         headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Edge-Layers": str(order.job.layers)}
         if tag in [known.strip() for known in request.headers.get("if-none-match", "").split(",")]:
             return Response(status_code=304, headers=headers)
-        png = await _while_connected(request, cache.get(key, lambda: batcher.submit(order, arrived)))
+        png = await _while_connected(request, cache.get(key, lambda: painter.submit(order, arrived)))
         return Response(png, media_type="image/png", headers=headers)
 
     return router

@@ -9,7 +9,7 @@ are compiled before the server is ready.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -49,3 +49,9 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
     }
 )
 """By device."""
+
+
+def policy_of(device: str, max_batch: int | None = None) -> Policy:
+    """The policy of a device, with batches of `max_batch` if that is given."""
+    policy = POLICIES[device]
+    return policy if max_batch is None else replace(policy, max_batch=max_batch)

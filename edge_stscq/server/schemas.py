@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.codec.config import CodecConfig
 from edge_stscq.server.decode_service import DecodeService
+from edge_stscq.server.policy import POLICIES
 from edge_stscq.server.store import StoredFace
 
 
@@ -60,10 +61,11 @@ class ModelInfo(_Answer):
     config: CodecConfig
 
     @classmethod
-    def of(cls, service: DecodeService) -> "ModelInfo":
+    def of(cls, service: DecodeService, device: str) -> "ModelInfo":
+        """Of a loaded model whose faces are painted on `device`."""
         return cls(
-            name=service.config.name, model_id=service.model_id.hex(), device=service.device,
-            precision=service.policy.precision, config=service.config,
+            name=service.config.name, model_id=service.model_id.hex(), device=device,
+            precision=POLICIES[device].precision, config=service.config,
         )  # fmt: skip
 
 
