@@ -22,7 +22,7 @@ MAX_SEQUENCE = 2**53 - 1
 """Largest sequence number: the largest integer that every JSON reader keeps exactly."""
 
 _APPLICATION_ID = int.from_bytes(b"STSQ")
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE faces (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -32,11 +32,12 @@ CREATE TABLE faces (
     layers INTEGER NOT NULL,
     frame BLOB NOT NULL,
     received REAL NOT NULL,
+    revision INTEGER NOT NULL UNIQUE,
     UNIQUE (device, sequence)
 ) STRICT
 """
-_INSERT = "INSERT INTO faces (device, sequence, model, layers, frame, received) VALUES (?, ?, ?, ?, ?, ?)"
-_COLUMNS = "row, device, sequence, model, layers, frame, received"
+_INSERT = "INSERT INTO faces (device, sequence, model, layers, frame, received, revision) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = "row, device, sequence, model, layers, frame, received, revision"
 
 Outcome = Literal["stored", "extended", "duplicate"]
 
@@ -55,7 +56,9 @@ class NewFrame:
 
 @dataclass(frozen=True, slots=True)
 class StoredFace:
-    """One row: `row` orders faces by arrival, `received` is in seconds since 1970 UTC."""
+    """One row: `row` orders faces by arrival, `received` is in seconds since 1970 UTC; `revision` orders changes: it
+    is raised over that of every other face when the face gains layers.
+    """
 
     row: int
     device: str
@@ -64,10 +67,23 @@ class StoredFace:
     layers: int
     frame: bytes
     received: float
+    revision: int
 
     @property
     def id(self) -> str:
         return f"{self.device}-{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTally:
+    """What one device has in the store: all its faces, and those that came in the period asked for."""
+
+    device: str
+    faces: int
+    bytes: int
+    last_received: float
+    recent_faces: int
+    recent_bytes: int
 
 
 class FaceStore:
@@ -146,10 +162,12 @@ class FaceStore:
         now = time.time()
         with self._transaction() as db:
             outcomes: list[Outcome] = []
+            revision = _latest(db)
             for sequence, new in enumerate(frames, first):
                 old = self._find(db, device, sequence)
                 if old is None:
-                    db.execute(_INSERT, (device, sequence, model, new.layers, new.frame, now))
+                    revision += 1
+                    db.execute(_INSERT, (device, sequence, model, new.layers, new.frame, now, revision))
                     outcomes.append("stored")
                 elif old.model != model or not same_face(old.frame, new.frame):
                     free = db.execute("SELECT max(sequence) + 1 FROM faces WHERE device = ?", (device,)).fetchone()[0]
@@ -157,7 +175,9 @@ class FaceStore:
                         f"{old.id} is already another face; the next free sequence number of {device} is {free}"
                     )
                 elif new.layers > old.layers:
-                    db.execute("UPDATE faces SET layers = ?, frame = ? WHERE row = ?", (new.layers, new.frame, old.row))
+                    revision += 1
+                    query = "UPDATE faces SET layers = ?, frame = ?, revision = ? WHERE row = ?"
+                    db.execute(query, (new.layers, new.frame, revision, old.row))
                     outcomes.append("extended")
                 else:
                     outcomes.append("duplicate")
@@ -183,6 +203,30 @@ class FaceStore:
             query = f"SELECT {_COLUMNS} FROM faces WHERE row > ? AND device = coalesce(?, device) ORDER BY row LIMIT ?"
             return [StoredFace(*found) for found in self._db.execute(query, (after, device, limit))]
 
+    def changes(self, after: int, limit: int, device: str | None = None) -> list[StoredFace]:
+        """At most `limit` faces, of one device if it is given, that came or grew after revision `after`, in order."""
+        with self._lock:
+            query = (
+                f"SELECT {_COLUMNS} FROM faces WHERE revision > ? AND device = coalesce(?, device) "
+                "ORDER BY revision LIMIT ?"
+            )
+            return [StoredFace(*found) for found in self._db.execute(query, (after, device, limit))]
+
+    def latest_revision(self) -> int:
+        """The highest revision of a face; 0 in an empty store."""
+        with self._lock:
+            return _latest(self._db)
+
+    def devices(self, since: float, device: str | None = None) -> list[DeviceTally]:
+        """One tally a device, of one device if it is given; recent is what came at `since` (seconds) or later."""
+        with self._lock:
+            query = (
+                "SELECT device, count(*), sum(length(frame)), max(received), sum(received >= :since), "
+                "sum((received >= :since) * length(frame)) FROM faces WHERE device = coalesce(:device, device) "
+                "GROUP BY device ORDER BY device"
+            )
+            return [DeviceTally(*found) for found in self._db.execute(query, {"since": since, "device": device})]
+
     def count(self) -> int:
         with self._lock:
             return int(self._db.execute("SELECT count(*) FROM faces").fetchone()[0])
@@ -195,3 +239,7 @@ class FaceStore:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _latest(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT coalesce(max(revision), 0) FROM faces").fetchone()[0])
