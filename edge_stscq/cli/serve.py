@@ -54,7 +54,10 @@ def serve(
         url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
         service = app.state.service
         typer.echo(f"serving {service.config.name} {service.model_id.hex()} on {url} ({device}), faces in {store}")
-        config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False, **tls)
+        config = uvicorn.Config(
+            app, log_level="warning", server_header=False, access_log=False, ws="websockets-sansio", ws_max_size=1024,
+            ws_per_message_deflate=False, **tls,
+        )  # fmt: skip
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
 

@@ -3,7 +3,12 @@
     POST /v1/frames              a stream (file header and frames); acknowledged once on disk
     GET  /v1/faces               what is stored, page by page
     GET  /v1/faces/{id}.png      a face, painted from all its layers or from `?layers=1..3`
+    POST /v1/match               the stored faces most like one
+    GET  /v1/devices             what each device has sent, and when
+    WS   /v1/live                faces as they come
     GET  /v1/model               the model whose frames are accepted
+    GET  /                       the gallery page
+    GET  /metrics                for Prometheus
     GET  /openapi.json           the routes, for programs
     GET  /health, /ready         for supervisors and balancers; never ask for a token
 
@@ -20,7 +25,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
@@ -30,9 +35,15 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.server.audit import Audit, note
 from edge_stscq.server.batching import BusyError, MicroBatcher
 from edge_stscq.server.decode_service import DecodeService, Job
+from edge_stscq.server.feed import Feed
+from edge_stscq.server.gallery import add_page, device_routes
 from edge_stscq.server.guard import Caller, Guard, open_tokens
 from edge_stscq.server.headers import SECURITY_HEADERS, SecurityHeaders
+from edge_stscq.server.index import FaceIndex
 from edge_stscq.server.ingest import Ingest, NoFaceError, TooManyFramesError, WrongModelError
+from edge_stscq.server.live import Seats, live_routes
+from edge_stscq.server.match import keep_current, match_routes
+from edge_stscq.server.metrics import CountRequests, Metrics, metrics_routes
 from edge_stscq.server.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, Receipt, State
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.store import MAX_SEQUENCE, ConflictError, FaceStore
@@ -64,16 +75,24 @@ def create_app(settings: ServerSettings) -> FastAPI:
     tokens = open_tokens(settings)
     store = FaceStore(settings.store)
     guard = Guard(settings, tokens)
+    ingest = Ingest(service, store, settings.max_frames)
+    feed, seats, metrics = Feed(store), Seats(settings.live_clients), Metrics(store)
+    index = FaceIndex(settings.model, service.codec, settings.match_faces)
     batcher: MicroBatcher[Job, bytes] = MicroBatcher(
-        service.paint_png, settings.max_batch, settings.batch_delay, settings.queue_size
+        metrics.timed(service.paint_png), settings.max_batch, settings.batch_delay, settings.queue_size
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             await asyncio.to_thread(service.warm_up)
-            async with batcher:
-                yield
+            async with batcher, feed:
+                indexing = asyncio.create_task(keep_current(index, feed, settings.match_faces), name="index")
+                try:
+                    yield
+                finally:
+                    indexing.cancel()
+                    await asyncio.gather(indexing, return_exceptions=True)
         finally:
             store.close()
             tokens.close()
@@ -81,9 +100,18 @@ def create_app(settings: ServerSettings) -> FastAPI:
     app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, openapi_url=None)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Audit)
+    app.add_middleware(CountRequests, metrics=metrics)
     app.state.service, app.state.store, app.state.batcher, app.state.guard = service, store, batcher, guard
-    app.include_router(_frames(settings, guard, service, store, batcher))
+    metrics.watch("decode_queue_faces", "faces that wait for the decoder", lambda: batcher.waiting)
+    metrics.watch("live_clients", "clients that follow the feed", lambda: seats.taken)
+    metrics.watch("index_faces", "faces that can be found by example", lambda: len(index))
+    app.include_router(_frames(guard, ingest, service, store, batcher, feed, metrics))
+    app.include_router(match_routes(guard, ingest, store, index, feed))
+    app.include_router(device_routes(guard, store))
+    app.include_router(live_routes(guard, feed, seats))
+    app.include_router(metrics_routes(guard, metrics))
     app.include_router(_probes(store, batcher))
+    add_page(app)
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(guard.asks(Scope.ADMIN))])
     def get_schema() -> dict[str, Any]:
@@ -94,21 +122,24 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
 
 def _frames(
-    settings: ServerSettings, guard: Guard, service: DecodeService, store: FaceStore, batcher: MicroBatcher[Job, bytes]
-) -> APIRouter:
+    guard: Guard, ingest: Ingest, service: DecodeService, store: FaceStore, batcher: MicroBatcher[Job, bytes],
+    feed: Feed, metrics: Metrics,
+) -> APIRouter:  # fmt: skip
     """The /v1 routes."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
     sends, reads = Depends(guard.asks(Scope.SEND)), Depends(guard.asks(Scope.READ))
-    ingest = Ingest(service, store, settings.max_frames)
 
     @router.post("/frames")
     async def post_frames(
         request: Request, edge_device: Device, edge_sequence: Sequence, caller: Caller = sends
     ) -> Receipt:
         note(request, device=edge_device, first=edge_sequence)
-        caller.check_device(edge_device)
-        body = await guard.body(request, caller)
-        receipt = await asyncio.to_thread(ingest.accept, edge_device, edge_sequence, body)
+        with metrics.counting_refusals():
+            caller.check_device(edge_device)
+            body = await guard.body(request, caller)
+            receipt = await asyncio.to_thread(ingest.accept, edge_device, edge_sequence, body)
+        metrics.accepted(receipt, len(body))
+        feed.nudge()
         note(request, **receipt.model_dump())
         return receipt
 
@@ -215,7 +246,10 @@ def _one_line_errors(app: FastAPI) -> None:
         return refuse(error.status_code, error.detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    @app.exception_handler(WebSocketRequestValidationError)
+    async def invalid(
+        request: Request, error: RequestValidationError | WebSocketRequestValidationError
+    ) -> JSONResponse:
         first = error.errors()[0]
         return refuse(422, f"{first['loc'][-1]}: {first['msg']}")
 

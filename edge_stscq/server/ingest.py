@@ -3,6 +3,8 @@
 Nothing is stored unless every frame of the request is whole and of this model.
 """
 
+from itertools import islice
+
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.server.decode_service import DecodeService, Job
 from edge_stscq.server.schemas import Receipt
@@ -51,6 +53,22 @@ class Ingest:
         outcomes = self._store.accept(device, first, self._service.model_id, frames, self._same_face)
         counts = {outcome: outcomes.count(outcome) for outcome in ("stored", "extended", "duplicate")}
         return Receipt(device=device, first=first, count=len(frames), **counts)
+
+    def one_face(self, body: bytes, layers: int) -> CodedFace:
+        """The only face of the stream in `body`, which must have `layers` layers.
+
+        Raises:
+            FrameError: the stream is damaged.
+            WrongModelError: it is of another model.
+            EdgeError: it has another number of frames, or fewer layers.
+        """
+        self._check_model(stream_model_id(body), "this stream")
+        faces = list(islice(self._codec.iter_stream(body), 2))
+        if len(faces) != 1:
+            raise EdgeError("a search is for one face; send a stream with one frame")
+        if faces[0].layers < layers:
+            raise EdgeError(f"the face has {faces[0].layers} of the {layers} layers asked for")
+        return faces[0]
 
     def job(self, face_id: str, layers: int | None) -> Job:
         """What to paint for a stored face; `layers=None` is all it has.

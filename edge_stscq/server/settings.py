@@ -39,6 +39,8 @@ class ServerSettings(BaseModel):
     max_batch: int = Field(default=32, ge=1, description="faces decoded at once")
     batch_delay: float = Field(default=0.005, ge=0, description="seconds the first face of a batch waits for others")
     queue_size: int = Field(default=256, ge=1, description="faces that may wait; more are answered 503")
+    match_faces: int = Field(default=100_000, ge=1, description="newest faces that can be found by example")
+    live_clients: int = Field(default=64, ge=1, description="clients that may follow the feed at once")
 
     @property
     def tokens_path(self) -> Path:
