@@ -69,7 +69,8 @@ class Feed:
         """Changes after revision `after`, and the revision up to which that is all of them."""
         newest = self.revision
         if after >= self._complete_after:
-            return [face for face in self._recent if face.revision > after and device in (None, face.device)], newest
+            latest = {face.id: face for face in self._recent if face.revision > after and device in (None, face.device)}
+            return sorted(latest.values(), key=lambda face: face.revision), newest
         faces = await asyncio.to_thread(self._store.changes, after, PAGE, device)
         return faces, faces[-1].revision if len(faces) == PAGE else max([newest, *(face.revision for face in faces)])
 

@@ -1,5 +1,6 @@
 """A server on a tiny model of random weights, reached through the ASGI transport."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+import uvicorn
 from fastapi import FastAPI
 
 from edge_stscq.server.app import create_app
@@ -28,6 +30,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Issue = Callable[..., str]
 COMMAND = [sys.executable, "-c", "from edge_stscq.cli import main; main()"]
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
+Listen = Callable[..., AbstractAsyncContextManager[tuple[str, FastAPI]]]
 
 
 @pytest.fixture
@@ -146,5 +149,28 @@ def run() -> Run:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=180, check=False, env=environment(**extra)
         )
+
+    return start
+
+
+@pytest.fixture
+def listen(make_app: MakeApp) -> Listen:
+    """`async with listen(**settings) as (address, app)`, or `listen(app=app)`: an application behind a real socket."""
+
+    @asynccontextmanager
+    async def start(app: FastAPI | None = None, **changes: object) -> AsyncIterator[tuple[str, FastAPI]]:
+        app = app or make_app(**changes)
+        config = uvicorn.Config(app, port=0, log_level="warning", ws="websockets-sansio", ws_max_size=1024)
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve())
+        async with asyncio.timeout(60):
+            while not server.started:
+                assert not task.done(), "the server did not start"
+                await asyncio.sleep(0.01)
+        try:
+            yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", app
+        finally:
+            server.should_exit = True
+            await task
 
     return start

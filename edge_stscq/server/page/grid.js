@@ -39,7 +39,7 @@ export class Grid {
     this.cards.set(face.id, card);
     card.item.classList.toggle("new", lively);
     this.list[last ? "append" : "prepend"](card.item);
-    if (this.size === 1) this.stopAt(card.find);
+    if (!this.list.contains(document.activeElement)) this.stopAt(this.list.querySelector(".find"));
     if (this.size > MOST) this.drop(this.list.lastElementChild.dataset.id);
     return true;
   }
