@@ -10,6 +10,7 @@ Any page may open a WebSocket to any host, so a request with an `Origin` must co
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated
@@ -25,13 +26,15 @@ from edge_stscq.server.schemas import FaceInfo
 from edge_stscq.server.store import MAX_SEQUENCE
 from edge_stscq.server.tokens import DEVICE_NAME, Scope
 
+log = logging.getLogger(__name__)
+
 PROTOCOL = "edge-stscq.v1"
 SEND_SECONDS = 10.0
 """A client that does not take a message for so long is dropped."""
 RECHECK_SECONDS = 10.0
 """How often a connected client's token is looked at again."""
-FORBIDDEN, UNEXPECTED, SLOW = 1008, 1003, 1013
-"""Close codes: the token holds no more; the client sent something; it does not keep up."""
+FORBIDDEN, UNEXPECTED, SLOW, FAILED = 1008, 1003, 1013, 1011
+"""Close codes: the token holds no more; the client sent something; it does not keep up; the store failed."""
 
 
 class _Full(HTTPException):
@@ -101,8 +104,10 @@ async def _send(socket: WebSocket, feed: Feed, after: int, device: str | None) -
     except TimeoutError:
         return SLOW, "too slow; come back with ?after="
     except WebSocketDisconnect:
-        pass
-    return 0, ""
+        return 0, ""
+    except Exception as error:
+        log.error("the store cannot be read for the feed: %s", error)
+    return FAILED, "the store cannot be read now; come back with ?after="
 
 
 async def _refuse_messages(socket: WebSocket) -> tuple[int, str]:
@@ -116,7 +121,8 @@ async def _recheck(socket: WebSocket, asks: Callable[[HTTPConnection], Caller]) 
         try:
             await asyncio.to_thread(asks, socket)
         except HTTPException as error:
-            return FORBIDDEN, error.detail
+            if error.status_code != 429:
+                return FORBIDDEN, error.detail
 
 
 def _check_origin(socket: WebSocket) -> None:

@@ -173,7 +173,10 @@ async def test_revoking_a_token_ends_its_feed(
 ) -> None:
     monkeypatch.setattr(live, "RECHECK_SECONDS", 0.05)
     token = issue("*", "read")
-    async with listen() as (address, _), feed_of(address, subprotocols=[f"bearer.{token}"]) as feed:
+    async with (
+        listen(requests_per_minute=2) as (address, _),
+        feed_of(address, subprotocols=[f"bearer.{token}"]) as feed,
+    ):
         await asyncio.sleep(0.2)
         assert feed.close_code is None
         with contextlib.closing(TokenStore(tmp_path / "tokens.db", create=False)) as tokens:
@@ -210,6 +213,23 @@ async def test_a_client_that_takes_nothing_is_dropped_and_leaves_its_seat(
             sent.clear()
             await app(dict(scope), receive, send)
             assert sent == [("websocket.accept", None), ("websocket.send", None), ("websocket.close", live.SLOW)]
+
+
+async def test_a_store_that_fails_ends_the_feed_and_says_so(
+    listen: Listen, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def broken(*_: object) -> list[object]:
+        raise OSError("gone")
+
+    async with listen() as (address, _):
+        await post(address, service, make_faces(1))
+    async with listen() as (address, app):
+        monkeypatch.setattr(app.state.store, "changes", broken)
+        async with feed_of(address, "?after=0") as feed:
+            assert (await closed(feed))[0] == live.FAILED
+        monkeypatch.undo()
+    assert "the store cannot be read for the feed: gone" in [record.getMessage() for record in caplog.records]
 
 
 async def test_the_feed_outlives_a_store_that_fails_for_a_while(
