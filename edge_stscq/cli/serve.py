@@ -83,7 +83,10 @@ def serve(
         name = f"[{host}]" if ":" in host else host
         url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
         typer.echo(f"serving {app.state.models.names} on {url} ({device}), faces in {app.state.store.name}")
-        config = uvicorn.Config(app, log_level="warning", server_header=False, access_log=False, **tls)
+        config = uvicorn.Config(
+            app, log_level="warning", server_header=False, access_log=False, ws="websockets-sansio", ws_max_size=1024,
+            ws_per_message_deflate=False, **tls,
+        )  # fmt: skip
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
 

@@ -3,7 +3,12 @@
     POST /v1/frames              a stream (file header and frames); acknowledged once on disk
     GET  /v1/faces               what is stored, page by page, by `?device=`, `?since=` and `?until=` if given
     GET  /v1/faces/{id}.png      a face, painted from all its layers or from `?layers=1..3`
+    POST /v1/match               the stored faces most like one
+    GET  /v1/devices             what each device has sent, and when
+    WS   /v1/live                faces as they come
     GET  /v1/models              the models whose frames are accepted
+    GET  /                       the gallery page
+    GET  /metrics                for Prometheus
     GET  /openapi.json           the routes, for programs
     GET  /health, /ready         for supervisors and balancers; never ask for a token
 
@@ -21,7 +26,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -34,9 +39,15 @@ from edge_stscq.server.batching import BusyError, MicroBatcher
 from edge_stscq.server.cache import ContentCache
 from edge_stscq.server.database import StoreError
 from edge_stscq.server.decode_service import to_png
+from edge_stscq.server.feed import Feed
+from edge_stscq.server.gallery import add_page, device_routes
 from edge_stscq.server.guard import Caller, Guard, open_tokens
 from edge_stscq.server.headers import SECURITY_HEADERS, SecurityHeaders
+from edge_stscq.server.index import FaceIndexes
 from edge_stscq.server.ingest import Ingest, NoFaceError, TooManyFramesError
+from edge_stscq.server.live import Seats, live_routes
+from edge_stscq.server.match import keep_current, match_routes
+from edge_stscq.server.metrics import CountRequests, Metrics, metrics_routes
 from edge_stscq.server.models import Models, WrongModelError
 from edge_stscq.server.painter import Painter
 from edge_stscq.server.pictures import pictures
@@ -72,19 +83,26 @@ def create_app(settings: ServerSettings, painter: Painter | None = None) -> Fast
     tokens = open_tokens(settings)
     store = FaceStore(settings.store)
     guard = Guard(settings, tokens)
+    ingest = Ingest(models, store, settings.max_frames)
+    feed, seats, metrics = Feed(store), Seats(settings.live_clients), Metrics(store)
+    indexes = FaceIndexes(models, settings.match_faces)
     batcher = painter or MicroBatcher(
-        models.paint, to_png, max_batch=models.max_batch, max_delay=settings.batch_delay,
+        metrics.timed(models.paint), to_png, max_batch=models.max_batch, max_delay=settings.batch_delay,
         queue_size=settings.queue_size, deadline=settings.deadline,
     )  # fmt: skip
-    ingest = Ingest(models, store, settings.max_frames)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             if painter is None:
                 await asyncio.to_thread(models.warm_up)
-            async with batcher:
-                yield
+            async with batcher, feed:
+                indexing = asyncio.create_task(keep_current(indexes, feed, settings.match_faces), name="index")
+                try:
+                    yield
+                finally:
+                    indexing.cancel()
+                    await asyncio.gather(indexing, return_exceptions=True)
         finally:
             store.close()
             tokens.close()
@@ -92,10 +110,19 @@ def create_app(settings: ServerSettings, painter: Painter | None = None) -> Fast
     app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, openapi_url=None)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Audit)
+    app.add_middleware(CountRequests, metrics=metrics)
     app.state.models, app.state.store, app.state.batcher, app.state.guard = models, store, batcher, guard
-    app.include_router(_frames(settings, guard, models, store, ingest))
+    metrics.watch("decode_queue_faces", "faces that wait for the decoder", lambda: batcher.waiting)
+    metrics.watch("live_clients", "clients that follow the feed", lambda: seats.taken)
+    metrics.watch("index_faces", "faces that can be found by example", lambda: len(indexes))
+    app.include_router(_frames(settings, guard, models, store, ingest, feed, metrics))
     app.include_router(pictures(guard, ingest, batcher, ContentCache(settings.cache_bytes)))
+    app.include_router(match_routes(guard, ingest, store, indexes, feed))
+    app.include_router(device_routes(guard, store))
+    app.include_router(live_routes(guard, feed, seats))
+    app.include_router(metrics_routes(guard, metrics))
     app.include_router(_probes(store, batcher))
+    add_page(app)
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(guard.asks(Scope.ADMIN))])
     def get_schema() -> dict[str, Any]:
@@ -105,8 +132,11 @@ def create_app(settings: ServerSettings, painter: Painter | None = None) -> Fast
     return app
 
 
-def _frames(settings: ServerSettings, guard: Guard, models: Models, store: FaceStore, ingest: Ingest) -> APIRouter:
-    """The /v1 routes, but for pictures."""
+def _frames(
+    settings: ServerSettings, guard: Guard, models: Models, store: FaceStore, ingest: Ingest, feed: Feed,
+    metrics: Metrics,
+) -> APIRouter:  # fmt: skip
+    """The routes of frames, of lists and of models."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
     sends, reads = Depends(guard.asks(Scope.SEND)), Depends(guard.asks(Scope.READ))
 
@@ -115,9 +145,12 @@ def _frames(settings: ServerSettings, guard: Guard, models: Models, store: FaceS
         request: Request, edge_device: Device, edge_sequence: Sequence, caller: Caller = sends
     ) -> Receipt:
         note(request, device=edge_device, first=edge_sequence)
-        caller.check_device(edge_device)
-        body = await guard.body(request, caller)
-        receipt = await asyncio.to_thread(ingest.accept, edge_device, edge_sequence, body)
+        with metrics.counting_refusals():
+            caller.check_device(edge_device)
+            body = await guard.body(request, caller)
+            receipt = await asyncio.to_thread(ingest.accept, edge_device, edge_sequence, body)
+        metrics.accepted(receipt, len(body))
+        feed.nudge()
         note(request, **receipt.model_dump())
         return receipt
 
@@ -192,7 +225,10 @@ def _one_line_errors(app: FastAPI) -> None:
         return refuse(error.status_code, error.detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    @app.exception_handler(WebSocketRequestValidationError)
+    async def invalid(
+        request: Request, error: RequestValidationError | WebSocketRequestValidationError
+    ) -> JSONResponse:
         first = error.errors()[0]
         return refuse(422, f"{first['loc'][-1]}: {first['msg']}")
 

@@ -7,6 +7,7 @@
 pattern of a route and never the address as it was sent, and beside it stand only names and numbers that a route has
 checked: no frame, template, picture or token can get into a line. What asks for no token (probes, addresses that do
 not exist) is not logged, nor is a refusal for asking too often that follows another: neither may push out what counts.
+The line of a WebSocket is written when it is accepted, with outcome 101.
 
 Making and revoking a token are commands on the server's machine; their lines have the number of its user as `who`.
 """
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from edge_stscq.errors import EdgeError
 
 if TYPE_CHECKING:
-    from fastapi import Request
+    from starlette.requests import HTTPConnection
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FILE_BYTES = 10 << 20
@@ -38,7 +39,7 @@ _KEY = "edge_stscq.audit"
 _log = logging.getLogger(_KEY)
 
 
-def note(request: Request, **facts: str | int | None) -> None:
+def note(request: HTTPConnection, **facts: str | int | None) -> None:
     """Add checked names and numbers to the line of this request."""
     request.scope[_KEY].update(facts)
 
@@ -49,7 +50,7 @@ def note_command(what: str, token_id: str, device: str, scopes: str) -> None:
     _log.info(json.dumps({"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | facts))
 
 
-def leave_out(request: Request) -> None:
+def leave_out(request: HTTPConnection) -> None:
     """Write no line for this request."""
     request.scope[_KEY].clear()
 
@@ -61,28 +62,37 @@ class Audit:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         facts: dict[str, str | int | None] = {}
-        scope[_KEY], outcome = facts, 500
+        scope[_KEY], outcome, written = facts, 500, False
+
+        def write() -> None:
+            nonlocal written
+            if facts and not written:
+                client = scope.get("client")
+                what = f"{scope.get('method', 'WS')} {scope['route'].path}"
+                line = {
+                    "time": _now(), "from": client[0] if client else None,
+                    "who": facts.pop("who"), "what": what, "outcome": outcome,
+                }  # fmt: skip
+                _log.info(json.dumps(line | facts))
+                written = True
 
         async def watch(message: Message) -> None:
             nonlocal outcome
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 outcome = message["status"]
+            elif message["type"] == "websocket.accept":
+                outcome = 101
+                write()
             await send(message)
 
         try:
             await self._app(scope, receive, watch)
         finally:
-            if facts:
-                client = scope.get("client")
-                line = {
-                    "time": _now(), "from": client[0] if client else None,
-                    "who": facts.pop("who"), "what": f"{scope['method']} {scope['route'].path}", "outcome": outcome,
-                }  # fmt: skip
-                _log.info(json.dumps(line | facts))
+            write()
 
 
 def _now() -> str:

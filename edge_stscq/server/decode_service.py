@@ -37,6 +37,7 @@ class DecodeService:
         policy: how to run there; the device's own if None.
 
     Attributes:
+        folder: of the model.
         config: shape of the codec.
         codec: reads and writes frames of this model.
         model_id: the 8 bytes that every stream of this model begins with.
@@ -53,7 +54,7 @@ class DecodeService:
             raise EdgeError(f"unknown device {device!r}; use cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available():
             raise EdgeError("no CUDA device is visible to torch; use --device cpu")
-        self.device, self.policy = device, policy or POLICIES[device]
+        self.folder, self.device, self.policy = folder, device, policy or POLICIES[device]
         self.config: CodecConfig = store.load_config(folder)
         tables = store.load_tables(folder)
         self.model_id = model_id(store.full_books(folder), tables)

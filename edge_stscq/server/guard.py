@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
+from starlette.requests import HTTPConnection
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server import audit
@@ -86,10 +87,10 @@ class Guard:
         self._bytes = Allowance(settings.bytes_per_minute)
         self._failures = Allowance(FAILURES_PER_MINUTE)
 
-    def asks(self, *scopes: Scope) -> Callable[[Request], Caller]:
+    def asks(self, *scopes: Scope) -> Callable[[HTTPConnection], Caller]:
         """A dependency of a route: a caller with one of `scopes`, or an answer of 401, 403 or 429."""
 
-        def guard(request: Request) -> Caller:
+        def guard(request: HTTPConnection) -> Caller:
             audit.note(request, who=None)
             if not self._public and not self._tokens.any_made():
                 _check_local(request)
@@ -117,8 +118,8 @@ class Guard:
         _wait(request, self._bytes.take(caller.key, 0), "bytes")
         return await read_body(request, self._settings, lambda size: self._bytes.spend(caller.key, size))
 
-    def _token(self, request: Request) -> Token:
-        header = request.headers.get("authorization", "")
+    def _token(self, request: HTTPConnection) -> Token:
+        header = request.headers.get("authorization", "") or _offered(request)
         scheme, _, text = header.partition(" ")
         token = self._tokens.find(text.strip()) if scheme.lower() == "bearer" else None
         if token is None:
@@ -131,14 +132,20 @@ class Guard:
         return token
 
 
-def _check_local(request: Request) -> None:
+def _offered(request: HTTPConnection) -> str:
+    """The token that a browser, which can set no header on a WebSocket, offers as a subprotocol `bearer.<token>`."""
+    offered = (name.removeprefix("bearer.") for name in request.scope.get("subprotocols", ()) if name[:7] == "bearer.")
+    return next((f"Bearer {token}" for token in offered), "")
+
+
+def _check_local(request: HTTPConnection) -> None:
     if not is_loopback(request.url.hostname or ""):
         raise HTTPException(403, "this server answers its own machine only; use 127.0.0.1, or make a token")
     if any(name in request.headers for name in FORWARDED):
         raise HTTPException(403, "behind a proxy this server needs tokens; see: edge-stscq token create")
 
 
-def _wait(request: Request, refusal: Refusal | None, what: str) -> None:
+def _wait(request: HTTPConnection, refusal: Refusal | None, what: str) -> None:
     if refusal is None:
         return
     if refusal.repeated:

@@ -4,6 +4,7 @@ Nothing is stored unless every frame of the request is whole and of one model th
 """
 
 from functools import partial
+from itertools import islice
 
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.server.decode_service import DecodeService, Job
@@ -49,6 +50,22 @@ class Ingest:
         outcomes = self._store.accept(device, first, service.model_id, frames, partial(_same_face, service))
         counts = {outcome: outcomes.count(outcome) for outcome in ("stored", "extended", "duplicate")}
         return Receipt(device=device, first=first, count=len(frames), **counts)
+
+    def example(self, body: bytes, layers: int) -> Order:
+        """The only face of the stream in `body`, which must have `layers` layers.
+
+        Raises:
+            FrameError: the stream is damaged.
+            WrongModelError: its model is not loaded.
+            EdgeError: it has another number of frames, or fewer layers.
+        """
+        service = self._models.find(stream_model_id(body), "this stream")
+        faces = list(islice(service.codec.iter_stream(body), 2))
+        if len(faces) != 1:
+            raise EdgeError("a search is for one face; send a stream with one frame")
+        if faces[0].layers < layers:
+            raise EdgeError(f"the face has {faces[0].layers} of the {layers} layers asked for")
+        return Order(service, Job(faces[0], layers))
 
     def order(self, face_id: str, layers: int | None) -> Order:
         """What to paint for a stored face; `layers=None` is all it has.

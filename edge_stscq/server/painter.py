@@ -23,6 +23,10 @@ class Painter(Protocol):
         """Whether faces are taken at all."""
 
     @property
+    def waiting(self) -> int:
+        """Faces that are not painted yet."""
+
+    @property
     def batch_seconds(self) -> float:
         """For how long the work at hand has been going on; 0 when idle."""
 

@@ -35,12 +35,14 @@ class FaceInfo(_Answer):
     bytes: int = Field(description="size of the frame")
     model_id: str
     received: datetime
+    revision: int = Field(description="orders changes; raised when the face gains layers")
 
     @classmethod
     def of(cls, face: StoredFace) -> "FaceInfo":
         return cls(
             id=face.id, device=face.device, sequence=face.sequence, layers=face.layers, bytes=len(face.frame),
             model_id=face.model.hex(), received=datetime.fromtimestamp(face.received, UTC),
+            revision=face.revision,
         )  # fmt: skip
 
 
@@ -49,6 +51,39 @@ class FacePage(_Answer):
 
     faces: list[FaceInfo]
     next: int | None
+
+
+class Match(FaceInfo):
+    """A stored face that is like the one searched for."""
+
+    cosine: float = Field(ge=-1, le=1, description="similarity of their embeddings")
+
+
+class MatchPage(_Answer):
+    """The faces most alike, best first."""
+
+    layers: int = Field(description="layers that were compared")
+    searched: int = Field(description="faces in the index, of all devices")
+    complete: bool = Field(description="whether the index holds all changes that the server knows of")
+    faces: list[Match]
+
+
+class DeviceInfo(_Answer):
+    """What one device has sent; the last hour is by the server's clock."""
+
+    device: str
+    faces: int
+    bytes: int = Field(description="sum of its frames")
+    last_received: datetime
+    faces_last_hour: int
+    bytes_last_hour: int
+
+
+class DeviceList(_Answer):
+    """Every device of which a face is stored, by name; `time` is the server's."""
+
+    time: datetime
+    devices: list[DeviceInfo]
 
 
 class ModelInfo(_Answer):

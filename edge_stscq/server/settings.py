@@ -51,6 +51,8 @@ class ServerSettings(BaseModel):
     queue_size: int = Field(default=256, ge=1, description="faces that may wait; more are answered 503")
     deadline: float = Field(default=2, gt=0, description="seconds until the decoder must have begun a face, else 503")
     cache_bytes: int = Field(default=64 << 20, ge=0, description="decoded faces that are kept in memory; 0 keeps none")
+    match_faces: int = Field(default=100_000, ge=1, description="newest faces that can be found by example")
+    live_clients: int = Field(default=64, ge=1, description="clients that may follow the feed at once")
 
     @property
     def tokens_path(self) -> Path:

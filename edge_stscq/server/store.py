@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_stscq.errors import EdgeError
@@ -91,6 +91,18 @@ class StoredFace:
     @property
     def id(self) -> str:
         return f"{self.device}-{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTally:
+    """What one device has in the store: all its faces, and those that came in the period asked for."""
+
+    device: str
+    faces: int
+    bytes: int
+    last_received: float
+    recent_faces: int
+    recent_bytes: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,6 +240,34 @@ class FaceStore:
         without a gap, whichever servers write.
         """
         return self._some(_FACE.where(faces.c.revision > after).order_by(faces.c.revision), limit, device)
+
+    def latest_revision(self) -> int:
+        """The highest revision given; 0 in an empty store."""
+        with self._database.read() as db:
+            return int(db.execute(select(changes.c.revision)).scalar_one())
+
+    def devices(self, since: float, device: str | None = None) -> list[DeviceTally]:
+        """One tally a device, of one device if it is given, by name.
+
+        Args:
+            since: recent is what came then or later, seconds since 1970 UTC.
+        """
+        size, recent = func.length(faces.c.frame), faces.c.received >= since
+        query = (
+            select(
+                faces.c.device, func.count(), func.sum(size), func.max(faces.c.received),
+                func.sum(case((recent, 1), else_=0)), func.sum(case((recent, size), else_=0)),
+            )
+            .group_by(faces.c.device)
+            .order_by(faces.c.device)
+        )  # fmt: skip
+        if device is not None:
+            query = query.where(faces.c.device == device)
+        with self._database.read() as db:
+            return [
+                DeviceTally(name, count, int(total), last, int(late), int(late_total))
+                for name, count, total, last, late, late_total in db.execute(query)
+            ]
 
     def count(self) -> int:
         with self._database.read() as db:

@@ -1,5 +1,6 @@
 """A server on a tiny model of random weights, reached through the ASGI transport."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+import uvicorn
 from fastapi import FastAPI
 
 from benchmarks.postgres import Cluster, binaries, cluster
@@ -33,6 +35,7 @@ Issue = Callable[..., str]
 OpenStore = Callable[[Path | str], FaceStore]
 COMMAND = [sys.executable, "-c", "from edge_stscq.cli import main; main()"]
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
+Listen = Callable[..., AbstractAsyncContextManager[tuple[str, FastAPI]]]
 
 
 @pytest.fixture
@@ -187,3 +190,26 @@ def open_store() -> Iterator[OpenStore]:
             return stack.enter_context(contextlib.closing(FaceStore(where)))
 
         yield make
+
+
+@pytest.fixture
+def listen(make_app: MakeApp) -> Listen:
+    """`async with listen(**settings) as (address, app)`, or `listen(app=app)`: an application behind a real socket."""
+
+    @asynccontextmanager
+    async def start(app: FastAPI | None = None, **changes: object) -> AsyncIterator[tuple[str, FastAPI]]:
+        app = app or make_app(**changes)
+        config = uvicorn.Config(app, port=0, log_level="warning", ws="websockets-sansio", ws_max_size=1024)
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve())
+        async with asyncio.timeout(60):
+            while not server.started:
+                assert not task.done(), "the server did not start"
+                await asyncio.sleep(0.01)
+        try:
+            yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", app
+        finally:
+            server.should_exit = True
+            await task
+
+    return start

@@ -15,7 +15,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server import store as store_module
-from edge_stscq.server.store import ConflictError, FaceStore, NewFrame
+from edge_stscq.server.store import ConflictError, DeviceTally, FaceStore, NewFrame
 
 MODEL = b"12345678"
 OpenStore = Callable[[Path | str], FaceStore]
@@ -67,6 +67,28 @@ def test_pages_follow_each_other(store: FaceStore) -> None:
     accept(store, 0, *(b"a" for _ in range(5)))
     first = store.page(0, 3)
     assert [face.sequence for face in first + store.page(first[-1].row, 3)] == [0, 1, 2, 3, 4]
+
+
+def test_changes_come_in_the_order_in_which_they_were_made(store: FaceStore) -> None:
+    assert (store.latest_revision(), store.changes(0, 9)) == (0, [])
+    accept(store, 0, b"a", b"x")
+    store.accept("door", 0, MODEL, [NewFrame(b"d", 1)], same)
+    assert [(face.id, face.revision) for face in store.changes(0, 9)] == [("cam-0", 1), ("cam-1", 2), ("door-0", 3)]
+    accept(store, 0, b"ab", b"x")
+    assert [(face.id, face.revision) for face in store.changes(1, 9)] == [("cam-1", 2), ("door-0", 3), ("cam-0", 4)]
+    assert [face.id for face in store.changes(1, 2)] == ["cam-1", "door-0"]
+    assert [face.id for face in store.changes(0, 9, "door")] == ["door-0"]
+    assert store.latest_revision() == 4
+
+
+def test_devices_are_tallied(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for now, device, first, frame in ((10.0, "cam", 0, b"ab"), (20.0, "cam", 1, b"abc"), (15.0, "door", 0, b"a")):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        store.accept(device, first, MODEL, [NewFrame(frame, len(frame))], same)
+    cam, door = DeviceTally("cam", 2, 5, 20.0, 1, 3), DeviceTally("door", 1, 1, 15.0, 1, 1)
+    assert store.devices(15.0) == [cam, door]
+    assert store.devices(15.0, "door") == [door]
+    assert store.devices(0.0, "nobody") == []
 
 
 def test_the_same_frame_from_many_threads_is_stored_once(store: FaceStore) -> None:

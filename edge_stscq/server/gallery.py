@@ -1,0 +1,53 @@
+"""The page at `/`, and the health of devices that it shows.
+
+The page holds nothing secret and asks for no token; what it shows comes from the same routes that programs use, with
+the token that the operator enters.
+"""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+from edge_stscq.server.audit import note
+from edge_stscq.server.guard import Caller, Guard
+from edge_stscq.server.schemas import DeviceInfo, DeviceList
+from edge_stscq.server.store import FaceStore
+from edge_stscq.server.tokens import Scope
+
+PAGE = Path(__file__).with_name("page")
+HOUR = 3600.0
+
+
+def add_page(app: FastAPI) -> None:
+    """Serve the page at `/` and its parts under `/page`."""
+
+    @app.get("/", include_in_schema=False)
+    def get_page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE))
+
+
+def device_routes(guard: Guard, store: FaceStore) -> APIRouter:
+    router, reads = APIRouter(prefix="/v1"), Depends(guard.asks(Scope.READ))
+
+    @router.get("/devices")
+    def list_devices(request: Request, caller: Caller = reads) -> DeviceList:
+        now = time.time()
+        tallies = store.devices(now - HOUR, caller.only_device)
+        note(request, count=len(tallies))
+        devices = [
+            DeviceInfo(
+                device=tally.device, faces=tally.faces, bytes=tally.bytes,
+                last_received=datetime.fromtimestamp(tally.last_received, UTC),
+                faces_last_hour=tally.recent_faces, bytes_last_hour=tally.recent_bytes,
+            )
+            for tally in tallies
+        ]  # fmt: skip
+        return DeviceList(time=datetime.fromtimestamp(now, UTC), devices=devices)
+
+    return router

@@ -1,0 +1,153 @@
+"""`GET /metrics` for Prometheus: one registry an application.
+
+No label takes a value that a sender makes up freely: routes are patterns, reasons are those listed here, and of the
+devices those that were seen last get a name of their own, at most `MAX_DEVICES`; the others are added up as `*`, which
+cannot name a device. What the store knows is read when somebody asks, so it is right for several servers, too.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from fastapi import APIRouter, Depends, HTTPException, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge_stscq.errors import FrameError
+from edge_stscq.server import tokens
+from edge_stscq.server.guard import Guard
+from edge_stscq.server.ingest import TooManyFramesError
+from edge_stscq.server.models import WrongModelError
+from edge_stscq.server.schemas import Receipt
+from edge_stscq.server.store import ConflictError, DeviceTally, FaceStore
+
+MAX_DEVICES = 500
+"""Devices with a label of their own."""
+RECENT_SECONDS = 3600.0
+METHODS = frozenset({"GET", "HEAD", "POST"})
+REASONS = {
+    ConflictError: "number_taken", WrongModelError: "wrong_model", TooManyFramesError: "too_many_frames",
+    FrameError: "damaged",
+}  # fmt: skip
+STATUS_REASONS = {403: "other_device", 408: "too_slow", 413: "too_large", 429: "over_allowance"}
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Metrics:
+    """Counters of one application; the store's figures are read at each scrape."""
+
+    def __init__(self, store: FaceStore) -> None:
+        self.registry = CollectorRegistry()
+        self._store = store
+        self.requests = self._counter("requests", "HTTP requests by route and status", "method", "route", "status")
+        self._frames = self._counter("frames", "frames by what became of them", "outcome")
+        self._refused = self._counter("refused_bodies", "bodies of POST /v1/frames that were refused", "reason")
+        self._bytes = self._counter("accepted_bytes", "bytes of accepted bodies")
+        self._batches = self._histogram("decode_batch_faces", "faces in a batch", (1, 2, 4, 8, 16, 32, 64))
+        seconds = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+        self._seconds = self._histogram("decode_batch_seconds", "time that the decoder took for a batch", seconds)
+        self.registry.register(self)
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"edge_stscq_{name}", what, labels, registry=self.registry)
+
+    def _histogram(self, name: str, what: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(f"edge_stscq_{name}", what, buckets=buckets, registry=self.registry)
+
+    def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
+        """Show a number that something else keeps."""
+        Gauge(f"edge_stscq_{name}", what, registry=self.registry).set_function(value)
+
+    def accepted(self, receipt: Receipt, size: int) -> None:
+        self._bytes.inc(size)
+        for outcome in ("stored", "extended", "duplicate"):
+            self._frames.labels(outcome).inc(getattr(receipt, outcome))
+
+    @contextmanager
+    def counting_refusals(self) -> Iterator[None]:
+        """Count what is raised for a body, by its reason."""
+        try:
+            yield
+        except Exception as error:
+            reason = next((text for kind, text in REASONS.items() if isinstance(error, kind)), "other")
+            if isinstance(error, HTTPException):
+                reason = STATUS_REASONS.get(error.status_code, "other")
+            self._refused.labels(reason).inc()
+            raise
+
+    def timed(self, run: Callable[[Sequence[Item]], Sequence[Result]]) -> Callable[[Sequence[Item]], Sequence[Result]]:
+        """`run`, with the size and the time of each batch counted."""
+
+        def timed_run(items: Sequence[Item]) -> Sequence[Result]:
+            self._batches.observe(len(items))
+            with self._seconds.time():
+                return run(items)
+
+        return timed_run
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The store's figures."""
+        tallies = self._store.devices(time.time() - RECENT_SECONDS)
+        for name, what, total in (
+            ("stored_faces", "faces in the store", sum(tally.faces for tally in tallies)),
+            ("stored_bytes", "bytes of their frames", sum(tally.bytes for tally in tallies)),
+            ("devices", "devices of which a face is stored", len(tallies)),
+        ):
+            yield GaugeMetricFamily(f"edge_stscq_{name}", what, value=total)
+        faces = GaugeMetricFamily("edge_stscq_device_faces", "faces of a device", labels=["device"])
+        seen = GaugeMetricFamily(
+            "edge_stscq_device_last_received_seconds", "when its last face came, since 1970", labels=["device"]
+        )
+        for device, count, last in _named(tallies):
+            faces.add_metric([device], count)
+            seen.add_metric([device], last)
+        yield from (faces, seen)
+
+
+def _named(tallies: Sequence[DeviceTally]) -> Iterator[tuple[str, int, float]]:
+    """Name, faces and last arrival of the devices seen last, and of all others as one."""
+    latest = sorted(tallies, key=lambda tally: tally.last_received, reverse=True)
+    for tally in latest[:MAX_DEVICES]:
+        yield tally.device, tally.faces, tally.last_received
+    if others := latest[MAX_DEVICES:]:
+        yield tokens.ANY_DEVICE, sum(tally.faces for tally in others), others[0].last_received
+
+
+class CountRequests:
+    """Middleware that counts each HTTP request by the pattern of its route and its status."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._requests = app, metrics.requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status = 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            if scope["type"] == "http":
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                self._requests.labels(method, getattr(scope.get("route"), "path", "none"), status).inc()
+
+
+def metrics_routes(guard: Guard, metrics: Metrics) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/metrics", response_class=Response, dependencies=[Depends(guard.asks(tokens.Scope.ADMIN))])
+    def get_metrics() -> Response:
+        return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return router

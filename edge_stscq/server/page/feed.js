@@ -1,0 +1,67 @@
+// The live feed: one WebSocket, resumed after the last revision that came, for as long as the page is open.
+
+import { askJson, token } from "./api.js";
+
+const SHORTEST = 1000;
+const LONGEST = 15000;
+const LAST = 240;
+const LAST_OF_DEVICE = 1000;
+
+export class Feed {
+  // onFace(face) for each message; onState("live" | "waiting" | "lost", text) for people.
+  constructor(onFace, onState) {
+    Object.assign(this, { onFace, onState, device: null, revision: null, pause: SHORTEST });
+  }
+
+  // Begin anew with the latest changes, of one device or of all.
+  open(device = null) {
+    this.device = device;
+    this.revision = null;
+    this.connect();
+  }
+
+  connect() {
+    this.close();
+    const query = new URLSearchParams();
+    if (this.device) query.set("device", this.device);
+    if (this.revision === null) query.set("last", this.device ? LAST_OF_DEVICE : LAST);
+    else query.set("after", this.revision);
+    const offered = ["edge-stscq.v1"];
+    if (token.get()) offered.push(`bearer.${token.get()}`);
+    const socket = new WebSocket(`${location.origin.replace("http", "ws")}/v1/live?${query}`, offered);
+    this.socket = socket;
+    this.onState("waiting", "connecting");
+    socket.onopen = () => {
+      this.pause = SHORTEST;
+      this.onState("live", "live");
+    };
+    socket.onmessage = ({ data }) => {
+      const face = JSON.parse(data);
+      this.revision = face.revision;
+      this.onFace(face);
+    };
+    socket.onclose = ({ reason }) => this.socket === socket && this.again(reason);
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    const socket = this.socket;
+    this.socket = null;
+    socket?.close();
+  }
+
+  // A browser does not say why a WebSocket was refused, so an ordinary request finds out.
+  async again(reason) {
+    this.close();
+    const wait = this.pause * (0.5 + Math.random() / 2);
+    this.pause = Math.min(this.pause * 2, LONGEST);
+    this.onState("lost", reason || "connection lost");
+    this.timer = setTimeout(() => this.connect(), wait);
+    try {
+      await askJson("/v1/devices");
+    } catch (error) {
+      if (error.status === 401) this.close();
+      this.onState("lost", error.status ? error.message : "the server does not answer");
+    }
+  }
+}

@@ -1,0 +1,111 @@
+// Cards of faces: newest first, at most MOST of them, moved through with the arrow keys.
+
+import { forget, show } from "./api.js";
+
+const MOST = 120;
+const template = document.getElementById("card");
+const NAMES = ["basic", "basic and middle", "all"];
+
+export function timeOf(text) {
+  const time = new Date(text);
+  const today = time.toDateString() === new Date().toDateString();
+  return today ? time.toLocaleTimeString() : `${time.toLocaleDateString()} ${time.toLocaleTimeString()}`;
+}
+
+export class Grid {
+  // onFind(face) when an operator asks for this person.
+  constructor(list, onFind) {
+    Object.assign(this, { list, onFind, cards: new Map(), shown: 3 });
+    list.addEventListener("keydown", (event) => this.move(event));
+    list.addEventListener("focusin", ({ target }) => this.stopAt(target));
+  }
+
+  get size() {
+    return this.cards.size;
+  }
+
+  get bytes() {
+    return [...this.cards.values()].reduce((sum, { face }) => sum + face.bytes, 0);
+  }
+
+  // Put a face first, or bring its card up to date where it is; true if it is new.
+  put(face, { last = false, lively = true } = {}) {
+    const known = this.cards.get(face.id);
+    const card = known ?? this.make(face.id);
+    if (known && face.revision < known.face.revision) return false;
+    card.face = face;
+    this.fill(card);
+    if (known) return false;
+    this.cards.set(face.id, card);
+    card.item.classList.toggle("new", lively);
+    this.list[last ? "append" : "prepend"](card.item);
+    if (!this.list.contains(document.activeElement)) this.stopAt(this.list.querySelector(".find"));
+    if (this.size > MOST) this.drop(this.list.lastElementChild.dataset.id);
+    return true;
+  }
+
+  make(id) {
+    const item = template.content.firstElementChild.cloneNode(true);
+    const card = { item, image: item.querySelector("img"), find: item.querySelector(".find") };
+    item.dataset.id = id;
+    card.find.onclick = () => this.onFind(card.face);
+    return card;
+  }
+
+  fill({ item, image, find, face }) {
+    const part = (name) => item.querySelector(`.${name}`);
+    const time = item.querySelector("time");
+    part("device").textContent = part("device").title = face.device;
+    part("bytes").textContent = `${face.bytes} B`;
+    time.dateTime = face.received;
+    time.textContent = timeOf(face.received);
+    part("layers").ariaLabel = part("layers").title = `layers: ${NAMES[face.layers - 1]}`;
+    [...part("layers").children].forEach((bar, number) => bar.classList.toggle("has", number < face.layers));
+    image.alt = `Face ${face.id}, painted from ${Math.min(face.layers, this.shown)} of its ${face.layers} layers`;
+    find.ariaLabel = `Find this person: ${face.id}, ${time.textContent}`;
+    if (face.cosine !== undefined) {
+      part("likeness").hidden = false;
+      part("likeness").querySelector("b").textContent = face.cosine.toFixed(2);
+      part("likeness").querySelector("i").style.width = `${Math.max(0, face.cosine) * 100}%`;
+    }
+    show(image, face.id, Math.min(face.layers, this.shown));
+  }
+
+  // Paint every face from its first `layers` layers.
+  showLayers(layers) {
+    this.shown = layers;
+    this.cards.forEach((card) => this.fill(card));
+  }
+
+  drop(id) {
+    const card = this.cards.get(id);
+    this.cards.delete(id);
+    forget(card.image);
+    card.item.remove();
+    if (card.find.tabIndex === 0 && this.size) this.stopAt(this.list.querySelector(".find"));
+  }
+
+  clear() {
+    [...this.cards.keys()].forEach((id) => this.drop(id));
+  }
+
+  // The grid is one stop of the Tab key; arrows lead on from there.
+  stopAt(find) {
+    if (!find.matches(".find")) return;
+    this.list.querySelectorAll('.find[tabindex="0"]').forEach((other) => (other.tabIndex = -1));
+    find.tabIndex = 0;
+  }
+
+  move(event) {
+    const items = [...this.list.children];
+    const here = items.indexOf(event.target.closest(".card"));
+    const columns = items.findIndex((item) => item.offsetTop > items[0].offsetTop);
+    const row = columns < 0 ? items.length : columns;
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -row, ArrowDown: row, Home: -here, End: items.length - 1 - here };
+    const next = items[here + steps[event.key]];
+    if (!next) return;
+    event.preventDefault();
+    next.querySelector(".find").focus();
+    next.scrollIntoView({ block: "nearest" });
+  }
+}
