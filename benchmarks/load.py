@@ -6,6 +6,7 @@ are bytes, and of an answer only status, headers and length are read.
 
 import asyncio
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -49,6 +50,11 @@ class Server:
         """Its memory that is in RAM, in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
+
+    def cpu_seconds(self) -> float:
+        """Processor time it has used, in user and system mode."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
     python -m benchmarks.overload --model models/face64     -> benchmarks/results/overload.json
 
-First as many clients as fill a few batches ask one face after another: that is the capacity. Then requests come at
+First as many clients as fill two batches ask one face after another: that is the capacity. Then requests come at
 `--times` that rate, evenly, whatever becomes of the earlier ones; each takes an idle connection or opens one. The time
 of an answer counts from the moment its request was due, so that a load that falls behind hides nothing. No face is
 kept in the cache, and the load shares its cores with the server.
@@ -25,7 +25,8 @@ from edge_stscq.server.decode_service import DecodeService
 
 FACES = 8192
 CAPACITY_SECONDS = 20.0
-CLIENTS = 32
+CLIENTS = 16
+"""Of the capacity: two batches, so that one waits while one runs."""
 MAX_CONNECTIONS = 4096
 """A request that finds all of them waiting is not sent; there must be none such."""
 
