@@ -82,7 +82,7 @@ def serve(model: Path, store: Path, port: int) -> None:
     from edge_stscq.cli.serve import serve
 
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        serve(model, store, port=port)
+        serve([model], str(store), port=port)
 
 
 class Fleet:

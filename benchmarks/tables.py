@@ -145,6 +145,65 @@ def groups() -> str:
 
 
 @table
+def ablation() -> str:
+    rows = []
+    for each in _load("ablation")["results"]:
+        basic, _, enhanced = layers = each["report"]["layers"]
+        rows.append([
+            each["meaning"], " / ".join(f"{layer['payload_bytes']:.1f}" for layer in layers),
+            " / ".join("-" if (one := layer["compressed"]) is None else _share(one) for layer in layers),
+            " / ".join(_share(layer["decoded"][JUDGE]) for layer in layers),
+            " / ".join(f"{layer['identity'][JUDGE]:.3f}" for layer in (basic, enhanced)),
+            " / ".join(f"{layer['psnr']:.2f}" for layer in (basic, enhanced)) + " dB",
+            f"{enhanced['perceptual']:.2f}",
+        ])  # fmt: skip
+    head = ["variant", "payload, bytes", "matched without decoding", f"decoded, verified by {JUDGE}"]
+    head += [f"cosine, {JUDGE}, basic / enhanced", "PSNR, basic / enhanced", "perceptual distance, enhanced"]
+    return _markdown(head, rows)
+
+
+@table
+def server() -> str:
+    kills, malformed, decode, overload = (
+        _load(name)["results"] for name in ("kills", "malformed", "decode_http", "overload")
+    )
+    rows = [
+        [
+            f"{kills['kills']:,} times `kill -9` of producer, sender and server, over {kills['faces']:,} faces",
+            f"{kills['lost']} lost, {kills['stored_twice']} stored twice, {kills['corrupt']} corrupt",
+        ],
+        [
+            f"{malformed['done']:,} malformed frames and requests; every single-bit flip of "
+            f"{malformed['flipped_frames']:,} frames",
+            f"nothing raised but refusals; {malformed['kinds']['flips']['accepted']} flips accepted",
+        ],
+        *(
+            [
+                f"requests a second, each of {_count(int(size), 'frame')}, beside a server that stores an opaque blob "
+                f"({store})",
+                f"{found['ratio']:.2f}; {found['frames_per_second']:,.0f} frames a second",
+            ]
+            for store, sizes in _load("ingest")["results"]["stores"].items()
+            for size, found in sizes.items()
+        ),
+        [
+            "faces decoded a second through HTTP, beside the decoder called directly in its best batch",
+            f"{decode['rate_beside_best_direct']['http_first']:.2f}; from the cache "
+            f"{decode['rate_beside_best_direct']['http_cached']:.1f}",
+        ],
+        [
+            f"{overload['times']:g} times the capacity for {overload['seconds']} s, deadline "
+            f"{overload['deadline_seconds']:g} s",
+            f"99 % of the accepted in {overload['accepted_seconds']['p99']:.1f} s (deadline and one batch: "
+            f"{overload['limit_seconds']:.1f} s); {overload['refused_without_retry_after']} refused without being told "
+            f"when to come again; {overload['resident_mib']['most_in_first_half']:.0f}, then "
+            f"{overload['resident_mib']['most_in_second_half']:.0f} MiB of memory",
+        ],
+    ]
+    return _markdown(["tried", "found"], rows)
+
+
+@table
 def results() -> str:
     rows = []
     for path in sorted(RESULTS.glob("*.json")):
@@ -182,6 +241,10 @@ def _one_thread(encoder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _accuracy(verified: Mapping[str, float]) -> str:
     return f"{100 * verified['accuracy']:.1f} ± {100 * verified['standard_error']:.1f} %"
+
+
+def _share(verified: Mapping[str, float]) -> str:
+    return f"{100 * verified['accuracy']:.1f} %"
 
 
 def _percent(share: float | None, digits: int = 1) -> str:

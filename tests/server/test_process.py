@@ -103,9 +103,12 @@ def send_without_length(url: str, token: str) -> tuple[bytes, int]:
         head = f"POST /v1/frames HTTP/1.1\r\nHost: {address.host}\r\nAuthorization: Bearer {token}\r\n"
         wire.sendall(f"{head}Edge-Device: cam\r\nEdge-Sequence: 0\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         taken = 0
-        while not select.select([wire], [], [], 0)[0] and taken < 64 << 20:
-            wire.sendall(piece)
-            taken += len(piece)
+        try:
+            while not select.select([wire], [], [], 0)[0] and taken < 64 << 20:
+                wire.sendall(piece)
+                taken += len(piece)
+        except ConnectionResetError:  # it answered and went while this piece was on its way
+            pass
         return wire.recv(4096), taken
 
 
