@@ -1,7 +1,7 @@
 """What changes in the store, as it changes: one poller an application, any number of followers.
 
 Several servers may share one store, and what another one accepted shows only there, so the store is polled: every
-`POLL` seconds, and at once after this server has accepted something. The latest changes stay in memory; a follower is
+`POLL` seconds, and at once after this server has accepted something, `REST` seconds apart at least. The latest changes stay in memory; a follower is
 no more than the revision it has reached. One that keeps up is served from memory, one that lags or resumes reads the
 store at its own pace, and none of them has a queue that could grow.
 """
@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 POLL = 0.25
 """Seconds between two looks at the store."""
+REST = 0.05
+"""Seconds from a look that found something to the next, so that a busy server takes changes in by the dozen."""
 PAGE = 500
 """Most faces that are read from the store at once."""
 RECENT = 1000
@@ -95,6 +97,8 @@ class Feed:
                 woken, self._news = self._news, asyncio.Event()
                 woken.set()
             if len(faces) < PAGE:
+                if faces:
+                    await asyncio.sleep(REST)
                 try:
                     async with asyncio.timeout(POLL):
                         await self._nudged.wait()
