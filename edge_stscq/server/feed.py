@@ -1,9 +1,9 @@
 """What changes in the store, as it changes: one poller an application, any number of followers.
 
 Several servers may share one store, and what another one accepted shows only there, so the store is polled: every
-`POLL` seconds, and at once after this server has accepted something, `REST` seconds apart at least. The latest changes stay in memory; a follower is
-no more than the revision it has reached. One that keeps up is served from memory, one that lags or resumes reads the
-store at its own pace, and none of them has a queue that could grow.
+`POLL` seconds, and at once after this server has accepted something, though `REST` seconds apart at least. The latest
+changes stay in memory; a follower is no more than the revision it has reached. One that keeps up is served from memory,
+one that lags or resumes reads the store at its own pace, and none of them has a queue that could grow.
 """
 
 import asyncio
