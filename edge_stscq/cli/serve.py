@@ -2,10 +2,13 @@
 
 import contextlib
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+SWITCH_SECONDS = 0.0002
 
 
 def serve(
@@ -87,6 +90,9 @@ def serve(
             app, log_level="warning", server_header=False, access_log=False, ws="websockets-sansio", ws_max_size=1024,
             ws_per_message_deflate=False, **tls,
         )  # fmt: skip
+        # The decoder's thread gives the interpreter away at every operation and waits this long to have it back from a
+        # busy event loop; at Python's own 5 ms a server that refuses a lot would decode nothing.
+        sys.setswitchinterval(SWITCH_SECONDS)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
 
