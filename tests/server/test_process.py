@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import os
 import re
 import select
 import signal
@@ -81,10 +82,12 @@ def test_a_token_opens_a_public_bind_and_leaves_no_trace_in_any_log(
 
     log = (tmp_path / "audit.jsonl").read_text()
     lines = [json.loads(line) for line in log.splitlines()]
+    user = f"uid {os.getuid()}"
     assert [(line["who"], line["outcome"]) for line in lines] == [
-        (None, 401), (made["id"], 403), (made["id"], 200), (made["id"], 413), (None, 401),
+        (user, "done"), (None, 401), (made["id"], 403), (made["id"], 200), (made["id"], 413), (user, "done"),
+        (None, 401),
     ]  # fmt: skip
-    assert lines[2]["stored"] == 2
+    assert lines[3]["stored"] == 2
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
     secret = made["token"].rpartition("_")[2]
     frames = [service.codec.encode_frame(face) for face in faces]
