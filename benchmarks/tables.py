@@ -167,6 +167,7 @@ def server() -> str:
     kills, malformed, decode, overload = (
         _load(name)["results"] for name in ("kills", "malformed", "decode_http", "overload")
     )
+    answered = sum(overload["answers"].get(status, 0) for status in ("200", "503"))
     rows = [
         [
             f"{kills['kills']:,} times `kill -9` of producer, sender and server, over {kills['faces']:,} faces",
@@ -194,7 +195,8 @@ def server() -> str:
         [
             f"{overload['times']:g} times the capacity for {overload['seconds']} s, deadline "
             f"{overload['deadline_seconds']:g} s",
-            f"99 % of the accepted in {overload['accepted_seconds']['p99']:.1f} s (deadline and one batch: "
+            f"{_percent(answered / overload['offered'], 0)} of the requests answered; 99 % of the accepted in "
+            f"{overload['accepted_seconds']['p99']:.1f} s (deadline and one batch: "
             f"{overload['limit_seconds']:.1f} s); {overload['refused_without_retry_after']} refused without being told "
             f"when to come again; {overload['resident_mib']['most_in_first_half']:.0f}, then "
             f"{overload['resident_mib']['most_in_second_half']:.0f} MiB of memory",
