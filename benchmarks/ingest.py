@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -39,6 +40,8 @@ from edge_stscq.stream.tables import Tables, model_id
 
 SIZES = (1, 16, 256)
 """Frames in a body."""
+FRAMES = 16384
+"""Different ones, sent in turn: more than the server remembers."""
 CONNECTIONS = 8
 SERVERS = ("edge-stscq", "opaque")
 
@@ -60,8 +63,10 @@ def main(
     """Write benchmarks/results/ingest.json."""
     tables = models.load_tables(model)
     codec = FrameCodec(tables, model_id(models.full_books(model), tables))
-    frames = [codec.encode_frame(face) for face in draw(tables, max(SIZES))]
-    bodies = {size: codec.header() + b"".join(frames[:size]) for size in SIZES}
+    frames = [codec.encode_frame(face) for face in draw(tables, FRAMES)]
+    bodies = {
+        size: [codec.header() + b"".join(frames[at : at + size]) for at in range(0, FRAMES, size)] for size in SIZES
+    }
     results: dict[str, Any] = {"connections": CONNECTIONS, "seconds": seconds, "rounds": rounds, "stores": {}}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         places = {"SQLite": tuple(str(Path(folder) / f"{name}.db") for name in SERVERS)}
@@ -73,7 +78,7 @@ def main(
             with serve(model, ours, Path(folder)) as first, serve_opaque(opaque) as second:
                 targets = dict(zip(SERVERS, (first, second), strict=True))
                 results["stores"][name] = {
-                    str(size): compare(targets, body, size, seconds, rounds) for size, body in bodies.items()
+                    str(size): compare(targets, these, size, seconds, rounds) for size, these in bodies.items()
                 }
                 typer.echo(f"{name}: {results['stores'][name]}", err=True)
         if found is not None:
@@ -126,17 +131,18 @@ def running(*command: object) -> Iterator[str]:
         process.communicate(timeout=60)
 
 
-def compare(targets: dict[str, Target], body: bytes, size: int, seconds: float, rounds: int) -> dict[str, Any]:
-    """Rates of both servers for one body, and their ratio: median over rounds and its range."""
+def compare(targets: dict[str, Target], bodies: list[bytes], size: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """Rates of both servers for bodies of one size, and their ratio: median over rounds and its range."""
+    turns = {name: cycle(bodies) for name in targets}
     rates: dict[str, list[float]] = {name: [] for name in targets}
     for round_ in range(rounds + 1):
         for name, target in targets.items():
-            rate = asyncio.run(load(target, body, size if name == SERVERS[0] else 1, seconds if round_ else 0.5))
+            rate = asyncio.run(load(target, turns[name], size if name == SERVERS[0] else 1, seconds if round_ else 0.5))
             if round_:  # the first warms up
                 rates[name].append(rate)
     ratios = [ours / opaque for ours, opaque in zip(*rates.values(), strict=True)]
     return {
-        "body_bytes": len(body),
+        "body_bytes": round(statistics.mean(map(len, bodies)), 1),
         "requests_per_second": {name: round(statistics.median(found), 1) for name, found in rates.items()},
         "frames_per_second": round(size * statistics.median(rates[SERVERS[0]]), 1),
         "ratio": round(statistics.median(ratios), 3),
@@ -144,7 +150,7 @@ def compare(targets: dict[str, Target], body: bytes, size: int, seconds: float, 
     }
 
 
-async def load(target: Target, body: bytes, stored: int, seconds: float) -> float:
+async def load(target: Target, bodies: Iterator[bytes], stored: int, seconds: float) -> float:
     """Acknowledged requests a second, from connections that each send the next when they have their answer."""
     address, acknowledged, begin = urlsplit(target.address), 0, time.perf_counter()
 
@@ -152,6 +158,7 @@ async def load(target: Target, body: bytes, stored: int, seconds: float) -> floa
         nonlocal acknowledged
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         while time.perf_counter() - begin < seconds:
+            body = next(bodies)
             head = (
                 f"POST /v1/frames HTTP/1.1\r\nHost: {address.netloc}\r\n{target.headers}Edge-Device: cam\r\n"
                 f"Edge-Sequence: {next(target.sent)}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -176,7 +183,7 @@ def numbering(postgres: Cluster, frame: bytes, codec: FrameCodec, seconds: float
     apart = [postgres.new_database(f"apart{writer}") for writer in range(CONNECTIONS)]
     places = {
         "one": [FaceStore(shared)],
-        "shared": [FaceStore(shared)] * CONNECTIONS,
+        "shared": [FaceStore(shared) for _ in range(CONNECTIONS)],
         "apart": [*map(FaceStore, apart)],
     }
     numbers, rates = iter(range(1 << 50)), {name: list[float]() for name in places}

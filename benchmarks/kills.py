@@ -19,7 +19,6 @@ import contextlib
 import http.client
 import json
 import multiprocessing
-import os
 import random
 import socket
 import sqlite3
@@ -38,6 +37,7 @@ from edge_stscq.client.drain import Drain
 from edge_stscq.client.sender import Sender
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.settings import ServerSettings
 from edge_stscq.stream import CodedFace, FrameCodec
 from edge_stscq.stream.files import write_file
 
@@ -50,7 +50,6 @@ FORKS = multiprocessing.get_context("forkserver")
 IMPORTED = [
     "torch",
     "uvicorn",
-    "edge_stscq.cli.serve",
     "edge_stscq.client.drain",
     "edge_stscq.codec.store",
     "edge_stscq.server.app",
@@ -78,11 +77,15 @@ def drain(spool: Path, url: str) -> None:
 
 
 def serve(model: Path, store: Path, port: int) -> None:
-    """`edge-stscq serve`, without its line."""
-    from edge_stscq.cli.serve import serve
+    """The server with its audit log, as `edge-stscq serve` runs it but for the decoder: nothing is painted here."""
+    import uvicorn
 
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        serve([model], str(store), port=port)
+    from edge_stscq.server.app import create_app
+    from edge_stscq.server.audit import written_to
+
+    with written_to(store.with_name("audit.jsonl")):
+        app = create_app(ServerSettings(model=(model,), store=store, port=port))
+        uvicorn.run(app, port=port, log_level="warning", access_log=False)
 
 
 class Fleet:
@@ -225,6 +228,7 @@ def run(model: Path, work: Path, faces: int, kills: int, longest: float, minutes
             fleet.start(faces * (done + 1) // kills)
             patient = chance.random() < 0.5
             while patient and not fleet.serving():
+                fleet.start(faces * (done + 1) // kills)
                 time.sleep(0.01)
             time.sleep(chance.uniform(0, longest))
             starting = not patient and not fleet.serving()

@@ -2,13 +2,10 @@
 
 import contextlib
 import socket
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-
-SWITCH_SECONDS = 0.0002
 
 
 def serve(
@@ -79,10 +76,17 @@ def serve(
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         run(settings, options, log, tls, typer.echo)
         return
-    with contextlib.closing(_listen(host, port)) as listener, written_to(log):
+    from edge_stscq.server.decoder_process import DecoderProcess
+
+    with (
+        contextlib.closing(_listen(host, port)) as listener,
+        contextlib.closing(DecoderProcess(settings.model, settings.device, settings.max_batch)) as decoder,
+        written_to(log),
+    ):
         from edge_stscq.server.app import create_app
 
-        app = create_app(settings)
+        app = create_app(settings, paint=decoder.paint)
+        decoder.wait_until_ready()
         name = f"[{host}]" if ":" in host else host
         url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
         typer.echo(f"serving {app.state.models.names} on {url} ({device}), faces in {app.state.store.name}")
@@ -90,9 +94,6 @@ def serve(
             app, log_level="warning", server_header=False, access_log=False, ws="websockets-sansio", ws_max_size=1024,
             ws_per_message_deflate=False, **tls,
         )  # fmt: skip
-        # The decoder's thread gives the interpreter away at every operation and waits this long to have it back from a
-        # busy event loop; with Python's own 5 ms an overloaded server paints a third as many faces.
-        sys.setswitchinterval(SWITCH_SECONDS)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
 

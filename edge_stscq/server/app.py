@@ -19,42 +19,39 @@ application may be mounted, tested or replicated freely.
 
 import asyncio
 import logging
-import math
-import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
-from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
-from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.requests import ClientDisconnect
 
 from edge_stscq import __version__
-from edge_stscq.errors import EdgeError
+from edge_stscq.server.answers import one_line_errors
 from edge_stscq.server.audit import Audit, note
-from edge_stscq.server.batching import BusyError, MicroBatcher
+from edge_stscq.server.batching import MicroBatcher
 from edge_stscq.server.cache import ContentCache
-from edge_stscq.server.database import StoreError
 from edge_stscq.server.decode_service import to_png
 from edge_stscq.server.feed import Feed
+from edge_stscq.server.frames import frame_routes
 from edge_stscq.server.gallery import add_page, device_routes
 from edge_stscq.server.guard import Caller, Guard, open_tokens
-from edge_stscq.server.headers import SECURITY_HEADERS, SecurityHeaders
+from edge_stscq.server.headers import SecurityHeaders
 from edge_stscq.server.index import FaceIndexes
-from edge_stscq.server.ingest import Ingest, NoFaceError, TooManyFramesError
+from edge_stscq.server.ingest import Ingest
 from edge_stscq.server.live import Seats, live_routes
 from edge_stscq.server.match import keep_current, match_routes
 from edge_stscq.server.metrics import CountRequests, Metrics, metrics_routes
-from edge_stscq.server.models import Models, WrongModelError
-from edge_stscq.server.painter import Painter
-from edge_stscq.server.pictures import pictures
-from edge_stscq.server.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, ModelList, Receipt, State
+from edge_stscq.server.models import Models
+from edge_stscq.server.painter import Paint, Painter
+from edge_stscq.server.pictures import RefuseEarly, pictures
+from edge_stscq.server.policy import policy_of
+from edge_stscq.server.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, ModelList, State
 from edge_stscq.server.settings import ServerSettings
-from edge_stscq.server.store import MAX_SEQUENCE, ConflictError, FaceStore
+from edge_stscq.server.store import MAX_SEQUENCE, FaceStore
 from edge_stscq.server.tokens import DEVICE_NAME, Scope
+from edge_stscq.server.turnstile import Turnstile
 
 log = logging.getLogger(__name__)
 
@@ -62,41 +59,43 @@ STALLED_SECONDS = 60.0
 """A batch that runs longer than this makes /health red."""
 FAILED_BATCHES = 3
 """As many batches in a row without one good result make /health red."""
-STATUS = {ConflictError: 409, WrongModelError: 409, NoFaceError: 404, TooManyFramesError: 413}
-"""Answers to bad input; 400 for the rest."""
+POSTS_A_COMMIT = 64
+"""Requests whose frames are stored in one commit, at most."""
 
-Device = Annotated[str, Header(alias="Edge-Device", pattern=rf"^{DEVICE_NAME}$")]
-Sequence = Annotated[int, Header(alias="Edge-Sequence", ge=0, le=MAX_SEQUENCE)]
 Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset or Z, or seconds since 1970 UTC")]
 
 
-def create_app(settings: ServerSettings, painter: Painter | None = None) -> FastAPI:
+def create_app(settings: ServerSettings, painter: Painter | None = None, paint: Paint | None = None) -> FastAPI:
     """Build the application.
 
     Args:
-        painter: who decodes; None is this process, on the device of the settings.
+        painter: who takes faces to paint; None is a micro-batcher of this process.
+        paint: who runs its batches; None is this process, on the device of the settings.
 
     Raises:
         EdgeError: a model folder, the store or the tokens cannot be used, or a public host has no valid token.
     """
-    models = Models(settings.model, settings.device if painter is None else "cpu", settings.max_batch)
+    here = painter is None and paint is None
+    models = Models(settings.model, settings.device if here else "cpu", settings.max_batch)
     tokens = open_tokens(settings)
     store = FaceStore(settings.store)
     guard = Guard(settings, tokens)
     ingest = Ingest(models, store, settings.max_frames)
     feed, seats, metrics = Feed(store), Seats(settings.live_clients), Metrics(store)
+    posts = Turnstile(ingest.accept, POSTS_A_COMMIT)
     indexes = FaceIndexes(models, settings.match_faces)
     batcher = painter or MicroBatcher(
-        metrics.timed(models.paint), to_png, max_batch=models.max_batch, max_delay=settings.batch_delay,
+        metrics.timed(paint or models.paint), to_png,
+        max_batch=policy_of(settings.device, settings.max_batch).max_batch, max_delay=settings.batch_delay,
         queue_size=settings.queue_size, deadline=settings.deadline,
     )  # fmt: skip
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            if painter is None:
+            if here:
                 await asyncio.to_thread(models.warm_up)
-            async with batcher, feed:
+            async with batcher, feed, posts:
                 indexing = asyncio.create_task(keep_current(indexes, feed, settings.match_faces), name="index")
                 try:
                     yield
@@ -108,6 +107,7 @@ def create_app(settings: ServerSettings, painter: Painter | None = None) -> Fast
             tokens.close()
 
     app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, openapi_url=None)
+    app.add_middleware(RefuseEarly, painter=batcher)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Audit)
     app.add_middleware(CountRequests, metrics=metrics)
@@ -115,7 +115,8 @@ def create_app(settings: ServerSettings, painter: Painter | None = None) -> Fast
     metrics.watch("decode_queue_faces", "faces that wait for the decoder", lambda: batcher.waiting)
     metrics.watch("live_clients", "clients that follow the feed", lambda: seats.taken)
     metrics.watch("index_faces", "faces that can be found by example", lambda: len(indexes))
-    app.include_router(_frames(settings, guard, models, store, ingest, feed, metrics))
+    app.include_router(frame_routes(guard, posts, feed, metrics))
+    app.include_router(_lists(settings, guard, models, store))
     app.include_router(pictures(guard, ingest, batcher, ContentCache(settings.cache_bytes)))
     app.include_router(match_routes(guard, ingest, store, indexes, feed))
     app.include_router(device_routes(guard, store))
@@ -128,31 +129,14 @@ def create_app(settings: ServerSettings, painter: Painter | None = None) -> Fast
     def get_schema() -> dict[str, Any]:
         return app.openapi()
 
-    _one_line_errors(app)
+    one_line_errors(app)
     return app
 
 
-def _frames(
-    settings: ServerSettings, guard: Guard, models: Models, store: FaceStore, ingest: Ingest, feed: Feed,
-    metrics: Metrics,
-) -> APIRouter:  # fmt: skip
-    """The routes of frames, of lists and of models."""
+def _lists(settings: ServerSettings, guard: Guard, models: Models, store: FaceStore) -> APIRouter:
+    """The routes that list faces and models."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
-    sends, reads = Depends(guard.asks(Scope.SEND)), Depends(guard.asks(Scope.READ))
-
-    @router.post("/frames")
-    async def post_frames(
-        request: Request, edge_device: Device, edge_sequence: Sequence, caller: Caller = sends
-    ) -> Receipt:
-        note(request, device=edge_device, first=edge_sequence)
-        with metrics.counting_refusals():
-            caller.check_device(edge_device)
-            body = await guard.body(request, caller)
-            receipt = await asyncio.to_thread(ingest.accept, edge_device, edge_sequence, body)
-        metrics.accepted(receipt, len(body))
-        feed.nudge()
-        note(request, **receipt.model_dump())
-        return receipt
+    reads = Depends(guard.asks(Scope.READ))
 
     @router.get("/faces")
     def list_faces(
@@ -209,47 +193,3 @@ def _probes(store: FaceStore, batcher: Painter) -> APIRouter:
         return answer(reason)
 
     return router
-
-
-def _one_line_errors(app: FastAPI) -> None:
-    """Every refusal is `{"error": "one line"}`."""
-
-    def refuse(status: int, message: object, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        return JSONResponse({"error": " ".join(str(message).split())}, status, headers)
-
-    def later(message: object, seconds: float = 1) -> JSONResponse:
-        return refuse(503, message, {"Retry-After": str(max(1, math.ceil(seconds)))})
-
-    @app.exception_handler(StarletteHTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        return refuse(error.status_code, error.detail, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    @app.exception_handler(WebSocketRequestValidationError)
-    async def invalid(
-        request: Request, error: RequestValidationError | WebSocketRequestValidationError
-    ) -> JSONResponse:
-        first = error.errors()[0]
-        return refuse(422, f"{first['loc'][-1]}: {first['msg']}")
-
-    @app.exception_handler(EdgeError)
-    async def bad_input(request: Request, error: EdgeError) -> JSONResponse:
-        return refuse(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400), error)
-
-    @app.exception_handler(BusyError)
-    async def busy(request: Request, error: BusyError) -> JSONResponse:
-        return later(f"busy: {error}", error.retry_after)
-
-    @app.exception_handler(StoreError)
-    @app.exception_handler(sqlite3.Error)
-    async def store_failed(request: Request, error: StoreError | sqlite3.Error) -> JSONResponse:
-        log.error("the store failed: %s", error)
-        return later("the store cannot be used now; the server's log says why")
-
-    @app.exception_handler(ClientDisconnect)
-    async def disconnected(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=499)
-
-    @app.exception_handler(Exception)
-    async def defect(request: Request, error: Exception) -> JSONResponse:
-        return refuse(500, "internal error; the server's log has the details", SECURITY_HEADERS)

@@ -47,7 +47,7 @@ def note(request: HTTPConnection, **facts: str | int | None) -> None:
 def note_command(what: str, token_id: str, device: str, scopes: str) -> None:
     """Write the line of something that was done to a token by a command on this machine, not by a request."""
     facts = {"outcome": "done", "token": token_id, "device": device, "scopes": scopes}
-    _log.info(json.dumps({"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | facts))
+    _write({"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | facts)
 
 
 def leave_out(request: HTTPConnection) -> None:
@@ -77,7 +77,7 @@ class Audit:
                     "time": _now(), "from": client[0] if client else None,
                     "who": facts.pop("who"), "what": what, "outcome": outcome,
                 }  # fmt: skip
-                _log.info(json.dumps(line | facts))
+                _write(line | facts)
                 written = True
 
         async def watch(message: Message) -> None:
@@ -95,6 +95,11 @@ class Audit:
             write()
 
 
+def _write(line: dict[str, Any]) -> None:
+    if _log.isEnabledFor(logging.INFO):  # a record of our own: `info` would look through the stack for who called it
+        _log.handle(logging.LogRecord(_KEY, logging.INFO, __file__, 0, json.dumps(line), None, None))
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
@@ -105,6 +110,11 @@ class _PrivateFile(RotatingFileHandler):
     def _open(self) -> Any:
         file = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         return open(file, self.mode, encoding=self.encoding)
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 - the name that logging asks for
+        # logging's own formats the record for this and asks for the file by its name
+        stream = self.stream
+        return stream is not None and os.fstat(stream.fileno()).st_size + len(record.getMessage()) >= self.maxBytes
 
 
 @contextmanager

@@ -7,8 +7,8 @@ single one; then its results are finished (written as PNG) in others, while the 
 No third batch is begun before one of two is done: a slow finish holds the device back instead of filling the memory.
 
 An item whose batch has not begun at its deadline is refused. So is at once one that would come too close to it: the
-queue is full, or by the measured time of a batch its own would not be done by the deadline. That leaves a batch's time
-for what no estimate knows. The estimate also tells those who are refused when to come back.
+queue is full, or by the measured time of a batch its own would not be done in three quarters of that time. The last
+quarter is for what no estimate knows. The estimate also tells those who are refused when to come back.
 
 Neighbours never harm each other. A caller that goes away leaves the queue with its item; a batch that raises is run
 again one item at a time, so that only the guilty caller sees the error.
@@ -28,6 +28,10 @@ Result = TypeVar("Result")
 
 FINISHERS = min(8, os.cpu_count() or 1)
 """Threads that finish results."""
+_HOPE = 0.75
+"""Share of the deadline in which a face must be painted by the estimate."""
+_PACE = 0.25
+"""Share of a new measurement in the estimate."""
 
 
 class BusyError(Exception):
@@ -71,7 +75,8 @@ class MicroBatcher(Generic[Item, Middle, Result]):
         self._workers: list[asyncio.Task[None]] = []
         self._stopped = False
         self._busy_since: float | None = None
-        self._full_batch = 0.0
+        self._full_batch = self._last_done = 0.0
+        self._under_way = 0
         self.failed_batches = 0
         """Batches in a row of which every item failed."""
 
@@ -101,24 +106,28 @@ class MicroBatcher(Generic[Item, Middle, Result]):
         return len(self._queue)
 
     @property
+    def under_way(self) -> int:
+        """Items that were submitted and have no result yet."""
+        return self._under_way
+
+    @property
     def batch_seconds(self) -> float:
         """How long the present batch has been running; 0 when idle. A hung device shows here."""
         return 0.0 if self._busy_since is None else asyncio.get_running_loop().time() - self._busy_since
 
-    @property
-    def seconds_ahead(self) -> float:
-        """Seconds until an item that came now would begin, as far as is known: 0 before the first batch."""
+    def _seconds_ahead(self, coming: int = 0) -> float:
+        """Seconds until an item that came now, behind `coming` others, would begin: 0 before the first batch."""
         running = 0.0 if self._busy_since is None else max(0.0, self._full_batch - self.batch_seconds)
-        return running + len(self._queue) // self._max_batch * self._full_batch
+        return running + (len(self._queue) + coming) // self._max_batch * self._full_batch
 
-    def refusal(self, waited: float = 0.0) -> BusyError | None:
-        """What an item that came `waited` seconds ago would be refused with."""
+    def refusal(self, waited: float = 0.0, coming: int = 0) -> BusyError | None:
+        """What an item that came `waited` seconds ago, `coming` others before it, would be refused with."""
         if not self.running:
             return BusyError("the decoder's queue is not running")
-        ahead = self.seconds_ahead
-        if len(self._queue) >= self._queue_size:
+        ahead = self._seconds_ahead(coming)
+        if len(self._queue) + coming >= self._queue_size:
             return BusyError(f"the decoder's queue of {self._queue_size} is full", ahead)
-        if waited > self.deadline or (ahead and waited + ahead + self._full_batch > self.deadline):
+        if waited > self.deadline or (ahead and waited + ahead + self._full_batch > _HOPE * self.deadline):
             return BusyError(f"a face would wait {waited + ahead:.1f} s for the decoder", ahead)
         return None
 
@@ -141,16 +150,18 @@ class MicroBatcher(Generic[Item, Middle, Result]):
         self._queue[future] = _Waiting(item, future, arrived)
         self._changed.set()
         expiry = loop.call_at(arrived + self.deadline, self._expire, future)
+        self._under_way += 1
         try:
             return await future
         finally:
+            self._under_way -= 1
             expiry.cancel()
             self._queue.pop(future, None)
 
     def _expire(self, future: "asyncio.Future[Result]") -> None:
         if self._queue.pop(future, None) is not None and not future.done():
             message = f"the decoder did not come to this face in {self.deadline:g} s"
-            future.set_exception(BusyError(message, self.seconds_ahead))
+            future.set_exception(BusyError(message, self._seconds_ahead()))
 
     async def _collect(self) -> list[_Waiting[Item, Result]]:
         """The next batch, all of whose callers still wait; empty once the batcher is stopped."""
@@ -186,12 +197,18 @@ class MicroBatcher(Generic[Item, Middle, Result]):
                 middles = await loop.run_in_executor(self._runner, outcomes_of, self._run, items)
                 ran, self._busy_since = loop.time(), None
             outcomes = await asyncio.gather(*map(self._finished, batch, middles))
-            self._measure(len(batch), max(ran - begun, (loop.time() - begun) / 2))
+            done = loop.time()
+            self._measure(len(batch), max(ran - begun, done - max(begun, self._last_done)))
+            self._last_done = done
             self._deliver(batch, outcomes)
 
     def _measure(self, count: int, seconds: float) -> None:
-        """Learn the time of a full batch: a full one tells it, one of fewer items bounds it from both sides."""
-        self._full_batch = min(max(self._full_batch, seconds), seconds * self._max_batch / count)
+        """Learn the time of a full batch: a full one tells it, one of fewer items bounds it from both sides.
+
+        It follows slowly: a queue is as long as its lowest estimate allowed.
+        """
+        learnt = min(max(self._full_batch, seconds), seconds * self._max_batch / count)
+        self._full_batch += (learnt - self._full_batch) * (_PACE if self._full_batch else 1)
 
     async def _finished(self, waiting: _Waiting[Item, Result], middle: Middle | Exception) -> Result | Exception:
         if isinstance(middle, Exception):

@@ -6,8 +6,9 @@ addressed to it by a loopback name and that no proxy has passed on: a web page t
 127.0.0.1 is turned away, and so is the outside world behind a proxy.
 """
 
+import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
@@ -18,7 +19,7 @@ from edge_stscq.server import audit
 from edge_stscq.server.body import read_body
 from edge_stscq.server.limits import Allowance, Refusal
 from edge_stscq.server.settings import ServerSettings, is_loopback
-from edge_stscq.server.tokens import ANY_DEVICE, Scope, Token, TokenStore, how_to_create
+from edge_stscq.server.tokens import ANY_DEVICE, Scope, Token, TokenStore, how_to_create, today
 
 FAILURES_PER_MINUTE = 60
 """Requests without a valid token that one address may make before it is answered 429."""
@@ -87,17 +88,19 @@ class Guard:
         self._bytes = Allowance(settings.bytes_per_minute)
         self._failures = Allowance(FAILURES_PER_MINUTE)
 
-    def asks(self, *scopes: Scope) -> Callable[[HTTPConnection], Caller]:
+    def asks(self, *scopes: Scope) -> Callable[[HTTPConnection], Awaitable[Caller]]:
         """A dependency of a route: a caller with one of `scopes`, or an answer of 401, 403 or 429."""
 
-        def guard(request: HTTPConnection) -> Caller:
+        async def guard(request: HTTPConnection) -> Caller:
             audit.note(request, who=None)
-            if not self._public and not self._tokens.any_made():
+            token = self._token(request)
+            if token is None:
                 _check_local(request)
                 audit.note(request, who=LOCAL.who)
                 return LOCAL
-            token = self._token(request)
             audit.note(request, who=token.id)
+            if token.used != today():
+                await asyncio.to_thread(self._tokens.note_use, token)
             caller = Caller(token.id, token.device)
             _wait(request, self._requests.take(caller.key, 1), "requests")
             if not set(scopes) & set(token.scopes):
@@ -118,11 +121,12 @@ class Guard:
         _wait(request, self._bytes.take(caller.key, 0), "bytes")
         return await read_body(request, self._settings, lambda size: self._bytes.spend(caller.key, size))
 
-    def _token(self, request: HTTPConnection) -> Token:
+    def _token(self, request: HTTPConnection) -> Token | None:
+        """The valid token of a request; None where no token is needed, or an answer of 401 or 429."""
         header = request.headers.get("authorization", "") or _offered(request)
         scheme, _, text = header.partition(" ")
         token = self._tokens.find(text.strip()) if scheme.lower() == "bearer" else None
-        if token is None:
+        if token is None and (self._public or self._tokens.any_made()):
             address = request.client.host if request.client else ""
             _wait(request, self._failures.take(address, 1), "requests without a valid token")
             error = ', error="invalid_token"' if header else ""

@@ -4,7 +4,6 @@ Pages of this server load scripts, styles and pictures from itself alone, never 
 picture that it fetched with its token.
 """
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECURITY_HEADERS = {
@@ -21,6 +20,8 @@ SECURITY_HEADERS = {
 }
 HSTS = "max-age=31536000"
 """Sent over TLS only: for a year, a browser speaks nothing else with this name."""
+_PLAIN = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_TLS = [*_PLAIN, (b"strict-transport-security", HSTS.encode())]
 
 
 class SecurityHeaders:
@@ -32,11 +33,9 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-                if scope["scheme"] == "https":
-                    headers.setdefault("Strict-Transport-Security", HSTS)
+                given = {name for name, _ in message["headers"]}
+                ours = _TLS if scope["scheme"] == "https" else _PLAIN
+                message["headers"] = [*message["headers"], *(each for each in ours if each[0] not in given)]
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -3,14 +3,16 @@
 Nothing is stored unless every frame of the request is whole and of one model that is loaded.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.server.decode_service import DecodeService, Job
 from edge_stscq.server.models import Models, Order
 from edge_stscq.server.schemas import Receipt
-from edge_stscq.server.store import MAX_SEQUENCE, FaceStore, NewFrame
+from edge_stscq.server.store import MAX_SEQUENCE, Delivery, FaceStore, NewFrame, Outcome
 from edge_stscq.stream.frame import stream_model_id
 
 
@@ -22,34 +24,51 @@ class NoFaceError(EdgeError):
     """There is no such face, or not yet with so many layers."""
 
 
+class Post(NamedTuple):
+    """One request: the stream in `body` as faces `<device>-<first>`, `<device>-<first + 1>`, ..."""
+
+    device: str
+    first: int
+    body: bytes
+
+
 class Ingest:
     """Checks frames against their models and keeps them in one store. Its methods block; call them from a thread."""
 
     def __init__(self, models: Models, store: FaceStore, max_frames: int) -> None:
         self._models, self._store, self._max_frames = models, store, max_frames
 
-    def accept(self, device: str, first: int, body: bytes) -> Receipt:
-        """Store the stream in `body` as faces `<device>-<first>`, `<device>-<first + 1>`, ...
+    def accept(self, posts: Sequence[Post]) -> list[Receipt | Exception]:
+        """Store what is whole of what several requests bring, in one commit.
 
-        Raises:
-            FrameError: the stream is empty or damaged.
-            WrongModelError: its model is not loaded.
-            TooManyFramesError: it has too many frames.
-            ConflictError: a number is taken by another face.
+        Returns:
+            For each a receipt, or why nothing of it was stored: `FrameError` (the stream is empty or damaged),
+            `WrongModelError` (its model is not loaded), `TooManyFramesError`, `ConflictError` (a number is taken by
+            another face), or `EdgeError` (numbers beyond the last).
         """
-        service = self._models.find(stream_model_id(body), "this stream")
+        checked = [self._checked(post) for post in posts]
+        whole = [one for one in checked if isinstance(one, Delivery)]
+        stored = iter(self._store.accept_all(whole) if whole else ())
+        return [_answer(one, next(stored)) if isinstance(one, Delivery) else one for one in checked]
+
+    def _checked(self, post: Post) -> Delivery | Exception:
+        try:
+            return self._check(post)
+        except Exception as error:
+            return error
+
+    def _check(self, post: Post) -> Delivery:
+        service = self._models.find(stream_model_id(post.body), "this stream")
         frames: list[NewFrame] = []
-        for face, frame in service.codec.iter_frames(body):
+        for face, frame in service.codec.iter_frames(post.body):
             if len(frames) == self._max_frames:
                 raise TooManyFramesError(f"over {self._max_frames} frames in one request; send fewer at once")
             frames.append(NewFrame(frame, face.layers))
         if not frames:
             raise FrameError("the stream has a header and no frame; nothing to store")
-        if first + len(frames) - 1 > MAX_SEQUENCE:
+        if post.first + len(frames) - 1 > MAX_SEQUENCE:
             raise EdgeError(f"sequence numbers end at {MAX_SEQUENCE}; use another device name")
-        outcomes = self._store.accept(device, first, service.model_id, frames, partial(_same_face, service))
-        counts = {outcome: outcomes.count(outcome) for outcome in ("stored", "extended", "duplicate")}
-        return Receipt(device=device, first=first, count=len(frames), **counts)
+        return Delivery(post.device, post.first, service.model_id, frames, partial(_same_face, service))
 
     def example(self, body: bytes, layers: int) -> Order:
         """The only face of the stream in `body`, which must have `layers` layers.
@@ -83,6 +102,13 @@ class Ingest:
         service = self._models.find(stored.model, f"face {face_id}")
         face, _ = service.codec.decode_frame(stored.frame)
         return Order(service, Job(face, layers or face.layers))
+
+
+def _answer(delivery: Delivery, outcomes: list[Outcome] | Exception) -> Receipt | Exception:
+    if isinstance(outcomes, Exception):
+        return outcomes
+    counts = {outcome: outcomes.count(outcome) for outcome in ("stored", "extended", "duplicate")}
+    return Receipt(device=delivery.device, first=delivery.first, count=len(outcomes), **counts)
 
 
 def _same_face(service: DecodeService, old: bytes, new: bytes) -> bool:

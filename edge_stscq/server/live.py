@@ -11,7 +11,7 @@ Any page may open a WebSocket to any host, so a request with an `Origin` must co
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -115,11 +115,11 @@ async def _refuse_messages(socket: WebSocket) -> tuple[int, str]:
     return (0, "") if message["type"] == "websocket.disconnect" else (UNEXPECTED, "this feed takes no messages")
 
 
-async def _recheck(socket: WebSocket, asks: Callable[[HTTPConnection], Caller]) -> tuple[int, str]:
+async def _recheck(socket: WebSocket, asks: Callable[[HTTPConnection], Awaitable[Caller]]) -> tuple[int, str]:
     while True:
         await asyncio.sleep(RECHECK_SECONDS)
         try:
-            await asyncio.to_thread(asks, socket)
+            await asks(socket)
         except HTTPException as error:
             if error.status_code != 429:
                 return FORBIDDEN, error.detail

@@ -65,7 +65,8 @@ class Metrics:
     def accepted(self, receipt: Receipt, size: int) -> None:
         self._bytes.inc(size)
         for outcome in ("stored", "extended", "duplicate"):
-            self._frames.labels(outcome).inc(getattr(receipt, outcome))
+            if count := getattr(receipt, outcome):
+                self._frames.labels(outcome).inc(count)
 
     @contextmanager
     def counting_refusals(self) -> Iterator[None]:

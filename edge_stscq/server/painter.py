@@ -5,10 +5,16 @@ face and gives its PNG, and that says how it is doing. In one process that is `M
 `RayPainter`, which hands each face to a replica elsewhere.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
+
+import numpy as np
 
 from edge_stscq.server.batching import BusyError
 from edge_stscq.server.models import Order
+
+Paint = Callable[[Sequence[Order]], Sequence[np.ndarray]]
+"""Runs a batch: RGB uint8 [128, 128, 3] of each order."""
 
 
 class Painter(Protocol):
@@ -24,7 +30,11 @@ class Painter(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Faces that are not painted yet."""
+        """Faces that no decoder has begun, as far as is known."""
+
+    @property
+    def under_way(self) -> int:
+        """Faces that were submitted and are not painted yet."""
 
     @property
     def batch_seconds(self) -> float:
@@ -34,8 +44,13 @@ class Painter(Protocol):
     def failed_batches(self) -> int:
         """Failures since the last good result."""
 
-    def refusal(self, waited: float = 0.0) -> BusyError | None:
-        """What a face whose request came `waited` seconds ago would be refused with."""
+    def refusal(self, waited: float = 0.0, coming: int = 0) -> BusyError | None:
+        """What a face would be refused with.
+
+        Args:
+            waited: seconds since its request came.
+            coming: faces let in before it that are not submitted yet.
+        """
 
     async def submit(self, item: Order, arrived: float | None = None) -> bytes:
         """The PNG of one face.

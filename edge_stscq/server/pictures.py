@@ -5,7 +5,7 @@ answered 304 without any decoding. The tag is weak, since a face painted in anot
 Browsers may keep pictures, for their user alone, and must ask again before each use.
 
 While the decoder is too far behind, a request is refused before anything else is done for it, cached pictures among
-them: that takes a tenth of the time of looking a face up, and time is what the decoder lacks.
+them, outside of the routes: under a flood, refusing must cost next to nothing.
 """
 
 import asyncio
@@ -14,30 +14,59 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from edge_stscq.server.answers import busy_answer
 from edge_stscq.server.audit import note
 from edge_stscq.server.cache import ContentCache
 from edge_stscq.server.guard import Caller, Guard
 from edge_stscq.server.ingest import Ingest
 from edge_stscq.server.painter import Painter
 from edge_stscq.server.schemas import ErrorAnswer
-from edge_stscq.server.tokens import Scope
+from edge_stscq.server.tokens import Scope as TokenScope
 
 Result = TypeVar("Result")
+
+FACE = "/v1/faces/{face_id}.png"
+
+
+class RefuseEarly:
+    """Middleware that answers requests for faces while `painter` refuses them.
+
+    Who is let in counts as waiting from then on, so that a thousand who come at once do not all find an empty queue.
+    """
+
+    def __init__(self, app: ASGIApp, painter: Painter) -> None:
+        self._app, self._painter, self._inside = app, painter, 0
+        self._route = Route(FACE, app)  # by which a refusal is counted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].endswith(".png"):
+            await self._app(scope, receive, send)
+            return
+        coming = max(0, self._inside - self._painter.under_way)
+        if (busy := self._painter.refusal(coming=coming)) is not None:
+            scope["route"] = self._route
+            await busy_answer(f"busy: {busy}", busy.retry_after)(scope, receive, send)
+            return
+        self._inside += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._inside -= 1
 
 
 def pictures(guard: Guard, ingest: Ingest, painter: Painter, cache: ContentCache) -> APIRouter:
     """`GET /v1/faces/{id}.png`."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
-    reads = Depends(guard.asks(Scope.READ))
+    reads = Depends(guard.asks(TokenScope.READ))
 
     async def begins() -> float:
         """When the request came, by the event loop's clock: all that follows counts against the deadline."""
-        if (refusal := painter.refusal()) is not None:
-            raise refusal
         return asyncio.get_running_loop().time()
 
-    @router.get("/faces/{face_id}.png", response_class=Response)
+    @router.get(FACE.removeprefix("/v1"), response_class=Response)
     async def get_face(
         arrived: Annotated[float, Depends(begins)],
         request: Request,

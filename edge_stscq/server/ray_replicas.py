@@ -99,7 +99,11 @@ class RayPainter:
 
     @property
     def waiting(self) -> int:
-        """Faces under way."""
+        """Faces under way: which of them is being painted, Ray does not say."""
+        return len(self._begun)
+
+    @property
+    def under_way(self) -> int:
         return len(self._begun)
 
     @property
@@ -107,10 +111,10 @@ class RayPainter:
         """How long the oldest face has been under way; 0 when there is none."""
         return time.monotonic() - min(self._begun.values()) if self._begun else 0.0
 
-    def refusal(self, waited: float = 0.0) -> BusyError | None:
+    def refusal(self, waited: float = 0.0, coming: int = 0) -> BusyError | None:
         if not self.running:
             return BusyError("the painter is not running")
-        if len(self._begun) >= self._queue_size:
+        if len(self._begun) + coming >= self._queue_size:
             return BusyError(f"{self._queue_size} faces are waiting already")
         return BusyError(f"a face would wait over {self._deadline:g} s") if waited > self._deadline else None
 

@@ -10,18 +10,15 @@ their commit: one writes at a time, on whatever server, so faces appear in the o
 a reader who asks for what came after the last one it saw misses nothing. SQLite has no other way; in PostgreSQL a
 sequence would let a later number commit first.
 
-Waiting for the disk is most of a commit, so requests that arrive meanwhile are written together by the first whose turn
-comes: one transaction, one wait, and an answer to each as if it had come alone.
+Waiting for the disk is most of a commit, so whoever has several requests hands them over together: one transaction, one
+wait, and an answer to each as if it had come alone.
 """
 
 import re
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,15 +103,18 @@ class DeviceTally:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Request:
-    """The arguments of one `accept`, and where its answer goes."""
+class Delivery:
+    """What one request brings: `frames` as faces `device-first`, `device-(first + 1)`, ...
+
+    Attributes:
+        same_face: whether two frames of this model agree in the layers both have.
+    """
 
     device: str
     first: int
     model: bytes
     frames: Sequence[NewFrame]
     same_face: Callable[[bytes, bytes], bool]
-    done: "Future[list[Outcome]]" = field(default_factory=Future)
 
     @property
     def last(self) -> int:
@@ -133,8 +133,6 @@ class FaceStore:
     def __init__(self, place: Path | str) -> None:
         self._database = Database(store_url(place))
         self.name = self._database.name
-        self._waiting: deque[_Request] = deque()
-        self._turn = threading.Lock()
 
     def accept(
         self,
@@ -144,64 +142,50 @@ class FaceStore:
         frames: Sequence[NewFrame],
         same_face: Callable[[bytes, bytes], bool],
     ) -> list[Outcome]:
-        """Store `frames` as faces `device-first`, `device-(first + 1)`, ... in one durable transaction.
-
-        Args:
-            same_face: whether two frames of this model agree in the layers both have.
-
-        Returns:
-            What became of each frame, in order.
+        """`accept_all` for the arguments of one delivery.
 
         Raises:
             ConflictError: a number is taken by another face; nothing was stored.
         """
-        request = _Request(device, first, model, frames, same_face)
-        self._waiting.append(request)
-        with self._turn:
-            # Whoever had the turn before may have written this request with its own.
-            if not request.done.done():
-                self._write([self._waiting.popleft() for _ in range(len(self._waiting))])
-        return request.done.result()
+        (outcomes,) = self.accept_all([Delivery(device, first, model, frames, same_face)])
+        if isinstance(outcomes, Exception):
+            raise outcomes
+        return outcomes
 
-    def _write(self, requests: "list[_Request]") -> None:
-        """Answer all requests in one transaction, each as if it came alone and in this order."""
-        try:
-            with self._writing() as (db, last):
-                ranges = [
-                    and_(faces.c.device == one.device, faces.c.sequence.between(one.first, one.last))
-                    for one in requests
-                ]
-                known = {(face.device, face.sequence): face for face in _read(db, _FACE.where(or_(*ranges)))}
-                changed: dict[tuple[str, int], StoredFace] = {}
-                answers = [_decide(db, one, known, changed) for one in requests]
-                numbered = list(enumerate(changed.values(), last + 1))
-                inserted = [
-                    {
-                        "device": face.device, "sequence": face.sequence, "model": face.model, "layers": face.layers,
-                        "frame": face.frame, "received": face.received, "revision": revision,
-                    }
-                    for revision, face in numbered if face.row == _NEW
-                ]  # fmt: skip
-                extended = [
-                    {"at": face.row, "layers": face.layers, "frame": face.frame, "revision": revision}
-                    for revision, face in numbered
-                    if face.row != _NEW
-                ]
-                if inserted:
-                    db.execute(faces.insert(), inserted)
-                if extended:
-                    db.execute(_EXTEND, extended)
-                if numbered:
-                    db.execute(changes.update(), {"revision": last + len(numbered)})
-        except BaseException as error:
-            for one in requests:
-                one.done.set_exception(error)
-            return
-        for one, answer in zip(requests, answers, strict=True):
-            if isinstance(answer, Exception):
-                one.done.set_exception(answer)
-            else:
-                one.done.set_result(answer)
+    def accept_all(self, deliveries: Sequence[Delivery]) -> list[list[Outcome] | Exception]:
+        """Store all in one durable transaction, each whole or not at all, as if it came alone and in this order.
+
+        Returns:
+            For each delivery what became of its frames, in order, or why none was stored: `ConflictError`, or what
+            `same_face` raised.
+        """
+        with self._writing() as (db, last):
+            ranges = [
+                and_(faces.c.device == one.device, faces.c.sequence.between(one.first, one.last)) for one in deliveries
+            ]
+            known = {(face.device, face.sequence): face for face in _read(db, _FACE.where(or_(*ranges)))}
+            changed: dict[tuple[str, int], StoredFace] = {}
+            answers = [_decide(db, one, known, changed) for one in deliveries]
+            numbered = list(enumerate(changed.values(), last + 1))
+            inserted = [
+                {
+                    "device": face.device, "sequence": face.sequence, "model": face.model, "layers": face.layers,
+                    "frame": face.frame, "received": face.received, "revision": revision,
+                }
+                for revision, face in numbered if face.row == _NEW
+            ]  # fmt: skip
+            extended = [
+                {"at": face.row, "layers": face.layers, "frame": face.frame, "revision": revision}
+                for revision, face in numbered
+                if face.row != _NEW
+            ]
+            if inserted:
+                db.execute(faces.insert(), inserted)
+            if extended:
+                db.execute(_EXTEND, extended)
+            if numbered:
+                db.execute(changes.update(), {"revision": last + len(numbered)})
+        return answers
 
     def find(self, face_id: str) -> StoredFace | None:
         """The face named `<device>-<sequence>`, or None."""
@@ -296,28 +280,28 @@ class FaceStore:
 
 def _decide(
     db: Connection,
-    request: _Request,
+    delivery: Delivery,
     known: dict[tuple[str, int], StoredFace],
     changed: dict[tuple[str, int], StoredFace],
 ) -> list[Outcome] | Exception:
     """What becomes of each frame, or why none is stored.
 
     Args:
-        known: faces as they are, those of the requests before included; gains this request's.
+        known: faces as they are, those of the deliveries before included; gains this one's.
         changed: what is to be written, without revisions.
     """
     now, outcomes = time.time(), list[Outcome]()
     mine: dict[tuple[str, int], StoredFace] = {}
     try:
-        for sequence, new in enumerate(request.frames, request.first):
-            old = known.get((request.device, sequence))
+        for sequence, new in enumerate(delivery.frames, delivery.first):
+            old = known.get((delivery.device, sequence))
             if old is None:
                 outcomes.append("stored")
-            elif old.model != request.model or not request.same_face(old.frame, new.frame):
-                highest = db.scalar(select(func.max(faces.c.sequence)).where(faces.c.device == request.device)) or 0
-                free = 1 + max(highest, *(number for device, number in known if device == request.device))
+            elif old.model != delivery.model or not delivery.same_face(old.frame, new.frame):
+                highest = db.scalar(select(func.max(faces.c.sequence)).where(faces.c.device == delivery.device)) or 0
+                free = 1 + max(highest, *(number for device, number in known if device == delivery.device))
                 raise ConflictError(
-                    f"{old.id} is already another face; the next free sequence number of {request.device} is {free}"
+                    f"{old.id} is already another face; the next free sequence number of {delivery.device} is {free}"
                 )
             elif new.layers > old.layers:
                 outcomes.append("extended")
@@ -325,8 +309,8 @@ def _decide(
                 outcomes.append("duplicate")
                 continue
             row, received = (old.row, old.received) if old else (_NEW, now)
-            mine[request.device, sequence] = StoredFace(
-                row, request.device, sequence, request.model, new.layers, new.frame, received, 0
+            mine[delivery.device, sequence] = StoredFace(
+                row, delivery.device, sequence, delivery.model, new.layers, new.frame, received, 0
             )
     except SQLAlchemyError:
         raise

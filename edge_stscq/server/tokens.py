@@ -155,7 +155,7 @@ class TokenStore:
         return token, text
 
     def find(self, text: str) -> Token | None:
-        """The valid token that `text` is, or None; notes the day of the use."""
+        """The valid token that `text` is, or None. One look at a small file: fit for an event loop."""
         match = _TOKEN.fullmatch(text)
         with self._lock:
             query = f"SELECT hash, {_COLUMNS} FROM tokens WHERE id = ?"
@@ -164,14 +164,12 @@ class TokenStore:
         if not hmac.compare_digest(_digest(text), kept) or found is None:
             return None
         token = _token(columns)
-        if token.revoked is not None:
-            return None
-        today = _now()[:10]
-        if token.used != today:
-            # A file that is busy or read-only must not lock a valid token out.
-            with suppress(sqlite3.OperationalError), self._transaction() as db:
-                db.execute("UPDATE tokens SET used = ? WHERE id = ?", (today, token.id))
-        return token
+        return token if token.revoked is None else None
+
+    def note_use(self, token: Token) -> None:
+        """Write down the day of the use; a file that is busy or read-only must not lock a valid token out."""
+        with suppress(sqlite3.OperationalError), self._transaction() as db:
+            db.execute("UPDATE tokens SET used = ? WHERE id = ?", (today(), token.id))
 
     def revoke(self, token_id: str) -> Token:
         """Make a token invalid for good; one that was revoked keeps its first date.
@@ -205,6 +203,11 @@ class TokenStore:
 def how_to_create(path: Path) -> str:
     """The command that makes a token at `path`."""
     return f"edge-stscq token create --tokens {path} --device NAME"
+
+
+def today() -> str:
+    """UTC, ISO 8601."""
+    return _now()[:10]
 
 
 def _digest(text: str) -> bytes:

@@ -19,7 +19,7 @@ Only integers take part, so the result is the same on every machine.
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 PRECISION = 16
 """Bits of a symbol's probability: each row of frequencies sums to `2**PRECISION`."""
@@ -73,11 +73,20 @@ class Decoder:
 
     def pop(self, row: Sequence[int]) -> int:
         """The next symbol, coded with `row`."""
-        offset, width = self._offset << PRECISION | next(self._digits), self._width
-        symbol = bisect_right(row, offset // width) - 1
-        start = row[symbol]
-        self._offset, self._width = offset - width * start, width * (row[symbol + 1] - start)
-        return symbol
+        return self.pop_all((row,))[0]
+
+    def pop_all(self, rows: Iterable[Sequence[int]]) -> list[int]:
+        """The next symbols, one for each row."""
+        offset, width, symbols = self._offset, self._width, list[int]()
+        for row, digit in zip(rows, self._digits, strict=False):
+            offset = offset << PRECISION | digit
+            symbol = bisect_right(row, offset // width) - 1
+            start = row[symbol]
+            offset -= width * start
+            width *= row[symbol + 1] - start
+            symbols.append(symbol)
+        self._offset, self._width = offset, width
+        return symbols
 
     def is_shortest(self) -> bool:
         """Whether `Encoder.finish` makes these very bytes of the symbols popped; ask when all are."""

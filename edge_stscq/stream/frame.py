@@ -16,6 +16,7 @@ frames is a shorter stream. Cut anywhere else, it is refused.
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ HEADER_BYTES = len(MAGIC) + 1 + MODEL_ID_BYTES
 CRC_BYTES = 4
 FRAME_OVERHEAD = 1 + 1 + CRC_BYTES
 """Bytes of a frame beside a payload of less than 128 bytes."""
+_REMEMBERED = 4096
+"""Payloads whose faces are kept, 3 MB at most: a server that has stored a face soon indexes and paints it."""
 
 
 class FrameCodec:
@@ -46,6 +49,7 @@ class FrameCodec:
             raise EdgeError(f"a model id has {MODEL_ID_BYTES} bytes, not {len(model_id)}")
         self.tables = tables
         self.model_id = model_id
+        self._remembered = lru_cache(_REMEMBERED)(self._face)
 
     def header(self) -> bytes:
         """The 13 bytes a stream begins with."""
@@ -92,7 +96,7 @@ class FrameCodec:
             FrameError: there is no undamaged frame of this model.
         """
         frame = check_frame(buffer, offset, self.model_id, self.tables.payload_limits)
-        return self._face(bytes(buffer[frame.start : frame.end - CRC_BYTES]), frame.layers), frame.end
+        return self._remembered(bytes(buffer[frame.start : frame.end - CRC_BYTES]), frame.layers), frame.end
 
     def iter_stream(self, data: bytes) -> Iterator[CodedFace]:
         """The faces of a stream one by one, otherwise as `iter_frames`."""
@@ -142,7 +146,7 @@ class FrameCodec:
         count = self.tables.layer_ends[layers - 1]
         decoder = Decoder(payload, 1 + count)
         group = decoder.pop(self.tables.group_row)
-        tokens = [decoder.pop(row) for row in self.tables.rows[group][:count]]
+        tokens = decoder.pop_all(self.tables.rows[group][:count])
         if not decoder.is_shortest():
             raise FrameError("payload is not the one an encoder makes for its face")
         return CodedFace(group, np.array(tokens, np.uint16), layers)

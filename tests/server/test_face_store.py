@@ -1,6 +1,7 @@
 """What was accepted survives, once, in either database; what is not a store is left alone."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server import store as store_module
-from edge_stscq.server.store import ConflictError, DeviceTally, FaceStore, NewFrame
+from edge_stscq.server.store import ConflictError, Delivery, DeviceTally, FaceStore, NewFrame
 
 MODEL = b"12345678"
 OpenStore = Callable[[Path | str], FaceStore]
@@ -98,22 +99,18 @@ def test_the_same_frame_from_many_threads_is_stored_once(store: FaceStore) -> No
     assert store.count() == 1
 
 
-def test_requests_that_wait_are_written_together_and_answered_apart(store: FaceStore) -> None:
+def test_deliveries_are_written_together_and_answered_apart(store: FaceStore) -> None:
     accept(store, 1, b"taken")
     sent = [(0, b"a"), (1, b"other"), (0, b"ab"), (2, b"c", b"d"), (3, b"x"), (0, b"a"), (1, b"taken!"), (9, b"n")]
-    with ThreadPoolExecutor(len(sent)) as threads:
-        with store._turn:
-            answers = []
-            for first, *frames in sent:
-                answers.append(threads.submit(accept, store, first, *frames))
-                while len(store._waiting) < len(answers):
-                    time.sleep(0.001)
-        for number, message in ((1, "cam-1 .* next free .* is 2"), (4, "cam-3 .* next free .* is 4")):
-            with pytest.raises(ConflictError, match=message):
-                answers[number].result(60)
-    assert [answer.result() for number, answer in enumerate(answers) if number not in (1, 4)] == [
-        ["stored"], ["extended"], ["stored", "stored"], ["duplicate"], ["extended"], ["stored"],
-    ]  # fmt: skip
+    answers = store.accept_all([
+        Delivery("cam", first, MODEL, [NewFrame(frame, len(frame)) for frame in frames], same)
+        for first, *frames in sent
+    ])  # fmt: skip
+    for number, message in ((4, "cam-3 .* next free .* is 4"), (1, "cam-1 .* next free .* is 2")):
+        refused = answers.pop(number)
+        assert isinstance(refused, ConflictError)
+        assert re.search(message, str(refused))
+    assert answers == [["stored"], ["extended"], ["stored", "stored"], ["duplicate"], ["extended"], ["stored"]]
     assert [(face.id, face.frame) for face in store.changes(1, 9)] == [
         ("cam-0", b"ab"), ("cam-2", b"c"), ("cam-3", b"d"), ("cam-1", b"taken!"), ("cam-9", b"n"),
     ]  # fmt: skip

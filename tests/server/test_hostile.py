@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decode_service import DecodeService
-from edge_stscq.server.ingest import Ingest
+from edge_stscq.server.ingest import Ingest, Post
 from edge_stscq.server.models import Models
 from edge_stscq.stream import HEADER_BYTES, CodedFace, FrameCodec
 
@@ -153,10 +153,10 @@ async def test_without_a_token_only_loopback_names_are_answered(serve: Serve) ->
 @given(tail=st.binary(max_size=80), with_header=st.booleans())
 def test_random_bytes_raise_nothing_but_edge_errors(models: Models, tail: bytes, with_header: bool) -> None:
     class NoStore:
-        def accept(self, *_: object) -> None:
+        def accept_all(self, *_: object) -> None:
             raise AssertionError("random bytes passed as a frame")
 
     (service,) = models
     ingest = Ingest(models, NoStore(), max_frames=10)
-    with pytest.raises(EdgeError):
-        ingest.accept("cam", 0, (service.codec.header() if with_header else b"") + tail)
+    (refusal,) = ingest.accept([Post("cam", 0, (service.codec.header() if with_header else b"") + tail)])
+    assert isinstance(refusal, EdgeError)

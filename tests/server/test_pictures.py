@@ -117,3 +117,29 @@ async def test_a_face_that_is_not_begun_in_time_is_refused_and_the_next_before_i
     assert [int(answer.headers["retry-after"]) >= 1 for answer in answers] == [True, True]
     assert "queue of 1 is full" in answers[0].json()["error"]
     assert "did not come to this face in 0.3 s" in answers[1].json()["error"]
+
+
+async def test_of_a_crowd_that_comes_at_once_only_those_with_room_in_the_queue_are_looked_up(
+    make_app: MakeApp, serve: Serve, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, paint, looked_up = threading.Event(), Models.paint, []
+    monkeypatch.setattr(
+        Models, "paint", lambda models, orders: paint(models, orders) if release.wait(60) else pytest.fail("held")
+    )
+    release.set()
+    app = make_app(queue_size=3, deadline=50)
+    find = app.state.store.find
+    monkeypatch.setattr(app.state.store, "find", lambda face: (looked_up.append(face), find(face))[1])
+    async with serve(app=app) as client:
+        await post(client, service, make_faces(20))
+        release.clear()
+        asked = [asyncio.create_task(client.get(f"/v1/faces/cam-{number}.png")) for number in range(20)]
+        async with asyncio.timeout(60):
+            while sum(task.done() for task in asked) < 17:
+                await asyncio.sleep(0.01)
+        assert len(looked_up) == 3
+        release.set()
+        statuses = [answer.status_code for answer in await asyncio.gather(*asked)]
+        assert sorted(statuses) == [200] * 3 + [503] * 17
+        counted = (await client.get("/metrics")).text
+    assert 'requests_total{method="GET",route="/v1/faces/{face_id}.png",status="503"} 17.0' in counted

@@ -81,24 +81,25 @@ def test_hashes_are_compared_in_constant_time_also_where_there_is_nothing_to_com
 
 
 def test_the_day_of_the_last_use_is_kept_and_no_finer(tokens: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, text = tokens.create("cam", [Scope.SEND])
+    made, _ = tokens.create("cam", [Scope.SEND])
     for moment in ("2030-01-02T03:04:05+00:00", "2030-01-02T23:00:00+00:00", "2030-01-03T00:00:00+00:00"):
         monkeypatch.setattr(module, "_now", lambda moment=moment: moment)
-        tokens.find(text)
-        assert tokens.all()[0].used == moment[:10]
+        tokens.note_use(made)
+        assert tokens.all()[0].used == module.today() == moment[:10]
 
 
 def test_a_busy_file_does_not_lock_a_valid_token_out(tokens: TokenStore, path: Path) -> None:
-    _, text = tokens.create("cam", [Scope.SEND])
+    made, text = tokens.create("cam", [Scope.SEND])
     tokens._db.execute("PRAGMA busy_timeout=50")
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    assert tokens.find(text) is not None
+    assert tokens.find(text) == made
+    tokens.note_use(made)
     writer.execute("ROLLBACK")
     writer.close()
     assert tokens.all()[0].used is None
-    assert tokens.find(text) is not None
-    assert tokens.all()[0].used is not None
+    tokens.note_use(made)
+    assert tokens.find(text).used == module.today()
 
 
 def test_revoking_is_seen_by_another_process_and_cannot_be_undone(
