@@ -47,14 +47,26 @@ class Server:
     pid: int
 
     def resident_mib(self) -> float:
-        """Its memory that is in RAM, in MiB."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
+        """Memory that is in RAM, in MiB, of it and its decoder."""
+        return sum(int(_field(pid, r"VmRSS:\s+(\d+) kB")) for pid in self._processes()) / 1024
 
     def cpu_seconds(self) -> float:
-        """Processor time it has used, in user and system mode."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time it and its decoder have used, in user and system mode."""
+        used = 0
+        for pid in self._processes():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            used += int(fields[11]) + int(fields[12])
+        return used / os.sysconf("SC_CLK_TCK")
+
+    def _processes(self) -> list[int]:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
+
+
+def _field(pid: int, pattern: str) -> str:
+    found = re.search(pattern, Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return found[1]
 
 
 @contextlib.contextmanager
