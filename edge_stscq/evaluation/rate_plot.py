@@ -11,12 +11,12 @@ from edge_stscq.evaluation.rate import Counted, Curve, RateReport, hull
 
 def plot(report: RateReport) -> bytes:
     """PNG with two panels: all bytes that are sent, and payload alone."""
-    figure = Figure(figsize=(13, 6), layout="constrained")
+    figure = Figure(figsize=(13, 6.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _panel(left, report, "container", "bytes a face, as sent (ours: a frame in a stream)")
     _panel(right, report, "payload", "bytes a face, payload alone")
     left.set_ylabel(f"verification accuracy of decoded faces, % ({report.judge})")
-    right.legend(loc="lower right", fontsize="small")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     figure.suptitle(report.protocol, fontsize="medium")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)

@@ -32,6 +32,7 @@ from edge_stscq.server.answers import one_line_errors
 from edge_stscq.server.audit import Audit, note
 from edge_stscq.server.batching import MicroBatcher
 from edge_stscq.server.cache import ContentCache
+from edge_stscq.server.census import Census
 from edge_stscq.server.decode_service import to_png
 from edge_stscq.server.feed import Feed
 from edge_stscq.server.frames import frame_routes
@@ -59,7 +60,7 @@ STALLED_SECONDS = 60.0
 """A batch that runs longer than this makes /health red."""
 FAILED_BATCHES = 3
 """As many batches in a row without one good result make /health red."""
-POSTS_A_COMMIT = 64
+POSTS_A_COMMIT = 16
 """Requests whose frames are stored in one commit, at most."""
 
 Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset or Z, or seconds since 1970 UTC")]
@@ -81,7 +82,8 @@ def create_app(settings: ServerSettings, painter: Painter | None = None, paint: 
     store = FaceStore(settings.store)
     guard = Guard(settings, tokens)
     ingest = Ingest(models, store, settings.max_frames)
-    feed, seats, metrics = Feed(store), Seats(settings.live_clients), Metrics(store)
+    feed, seats, census = Feed(store), Seats(settings.live_clients), Census(store)
+    metrics = Metrics(census)
     posts = Turnstile(ingest.accept, POSTS_A_COMMIT)
     indexes = FaceIndexes(models, settings.match_faces)
     batcher = painter or MicroBatcher(
@@ -119,7 +121,7 @@ def create_app(settings: ServerSettings, painter: Painter | None = None, paint: 
     app.include_router(_lists(settings, guard, models, store))
     app.include_router(pictures(guard, ingest, batcher, ContentCache(settings.cache_bytes)))
     app.include_router(match_routes(guard, ingest, store, indexes, feed))
-    app.include_router(device_routes(guard, store))
+    app.include_router(device_routes(guard, census))
     app.include_router(live_routes(guard, feed, seats))
     app.include_router(metrics_routes(guard, metrics))
     app.include_router(_probes(store, batcher))

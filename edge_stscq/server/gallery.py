@@ -4,7 +4,6 @@ The page holds nothing secret and asks for no token; what it shows comes from th
 the token that the operator enters.
 """
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,13 +12,12 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from edge_stscq.server.audit import note
+from edge_stscq.server.census import Census
 from edge_stscq.server.guard import Caller, Guard
 from edge_stscq.server.schemas import DeviceInfo, DeviceList
-from edge_stscq.server.store import FaceStore
 from edge_stscq.server.tokens import Scope
 
 PAGE = Path(__file__).with_name("page")
-HOUR = 3600.0
 
 
 def add_page(app: FastAPI) -> None:
@@ -32,13 +30,12 @@ def add_page(app: FastAPI) -> None:
     app.mount("/page", StaticFiles(directory=PAGE))
 
 
-def device_routes(guard: Guard, store: FaceStore) -> APIRouter:
+def device_routes(guard: Guard, census: Census) -> APIRouter:
     router, reads = APIRouter(prefix="/v1"), Depends(guard.asks(Scope.READ))
 
     @router.get("/devices")
     def list_devices(request: Request, caller: Caller = reads) -> DeviceList:
-        now = time.time()
-        tallies = store.devices(now - HOUR, caller.only_device)
+        counted, tallies = census.take(caller.only_device)
         note(request, count=len(tallies))
         devices = [
             DeviceInfo(
@@ -48,6 +45,6 @@ def device_routes(guard: Guard, store: FaceStore) -> APIRouter:
             )
             for tally in tallies
         ]  # fmt: skip
-        return DeviceList(time=datetime.fromtimestamp(now, UTC), devices=devices)
+        return DeviceList(time=datetime.fromtimestamp(counted, UTC), devices=devices)
 
     return router

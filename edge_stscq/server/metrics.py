@@ -5,7 +5,6 @@ devices those that were seen last get a name of their own, at most `MAX_DEVICES`
 cannot name a device. What the store knows is read when somebody asks, so it is right for several servers, too.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -17,15 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_stscq.errors import FrameError
 from edge_stscq.server import tokens
+from edge_stscq.server.census import Census
 from edge_stscq.server.guard import Guard
 from edge_stscq.server.ingest import TooManyFramesError
 from edge_stscq.server.models import WrongModelError
 from edge_stscq.server.schemas import Receipt
-from edge_stscq.server.store import ConflictError, DeviceTally, FaceStore
+from edge_stscq.server.store import ConflictError, DeviceTally
 
 MAX_DEVICES = 500
 """Devices with a label of their own."""
-RECENT_SECONDS = 3600.0
 METHODS = frozenset({"GET", "HEAD", "POST"})
 REASONS = {
     ConflictError: "number_taken", WrongModelError: "wrong_model", TooManyFramesError: "too_many_frames",
@@ -38,11 +37,11 @@ Result = TypeVar("Result")
 
 
 class Metrics:
-    """Counters of one application; the store's figures are read at each scrape."""
+    """Counters of one application; the store's figures come from `census`."""
 
-    def __init__(self, store: FaceStore) -> None:
+    def __init__(self, census: Census) -> None:
         self.registry = CollectorRegistry()
-        self._store = store
+        self._census = census
         self.requests = self._counter("requests", "HTTP requests by route and status", "method", "route", "status")
         self._frames = self._counter("frames", "frames by what became of them", "outcome")
         self._refused = self._counter("refused_bodies", "bodies of POST /v1/frames that were refused", "reason")
@@ -95,18 +94,18 @@ class Metrics:
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The store's figures."""
-        tallies = self._store.devices(time.time() - RECENT_SECONDS)
+        _, devices = self._census.take()
         for name, what, total in (
-            ("stored_faces", "faces in the store", sum(tally.faces for tally in tallies)),
-            ("stored_bytes", "bytes of their frames", sum(tally.bytes for tally in tallies)),
-            ("devices", "devices of which a face is stored", len(tallies)),
+            ("stored_faces", "faces in the store", sum(tally.faces for tally in devices)),
+            ("stored_bytes", "bytes of their frames", sum(tally.bytes for tally in devices)),
+            ("devices", "devices of which a face is stored", len(devices)),
         ):
             yield GaugeMetricFamily(f"edge_stscq_{name}", what, value=total)
         faces = GaugeMetricFamily("edge_stscq_device_faces", "faces of a device", labels=["device"])
         seen = GaugeMetricFamily(
             "edge_stscq_device_last_received_seconds", "when its last face came, since 1970", labels=["device"]
         )
-        for device, count, last in _named(tallies):
+        for device, count, last in _named(devices):
             faces.add_metric([device], count)
             seen.add_metric([device], last)
         yield from (faces, seen)

@@ -230,8 +230,8 @@ class FaceStore:
         with self._database.read() as db:
             return int(db.execute(select(changes.c.revision)).scalar_one())
 
-    def devices(self, since: float, device: str | None = None) -> list[DeviceTally]:
-        """One tally a device, of one device if it is given, by name.
+    def devices(self, since: float) -> list[DeviceTally]:
+        """One tally a device, by name; reads every face.
 
         Args:
             since: recent is what came then or later, seconds since 1970 UTC.
@@ -245,8 +245,6 @@ class FaceStore:
             .group_by(faces.c.device)
             .order_by(faces.c.device)
         )  # fmt: skip
-        if device is not None:
-            query = query.where(faces.c.device == device)
         with self._database.read() as db:
             return [
                 DeviceTally(name, count, int(total), last, int(late), int(late_total))

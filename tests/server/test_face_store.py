@@ -88,8 +88,6 @@ def test_devices_are_tallied(store: FaceStore, monkeypatch: pytest.MonkeyPatch) 
         store.accept(device, first, MODEL, [NewFrame(frame, len(frame))], same)
     cam, door = DeviceTally("cam", 2, 5, 20.0, 1, 3), DeviceTally("door", 1, 1, 15.0, 1, 1)
     assert store.devices(15.0) == [cam, door]
-    assert store.devices(15.0, "door") == [door]
-    assert store.devices(0.0, "nobody") == []
 
 
 def test_the_same_frame_from_many_threads_is_stored_once(store: FaceStore) -> None:
