@@ -133,7 +133,7 @@ def test_making_and_revoking_a_token_is_logged_without_its_secret(
     assert [line | {"time": ""} for line in lines] == [
         {"time": "", "what": f"token {done}", "scopes": "read"} | same for done in ("create", "revoke")
     ]
-    assert made["token"].rpartition("_")[2] not in text
+    assert made["token"].split("_", 2)[2] not in text
     assert log.stat().st_mode & 0o777 == 0o600
     refused = run("token", "create", *tokens, "--device", "cam", "--audit", tmp_path)
     assert (refused.returncode, "cannot write the audit log" in refused.stderr) == (2, True)
