@@ -107,6 +107,11 @@ class CodecConfig(BaseModel):
         return sum(layer.spatial for layer in self.layers)
 
     @property
+    def is_identity(self) -> tuple[bool, ...]:
+        """Of each token, in the order of the stream, whether it is an identity token."""
+        return tuple(kind for layer in self.layers for kind in [True] * layer.identity + [False] * layer.spatial)
+
+    @property
     def layer_ends(self) -> tuple[int, ...]:
         """Number of tokens in the prefix that ends with each layer, e.g. `(16, 32, 64)`."""
         ends, total = [], 0

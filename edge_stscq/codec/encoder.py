@@ -97,8 +97,11 @@ class TokenHead(nn.Module):
 
     def spatial_positions(self) -> Tensor:
         """Positions int64 [T_sp] of the spatial tokens among all."""
-        kinds = [kind for layer in self.config.layers for kind in [False] * layer.identity + [True] * layer.spatial]
-        return torch.tensor(kinds).nonzero().flatten()
+        return torch.tensor(self.config.is_identity).logical_not().nonzero().flatten()
+
+    def identity_positions(self) -> Tensor:
+        """Positions int64 [T_id] of the identity tokens among all."""
+        return torch.tensor(self.config.is_identity).nonzero().flatten()
 
     def order(self, identity: Tensor, spatial: Tensor) -> Tensor:
         """Interleave identity and spatial vectors into the order of the layers."""

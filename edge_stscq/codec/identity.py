@@ -4,7 +4,8 @@ The unit embedding, scaled to mean square 1, is projected on the principal compo
 takes its share of the components (strongest first) and deals them out to its identity tokens so that every token
 carries a similar variance ("eigenvalue allocation", Ge et al. 2013, optimised product quantization). The projection is
 orthonormal, so that an embedding is read back from any prefix of layers by its transpose, and two streams are compared
-without decoding a picture.
+without decoding a picture. Compared is how two faces differ from the mean of faces as cameras see them: what all of
+them share says nothing about who they are.
 """
 
 import math
@@ -35,19 +36,22 @@ class IdentityHead(nn.Module):
 
     mean: Tensor
     projection: Tensor
+    centre: Tensor
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("mean", torch.zeros(EMBEDDING))
+        self.register_buffer("centre", torch.zeros(EMBEDDING))
         self.register_buffer("projection", torch.zeros(EMBEDDING, config.identity_tokens * config.dim))
-        self.fit(torch.eye(EMBEDDING))
+        self.fit(torch.eye(EMBEDDING), torch.eye(EMBEDDING))
 
     @torch.no_grad()
-    def fit(self, embeddings: Tensor) -> None:
-        """Set mean and projection from embeddings [N, 128] of a training set."""
+    def fit(self, embeddings: Tensor, typical: Tensor) -> None:
+        """Set mean and projection from embeddings [N, 128] of a training set, the centre from typical ones [n, 128]."""
         x = normalise(embeddings.double()).cpu()
         self.mean.copy_(x.mean(0))
+        self.centre.copy_(normalise(typical.double()).mean(0))
         values, vectors = torch.linalg.eigh((x - x.mean(0)).t() @ (x - x.mean(0)) / len(x))
         values, vectors = values.flip(0), vectors.flip(1)
         vectors = vectors * vectors.abs().amax(0).eq(vectors.amax(0)).double().mul(2).sub(1)  # a sign convention
@@ -68,11 +72,12 @@ class IdentityHead(nn.Module):
         x = normalise(embedding.float()) - self.mean
         return torch.matmul(x, self.projection).view(len(x), self.config.identity_tokens, self.config.dim)
 
-    def embedding(self, identity: Tensor) -> Tensor:
-        """Unit embedding [N, 128] from the identity codewords of a prefix of layers [N, t, D]."""
+    def deviation(self, identity: Tensor) -> Tensor:
+        """Unit vectors [N, 128] from the centre to the embeddings in the codewords of a prefix of layers [N, t, D]."""
         flat = identity.flatten(1)
-        x = torch.matmul(flat, self.projection[:, : flat.shape[1]].t()) + self.mean
-        return nn.functional.normalize(x)
+        projection = self.projection[:, : flat.shape[1]]
+        offset = torch.matmul(self.centre - self.mean, projection)
+        return nn.functional.normalize(torch.matmul(flat - offset, projection.t()))
 
 
 def normalise(embedding: Tensor) -> Tensor:

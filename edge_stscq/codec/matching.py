@@ -11,7 +11,7 @@ from edge_stscq.codec.store import load_books, load_config, load_weights
 
 
 class Matcher(nn.Module):
-    """Tokens -> unit embeddings, from the codebooks and the identity projection only."""
+    """Tokens -> unit vectors whose cosine tells whether two faces are one person's, from codebooks and projection."""
 
     is_identity: Tensor
 
@@ -20,9 +20,7 @@ class Matcher(nn.Module):
         self.config = identity.config
         self.codebooks = codebooks
         self.identity = identity
-        layers = self.config.layers
-        kinds = [kind for layer in layers for kind in [True] * layer.identity + [False] * layer.spatial]
-        self.register_buffer("is_identity", torch.tensor(kinds), persistent=False)
+        self.register_buffer("is_identity", torch.tensor(self.config.is_identity), persistent=False)
 
     @classmethod
     def load(cls, folder: Path) -> "Matcher":
@@ -41,7 +39,7 @@ class Matcher(nn.Module):
 
     @torch.no_grad()
     def forward(self, group: Tensor, tokens: Tensor, layers: int = 3) -> Tensor:
-        """Unit embeddings [N, 128] of groups int [N] and tokens int [N, T or the prefix of `layers`]."""
+        """Unit vectors [N, 128] of groups int [N] and tokens int [N, T or the prefix of `layers`]."""
         end = self.config.layer_ends[layers - 1]
         words = self.codebooks.lookup(group, tokens[:, :end])
-        return self.identity.embedding(words[:, self.is_identity[:end]])
+        return self.identity.deviation(words[:, self.is_identity[:end]])

@@ -64,7 +64,7 @@ class Subject:
     """One codec as functions.
 
     `encode` takes crops uint8 [N,128,128,3] RGB; `decode` makes them of codes and 1..3 layers; `identity` gives
-    the unit identity embedding [N,128] read from the tokens, without decoding a picture. Without `tables` (during
+    the unit identity vectors [N,128] read from the tokens, without decoding a picture. Without `tables` (during
     training) bytes are counted as fixed-length codes.
     """
 

@@ -1,6 +1,6 @@
 """Embeddings of the stored faces of each model, in memory, searched exactly. Models are not compared with each other.
 
-Identity is read from tokens, without decoding a picture: a row is the unit embedding of a face, and a search is one
+Identity is read from tokens, without decoding a picture: a row is the unit vector of a face, and a search is one
 matrix product. Layers that bring no identity tokens do not change an embedding, so there is one matrix for each prefix
 of layers that does: the released model has two, of the basic layer and of basic and middle.
 

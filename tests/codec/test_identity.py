@@ -2,7 +2,7 @@ import torch
 from torch.nn import functional
 
 from edge_stscq.codec.config import CodecConfig, LayerConfig
-from edge_stscq.codec.identity import IdentityHead, allocate
+from edge_stscq.codec.identity import IdentityHead, allocate, normalise
 
 
 def head() -> tuple[IdentityHead, torch.Tensor]:
@@ -16,21 +16,35 @@ def head() -> tuple[IdentityHead, torch.Tensor]:
     rotation = torch.linalg.qr(torch.randn(128, 128, generator=generator))[0]
     embeddings = (torch.randn(2000, 128, generator=generator) * spread) @ rotation + 0.3
     network = IdentityHead(config)
-    network.fit(embeddings)
+    network.fit(embeddings, embeddings[:500])
     return network, embeddings
 
 
-def test_all_components_read_the_embedding_back_exactly() -> None:
+def deviations(network: IdentityHead, embeddings: torch.Tensor) -> torch.Tensor:
+    return functional.normalize(normalise(embeddings) - network.centre)
+
+
+def test_all_components_read_back_exactly_how_an_embedding_differs_from_the_centre() -> None:
     network, embeddings = head()
-    read = network.embedding(network(embeddings[:50]))
-    torch.testing.assert_close(read, functional.normalize(embeddings[:50]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(network.centre, normalise(embeddings[:500]).mean(0), atol=1e-4, rtol=0)
+    read = network.deviation(network(embeddings[:50]))
+    torch.testing.assert_close(read, deviations(network, embeddings[:50]), atol=1e-4, rtol=0)
+
+
+def test_what_all_faces_share_does_not_make_two_alike() -> None:
+    network, embeddings = head()
+    read = network.deviation(network(embeddings[:500]))
+    shared = functional.normalize(embeddings[:500])
+    others = ~torch.eye(500, dtype=torch.bool)
+    assert float((shared @ shared.t())[others].mean()) > 0.05
+    assert abs(float((read @ read.t())[others].mean())) < 0.01
 
 
 def test_the_basic_layer_carries_the_strongest_half() -> None:
     network, embeddings = head()
     tokens = network(embeddings[:200])
-    basic = network.embedding(tokens[:, :16])
-    cosine = functional.cosine_similarity(basic, embeddings[:200])
+    basic = network.deviation(tokens[:, :16])
+    cosine = functional.cosine_similarity(basic, deviations(network, embeddings[:200]))
     assert float(cosine.mean()) > 0.9
     assert float(tokens[:, :16].var(0).sum()) > 3 * float(tokens[:, 16:].var(0).sum())
 
