@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
-from edge_stscq.codec.trunk import IdentityTrunk
+from edge_stscq.codec.trunk import IdentityTrunk, fold
 from edge_stscq.training.data import Loader
 from edge_stscq.training.embeddings import centre
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
@@ -36,16 +36,23 @@ class DistillSettings:
     identity: float = 2.0
     temperature: float = 0.5
     decay: float = 0.998
+    blends: float = 0.0
 
 
 class IdentityDistillation:
-    """Task: a plain trunk learns embeddings [N, 2, 128] of the originals and their mirror images."""
+    """Task: a plain trunk learns embeddings [N, 2, 128] of the originals and their mirror images.
+
+    A share of every batch are blends of two faces ("mixup", Zhang et al. 2018, arXiv 1710.09412), of which the
+    recogniser is asked on the spot: there are more pairs of faces than faces (Beyer et al. 2022, arXiv 2106.05237).
+    """
 
     def __init__(
-        self, trunk: IdentityTrunk, embeddings: Tensor, loader: Loader, settings: DistillSettings, device: torch.device
-    ) -> None:
+        self, trunk: IdentityTrunk, whole: IdentityTrunk, embeddings: Tensor, loader: Loader,
+        settings: DistillSettings, device: torch.device,
+    ) -> None:  # fmt: skip
         self.loader, self.settings, self.device, self.batch = loader, settings, device, settings.batch
         self.targets = functional.normalize(embeddings, dim=-1)
+        self.whole = channels_last(fold(whole).to(device))
         self.trunk = channels_last(trunk.requires_grad_(True).train().to(device))
         self.average = Average(self.trunk, settings.decay)
         self.optimiser = torch.optim.AdamW(self.trunk.parameters(), lr=settings.rate, weight_decay=1e-4, fused=True)
@@ -56,6 +63,11 @@ class IdentityDistillation:
             group["lr"] = self.settings.rate * rate(index, self.settings.steps)
         target = self.targets[batch.index, batch.flip.long()].to(self.device)
         image = centre(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        if blended := round(self.settings.blends * len(image)):
+            share = 0.5 + 0.5 * torch.rand(blended, 1, 1, 1, device=self.device)
+            image[:blended] = share * image[:blended] + (1 - share) * image.flip(0)[:blended]
+            with torch.no_grad():
+                target[:blended] = functional.normalize(self.whole(image[:blended]))
         embedding = functional.normalize(self.trunk(image))
         cosine = (embedding * target).sum(1)
         # relations between the pictures of the batch matter more for verification than the absolute place

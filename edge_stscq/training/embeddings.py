@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from rich.progress import Progress
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from edge_stscq.codec.encoder import normalise_image
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
 from edge_stscq.codec.vector_cache import VectorCache
 from edge_stscq.training.data import FaceSet
+from edge_stscq.training.loop import is_main
 
 _BATCH = 32
 
@@ -30,7 +32,10 @@ def centre(image: Tensor) -> Tensor:
 def cached_embeddings(
     faces: FaceSet, trunk: IdentityTrunk, cache: Path, progress: Progress, device: torch.device
 ) -> Tensor:
-    """Embeddings [N, 2, 128] of every crop and its mirror image, reading and extending `cache`."""
+    """Embeddings [N, 2, 128] of every crop and its mirror image, reading and extending `cache`.
+
+    Of several processes the first computes and writes; the others wait for it and read.
+    """
 
     def compute(missing: list[int]) -> Iterator[Tensor]:
         network = torch.compile(trunk.to(device)) if len(missing) > 1000 else trunk.to(device)
@@ -43,4 +48,9 @@ def cached_embeddings(
                 both.append(network(centre(crops)).float().cpu())
             yield from torch.stack(both, dim=1)[: len(part)]
 
-    return VectorCache(cache).vectors([digest.tobytes() for digest in faces.digests()], compute)
+    if not is_main():
+        dist.barrier()
+    vectors = VectorCache(cache).vectors([digest.tobytes() for digest in faces.digests()], compute)
+    if dist.is_initialized() and is_main():
+        dist.barrier()
+    return vectors

@@ -43,8 +43,7 @@ class DecoderTask:
         crops = self.loader.get(index).images.to(self.device)
         target = normalise_image(crops).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            group, tokens = self.encoder(crops)
-            codewords = self.encoder.codebooks.lookup(group, tokens)
+            codewords = self.received(crops)
         received = torch.multinomial(self.odds, len(crops), replacement=True).to(self.device) + 1
         recogniser, view = self.recognisers[index % len(self.recognisers)], View.draw()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -80,6 +79,13 @@ class DecoderTask:
             "pixel": pixel.mean().detach(), "perceptual": look.mean().detach(), "cosine": cosine.mean().detach(),
             "rough": rough.mean().detach(), "gradient": norm,
         } | by_layer  # fmt: skip
+
+    def received(self, crops: Tensor) -> Tensor:
+        """Codewords [N, T, D] of the encoder's tokens, of which those between two entries may be the neighbour's."""
+        seen = self.encoder.analyse(crops)
+        noise = self.plan.noise * seen.z.std(0, keepdim=True) * torch.randn_like(seen.z)
+        tokens = self.encoder.codebooks.nearness(seen.z + noise, seen.group).argmin(-1)
+        return self.encoder.codebooks.lookup(seen.group, tokens)
 
     def state(self) -> dict[str, Tensor]:
         return (

@@ -110,6 +110,15 @@ def fit_codebooks(
     return torch.stack(fitted)
 
 
+def refit(books: Tensor, positions: Tensor, z: Tensor, iterations: int, seed: int) -> Tensor:
+    """Codebooks [M, T, K, D] whose entries at `positions` went on with k-means, in every group, on all z [n, P, D]."""
+    generator = torch.Generator().manual_seed(seed)
+    books = books.clone()
+    for group in books:
+        group[positions] = lloyd(group[positions], z, iterations, generator)
+    return books
+
+
 def token_counts(books: Tensor, z: Tensor, group: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """How often each entry [M, T, K] and each group [M] is chosen, as float64 arrays."""
     groups, tokens, entries, _ = books.shape

@@ -59,7 +59,8 @@ class Distillation(BaseModel):
 
     identity_steps: int = Field(ge=1)
     identity_rate: float = 1.5e-4
-    token_steps: int = Field(ge=1)
+    blends: float = Field(default=0.0, ge=0, le=1, description="share of a batch of `identity` that blends two faces")
+    token_steps: int = Field(ge=0, description="0: of the student only the identity trunk learns")
     token_rate: float = 5e-4
     batch: int = Field(default=32, ge=2)
 
@@ -76,6 +77,9 @@ class Finetuning(BaseModel):
     trunks: tuple[tuple[int, int, int, int, int, int], ...] = Field(
         default=(), description="channels of trunks pruned from the recogniser that look beside it and the student's"
     )
+    noise: float = Field(
+        default=0.0, ge=0, le=1, description="added to token vectors before the search, in their standard deviations"
+    )
     losses: Losses = Losses()
 
     @field_validator("losses")
@@ -91,6 +95,10 @@ class Recipe(BaseModel):
 
     seed: int = 1
     faces: tuple[str, ...] = Field(min_length=1, description="folders or .tar shards, relative to --data")
+    typical: tuple[str, ...] = Field(
+        default=(), description="those of `faces` that are like the cameras' pictures: matching looks at how faces "
+        "differ from their mean; by default all"
+    )  # fmt: skip
     recogniser: str = Field(description="SFace weights, relative to --data")
     batch: int = Field(default=32, ge=2)
     average: float = Field(default=0.998, ge=0, lt=1)

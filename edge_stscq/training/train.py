@@ -1,6 +1,6 @@
 """From a recipe to a model folder: the stages one after the other, each resumable and each leaving a model.
 
-out/<stage>/          checkpoint, log.jsonl, sample pictures; model/ when the stage is done
+out/<stage>/          recipe.json, checkpoint, log.jsonl, sample pictures; model/ when the stage is done
 out/identity/, out/student/   the same for the two phases of distillation
 out/distilled/        their result: a complete model folder
 out/finetune/         fine-tuning of the decoder on the student's tokens
@@ -9,6 +9,7 @@ out/model/            the result of all
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ from edge_stscq.training.distill import DistillSettings, IdentityDistillation, T
 from edge_stscq.training.embeddings import cached_embeddings, centre
 from edge_stscq.training.finetune import DecoderTask
 from edge_stscq.training.initial import fit_sketch, fit_transform, pool_all, principal_vectors
-from edge_stscq.training.latents import Latents, fit_codebooks, latents, token_counts
+from edge_stscq.training.latents import Latents, fit_codebooks, latents, refit, token_counts
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run
 from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.pruning import prune
@@ -64,8 +65,30 @@ class Run:
     start: Path | None = None
     """Model folder to improve, instead of starting afresh."""
 
+    def resumes(self, folder: Path) -> bool:
+        """Whether the phase in `folder` goes on from its checkpoint; one that begins has its recipe noted there.
+
+        Raises:
+            EdgeError: it was begun with another recipe.
+        """
+        kept, recipe = folder / "recipe.json", self.recipe.model_dump(mode="json", exclude={"parity"})
+        if not (folder / CHECKPOINT).exists():
+            if is_main():
+                folder.mkdir(parents=True, exist_ok=True)
+                kept.write_text(json.dumps(recipe, indent=1))
+            return False
+        if self.resume and kept.exists() and (changed := _differences(json.loads(kept.read_text()), recipe)):
+            raise EdgeError(
+                f"{folder} was begun with another recipe ({', '.join(changed)} changed); take that recipe back, or go "
+                "on from its model in another folder"
+            )
+        return self.resume
+
     def faces(self) -> FaceSet:
         return FaceSet([self.data / name for name in self.recipe.faces])
+
+    def typical(self) -> FaceSet:
+        return FaceSet([self.data / name for name in self.recipe.typical or self.recipe.faces])
 
     def trunk(self) -> IdentityTrunk:
         return load_sface(store.load_weights(self.data / self.recipe.recogniser))
@@ -100,6 +123,14 @@ def devices(name: str) -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
+def _differences(old: object, new: object, name: str = "") -> list[str]:
+    """Dotted names of the settings that differ between two recipes."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [] if old == new else [name.removeprefix(".")]
+    keys = sorted(old.keys() | new.keys())
+    return [found for key in keys for found in _differences(old.get(key), new.get(key), f"{name}.{key}")]
+
+
 def _keep_memory() -> None:
     """Let glibc keep freed blocks: handing them back and faulting them in again halves the speed of CPU training."""
     with contextlib.suppress(OSError, AttributeError):
@@ -124,8 +155,7 @@ def train(job: Run, console: Console) -> Path:
                 encoder, decoder = _begin(stage, recipe, previous, trunk, faces, embeddings, progress, job)
                 loader = job.loader(faces, recipe.batch, _STEADY)
                 task = CodecTask(encoder, decoder, recogniser, embeddings, loader, faces, recipe, stage, job.device)
-                resume = job.resume and (folder / CHECKPOINT).exists()
-                run(task, stage.name, stage.steps, folder, job.intervals, resume, progress)
+                run(task, stage.name, stage.steps, folder, job.intervals, job.resumes(folder), progress)
                 loader.close()
                 task.finish()
                 if is_main():
@@ -151,7 +181,8 @@ def _begin(
     encoder, decoder = teacher(config), Decoder(config)
     encoder.backbone.identity.load_state_dict(trunk.state_dict())
     if previous is None:
-        encoder.head.identity.fit(embeddings.flatten(0, 1))
+        typical = cached_embeddings(job.typical(), trunk, job.cache, progress, job.device)
+        encoder.head.identity.fit(embeddings.flatten(0, 1), typical.flatten(0, 1))
         pooled, pictures = pool_all(encoder, faces, recipe.latents, progress, job.device)
         fit_transform(encoder.cpu(), pooled, pictures, principal_vectors(pictures, config))
         encoder.to(job.device)
@@ -179,6 +210,9 @@ def _begin(
         books = fit_codebooks(
             before.codebooks.books.cpu(), seen.z, seen.group, config.groups, config.entries, _LLOYD, recipe.seed
         )
+        if config.identity_tokens:  # all faces' embeddings are known, only some faces' latents
+            who, positions = before.head.identity.cpu()(embeddings.flatten(0, 1)), before.head.identity_positions()
+            books = refit(books, positions, who, _LLOYD, recipe.seed)
         if stage.tokens == "specific":
             _settle(encoder, decoder, books, seen)
     else:
@@ -213,7 +247,9 @@ def distil(job: Run, model: Path, console: Console) -> Path:
     recipe, plan = job.recipe, job.recipe.distillation
     config: CodecConfig = store.load_config(model)
     faces, trunk = job.faces(), job.trunk()
-    settings: Callable[[int, float], DistillSettings] = lambda steps, rate: DistillSettings(steps, plan.batch, rate)  # noqa: E731
+    settings: Callable[[int, float], DistillSettings] = lambda steps, rate: DistillSettings(  # noqa: E731
+        steps, plan.batch, rate, blends=plan.blends
+    )
     with progress_bar(console) as progress:
         embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
         earlier = store.load_student(job.start).requires_grad_(True) if job.start else None
@@ -227,9 +263,8 @@ def distil(job: Run, model: Path, console: Console) -> Path:
                 else _prune(trunk, config.student_trunk, faces, job, recipe.seed, progress)
             )
             phase = settings(plan.identity_steps, plan.identity_rate)
-            first = IdentityDistillation(begun, embeddings, loader, phase, job.device)
-            resume = job.resume and (folder / CHECKPOINT).exists()
-            run(first, "identity", plan.identity_steps, folder, job.intervals, resume, progress)
+            first = IdentityDistillation(begun, trunk, embeddings, loader, phase, job.device)
+            run(first, "identity", plan.identity_steps, folder, job.intervals, job.resumes(folder), progress)
             loader.close()
             if is_main():
                 store.save_weights(result, first.result().state_dict())
@@ -243,8 +278,7 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         second = TokenDistillation(
             master, small, embeddings, loader, settings(plan.token_steps, plan.token_rate), job.device
         )
-        resume = job.resume and (folder / CHECKPOINT).exists()
-        run(second, "student", plan.token_steps, folder, job.intervals, resume, progress)
+        run(second, "student", plan.token_steps, folder, job.intervals, job.resumes(folder), progress)
         loader.close()
     done = second.result().cpu()
     return _renewed(job, model, "distilled", lambda folder: store.save_student(folder, done))
@@ -274,8 +308,7 @@ def finetune(job: Run, model: Path, console: Console) -> Path:
         loader = job.loader(faces, plan.batch, _STEADY)
         recognisers = [Recogniser(trunk) for trunk in looks]
         task = DecoderTask(encoder, decoder, recognisers, loader, faces, plan, recipe.average, job.device)
-        resume = job.resume and (folder / CHECKPOINT).exists()
-        run(task, "finetune", plan.steps, folder, job.intervals, resume, progress)
+        run(task, "finetune", plan.steps, folder, job.intervals, job.resumes(folder), progress)
         loader.close()
     done = task.result()
     return _renewed(job, model, "model", lambda part: store.save_decoder(part, done))

@@ -9,13 +9,15 @@ import torch
 from safetensors.torch import save_file
 
 from edge_stscq.codec import store
-from edge_stscq.codec.encoder import student
+from edge_stscq.codec.decoder import Decoder
+from edge_stscq.codec.encoder import student, teacher
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.recipe import Recipe
 
 RECIPE = """
 faces = ["pictures"]
+typical = ["typical"]
 recogniser = "sface.safetensors"
 batch = 4
 latents = 100
@@ -56,11 +58,13 @@ losses = { adversarial = 0.1 }
 [distillation]
 identity_steps = 2
 token_steps = 2
+blends = 0.5
 batch = 4
 
 [finetuning]
 steps = 2
 batch = 4
+noise = 0.05
 trunks = [[8, 8, 8, 8, 8, 8]]
 losses = { smooth = 1.0 }
 """
@@ -70,6 +74,8 @@ losses = { smooth = 1.0 }
 def data(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     (folder / "pictures").symlink_to(pictures)
+    (folder / "typical").mkdir()
+    (folder / "typical" / "00.png").symlink_to(pictures / "00.png")
     (folder / "recipe.toml").write_text(RECIPE)
     torch.manual_seed(0)
     trunk = IdentityTrunk()
@@ -97,6 +103,8 @@ def test_a_recipe_becomes_a_complete_model(data: Path, tmp_path: Path) -> None:
     assert tuned.returncode == 0, tuned.stderr
     assert "next: edge-stscq quantize" in tuned.stdout.replace("\n", " ")
     model = tmp_path / "model"
+    for head in (store.load_teacher(model).head.identity, store.load_student(model).head.identity):
+        assert not torch.equal(head.centre, head.mean), "the centre is that of the typical faces alone"
     before, after = (store.load_decoder(folder).state_dict() for folder in (tmp_path / "distilled", model))
     assert not torch.equal(before["seed"], after["seed"])
     group, tokens = store.load_student(model)(torch.zeros(1, 128, 128, 3, dtype=torch.uint8))
@@ -105,6 +113,30 @@ def test_a_recipe_becomes_a_complete_model(data: Path, tmp_path: Path) -> None:
     assert len((model / "log.jsonl").read_text().splitlines()) == 6
     again = command("train", *common, "--resume")
     assert again.returncode == 0, again.stderr
+    (tmp_path / "other.toml").write_text(RECIPE.replace("noise = 0.05", "noise = 0.1"))
+    other = command("finetune", "--recipe", tmp_path / "other.toml", *common[2:], "--model", model, "--resume")
+    assert other.returncode == 2
+    assert "another recipe (finetuning.noise changed)" in other.stderr.replace("\n", " ")
+
+
+def test_the_identity_trunk_alone_goes_on_from_a_student(data: Path, tmp_path: Path) -> None:
+    begun, recipe = tmp_path / "begun", tmp_path / "recipe.toml"
+    plan = Recipe.load(data / "recipe.toml")
+    networks = teacher(plan.codec), Decoder(plan.codec), student(plan.codec)
+    networks[2].head.identity.load_state_dict(networks[0].head.identity.state_dict())
+    networks[2].codebooks.load_state_dict(networks[0].codebooks.state_dict())
+    begun.mkdir()
+    plan.codec.save(begun / "config.json")
+    for save, network in zip((store.save_teacher, store.save_decoder, store.save_student), networks, strict=True):
+        save(begun, network)
+    recipe.write_text(RECIPE.replace("token_steps = 2", "token_steps = 0"))
+    common = ("--recipe", recipe, "--data", data, "-o", tmp_path / "out", "--model", begun, "--start", begun)
+    done = command("distill", *common)
+    assert done.returncode == 0, done.stderr
+    after = store.load_student(tmp_path / "out" / "distilled").state_dict()
+    moved = {name for name, value in networks[2].state_dict().items() if not torch.equal(value, after[name])}
+    assert moved
+    assert all(name.startswith("backbone.identity.") for name in moved)
 
 
 def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import torch
 
-from edge_stscq.training.latents import fit_codebooks, nearest, token_counts
+from edge_stscq.training.latents import fit_codebooks, nearest, refit, token_counts
 
 
 def error(books: torch.Tensor, z: torch.Tensor) -> float:
@@ -27,6 +27,16 @@ def test_each_group_is_fitted_to_its_own_pictures() -> None:
     books = fit_codebooks(None, z, group, 2, 16, 5, seed=0)
     assert float(books[0].mean()) > 8
     assert float(books[1].mean()) < -8
+
+
+def test_only_the_named_positions_are_fitted_anew() -> None:
+    torch.manual_seed(0)
+    books, z = torch.randn(2, 3, 8, 4), 2 * torch.randn(500, 2, 4) + 3
+    positions = torch.tensor([0, 2])
+    after = refit(books, positions, z, 10, seed=0)
+    assert torch.equal(after[:, 1], books[:, 1])
+    for group in range(2):
+        assert error(after[group, positions], z) < 0.5 * error(books[group, positions], z)
 
 
 def test_counts_add_up() -> None:

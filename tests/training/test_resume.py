@@ -8,7 +8,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student, teacher
 from edge_stscq.codec.trunk import IdentityTrunk
@@ -20,12 +19,8 @@ from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, progress_
 from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.recipe import Distillation, Finetuning, Losses, Recipe, Stage
 from edge_stscq.training.task import CodecTask
+from tests.training.tiny import CODEC
 
-LAYER = LayerConfig(identity=2, spatial=2, identity_dims=4)
-CODEC = CodecConfig(
-    name="x", groups=2, entries=8, dim=4, basic=LAYER, middle=LAYER, enhanced=LAYER, teacher_width=16,
-    student_width=16, student_trunk=(8,) * 6, decoder_channels=(16, 16, 8, 8), style_dim=16,
-)  # fmt: skip
 STAGE = Stage(name="specific", tokens="specific", steps=20, size=32, losses=Losses(adversarial=0.1))
 RECIPE = Recipe(
     faces=("x",), recogniser="x", batch=2, codec=CODEC, stages=(STAGE,),
@@ -45,9 +40,11 @@ def codec(faces: FaceSet) -> Task:
 
 def identity(faces: FaceSet) -> Task:
     torch.manual_seed(0)
-    settings = DistillSettings(steps=20, batch=2, rate=1e-3)
-    trunk = IdentityTrunk((8,) * 6, plain=True)
-    return IdentityDistillation(trunk, torch.randn(24, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU)
+    settings = DistillSettings(steps=20, batch=2, rate=1e-3, blends=0.5)
+    trunk, whole = IdentityTrunk((8,) * 6, plain=True), IdentityTrunk((8,) * 6).eval().requires_grad_(False)
+    return IdentityDistillation(
+        trunk, whole, torch.randn(24, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU
+    )
 
 
 def tokens(faces: FaceSet) -> Task:
@@ -61,7 +58,7 @@ def tokens(faces: FaceSet) -> Task:
 def finetune(faces: FaceSet) -> Task:
     torch.manual_seed(0)
     looks = [Recogniser(IdentityTrunk((8,) * 6)), Recogniser(IdentityTrunk((8,) * 6, plain=True))]
-    plan = Finetuning(steps=20, batch=2, losses=Losses(smooth=1))
+    plan = Finetuning(steps=20, batch=2, noise=0.1, losses=Losses(smooth=1))
     loader = Loader(faces, 2, 1, Augmentation())
     return DecoderTask(student(CODEC), Decoder(CODEC), looks, loader, faces, plan, 0.9, CPU)
 

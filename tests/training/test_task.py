@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import teacher
 from edge_stscq.codec.trunk import IdentityTrunk
@@ -11,12 +10,7 @@ from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.recipe import Distillation, Recipe, Stage
 from edge_stscq.training.task import CodecTask
-
-LAYER = LayerConfig(identity=2, spatial=2, identity_dims=4)
-CODEC = CodecConfig(
-    name="x", groups=2, entries=8, dim=4, basic=LAYER, middle=LAYER, enhanced=LAYER, teacher_width=16,
-    student_width=16, student_trunk=(8,) * 6, decoder_channels=(16, 16, 8, 8), style_dim=16,
-)  # fmt: skip
+from tests.training.tiny import CODEC
 
 
 @pytest.mark.parametrize(
