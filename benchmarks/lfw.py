@@ -3,10 +3,11 @@
     EDGE_STSCQ_DATA=DIR python -m benchmarks.lfw --model models/face64 [--bundle BUNDLE ...] [--first 1200]
                                                                               -> benchmarks/results/lfw.json
 
-The data folder holds `lfw/lfw-crops.tar`, `lfw/pairs.txt` and `recognisers/`. Runs the student in float32, then every
-bundle, each by the command itself.
+The data folder holds `lfw/lfw-crops.tar`, `lfw/pairs.txt` and `recognisers/`. Runs the student in float32 and every
+bundle, each by the command itself, side by side.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,8 @@ def main(
     if first is not None:
         common += ["--first", str(first)]
     subjects = [[], *(["--bundle", str(path)] for path in bundle or [])]
-    typer.echo(write("lfw", [command("evaluate", *common, *subject) for subject in subjects]))
+    with ThreadPoolExecutor(len(subjects)) as pool:
+        typer.echo(write("lfw", list(pool.map(lambda subject: command("evaluate", *common, *subject), subjects))))
 
 
 if __name__ == "__main__":

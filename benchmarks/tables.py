@@ -95,10 +95,41 @@ def verification_in_full() -> str:
 
 
 @table
+def matching() -> str:
+    rows = []
+    for report, layer in _layers():
+        match = layer["compressed"]
+        if layer["name"] != "enhanced":  # which has no identity tokens
+            rows.append([
+                _LAYERS[layer["name"]], _subject(report), _accuracy(match), f"{match['threshold']:.2f}",
+                _percent(match["tar_at_far"]),
+            ])  # fmt: skip
+    head = ["layers", "encoder", "accuracy", "at a cosine of", "same person accepted where 0.1 % of others are"]
+    return _markdown(head, rows)
+
+
+@table
+def training() -> str:
+    stages = _load("training")["results"]["stages"]
+    rows = [
+        [
+            name, str(each["batch"]), f"{each['images_per_s']:.1f}", f"{each['gflop_per_image']:.1f}",
+            _percent(each["share_of_peak"], 0),
+            ", ".join(f"{operator} {_percent(share, 0)}" for operator, share in list(each["where"].items())[:4]),
+        ]
+        for name, each in stages.items()
+    ]  # fmt: skip
+    return _markdown(["step of", "batch", "images a second", "GFLOP an image", "share of peak", "where it goes"], rows)
+
+
+@table
 def savings() -> str:
     found = [row for row in _load("rate")["results"]["savings"] if row["counted"] == "container"]
-    rows = [[row["peer"], *(_percent(row["at_layer"][layer], 0) for layer in _LAYERS)] for row in found]
-    return _markdown(["beside", *_LAYERS.values()], rows)
+    rows = [
+        [row["peer"], _percent(row["bjontegaard"], 0), *(_percent(row["at_layer"][layer], 0) for layer in _LAYERS)]
+        for row in found
+    ]
+    return _markdown(["beside", "mean (Bjontegaard)", *(f"at {layer}" for layer in _LAYERS)], rows)
 
 
 @table

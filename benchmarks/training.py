@@ -4,7 +4,8 @@
 
 Every kind of step runs on the released model's networks and on real crops, loading included. Operations are those of
 convolutions and matrix products, forward and backward, two for a multiply-accumulate. Element-wise work is not counted,
-so a step of depthwise convolutions and batch norms shows a small share of peak however well it runs.
+so a step of depthwise convolutions and batch norms shows a small share of peak however well it runs. `where` tells the
+operators that one profiled step spends its time in.
 """
 
 import math
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import write
@@ -22,6 +24,7 @@ from edge_stscq.codec.trunk import load_sface
 from edge_stscq.evaluation.report import progress_bar
 from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
+from edge_stscq.training.finetune import DecoderTask
 from edge_stscq.training.loop import Task
 from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.recipe import Recipe
@@ -73,7 +76,7 @@ def main(
         faces = FaceSet([data / plan.faces[0]])
         trunk = load_sface(store.load_weights(data / plan.recogniser))
         embeddings = torch.randn(len(faces), 2, 128)
-        distillation = DistillSettings(steps, plan.distillation.batch, 1e-4)
+        distillation = DistillSettings(steps, plan.distillation.batch, 1e-4, blends=plan.distillation.blends)
 
         def loader(batch: int) -> Loader:
             return Loader(faces, batch, plan.seed, Augmentation(shift=4, rotation=6))
@@ -86,13 +89,19 @@ def main(
 
         tasks = {stage.name: lambda index=index: codec(index) for index, stage in enumerate(plan.stages)}
         tasks["identity"] = lambda: IdentityDistillation(
-            store.load_student(model).backbone.identity, embeddings, loader(plan.distillation.batch), distillation,
-            where,
+            store.load_student(model).backbone.identity, trunk, embeddings, loader(plan.distillation.batch),
+            distillation, where,
         )  # fmt: skip
         tasks["student"] = lambda: TokenDistillation(
             store.load_teacher(model), store.load_student(model).requires_grad_(True), embeddings,
             loader(plan.distillation.batch), distillation, where,
         )  # fmt: skip
+        if (last := plan.finetuning) is not None:
+            tasks["finetune"] = lambda: DecoderTask(
+                store.load_student(model), store.load_decoder(model),
+                [Recogniser(trunk), Recogniser(store.load_student(model).backbone.identity)], loader(last.batch), faces,
+                last, plan.average, where,
+            )  # fmt: skip
         rows: dict[str, Any] = {}
         rate = peak(where)
         with progress_bar("kinds of step", len(tasks)) as progress:
@@ -103,7 +112,7 @@ def main(
     typer.echo(write("training", content))
 
 
-def _measure(task: Task, steps: int, device: torch.device, rate: float) -> dict[str, float]:
+def _measure(task: Task, steps: int, device: torch.device, rate: float) -> dict[str, Any]:
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _backward}) as counter:
         task.step(0)
     task.step(1)
@@ -114,12 +123,26 @@ def _measure(task: Task, steps: int, device: torch.device, rate: float) -> dict[
     _wait(device)
     seconds = (time.perf_counter() - start) / steps
     gflop = counter.get_total_flops() / 1e9
+    with profile(activities=[ProfilerActivity.CUDA if device.type == "cuda" else ProfilerActivity.CPU]) as profiler:
+        task.step(steps + 2)
+        _wait(device)
     return {
         "batch": task.batch,
         "images_per_s": round(task.batch / seconds, 2),
         "gflop_per_image": round(gflop / task.batch, 3),
         "share_of_peak": round(gflop / seconds / rate, 3),
+        "where": _where(profiler, device),
     }
+
+
+def _where(profiler: profile, device: torch.device, most: int = 6) -> dict[str, float]:
+    """The operators that take most of a step, each with its share of the time of all of them."""
+    spent = {
+        event.key: event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
+        for event in profiler.key_averages()
+    }
+    longest = sorted(spent, key=lambda key: -spent[key])[:most]
+    return {key.removeprefix("aten::"): round(spent[key] / sum(spent.values()), 3) for key in longest}
 
 
 if __name__ == "__main__":
