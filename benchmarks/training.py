@@ -89,8 +89,7 @@ def main(
 
         tasks = {stage.name: lambda index=index: codec(index) for index, stage in enumerate(plan.stages)}
         tasks["identity"] = lambda: IdentityDistillation(
-            store.load_student(model).backbone.identity, trunk, embeddings, loader(plan.distillation.batch),
-            distillation, where,
+            store.load_student(model).backbone.identity, trunk, loader(plan.distillation.batch), distillation, where
         )  # fmt: skip
         tasks["student"] = lambda: TokenDistillation(
             store.load_teacher(model), store.load_student(model).requires_grad_(True), embeddings,

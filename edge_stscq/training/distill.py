@@ -21,6 +21,7 @@ from edge_stscq.training.data import Loader
 from edge_stscq.training.embeddings import centre
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import channels_last
+from edge_stscq.training.pruning import places, regress
 
 
 @dataclass(frozen=True)
@@ -37,59 +38,91 @@ class DistillSettings:
     temperature: float = 0.5
     decay: float = 0.998
     blends: float = 0.0
+    features: float = 1.0
+
+
+_READ = 12
+"""Batches that the reader of feature maps is fitted to before the first step."""
+
+
+def _seen(network: IdentityTrunk, image: Tensor) -> tuple[Tensor, Tensor]:
+    """A trunk's last feature map [N, C, 7, 7] and unit embedding [N, 128]."""
+    layers = len(network.features)
+    (last,) = network.taps(image, (layers,))
+    return last, functional.normalize(network.finish(last, layers))
 
 
 class IdentityDistillation:
-    """Task: a plain trunk learns embeddings [N, 2, 128] of the originals and their mirror images.
+    """Task: a plain trunk learns the recogniser's embeddings, and its last feature map through a linear reader.
 
-    A share of every batch are blends of two faces ("mixup", Zhang et al. 2018, arXiv 1710.09412), of which the
-    recogniser is asked on the spot: there are more pairs of faces than faces (Beyer et al. 2022, arXiv 2106.05237).
+    The recogniser is asked about every picture as the trunk sees it. A share of the batch are blends of two faces
+    ("mixup", Zhang et al. 2018, arXiv 1710.09412): there are more pairs of faces than faces, and a teacher that sees
+    the same blend stays right about it (Beyer et al. 2022, arXiv 2106.05237). The map says of 49 places what the
+    embedding says of one ("FitNets", Romero et al. 2015, arXiv 1412.6550).
     """
 
     def __init__(
-        self, trunk: IdentityTrunk, whole: IdentityTrunk, embeddings: Tensor, loader: Loader,
-        settings: DistillSettings, device: torch.device,
+        self, trunk: IdentityTrunk, whole: IdentityTrunk, loader: Loader, settings: DistillSettings,
+        device: torch.device,
     ) -> None:  # fmt: skip
         self.loader, self.settings, self.device, self.batch = loader, settings, device, settings.batch
-        self.targets = functional.normalize(embeddings, dim=-1)
         self.whole = channels_last(fold(whole).to(device))
         self.trunk = channels_last(trunk.requires_grad_(True).train().to(device))
+        self.reader, self.spread = self._fit_reader()
         self.average = Average(self.trunk, settings.decay)
-        self.optimiser = torch.optim.AdamW(self.trunk.parameters(), lr=settings.rate, weight_decay=1e-4, fused=True)
+        self.trained = [*self.trunk.parameters(), *self.reader.parameters()]
+        self.optimiser = torch.optim.AdamW(self.trained, lr=settings.rate, weight_decay=1e-4, fused=True)
+
+    @torch.no_grad()
+    def _fit_reader(self) -> tuple[nn.Conv2d, Tensor]:
+        """The best linear reading of the recogniser's last map from the trunk's, and the variance of what is read."""
+        pictures = [self.loader.get(step, ahead=0).images for step in range(_READ)]
+        maps = [[_seen(network, self._prepare(part))[0] for part in pictures] for network in (self.trunk, self.whole)]
+        ours, theirs = (places(torch.cat(part)) for part in maps)
+        weight, bias = regress(ours, theirs)
+        reader = nn.Conv2d(ours.shape[1], theirs.shape[1], 1)
+        reader.load_state_dict({"weight": weight.t()[:, :, None, None], "bias": bias})
+        return channels_last(reader.to(self.device)), theirs.var(0).mean()
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        return centre(images.to(self.device)).contiguous(memory_format=torch.channels_last)
 
     def step(self, index: int) -> dict[str, Tensor | float]:
-        batch = self.loader.get(index)
+        weights, image = self.settings, self._prepare(self.loader.get(index).images)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.rate * rate(index, self.settings.steps)
-        target = self.targets[batch.index, batch.flip.long()].to(self.device)
-        image = centre(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
-        if blended := round(self.settings.blends * len(image)):
-            share = 0.5 + 0.5 * torch.rand(blended, 1, 1, 1, device=self.device)
-            image[:blended] = share * image[:blended] + (1 - share) * image.flip(0)[:blended]
-            with torch.no_grad():
-                target[:blended] = functional.normalize(self.whole(image[:blended]))
-        embedding = functional.normalize(self.trunk(image))
-        cosine = (embedding * target).sum(1)
+            group["lr"] = weights.rate * rate(index, weights.steps)
+        blended = round(weights.blends * len(image))
+        share = 0.5 + 0.5 * torch.rand(blended, 1, 1, 1, device=self.device)
+        image[:blended] = share * image[:blended] + (1 - share) * image.flip(0)[:blended]
+        with torch.no_grad():
+            target_map, target = _seen(self.whole, image)
+        ours, embedding = _seen(self.trunk, image)
+        cosine = (embedding * target).sum(1).mean()
         # relations between the pictures of the batch matter more for verification than the absolute place
         relation = (embedding @ embedding.t() - target @ target.t()).square().mean()
-        loss = (1 - cosine).mean() + 2 * relation
+        unread = (self.reader(ours) - target_map).square().mean() / self.spread
+        loss = 1 - cosine + 2 * relation + weights.features * unread
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        share_gradients(self.trunk.parameters())
-        norm = nn.utils.clip_grad_norm_(self.trunk.parameters(), 1.0)
+        share_gradients(self.trained)
+        norm = nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimiser.step()
         self.average.update(self.trunk, index)
-        return {"cosine": cosine.mean().detach(), "relation": relation.detach(), "gradient": norm}
+        return {
+            "cosine": cosine.detach(), "relation": relation.detach(), "features": unread.detach(), "gradient": norm,
+        }  # fmt: skip
 
     def state(self) -> dict[str, Tensor]:
         return (
             pack("trunk", self.trunk.state_dict())
+            | pack("reader", self.reader.state_dict())
             | pack("average", self.average.tensors)
             | pack_optimiser("optimiser", self.optimiser)
         )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.trunk.load_state_dict(unpack("trunk", state))
+        self.reader.load_state_dict(unpack("reader", state))
         self.average.tensors = unpack("average", state)
         unpack_optimiser("optimiser", state, self.optimiser)
 
@@ -101,12 +134,11 @@ class IdentityDistillation:
     def sample(self, path: Path) -> None:
         """Similarities of 64 pictures, the student's above the diagonal, the teacher's below it."""
         count = min(64, len(self.loader.faces))
-        images = torch.from_numpy(np.stack([self.loader.faces.crop(i) for i in range(count)]))
+        images = self._prepare(torch.from_numpy(np.stack([self.loader.faces.crop(i) for i in range(count)])))
         self.trunk.eval()
         with torch.no_grad():
-            ours = functional.normalize(self.trunk(centre(images.to(self.device)))).cpu()
+            ours, theirs = (_seen(network, images)[1].cpu() for network in (self.trunk, self.whole))
         self.trunk.train()
-        theirs = self.targets[:count, 0]
         both = torch.triu(ours @ ours.t()) + torch.tril(theirs @ theirs.t(), -1)
         picture = ((both + 1) * 127.5).clamp(0, 255).byte().numpy()
         cv2.imwrite(str(path), cv2.resize(picture, None, fx=6, fy=6, interpolation=cv2.INTER_NEAREST))

@@ -57,7 +57,7 @@ def prune(whole: IdentityTrunk, channels: tuple[int, ...], pictures: Tensor, pro
         if index == 0:
             weight, bias = plain_weight, layer.bias[kept] * sign + shift
         elif layer.groups == 1:
-            flat, bias = _regress(_places(ours), _places(target))
+            flat, bias = regress(places(ours), places(target))
             weight = flat.t()[:, :, None, None]
         else:
             weight, bias = _regress_depthwise(ours, target, plain_weight, layer.stride)
@@ -65,7 +65,7 @@ def prune(whole: IdentityTrunk, channels: tuple[int, ...], pictures: Tensor, pro
         fitted.bias.copy_(bias)
         ours = _run(narrow[index], ours)
         side = ours.shape[-1]
-    weight, bias = _regress(_places(ours), _places(theirs))
+    weight, bias = regress(places(ours), places(theirs))
     project = original.project.weight.view(EMBEDDING, -1, side * side)
     small.project.weight.copy_(torch.einsum("wc,ocp->owp", weight, project).flatten(1))
     small.project.bias.copy_(original.project.bias + (project * bias[:, None]).sum((1, 2)))
@@ -82,13 +82,13 @@ def _run(layer: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([layer(part) for part in x.split(32)])
 
 
-def _places(x: Tensor) -> Tensor:
+def places(x: Tensor) -> Tensor:
     """Evenly spread places of feature maps [n, C, h, w] as rows [p, C]."""
     rows = x.permute(0, 2, 3, 1).flatten(0, 2)
     return rows[torch.linspace(0, len(rows) - 1, min(len(rows), _SEEN)).long()]
 
 
-def _regress(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def regress(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Weight [A, B] and bias [B] of the ridge regression of y [p, B] on x [p, A]."""
     mean, centred = y.mean(0), x - x.mean(0)
     gram = (centred.t() @ centred).double()
@@ -124,12 +124,12 @@ def _choose(theirs: Tensor, after: list[nn.Sequential], project: nn.Linear, coun
         after: the two layers that follow.
     """
     if after:
-        x = _places(_run(after[0], theirs))
+        x = places(_run(after[0], theirs))
         pointwise = after[1][0]
         assert isinstance(pointwise, nn.Conv2d)
         reader = pointwise.weight.flatten(1).t()
     else:
-        x = _places(theirs)
+        x = places(theirs)
         weight = project.weight.view(EMBEDDING, theirs.shape[1], -1)
         values, vectors = torch.linalg.eigh(torch.einsum("ocp,odp->cd", weight, weight))
         reader = vectors * values.clamp_min(0).sqrt()
@@ -163,7 +163,7 @@ def _greedy(gram: Tensor, product: Tensor, count: int) -> Tensor:
 
 def _place(x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Sign and shift [C] for which PReLU(x) is most nearly linear in ReLU(sign * x + shift); x is [n, C, h, w]."""
-    rows = _places(x).t()
+    rows = places(x).t()
     wanted = torch.where(rows > 0, rows, rows * slope[:, None])
     wanted = wanted - wanted.mean(1, keepdim=True)
     deviation = rows.std(1, keepdim=True)

@@ -251,7 +251,6 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         steps, plan.batch, rate, blends=plan.blends
     )
     with progress_bar(console) as progress:
-        embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
         earlier = store.load_student(job.start).requires_grad_(True) if job.start else None
         folder = job.out / "identity"
         result = folder / "trunk.safetensors"
@@ -263,13 +262,16 @@ def distil(job: Run, model: Path, console: Console) -> Path:
                 else _prune(trunk, config.student_trunk, faces, job, recipe.seed, progress)
             )
             phase = settings(plan.identity_steps, plan.identity_rate)
-            first = IdentityDistillation(begun, trunk, embeddings, loader, phase, job.device)
+            first = IdentityDistillation(begun, trunk, loader, phase, job.device)
             run(first, "identity", plan.identity_steps, folder, job.intervals, job.resumes(folder), progress)
             loader.close()
             if is_main():
                 store.save_weights(result, first.result().state_dict())
             if dist.is_initialized():
                 dist.barrier()
+        embeddings = torch.empty(0)
+        if plan.token_steps or not earlier:
+            embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
         master = store.load_teacher(model)
         small = earlier or _begin_student(master, faces, embeddings, recipe, progress, job.device)
         small.backbone.identity.load_state_dict(store.load_weights(result))

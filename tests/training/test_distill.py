@@ -1,4 +1,4 @@
-"""The identity trunk learns from blends of faces that the recogniser is asked about on the spot."""
+"""The identity trunk learns what the recogniser says of every picture as it sees it, blends of two faces among them."""
 
 import torch
 from torch.nn import functional
@@ -9,28 +9,43 @@ from edge_stscq.training.distill import DistillSettings, IdentityDistillation
 from edge_stscq.training.embeddings import centre
 
 
-def asked(faces: FaceSet, blends: float) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """What the recogniser was shown in a step, and the batch as it was before."""
+def begin(faces: FaceSet, blends: float, steps: int = 1) -> IdentityDistillation:
     torch.manual_seed(0)
-    trunk, whole = IdentityTrunk((8,) * 6, plain=True), IdentityTrunk((8,) * 6).eval().requires_grad_(False)
-    settings = DistillSettings(steps=1, batch=8, rate=1e-3, blends=blends)
-    loader = Loader(faces, 8, 1, Augmentation())
-    task = IdentityDistillation(trunk, whole, torch.randn(24, 2, 128), loader, settings, torch.device("cpu"))
+    trunk, whole = IdentityTrunk((8,) * 6, plain=True), IdentityTrunk((8,) * 6)
+    whole(torch.randn(64, 3, 112, 112))  # its norms get used to something
+    whole.eval().requires_grad_(False)
+    settings = DistillSettings(steps=steps, batch=8, rate=1e-2, blends=blends)
+    return IdentityDistillation(trunk, whole, Loader(faces, 8, 1, Augmentation()), settings, torch.device("cpu"))
+
+
+def asked(faces: FaceSet, blends: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the recogniser was shown in a step, and the batch as it was before."""
+    task = begin(faces, blends)
     shown: list[torch.Tensor] = []
-    task.whole.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].clone()))
+    task.whole.features[0].register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].clone()))
     task.step(0)
-    return shown, centre(Loader(faces, 8, 1, Augmentation()).get(0).images)
+    (images,) = shown
+    return images, centre(Loader(faces, 8, 1, Augmentation()).get(0).images)
 
 
-def test_no_blends_need_no_recogniser(faces: FaceSet) -> None:
-    assert asked(faces, 0.0)[0] == []
+def test_without_blends_the_recogniser_sees_the_batch_as_it_is(faces: FaceSet) -> None:
+    shown, batch = asked(faces, 0.0)
+    assert torch.equal(shown, batch)
 
 
-def test_the_recogniser_sees_its_share_of_the_batch_each_a_blend_of_two(faces: FaceSet) -> None:
-    (shown,), batch = asked(faces, 0.75)
-    assert len(shown) == 6
-    for blend, first, second in zip(shown, batch, batch.flip(0), strict=False):
+def test_the_recogniser_sees_blends_of_two_as_its_share_of_the_batch(faces: FaceSet) -> None:
+    shown, batch = asked(faces, 0.75)
+    assert torch.equal(shown[6:], batch[6:])
+    for blend, first, second in zip(shown[:6], batch, batch.flip(0), strict=False):
         share = float(((blend - second) * (first - second)).sum() / (first - second).square().sum())
         assert 0.5 <= share <= 1
         assert float(functional.mse_loss(blend, share * first + (1 - share) * second)) < 1e-8
         assert not torch.equal(blend, first)
+
+
+def test_the_trunk_learns_the_embedding_and_the_last_map(faces: FaceSet) -> None:
+    task = begin(faces, 0.0, steps=16)
+    first, *_, last = (task.step(index) for index in range(16))
+    assert float(first["features"]) < 1  # the reader starts as the best linear one
+    assert float(last["features"]) < 0.9 * float(first["features"])
+    assert float(last["cosine"]) > float(first["cosine"]) + 0.2

@@ -42,9 +42,7 @@ def identity(faces: FaceSet) -> Task:
     torch.manual_seed(0)
     settings = DistillSettings(steps=20, batch=2, rate=1e-3, blends=0.5)
     trunk, whole = IdentityTrunk((8,) * 6, plain=True), IdentityTrunk((8,) * 6).eval().requires_grad_(False)
-    return IdentityDistillation(
-        trunk, whole, torch.randn(24, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU
-    )
+    return IdentityDistillation(trunk, whole, Loader(faces, 2, 1, Augmentation()), settings, CPU)
 
 
 def tokens(faces: FaceSet) -> Task:
