@@ -23,7 +23,7 @@ demo: $(READY) ## export, capture, send, decode and compare two public-domain po
 	$(BIN)/edge-stscq demo --model models/face64 -o out/demo
 
 test: lint ## ruff, mypy and pytest
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
