@@ -224,10 +224,10 @@ def measure(
     for count in threads:
         torch.set_num_threads(count)
         try:
-            int8 = int8_rate(count)
+            peaks.append(Peak(threads=count, fp32=fp32_rate(count), int8=int8_rate(count)))
         except MissingExtraError as error:
-            int8, skipped["peak of int8"] = None, str(error)
-        peaks.append(Peak(threads=count, fp32=fp32_rate(), int8=int8))
+            peaks.append(Peak(threads=count, fp32=None, int8=None))
+            skipped["peaks"] = str(error)
         timings = _time(contenders, shown, count, rounds, progress)
         for found, contender, timed in zip(runs, contenders, timings, strict=True):
             if timed:

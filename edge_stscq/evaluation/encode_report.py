@@ -54,7 +54,7 @@ class Peak(_Frozen):
     """What the machine can do, in 10^9 operations a second; null where it was not measured."""
 
     threads: int
-    fp32: float
+    fp32: float | None
     int8: float | None
 
 
@@ -124,8 +124,8 @@ def _notes(report: EncodeReport) -> list[str]:
         f"teacher {report.teacher_macs / 1e6:.0f} million; {report.pictures} pictures in turn",
     ]
     for peak in report.peaks:
-        int8 = "not measured" if peak.int8 is None else f"{peak.int8:.0f}"
-        lines.append(f"peak of {peak.threads} thread(s), GOP/s of a matrix product: fp32 {peak.fp32:.0f}, int8 {int8}")
+        fp32, int8 = ("not measured" if rate is None else f"{rate:.0f}" for rate in (peak.fp32, peak.int8))
+        lines.append(f"peak of {peak.threads} thread(s), GOP/s of a matrix product: fp32 {fp32}, int8 {int8}")
     for row in report.encoders:
         if row.fell_back is not None:
             kinds = ", ".join(f"{count} {kind}" for kind, count in row.fell_back.items()) or "none"
