@@ -4,8 +4,8 @@
                                                                               -> benchmarks/results/lfw.json
 
 The data folder holds `lfw/lfw-crops.tar`, `lfw/pairs.txt` and `recognisers/`. Runs the student in float32 and every
-bundle, each by the command itself, one after the other: side by side their threads wait for each other (4 faces a second
-in all, 18 alone).
+bundle, each by the command itself, one after the other: side by side their threads wait for each other (4 faces a
+second in all, 18 alone).
 """
 
 from pathlib import Path
