@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -78,11 +79,15 @@ class IdentityDistillation:
         """The best linear reading of the recogniser's last map from the trunk's, and the variance of what is read."""
         pictures = [self.loader.get(step, ahead=0).images for step in range(_READ)]
         maps = [[_seen(network, self._prepare(part))[0] for part in pictures] for network in (self.trunk, self.whole)]
-        ours, theirs = (places(torch.cat(part)) for part in maps)
+        ours, theirs = (places(torch.cat(part)).cpu() for part in maps)
         weight, bias = regress(ours, theirs)
         reader = nn.Conv2d(ours.shape[1], theirs.shape[1], 1)
         reader.load_state_dict({"weight": weight.t()[:, :, None, None], "bias": bias})
-        return channels_last(reader.to(self.device)), theirs.var(0).mean()
+        reader, spread = channels_last(reader.to(self.device)), theirs.var(0).mean().to(self.device)
+        if dist.is_initialized():  # each process saw faces of its own; one reads for all
+            for tensor in (*reader.parameters(), spread):
+                dist.broadcast(tensor, 0)
+        return reader, spread
 
     def _prepare(self, images: Tensor) -> Tensor:
         return centre(images.to(self.device)).contiguous(memory_format=torch.channels_last)
