@@ -25,8 +25,8 @@ import typer
 from benchmarks.load import Server, closed_loop, fill, random_faces, serving
 from benchmarks.record import write
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decode_service import DecodeService, Job
-from edge_stscq.server.policy import POLICIES
+from edge_stscq.server.decoding.face_decoder import DecodeService, Job
+from edge_stscq.server.decoding.profile import POLICIES
 
 
 def main(

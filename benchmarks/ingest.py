@@ -33,8 +33,8 @@ import typer
 from benchmarks.postgres import Cluster, binaries, cluster
 from benchmarks.record import write
 from edge_stscq.codec import store as models
-from edge_stscq.server.store import FaceStore, NewFrame
-from edge_stscq.server.tokens import Scope, TokenStore
+from edge_stscq.server.auth.tokens import Scope, TokenStore
+from edge_stscq.server.storage.face_store import FaceStore, NewFrame
 from edge_stscq.stream import CodedFace, FrameCodec
 from edge_stscq.stream.tables import Tables, model_id
 

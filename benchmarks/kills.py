@@ -81,7 +81,7 @@ def serve(model: Path, store: Path, port: int) -> None:
     import uvicorn
 
     from edge_stscq.server.app import create_app
-    from edge_stscq.server.audit import written_to
+    from edge_stscq.server.auth.audit_log import written_to
 
     with written_to(store.with_name("audit.jsonl")):
         app = create_app(ServerSettings(model=(model,), store=store, port=port))
@@ -212,7 +212,7 @@ def run(model: Path, work: Path, faces: int, kills: int, longest: float, minutes
     Args:
         longest: a process is killed within so many seconds, at random.
     """
-    from edge_stscq.server.decode_service import DecodeService
+    from edge_stscq.server.decoding.face_decoder import DecodeService
 
     work.mkdir(parents=True, exist_ok=True)
     codec = DecodeService(model).codec

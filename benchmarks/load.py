@@ -20,7 +20,7 @@ import numpy as np
 import typer
 
 from edge_stscq.client.sender import Sender
-from edge_stscq.server.decode_service import DecodeService
+from edge_stscq.server.decoding.face_decoder import DecodeService
 from edge_stscq.stream import CodedFace
 
 ANSWER_SECONDS = 30.0

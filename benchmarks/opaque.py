@@ -17,9 +17,9 @@ import uvicorn
 from fastapi import FastAPI, Header, Request
 from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, Table, Text
 
-from edge_stscq.server.database import Database
-from edge_stscq.server.schemas import Receipt
-from edge_stscq.server.store_url import store_url
+from edge_stscq.server.api.schemas import Receipt
+from edge_stscq.server.storage.database import Database
+from edge_stscq.server.storage.store_url import store_url
 
 metadata = MetaData()
 blobs = Table(

@@ -21,7 +21,7 @@ import typer
 
 from benchmarks.load import Answer, Connection, Server, closed_loop, connections, fill, random_faces, serving
 from benchmarks.record import write
-from edge_stscq.server.decode_service import DecodeService
+from edge_stscq.server.decoding.face_decoder import DecodeService
 
 FACES = 8192
 CAPACITY_SECONDS = 20.0

@@ -24,7 +24,7 @@ def decode(
 
     from edge_stscq.client.split import read_stream
     from edge_stscq.errors import EdgeError, FrameError
-    from edge_stscq.server.decode_service import DecodeService, Job
+    from edge_stscq.server.decoding.face_decoder import DecodeService, Job
     from edge_stscq.stream.files import write_file
 
     data = read_stream(stream)

@@ -51,10 +51,10 @@ def serve(
     uvicorn = require("uvicorn", "server")
     require("fastapi", "server")
     require("sqlalchemy", "server")
-    from edge_stscq.server.audit import written_to
-    from edge_stscq.server.guard import open_tokens
+    from edge_stscq.server.auth.audit_log import written_to
+    from edge_stscq.server.auth.guard import open_tokens
     from edge_stscq.server.settings import ServerSettings, is_loopback
-    from edge_stscq.server.store_url import beside
+    from edge_stscq.server.storage.store_url import beside
     from edge_stscq.server.tls import tls_arguments
 
     settings = ServerSettings(
@@ -68,7 +68,7 @@ def serve(
         typer.echo(f"warning: faces and tokens reach {host} in the clear; give --tls-cert and --tls-key", err=True)
     log = audit or beside(store, "audit.jsonl")
     if engine == "ray":
-        from edge_stscq.server.ray_engine import RayOptions, parse_replicas, run
+        from edge_stscq.server.ray.deploy import RayOptions, parse_replicas, run
 
         least, most = parse_replicas(replicas)
         options = RayOptions(ray_address, ingress_replicas, least, most, gpus_per_replica)
@@ -76,7 +76,7 @@ def serve(
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         run(settings, options, log, tls, typer.echo)
         return
-    from edge_stscq.server.decoder_process import DecoderProcess
+    from edge_stscq.server.decoding.worker import DecoderProcess
 
     with (
         contextlib.closing(_listen(host, port)) as listener,

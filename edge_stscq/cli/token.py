@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edge_stscq.server.audit import note_command, written_to
-from edge_stscq.server.tokens import Scope, TokenStore
+from edge_stscq.server.auth.audit_log import note_command, written_to
+from edge_stscq.server.auth.tokens import Scope, TokenStore
 
 token = typer.Typer(help="Make, list and revoke the bearer tokens of a server.", no_args_is_help=True)
 

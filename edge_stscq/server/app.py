@@ -28,31 +28,31 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
 from edge_stscq import __version__
-from edge_stscq.server.answers import one_line_errors
-from edge_stscq.server.audit import Audit, note
-from edge_stscq.server.batching import MicroBatcher
-from edge_stscq.server.cache import ContentCache
-from edge_stscq.server.census import Census
-from edge_stscq.server.decode_service import to_png
-from edge_stscq.server.feed import Feed
-from edge_stscq.server.frames import frame_routes
-from edge_stscq.server.gallery import add_page, device_routes
-from edge_stscq.server.guard import Caller, Guard, open_tokens
-from edge_stscq.server.headers import SecurityHeaders
-from edge_stscq.server.index import FaceIndexes
+from edge_stscq.server.api.devices import add_page, device_routes
+from edge_stscq.server.api.faces import RefuseEarly, pictures
+from edge_stscq.server.api.frames import frame_routes
+from edge_stscq.server.api.live import Seats, live_routes
+from edge_stscq.server.api.match import keep_current, match_routes
+from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, ModelList, State
+from edge_stscq.server.auth.audit_log import Audit, note
+from edge_stscq.server.auth.guard import Caller, Guard, open_tokens
+from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
+from edge_stscq.server.decoding.backend import Paint, Painter
+from edge_stscq.server.decoding.batcher import MicroBatcher
+from edge_stscq.server.decoding.cache import ContentCache
+from edge_stscq.server.decoding.catalog import Models
+from edge_stscq.server.decoding.face_decoder import to_png
+from edge_stscq.server.decoding.profile import policy_of
+from edge_stscq.server.errors import one_line_errors
 from edge_stscq.server.ingest import Ingest
-from edge_stscq.server.live import Seats, live_routes
-from edge_stscq.server.match import keep_current, match_routes
 from edge_stscq.server.metrics import CountRequests, Metrics, metrics_routes
-from edge_stscq.server.models import Models
-from edge_stscq.server.painter import Paint, Painter
-from edge_stscq.server.pictures import RefuseEarly, pictures
-from edge_stscq.server.policy import policy_of
-from edge_stscq.server.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, ModelList, State
+from edge_stscq.server.search import FaceIndexes
+from edge_stscq.server.security_headers import SecurityHeaders
 from edge_stscq.server.settings import ServerSettings
-from edge_stscq.server.store import MAX_SEQUENCE, FaceStore
-from edge_stscq.server.tokens import DEVICE_NAME, Scope
-from edge_stscq.server.turnstile import Turnstile
+from edge_stscq.server.storage.change_feed import Feed
+from edge_stscq.server.storage.device_stats import Census
+from edge_stscq.server.storage.face_store import MAX_SEQUENCE, FaceStore
+from edge_stscq.server.storage.write_queue import Turnstile
 
 log = logging.getLogger(__name__)
 

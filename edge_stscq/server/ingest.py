@@ -9,10 +9,10 @@ from itertools import islice
 from typing import NamedTuple
 
 from edge_stscq.errors import EdgeError, FrameError
-from edge_stscq.server.decode_service import DecodeService, Job
-from edge_stscq.server.models import Models, Order
-from edge_stscq.server.schemas import Receipt
-from edge_stscq.server.store import MAX_SEQUENCE, Delivery, FaceStore, NewFrame, Outcome
+from edge_stscq.server.api.schemas import Receipt
+from edge_stscq.server.decoding.catalog import Models, Order
+from edge_stscq.server.decoding.face_decoder import DecodeService, Job
+from edge_stscq.server.storage.face_store import MAX_SEQUENCE, Delivery, FaceStore, NewFrame, Outcome
 from edge_stscq.stream.frame import stream_model_id
 
 

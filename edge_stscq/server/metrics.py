@@ -15,13 +15,13 @@ from prometheus_client.core import GaugeMetricFamily
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_stscq.errors import FrameError
-from edge_stscq.server import tokens
-from edge_stscq.server.census import Census
-from edge_stscq.server.guard import Guard
+from edge_stscq.server.api.schemas import Receipt
+from edge_stscq.server.auth import tokens
+from edge_stscq.server.auth.guard import Guard
+from edge_stscq.server.decoding.catalog import WrongModelError
 from edge_stscq.server.ingest import TooManyFramesError
-from edge_stscq.server.models import WrongModelError
-from edge_stscq.server.schemas import Receipt
-from edge_stscq.server.store import ConflictError, DeviceTally
+from edge_stscq.server.storage.device_stats import Census
+from edge_stscq.server.storage.face_store import ConflictError, DeviceTally
 
 MAX_DEVICES = 500
 """Devices with a label of their own."""

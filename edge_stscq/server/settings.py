@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from edge_stscq.server.store_url import beside
+from edge_stscq.server.storage.store_url import beside
 
 
 def is_loopback(host: str) -> bool:

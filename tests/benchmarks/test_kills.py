@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from benchmarks.kills import Fleet, judge, make_faces, run
-from edge_stscq.server.decode_service import DecodeService
+from edge_stscq.server.decoding.face_decoder import DecodeService
 
 FACES, KILLS = 90, 6
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_stscq.cli import main
-from edge_stscq.server.decode_service import DecodeService, Job
+from edge_stscq.server.decoding.face_decoder import DecodeService, Job
 from edge_stscq.stream import CodedFace, FrameCodec
 
 Run = Callable[..., tuple[int, str, str]]

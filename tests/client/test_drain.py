@@ -24,7 +24,7 @@ from edge_stscq.client.sender import Sender
 from edge_stscq.client.split import split_stream
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.store import FaceStore, NewFrame
+from edge_stscq.server.storage.face_store import FaceStore, NewFrame
 from edge_stscq.stream import FrameCodec, stream_model_id
 
 Made = list[list[bytes]]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edge_stscq.server.tokens import TokenStore
 
 from edge_stscq.client.spool import Spool
 from edge_stscq.server.app import create_app
+from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.settings import ServerSettings
 
 

@@ -20,11 +20,11 @@ from fastapi import FastAPI
 
 from benchmarks.postgres import Cluster, binaries, cluster
 from edge_stscq.server.app import create_app
-from edge_stscq.server.decode_service import DecodeService
-from edge_stscq.server.models import Models
+from edge_stscq.server.auth.tokens import Scope, TokenStore
+from edge_stscq.server.decoding.catalog import Models
+from edge_stscq.server.decoding.face_decoder import DecodeService
 from edge_stscq.server.settings import ServerSettings
-from edge_stscq.server.store import FaceStore
-from edge_stscq.server.tokens import Scope, TokenStore
+from edge_stscq.server.storage.face_store import FaceStore
 from edge_stscq.stream import CodedFace
 
 MakeApp = Callable[..., FastAPI]

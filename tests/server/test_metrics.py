@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_stscq.server import metrics
-from edge_stscq.server.decode_service import DecodeService
+from edge_stscq.server.decoding.face_decoder import DecodeService
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,8 @@ import pytest
 from edge_stscq.client.certificate import tls_context
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decode_service import DecodeService
-from edge_stscq.server.headers import HSTS
+from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.security_headers import HSTS
 from edge_stscq.server.tls import tls_arguments
 from edge_stscq.stream import CodedFace
 

@@ -1,0 +1,131 @@
+"""`WS /v1/live`: every face that comes or gains layers, one JSON message each, in the order of the store.
+
+A client names the revision it has reached with `?after=`, or asks for the latest changes with `?last=`, and so misses
+nothing across a lost connection; `?device=` is for faces of one device. It only listens: whatever it sends ends the
+connection. A browser cannot set headers on a WebSocket, so a page offers its token as a subprotocol, `bearer.<token>`,
+beside `edge-stscq.v1`, which is the one that the server chooses. The token is looked at again while the connection
+lasts, so that revoking it ends the feed.
+
+Any page may open a WebSocket to any host, so a request with an `Origin` must come from this server's own page.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, HTTPException, Query, WebSocket
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketDisconnect
+
+from edge_stscq.server.api.schemas import FaceInfo
+from edge_stscq.server.auth.guard import Caller, Guard
+from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
+from edge_stscq.server.storage.change_feed import Feed
+from edge_stscq.server.storage.face_store import MAX_SEQUENCE
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = "edge-stscq.v1"
+SEND_SECONDS = 10.0
+"""A client that does not take a message for so long is dropped."""
+RECHECK_SECONDS = 10.0
+"""How often a connected client's token is looked at again."""
+FORBIDDEN, UNEXPECTED, SLOW, FAILED = 1008, 1003, 1013, 1011
+"""Close codes: the token holds no more; the client sent something; it does not keep up; the store failed."""
+
+
+class _Full(HTTPException):
+    def __init__(self, limit: int) -> None:
+        super().__init__(503, f"{limit} clients follow the feed already; try again later", {"Retry-After": "10"})
+
+
+class Seats:
+    """Room for `limit` clients. `taken` counts those that are there."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self.taken = limit, 0
+
+    @asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        if self.taken >= self._limit:
+            raise _Full(self._limit)
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+
+
+def live_routes(guard: Guard, feed: Feed, seats: Seats) -> APIRouter:
+    router, asks = APIRouter(prefix="/v1"), guard.asks(Scope.READ)
+    reads = Depends(asks)
+
+    @router.websocket("/live")
+    async def live(
+        socket: WebSocket,
+        after: Annotated[int | None, Query(ge=0, le=MAX_SEQUENCE)] = None,
+        last: Annotated[int, Query(ge=0, le=1000)] = 0,
+        device: Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")] = None,
+        caller: Caller = reads,
+    ) -> None:
+        _check_origin(socket)
+        if device is not None:
+            caller.check_device(device)
+        async with seats.take():
+            begin = await feed.start(after, last)
+            await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
+            sending = _send(socket, feed, begin, device or caller.only_device)
+            ends = (sending, _refuse_messages(socket), _recheck(socket, asks))
+            tasks = {asyncio.create_task(end) for end in ends}
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            code, reason = done.pop().result()
+            if code:
+                with suppress(TimeoutError, WebSocketDisconnect):
+                    async with asyncio.timeout(1):
+                        await socket.close(code, reason)
+
+    return router
+
+
+async def _send(socket: WebSocket, feed: Feed, after: int, device: str | None) -> tuple[int, str]:
+    try:
+        async for faces in feed.changes(after, device):
+            for face in faces:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await socket.send_text(FaceInfo.of(face).model_dump_json())
+    except TimeoutError:
+        return SLOW, "too slow; come back with ?after="
+    except WebSocketDisconnect:
+        return 0, ""
+    except Exception as error:
+        log.error("the store cannot be read for the feed: %s", error)
+    return FAILED, "the store cannot be read now; come back with ?after="
+
+
+async def _refuse_messages(socket: WebSocket) -> tuple[int, str]:
+    message = await socket.receive()
+    return (0, "") if message["type"] == "websocket.disconnect" else (UNEXPECTED, "this feed takes no messages")
+
+
+async def _recheck(socket: WebSocket, asks: Callable[[HTTPConnection], Awaitable[Caller]]) -> tuple[int, str]:
+    while True:
+        await asyncio.sleep(RECHECK_SECONDS)
+        try:
+            await asks(socket)
+        except HTTPException as error:
+            if error.status_code != 429:
+                return FORBIDDEN, error.detail
+
+
+def _check_origin(socket: WebSocket) -> None:
+    origin = socket.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != socket.headers.get("host", "").lower():
+        raise HTTPException(403, "the feed is for this server's own page; a program sends no Origin")

@@ -1,0 +1,163 @@
+"""Who may use the routes, and how much they may send.
+
+Where a token was ever made, every request needs one: of the scope that its route asks for, and of the device whose
+faces it touches. Where none was, the server listens on the loopback interface, and answers only requests that are
+addressed to it by a loopback name and that no proxy has passed on: a web page that points its own host name at
+127.0.0.1 is turned away, and so is the outside world behind a proxy.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import HTTPException, Request
+from starlette.requests import HTTPConnection
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.auth import audit_log as audit
+from edge_stscq.server.auth.body import read_body
+from edge_stscq.server.auth.rate_limit import Allowance, Refusal
+from edge_stscq.server.auth.tokens import ANY_DEVICE, Scope, Token, TokenStore, how_to_create, today
+from edge_stscq.server.settings import ServerSettings, is_loopback
+
+FAILURES_PER_MINUTE = 60
+"""Requests without a valid token that one address may make before it is answered 429."""
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+"""What proxies add."""
+REALM = 'Bearer realm="edge-stscq"'
+
+
+def open_tokens(settings: ServerSettings) -> TokenStore:
+    """The tokens of this server.
+
+    Raises:
+        EdgeError: other machines can reach its host and it has no valid token, or the file is unusable.
+    """
+    path, public = settings.tokens_path, not is_loopback(settings.host)
+    if public and not path.exists():
+        raise _no_token(settings)
+    tokens = TokenStore(path, create=not public)
+    if public and all(token.revoked for token in tokens.all()):
+        tokens.close()
+        raise _no_token(settings)
+    return tokens
+
+
+def _no_token(settings: ServerSettings) -> EdgeError:
+    return EdgeError(
+        f"{settings.host} can be reached by other machines and there is no valid token; "
+        f"make one with: {how_to_create(settings.tokens_path)} (or keep --host 127.0.0.1)"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever was let in. `who` is the token's id, or `local` where there are no tokens; `device` may be `*`."""
+
+    who: str
+    device: str
+
+    @property
+    def only_device(self) -> str | None:
+        """The device it is bound to, if it is."""
+        return None if self.device == ANY_DEVICE else self.device
+
+    @property
+    def key(self) -> str:
+        """Whose allowance it uses: its device's, or that of a token for every device."""
+        return self.only_device or self.who
+
+    def check_device(self, device: str) -> None:
+        """Raise `HTTPException` 403 unless faces of `device` may be touched."""
+        if self.only_device not in (None, device):
+            raise _forbidden(f"this token is of device {self.device} and not of {device}")
+
+
+LOCAL = Caller("local", ANY_DEVICE)
+"""This machine, where there are no tokens; it is not held back."""
+
+
+class Guard:
+    """Knows callers by their tokens and holds each to its allowance."""
+
+    def __init__(self, settings: ServerSettings, tokens: TokenStore) -> None:
+        self._settings, self._tokens = settings, tokens
+        self._public = not is_loopback(settings.host)
+        self._requests = Allowance(settings.requests_per_minute)
+        self._bytes = Allowance(settings.bytes_per_minute)
+        self._failures = Allowance(FAILURES_PER_MINUTE)
+
+    def asks(self, *scopes: Scope) -> Callable[[HTTPConnection], Awaitable[Caller]]:
+        """A dependency of a route: a caller with one of `scopes`, or an answer of 401, 403 or 429."""
+
+        async def guard(request: HTTPConnection) -> Caller:
+            audit.note(request, who=None)
+            token = self._token(request)
+            if token is None:
+                _check_local(request)
+                audit.note(request, who=LOCAL.who)
+                return LOCAL
+            audit.note(request, who=token.id)
+            if token.used != today():
+                await asyncio.to_thread(self._tokens.note_use, token)
+            caller = Caller(token.id, token.device)
+            _wait(request, self._requests.take(caller.key, 1), "requests")
+            if not set(scopes) & set(token.scopes):
+                needed = " or ".join(scopes)
+                raise _forbidden(f"this token may {', '.join(token.scopes)}; {needed} is needed here", scopes)
+            return caller
+
+        return guard
+
+    async def body(self, request: Request, caller: Caller) -> bytes:
+        """The request's body, counted against the caller's allowance while it arrives.
+
+        Raises:
+            HTTPException: 429 over the allowance, 413 too large, 408 too slow.
+        """
+        if caller is LOCAL:
+            return await read_body(request, self._settings)
+        _wait(request, self._bytes.take(caller.key, 0), "bytes")
+        return await read_body(request, self._settings, lambda size: self._bytes.spend(caller.key, size))
+
+    def _token(self, request: HTTPConnection) -> Token | None:
+        """The valid token of a request; None where no token is needed, or an answer of 401 or 429."""
+        header = request.headers.get("authorization", "") or _offered(request)
+        scheme, _, text = header.partition(" ")
+        token = self._tokens.find(text.strip()) if scheme.lower() == "bearer" else None
+        if token is None and (self._public or self._tokens.any_made()):
+            address = request.client.host if request.client else ""
+            _wait(request, self._failures.take(address, 1), "requests without a valid token")
+            error = ', error="invalid_token"' if header else ""
+            raise HTTPException(
+                401, "a valid bearer token is needed; see: edge-stscq token create", {"WWW-Authenticate": REALM + error}
+            )
+        return token
+
+
+def _offered(request: HTTPConnection) -> str:
+    """The token that a browser, which can set no header on a WebSocket, offers as a subprotocol `bearer.<token>`."""
+    offered = (name.removeprefix("bearer.") for name in request.scope.get("subprotocols", ()) if name[:7] == "bearer.")
+    return next((f"Bearer {token}" for token in offered), "")
+
+
+def _check_local(request: HTTPConnection) -> None:
+    if not is_loopback(request.url.hostname or ""):
+        raise HTTPException(403, "this server answers its own machine only; use 127.0.0.1, or make a token")
+    if any(name in request.headers for name in FORWARDED):
+        raise HTTPException(403, "behind a proxy this server needs tokens; see: edge-stscq token create")
+
+
+def _wait(request: HTTPConnection, refusal: Refusal | None, what: str) -> None:
+    if refusal is None:
+        return
+    if refusal.repeated:
+        audit.leave_out(request)
+    seconds = max(1, math.ceil(refusal.seconds))
+    raise HTTPException(429, f"too many {what} in a minute; try again in {seconds} s", {"Retry-After": str(seconds)})
+
+
+def _forbidden(message: str, scopes: tuple[Scope, ...] = ()) -> HTTPException:
+    scope = f', scope="{" ".join(scopes)}"' if scopes else ""
+    return HTTPException(403, message, {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"{scope}'})

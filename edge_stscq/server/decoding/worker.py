@@ -1,0 +1,120 @@
+"""The decoder in a process of its own, so that a busy server paints on and a broken decoder takes nothing with it.
+
+Python runs one thread at a time. A decoder in the server's process waits for a turn at every operation of its network,
+and under a flood of requests hardly gets one; in a process of its own it has what the machine gives it. Orders and
+pictures cross a pipe. The process ends when the server does, however that ends; if it dies first, the faces it was
+painting fail, and the next ones find a fresh one.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from edge_stscq.codec.config import CROP
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.decoding.catalog import Models, Order
+from edge_stscq.server.decoding.face_decoder import Job
+
+_END_SECONDS = 10.0
+_NICENESS = 10
+"""Where processors are short, requests are answered first and faces painted with what is left: a server that answers
+late turns every face that it paints into one that nobody waits for."""
+
+
+class DecoderProcess:
+    """Begin to load `Models`, elsewhere. One thread at a time may call its methods.
+
+    Args:
+        folders, device, max_batch: as for `Models`.
+    """
+
+    def __init__(self, folders: Sequence[Path], device: str, max_batch: int | None = None) -> None:
+        self._arguments = tuple(folders), device, max_batch
+        self._process, self._pipe = self._start()
+
+    def _start(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, *self._arguments), name="decoder", daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    def wait_until_ready(self) -> None:
+        """Wait until the networks are loaded and have run once.
+
+        Raises:
+            EdgeError: they cannot be; the message says why.
+        """
+        try:
+            reason = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(_END_SECONDS)
+            reason = f"its process ended with {self._process.exitcode}"
+        if reason is not None:
+            raise EdgeError(f"the decoder cannot start: {reason}")
+
+    def paint(self, orders: Sequence[Order]) -> Sequence[np.ndarray]:
+        """RGB uint8 [128, 128, 3] of each order.
+
+        Raises:
+            RuntimeError: painting them failed, or the process died of it.
+        """
+        if not self._process.is_alive():
+            self.close()
+            self._process, self._pipe = self._start()
+            self.wait_until_ready()
+        try:
+            self._pipe.send([(order.service.model_id, order.job) for order in orders])
+            problem = self._pipe.recv()
+            if problem is not None:
+                raise RuntimeError(problem)
+            pictures = np.frombuffer(self._pipe.recv_bytes(), np.uint8)
+            return [*pictures.reshape(len(orders), CROP, CROP, 3)]
+        except (EOFError, OSError):
+            self._process.join(_END_SECONDS)
+            raise RuntimeError(f"the decoder's process ended with {self._process.exitcode}") from None
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+def _work(pipe: Connection, folders: tuple[Path, ...], device: str, max_batch: int | None) -> None:
+    """Paint what the pipe asks for until its other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the server decides when this one ends
+    os.nice(_NICENESS)
+    try:
+        models = Models(folders, device, max_batch)
+        models.warm_up()
+    except Exception as error:
+        pipe.send(_line(error))
+        return
+    pipe.send(None)
+    while True:
+        try:
+            wanted: list[tuple[bytes, Job]] = pipe.recv()
+        except (EOFError, OSError):
+            os._exit(0)  # the server is gone, and there is nothing to tidy up
+        try:
+            pictures = np.stack(models.paint([Order(models.find(model, "a face"), job) for model, job in wanted]))
+        except Exception as error:
+            pipe.send(_line(error))
+        else:
+            pipe.send(None)
+            pipe.send_bytes(pictures.tobytes())
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}" if not isinstance(error, EdgeError) else str(error)

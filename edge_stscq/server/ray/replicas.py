@@ -1,0 +1,176 @@
+"""What runs on a Ray cluster: replicas that answer requests, and replicas that paint.
+
+    camera -> Ray's proxy -> Ingress: the routes of `create_app` -> store
+                                 `-> RayPainter -> PaintReplica: batches on a device of its own -> PNG
+
+An `Ingress` is stateless but for its store, which it shares with the others: whatever it acknowledged is committed, so
+it may be killed at any moment. A `PaintReplica` only computes, so a face whose replica dies is painted by another.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from edge_stscq.server.app import FAILED_BATCHES, STALLED_SECONDS, create_app
+from edge_stscq.server.auth.audit_log import written_to
+from edge_stscq.server.decoding.batcher import BusyError, outcomes_of
+from edge_stscq.server.decoding.catalog import Models, Order
+from edge_stscq.server.decoding.face_decoder import Job, to_png
+from edge_stscq.server.settings import ServerSettings
+
+ATTEMPTS = 3
+"""Replicas that are tried for one face when they die under it."""
+
+
+class PaintReplica:
+    """Paints faces in batches, on one device or a share of it; `serve.batch` collects them."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._models = Models(settings.model, settings.device, settings.max_batch)
+        self._models.warm_up()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="paint")
+        self._busy_since: float | None = None
+        self._failed_batches = 0
+        self._batched: Any = serve.batch(
+            max_batch_size=self._models.max_batch, batch_wait_timeout_s=settings.batch_delay
+        )(self._paint_batch)
+
+    async def paint(self, model: bytes, job: Job) -> bytes:
+        """The PNG of one face of a model."""
+        outcome: bytes | Exception = await self._batched(Order(self._models.find(model, "this face"), job))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def _paint_batch(self, orders: Sequence[Order]) -> list[bytes | Exception]:
+        """One outcome an order: an exception that is raised here would reach every face of the batch."""
+        self._busy_since = time.monotonic()
+        try:
+            loop = asyncio.get_running_loop()
+            outcomes = await loop.run_in_executor(self._thread, outcomes_of, self._pngs, orders)
+        finally:
+            self._busy_since = None
+        failed = all(isinstance(outcome, Exception) for outcome in outcomes)
+        self._failed_batches = self._failed_batches + 1 if failed else 0
+        return outcomes
+
+    def _pngs(self, orders: Sequence[Order]) -> list[bytes]:
+        return [to_png(picture) for picture in self._models.paint(orders)]
+
+    def check_health(self) -> None:
+        """Asked by Ray Serve, which replaces a replica that raises here."""
+        if self._busy_since is not None and time.monotonic() - self._busy_since > STALLED_SECONDS:
+            raise RuntimeError(f"a batch has been running for over {STALLED_SECONDS:g} seconds")
+        if self._failed_batches >= FAILED_BATCHES:
+            raise RuntimeError(f"the last {self._failed_batches} batches failed")
+
+
+class RayPainter:
+    """The `Painter` of an `Ingress`: each face goes to the replica that Ray Serve finds least busy.
+
+    Args:
+        paint: takes a model id and a job, gives an awaitable with `cancel()`; the handle of `PaintReplica.paint`.
+        queue_size: faces that may be under way before `submit` raises `BusyError`.
+        deadline: seconds from the arrival of its request until a face must be painted.
+    """
+
+    def __init__(self, paint: "DeploymentHandle[Any]", queue_size: int, deadline: float) -> None:
+        self._paint, self._queue_size, self._deadline = paint, queue_size, deadline
+        self._begun: dict[object, float] = {}
+        self.running = False
+        self.failed_batches = 0
+
+    async def __aenter__(self) -> "RayPainter":
+        self.running = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.running = False
+
+    @property
+    def waiting(self) -> int:
+        """Faces under way: which of them is being painted, Ray does not say."""
+        return len(self._begun)
+
+    @property
+    def under_way(self) -> int:
+        return len(self._begun)
+
+    @property
+    def batch_seconds(self) -> float:
+        """How long the oldest face has been under way; 0 when there is none."""
+        return time.monotonic() - min(self._begun.values()) if self._begun else 0.0
+
+    def refusal(self, waited: float = 0.0, coming: int = 0) -> BusyError | None:
+        if not self.running:
+            return BusyError("the painter is not running")
+        if len(self._begun) + coming >= self._queue_size:
+            return BusyError(f"{self._queue_size} faces are waiting already")
+        return BusyError(f"a face would wait over {self._deadline:g} s") if waited > self._deadline else None
+
+    async def submit(self, item: Order, arrived: float | None = None) -> bytes:
+        """See `Painter.submit`. A caller that goes away takes its face out of the replica's queue."""
+        now = asyncio.get_running_loop().time()
+        if arrived is None:
+            arrived = now
+        if (refusal := self.refusal(now - arrived)) is not None:
+            raise refusal
+        ticket = object()
+        self._begun[ticket] = time.monotonic()
+        try:
+            async with asyncio.timeout_at(arrived + self._deadline):
+                png = await self._painted(item)
+        except (BusyError, asyncio.CancelledError):
+            raise
+        except TimeoutError:
+            raise BusyError(f"no decoder came to this face in {self._deadline:g} s") from None
+        except Exception:
+            self.failed_batches += 1
+            raise
+        finally:
+            del self._begun[ticket]
+        self.failed_batches = 0
+        return png
+
+    async def _painted(self, order: Order) -> bytes:
+        for _ in range(ATTEMPTS):
+            response = self._paint.remote(order.service.model_id, order.job)
+            try:
+                png: bytes = await response
+                return png
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+            except (RayActorError, ReplicaUnavailableError):
+                continue
+            except (BackPressureError, DeploymentUnavailableError) as error:
+                raise BusyError(f"the decoders take no more: {error}") from None
+        raise BusyError(f"{ATTEMPTS} decoders in a row went away")
+
+
+class Ingress:
+    """One replica of the routes. Each writes an audit log of its own, numbered by its rank."""
+
+    def __init__(self, settings: ServerSettings, painter: "DeploymentHandle[Any]", audit: Path) -> None:
+        self._settings, self._paint = settings, painter.paint
+        self._open = ExitStack()
+        self._open.enter_context(written_to(audit_of(audit, serve.get_replica_context().rank.rank)))
+
+    def __serve_build_asgi_app__(self) -> FastAPI:  # noqa: N807 - the name that serve.ingress() asks for
+        settings = self._settings
+        return create_app(settings, RayPainter(self._paint, settings.queue_size, settings.deadline))
+
+
+def audit_of(audit: Path, rank: int) -> Path:
+    """Where the ingress of `rank` writes: `audit.jsonl` becomes `audit.0.jsonl`, `audit.1.jsonl`, ..."""
+    return audit.with_name(f"{audit.stem}.{rank}{audit.suffix}")

@@ -1,0 +1,165 @@
+"""Embeddings of the stored faces of each model, in memory, searched exactly. Models are not compared with each other.
+
+Identity is read from tokens, without decoding a picture: a row is the unit vector of a face, and a search is one
+matrix product. Layers that bring no identity tokens do not change an embedding, so there is one matrix for each prefix
+of layers that does: the released model has two, of the basic layer and of basic and middle.
+
+The newest `capacity` faces are held and an older one makes room for each that comes beyond. A face takes 512 bytes a
+matrix and about 300 for its name, 130 MB for 100,000 faces of the released model; memory is taken up as they come.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_stscq.codec.config import EMBEDDING
+from edge_stscq.codec.matching import Matcher
+from edge_stscq.errors import FrameError
+from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.storage.face_store import StoredFace
+from edge_stscq.stream.face import CodedFace
+from edge_stscq.stream.frame import FrameCodec
+
+log = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """A face and its cosine to the one searched for, -1 to 1."""
+
+    id: str
+    cosine: float
+
+
+class FaceIndex:
+    """Empty at first; safe to call from many threads.
+
+    Args:
+        model: folder of the model.
+        codec: reads its frames.
+        capacity: most faces held, at least 1.
+
+    Attributes:
+        revision: of the last change that was added.
+
+    Raises:
+        EdgeError: a file of the folder is missing or damaged.
+    """
+
+    def __init__(self, model: Path, codec: FrameCodec, capacity: int) -> None:
+        self._codec, self._capacity, self._lock = codec, capacity, threading.Lock()
+        self._matcher = Matcher.load(model).eval()
+        counts = np.cumsum([layer.identity for layer in self._matcher.config.layers])
+        self._prefixes = [int(np.searchsorted(counts, count)) + 1 for count in counts]
+        self._rows = {prefix: np.zeros((capacity, EMBEDDING), np.float32) for prefix in set(self._prefixes)}
+        self._layers = np.zeros(capacity, np.uint8)
+        self._devices = np.zeros(capacity, "S64")
+        self._ids: list[str] = []
+        self._slots: dict[str, int] = {}
+        self._oldest = self.revision = 0
+
+    def __len__(self) -> int:
+        """Faces that can be found."""
+        return len(self._ids)
+
+    def embed(self, faces: Sequence[CodedFace], layers: int) -> NDArray[np.float32]:
+        """Unit embeddings [N, 128] from the first `layers` layers of faces that have as many."""
+        end = self._matcher.config.layer_ends[layers - 1]
+        group = torch.tensor([face.group for face in faces])
+        tokens = torch.from_numpy(np.stack([face.tokens[:end] for face in faces]).astype(np.int64))
+        embeddings: NDArray[np.float32] = self._matcher(group, tokens, layers).numpy()
+        return embeddings
+
+    def add(self, changes: Sequence[StoredFace]) -> None:
+        """Take in faces that came or grew, in the order of their revisions; those of other models are passed over."""
+        coded: dict[str, tuple[StoredFace, CodedFace]] = {}
+        for stored in changes:
+            if stored.model != self._codec.model_id:
+                continue
+            try:
+                coded[stored.id] = stored, self._codec.decode_frame(stored.frame)[0]
+            except FrameError as error:
+                log.error("face %s is damaged in the store and cannot be found: %s", stored.id, error)
+        embedded: dict[int, dict[str, NDArray[np.float32]]] = {}
+        for prefix in self._rows:
+            having = {face_id: face for face_id, (_, face) in coded.items() if face.layers >= prefix}
+            if having:
+                embedded[prefix] = dict(zip(having, self.embed(list(having.values()), prefix), strict=True))
+        with self._lock:
+            for face_id, (stored, face) in coded.items():
+                slot = self._slot(face_id)
+                self._layers[slot], self._devices[slot] = face.layers, stored.device.encode()
+                for prefix, rows_of in embedded.items():
+                    if face_id in rows_of:
+                        self._rows[prefix][slot] = rows_of[face_id]
+            if changes:
+                self.revision = changes[-1].revision
+
+    def _slot(self, face_id: str) -> int:
+        """The face's place: its own, a free one, or that of the face which came first of all."""
+        slot = self._slots.get(face_id)
+        if slot is not None:
+            return slot
+        if len(self._ids) < self._capacity:
+            slot = len(self._ids)
+            self._ids.append(face_id)
+        else:
+            slot, self._oldest = self._oldest, (self._oldest + 1) % self._capacity
+            del self._slots[self._ids[slot]]
+            self._ids[slot] = face_id
+        self._slots[face_id] = slot
+        return slot
+
+    def search(
+        self, face: CodedFace, layers: int, limit: int, device: str | None = None, min_cosine: float = -1.0
+    ) -> list[Found]:
+        """The faces most like `face`, best first, by their first `layers` layers.
+
+        Args:
+            face: has `layers` layers or more; faces that have fewer are not compared, unless the missing ones bring
+                no identity tokens.
+            limit: most faces.
+            device: only faces of this one.
+            min_cosine: only faces at least so much alike.
+        """
+        prefix = self._prefixes[layers - 1]
+        query = self.embed([face], prefix)[0]
+        with self._lock:
+            held = len(self._ids)
+            cosines = np.clip(self._rows[prefix][:held] @ query, -1, 1)
+            wanted = (self._layers[:held] >= prefix) & (cosines >= min_cosine)
+            if device is not None:
+                wanted &= self._devices[:held] == device.encode()
+            slots = np.flatnonzero(wanted)
+            best = slots[np.argsort(-cosines[slots], kind="stable")[:limit]]
+            return [Found(self._ids[slot], float(cosines[slot])) for slot in best]
+
+
+class FaceIndexes:
+    """One index for each model, each of `capacity` faces."""
+
+    def __init__(self, models: Iterable[DecodeService], capacity: int) -> None:
+        self._of = {each.model_id: FaceIndex(each.folder, each.codec, capacity) for each in models}
+
+    def __len__(self) -> int:
+        """Faces that can be found, of all models."""
+        return sum(map(len, self._of.values()))
+
+    @property
+    def revision(self) -> int:
+        """Of the last change that was added to all of them."""
+        return min(index.revision for index in self._of.values())
+
+    def of(self, service: DecodeService) -> FaceIndex:
+        """The index of a loaded model."""
+        return self._of[service.model_id]
+
+    def add(self, changes: Sequence[StoredFace]) -> None:
+        """Take in changes, in the order of their revisions."""
+        for index in self._of.values():
+            index.add(changes)

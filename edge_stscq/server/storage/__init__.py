@@ -1,0 +1,1 @@
+"""Accepted frames in SQLite or PostgreSQL, and what follows their changes."""

@@ -1,0 +1,106 @@
+"""What changes in the store, as it changes: one poller an application, any number of followers.
+
+Several servers may share one store, and what another one accepted shows only there, so the store is polled: every
+`POLL` seconds, and at once after this server has accepted something, though `REST` seconds apart at least. The latest
+changes stay in memory; a follower is no more than the revision it has reached. One that keeps up is served from memory,
+one that lags or resumes reads the store at its own pace, and none of them has a queue that could grow.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+
+from edge_stscq.server.storage.face_store import FaceStore, StoredFace
+
+log = logging.getLogger(__name__)
+
+POLL = 0.25
+"""Seconds between two looks at the store."""
+REST = 0.05
+"""Seconds from a look that found something to the next, so that a busy server takes changes in by the dozen."""
+PAGE = 500
+"""Most faces that are read from the store at once."""
+RECENT = 1000
+"""Changes kept in memory."""
+
+
+class Feed:
+    """Follows `store` while it is entered.
+
+    Attributes:
+        revision: of the newest change seen.
+    """
+
+    def __init__(self, store: FaceStore) -> None:
+        self._store = store
+        self._recent: deque[StoredFace] = deque()
+        self._complete_after = self.revision = 0
+        self._news, self._nudged = asyncio.Event(), asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Feed":
+        self._complete_after = self.revision = await asyncio.to_thread(self._store.latest_revision)
+        self._task = asyncio.create_task(self._poll(), name="feed")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def nudge(self) -> None:
+        """Look at the store now: something was accepted."""
+        self._nudged.set()
+
+    async def start(self, after: int | None, last: int) -> int:
+        """The revision at which a follower begins: `after`, or `last` changes before the newest if it is None."""
+        newest = await asyncio.to_thread(self._store.latest_revision)
+        return min(after, newest) if after is not None else max(newest - last, 0)
+
+    async def changes(self, after: int, device: str | None = None) -> AsyncIterator[list[StoredFace]]:
+        """All that came or grew after revision `after`, of one device if it is given, in order and without end."""
+        while True:
+            faces, after = await self._since(after, device)
+            if faces:
+                yield faces
+            elif after >= self.revision:
+                await self._news.wait()
+
+    async def _since(self, after: int, device: str | None) -> tuple[list[StoredFace], int]:
+        """Changes after revision `after`, and the revision up to which that is all of them."""
+        newest = self.revision
+        if after >= self._complete_after:
+            latest = {face.id: face for face in self._recent if face.revision > after and device in (None, face.device)}
+            return sorted(latest.values(), key=lambda face: face.revision), newest
+        faces = await asyncio.to_thread(self._store.changes, after, PAGE, device)
+        return faces, faces[-1].revision if len(faces) == PAGE else max([newest, *(face.revision for face in faces)])
+
+    async def _poll(self) -> None:
+        failing = False
+        while True:
+            self._nudged.clear()
+            faces: list[StoredFace] = []
+            try:
+                faces = await asyncio.to_thread(self._store.changes, self.revision, PAGE)
+                failing = False
+            except Exception as error:
+                if not failing:
+                    log.error("the store cannot be followed now: %s", error)
+                failing = True
+            for face in faces:
+                if len(self._recent) == RECENT:
+                    self._complete_after = self._recent.popleft().revision
+                self._recent.append(face)
+            if faces:
+                self.revision = faces[-1].revision
+                woken, self._news = self._news, asyncio.Event()
+                woken.set()
+            if len(faces) < PAGE:
+                if faces:
+                    await asyncio.sleep(REST)
+                try:
+                    async with asyncio.timeout(POLL):
+                        await self._nudged.wait()
+                except TimeoutError:
+                    pass

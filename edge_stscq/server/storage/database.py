@@ -1,0 +1,198 @@
+"""A database that keeps its word: engine, durability and layout of the store, for SQLite and PostgreSQL.
+
+SQLite commits with `synchronous=FULL` to a write-ahead log, PostgreSQL with `synchronous_commit=on`: what a commit has
+returned for is on disk. `Database` yields transactions of two kinds. A writing one has SQLite's write lock from its
+first statement; in PostgreSQL the writers themselves say what they hold. Whatever fails in one, from a full disk to a
+server that is away, is a `StoreError`; the next transaction tries again on a fresh connection.
+
+Opening brings the layout up to date (`migrations`), under a lock, in one transaction.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from edge_stscq.errors import EdgeError, require
+from edge_stscq.server.storage import migrations
+from edge_stscq.server.storage.store_url import file_of, shown
+from edge_stscq.server.storage.tables import metadata
+
+VERSION_TABLE = "edge_stscq_version"
+"""Where Alembic notes the layout; other programs in the same database have theirs."""
+APPLICATION_ID = int.from_bytes(b"STSQ")
+"""In the header of a SQLite store."""
+WAIT_SECONDS = 5
+"""For a connection, and for a lock that another server holds."""
+POOL = 8
+"""Connections of one server."""
+
+_FIRST, _NUMBERED_BY_ALEMBIC = 1, 2  # user_version of a SQLite store
+_UPGRADE_LOCK = int.from_bytes(b"edgeSTSQ")
+_POSTGRES = {
+    "synchronous_commit": "on",
+    "lock_timeout": f"{WAIT_SECONDS}s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "30s",
+}
+
+
+class StoreError(Exception):
+    """The database did not do what was asked: away, locked, full, read-only. Nothing of the transaction is kept."""
+
+
+class Database:
+    """Open or create the store at `url`; safe to call from many threads, beside other servers.
+
+    Attributes:
+        name: the store as messages may show it.
+
+    Raises:
+        EdgeError: it cannot be reached or written, is another program's, or is of a newer version.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self.name, file = shown(url), file_of(url)
+        self._writer = nullcontext() if file is None else threading.Lock()
+        self._engine = _postgres(url) if file is None else _sqlite(url, file)
+        try:
+            with self.write() as connection:
+                if file is None:
+                    _upgrade_postgres(connection, self.name)
+                else:
+                    _upgrade_sqlite(connection, self.name)
+        except StoreError as error:
+            self.close()
+            raise EdgeError(f"{self.name} is not usable as a store: {error}; choose another --store") from None
+        except EdgeError:
+            self.close()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with _failures(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that commits, durably, at the end; or leaves the store as it was."""
+        # Threads of one process queue at a lock, since SQLite's own waiting is by sleeping.
+        with self._writer, _failures(), self._engine.connect() as connection:
+            connection.execution_options(edge_stscq_writes=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        # SQLAlchemy's own text would quote the statement, the driver's says what happened.
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise StoreError(" ".join(str(reason).split())) from None
+
+
+def _sqlite(url: URL, file: Path) -> Engine:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise EdgeError(f"cannot open the store {file}: {error}; choose another --store") from None
+    engine = _engine(url, timeout=WAIT_SECONDS)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say so
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("edge_stscq_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgres(url: URL) -> Engine:
+    require("psycopg", "postgres")
+    given = url.query.get("options", "")
+    ours = " ".join(f"-c {name}={value}" for name, value in _POSTGRES.items())
+    return _engine(
+        url.difference_update_query(["options"]),
+        options=f"{given if isinstance(given, str) else ' '.join(given)} {ours}",
+        connect_timeout=WAIT_SECONDS, keepalives_idle=30, tcp_user_timeout=30_000,
+    )  # fmt: skip
+
+
+def _engine(url: URL, **connect: Any) -> Engine:
+    postgres: dict[str, Any] = {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+    return create_engine(
+        url, connect_args=connect, hide_parameters=True, pool_size=POOL, max_overflow=0, pool_timeout=WAIT_SECONDS,
+        **postgres if url.drivername != "sqlite" else {},
+    )  # fmt: skip
+
+
+def _upgrade_sqlite(connection: Connection, name: str) -> None:
+    application, version, tables = (
+        connection.exec_driver_sql(query).scalar_one()
+        for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+    )
+    if application != APPLICATION_ID and (application or tables):
+        raise EdgeError(f"{name} is a database of another program; choose another --store")
+    if application and version not in (_FIRST, _NUMBERED_BY_ALEMBIC):
+        raise EdgeError(f"{name} is of store version {version}, which this program does not know; upgrade it")
+    _upgrade(connection, name, unversioned="0001" if application and version == _FIRST else None)
+    if version != _NUMBERED_BY_ALEMBIC:
+        connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.exec_driver_sql(f"PRAGMA user_version={_NUMBERED_BY_ALEMBIC}")
+
+
+def _upgrade_postgres(connection: Connection, name: str) -> None:
+    # The first server upgrades, others wait for it, however long it takes.
+    connection.execute(text("SET LOCAL lock_timeout = 0"))
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+    tables = set(inspect(connection).get_table_names())
+    if VERSION_TABLE not in tables and tables & set(metadata.tables):
+        raise EdgeError(f"{name} has tables of another program; choose another database or schema")
+    _upgrade(connection, name, unversioned=None)
+
+
+def _upgrade(connection: Connection, name: str, unversioned: str | None) -> None:
+    """Run the steps that the layout lacks. `unversioned` is the layout of a store that notes none."""
+    config = alembic_config(connection)
+    script = ScriptDirectory.from_config(config)
+    if unversioned is not None:
+        command.stamp(config, unversioned)
+    if inspect(connection).has_table(VERSION_TABLE):
+        found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one()
+        if found == script.get_current_head():
+            return
+        try:
+            script.get_revision(found)
+        except CommandError:
+            raise EdgeError(f"{name} is of layout {found}, newer than this program's; upgrade edge-stscq") from None
+    command.upgrade(config, "head")
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Alembic, on this connection."""
+    config = Config(attributes={"connection": connection, "version_table": VERSION_TABLE})
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,256 @@
+"""Search by example: real portraits by their tokens, who may see what, and bad input."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import cv2
+import httpx2
+import numpy as np
+import pytest
+import torch
+from fastapi import FastAPI
+
+from demo_camera.align import crop_face
+from demo_camera.detect import Detector
+from demo_camera.portraits import portraits
+from demo_camera.source import read_picture
+from edge_stscq.codec.store import create, load_student
+from edge_stscq.server.api import match
+from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.search import FaceIndex
+from edge_stscq.server.storage.change_feed import Feed
+from edge_stscq.server.storage.face_store import FaceStore, NewFrame, StoredFace
+from edge_stscq.stream import CodedFace
+
+MakeApp = Callable[..., FastAPI]
+Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
+MakeFaces = Callable[..., list[CodedFace]]
+Issue = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def people(model_dir: Path) -> dict[str, CodedFace]:
+    """Two portraits and a darker, blurred picture of each, as the released student codes them."""
+    detector, crops = Detector(), {}
+    for name, path in portraits().items():
+        picture = read_picture(path)
+        face = detector.largest(picture)
+        assert face is not None
+        crops[name] = crop_face(picture, face.points)
+        crops[f"{name} again"] = cv2.GaussianBlur((crops[name] * 0.8).astype(np.uint8), (3, 3), 0)
+    with torch.inference_mode():
+        groups, tokens = load_student(model_dir).eval()(torch.from_numpy(np.stack(list(crops.values()))))
+    return {
+        name: CodedFace(int(group), row.numpy().astype(np.uint16), 3)
+        for name, group, row in zip(crops, groups, tokens, strict=True)
+    }
+
+
+async def post(
+    client: httpx2.AsyncClient, service: DecodeService, faces: list[CodedFace], device: str, token: str = ""
+) -> None:
+    headers = {"Edge-Device": device, "Edge-Sequence": "0", "Authorization": f"Bearer {token or '-'}"}
+    answer = await client.post("/v1/frames", content=service.codec.encode_stream(faces), headers=headers)
+    assert answer.status_code == 200
+
+
+async def found(client: httpx2.AsyncClient, count: int, body: object, token: str = "", **query: object) -> list[str]:
+    """Ids of the answer, once the index holds `count` faces."""
+    sent = {"json": body} if isinstance(body, dict) else {"content": body}
+    async with asyncio.timeout(30):
+        while True:
+            answer = await client.post("/v1/match", params=query, headers={"Authorization": f"Bearer {token}"}, **sent)
+            assert answer.status_code == 200
+            page = answer.json()
+            if page["searched"] == count and page["complete"]:
+                break
+            await asyncio.sleep(0.02)
+    cosines = [face["cosine"] for face in page["faces"]]
+    assert cosines == sorted(cosines, reverse=True)
+    assert all(query.get("min_cosine", -1) <= cosine <= 1 for cosine in cosines)
+    return [face["id"] for face in page["faces"]]
+
+
+@pytest.mark.anyio
+async def test_the_same_person_is_found_first(
+    serve: Serve, model_dir: Path, people: dict[str, CodedFace], make_app: MakeApp
+) -> None:
+    hopper, hopper_again, collins, collins_again = (
+        people[name] for name in ("grace_hopper", "grace_hopper again", "astronaut", "astronaut again")
+    )
+    app = make_app(model=model_dir)
+    (service,) = app.state.models
+    async with serve(app=app) as client:
+        await post(client, service, [hopper, collins], "door-1")
+        await post(client, service, [collins_again], "door-2")
+        for layers in (1, 2, 3):
+            stream = service.codec.encode_stream([hopper_again])
+            assert (await found(client, 3, stream, layers=layers))[0] == "door-1-0"
+            assert (await found(client, 3, {"face": "door-1-1"}, layers=layers))[:2] == ["door-1-1", "door-2-0"]
+        basic = service.codec.encode_stream([hopper.truncate(1, service.config.layer_ends)])
+        assert await found(client, 3, basic, min_cosine=0.99) == ["door-1-0"]
+        assert await found(client, 3, basic, limit=1) == ["door-1-0"]
+        assert await found(client, 3, basic, device="door-2") == ["door-2-0"]
+        assert await found(client, 3, basic, device="nobody") == []
+
+
+@pytest.mark.anyio
+async def test_a_token_of_one_device_finds_its_faces_only(
+    serve: Serve, issue: Issue, service: DecodeService, make_faces: MakeFaces
+) -> None:
+    faces = make_faces(2)
+    fleet, door, reader = issue("*", "send", "match"), issue("door", "match"), issue("*", "read")
+    stream = service.codec.encode_stream(faces[:1])
+    async with serve() as client:
+        await post(client, service, faces, "door", fleet)
+        await post(client, service, faces, "cam", fleet)
+        assert (await found(client, 4, stream, fleet))[:2] == ["door-0", "cam-0"]
+        assert await found(client, 4, stream, door) == ["door-0", "door-1"]
+        for token, body, query, status in (
+            (door, b'{"face": "cam-0"}', "", 403), (door, stream, "?device=cam", 403), (reader, stream, "", 403),
+            (door + "x", stream, "", 401), (door, b'{"face": "door-1"}', "", 200),
+        ):  # fmt: skip
+            headers = {"Authorization": f"Bearer {token}"}
+            assert (await client.post(f"/v1/match{query}", content=body, headers=headers)).status_code == status
+
+
+@pytest.mark.anyio
+async def test_faces_are_found_after_a_restart_and_by_the_layers_they_gain(
+    serve: Serve, service: DecodeService, make_faces: MakeFaces
+) -> None:
+    face, other = make_faces(2)
+    short = [one.truncate(1, service.config.layer_ends) for one in (face, other)]
+    whole = service.codec.encode_stream([face])
+    async with serve() as client:
+        await post(client, service, short, "cam")
+        assert await found(client, 2, whole, layers=1, min_cosine=0.999) == ["cam-0"]
+        assert await found(client, 2, whole, layers=2) == []
+        await post(client, service, [face], "cam")
+    async with serve() as client:
+        assert await found(client, 2, whole, layers=3) == ["cam-0"]
+        assert (await found(client, 2, whole))[0] == "cam-0"
+
+
+@pytest.mark.anyio
+async def test_bad_input_is_refused_in_one_line(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+    faces = make_faces(2)
+    one, short = (service.codec.encode_stream(sent) for sent in (faces[:1], make_faces(1, layers=1)))
+    async with serve(max_body_bytes=4096) as client:
+        await post(client, service, faces, "cam")
+        for status, content, query in (
+            (400, b"", ""),
+            (400, b"hello", ""),
+            (400, b"[" * 4000, ""),
+            (400, b'{"face": 5}', ""),
+            (400, b'{"face": "cam-0", "more": 1}', ""),
+            (400, b'{"face": "' + b"x" * 101 + b'"}', ""),
+            (404, b'{"face": "cam-9"}', ""),
+            (404, b'{"face": "../cam"}', ""),
+            (400, service.codec.encode_stream(faces), ""),
+            (400, service.codec.header(), ""),
+            (400, one[:-1], ""),
+            (400, one[:-1] + bytes([one[-1] ^ 1]), ""),
+            (409, one[:5] + bytes(8) + one[13:], ""),
+            (400, short, "?layers=2"),
+            (413, b"x" * 5000, ""),
+            (422, one, "?layers=0"),
+            (422, one, "?layers=4"),
+            (422, one, "?limit=101"),
+            (422, one, "?min_cosine=1.5"),
+            (422, one, "?min_cosine=nan"),
+            (422, one, "?device=a%20b"),
+        ):
+            answer = await client.post(f"/v1/match{query}", content=content)
+            assert (answer.status_code, list(answer.json())) == (status, ["error"]), (content[:40], query)
+            assert "\n" not in answer.json()["error"]
+
+
+def stored(service: DecodeService, face: CodedFace, number: int, revision: int, device: str = "cam") -> StoredFace:
+    frame = service.codec.encode_frame(face)
+    return StoredFace(number, device, number, service.model_id, face.layers, frame, 0.0, revision)
+
+
+@pytest.fixture
+def index(tiny_model: Path, service: DecodeService) -> FaceIndex:
+    return FaceIndex(tiny_model, service.codec, 3)
+
+
+def test_cosines_are_those_of_the_embeddings(index: FaceIndex, service: DecodeService, make_faces: MakeFaces) -> None:
+    faces = make_faces(3)
+    index.add([stored(service, face, number, number + 1) for number, face in enumerate(faces)])
+    for layers in (1, 2, 3):
+        rows = index.embed(faces, layers)
+        assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+        expected = sorted(zip(rows @ rows[1], range(3), strict=True), reverse=True)
+        best = index.search(faces[1], layers, 3)
+        assert [one.id for one in best] == [f"cam-{number}" for _, number in expected]
+        assert np.allclose([one.cosine for one in best], [cosine for cosine, _ in expected], atol=1e-5)
+
+
+def test_the_oldest_faces_make_room(index: FaceIndex, service: DecodeService, make_faces: MakeFaces) -> None:
+    faces = make_faces(5)
+    index.add([stored(service, face, number, number + 1) for number, face in enumerate(faces)])
+    assert (len(index), index.revision) == (3, 5)
+    index.add([stored(service, faces[2], 2, 6)])
+    assert sorted(one.id for one in index.search(faces[4], 1, 9)) == ["cam-2", "cam-3", "cam-4"]
+    for number in (2, 3, 4):
+        assert index.search(faces[number], 3, 1)[0].id == f"cam-{number}"
+
+
+def test_other_models_and_damaged_frames_are_passed_over(
+    index: FaceIndex, service: DecodeService, make_faces: MakeFaces, caplog: pytest.LogCaptureFixture
+) -> None:
+    (face,) = make_faces(1)
+    good = stored(service, face, 0, 1)
+    other = StoredFace(1, "cam", 1, b"87654321", 3, good.frame, 0.0, 2)
+    damaged = StoredFace(2, "cam", 2, service.model_id, 3, good.frame[:-1] + b"\0", 0.0, 3)
+    caplog.set_level(logging.ERROR)
+    index.add([good, other, damaged])
+    assert (len(index), index.revision) == (1, 3)
+    (record,) = caplog.records
+    assert "face cam-2 is damaged" in record.getMessage()
+
+
+@pytest.mark.anyio
+async def test_a_store_that_fails_is_read_again(
+    index: FaceIndex, service: DecodeService, make_faces: MakeFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(match, "RETRY", 0.01)
+    store, add, failed = FaceStore(tmp_path / "faces.db"), index.add, False
+
+    def fails_once(changes: list[StoredFace]) -> None:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise OSError("gone")
+        add(changes)
+
+    monkeypatch.setattr(index, "add", fails_once)
+    (face,) = make_faces(1)
+    async with Feed(store) as feed, asyncio.timeout(30):
+        task = asyncio.create_task(match.keep_current(index, feed, 3))
+        frame = NewFrame(service.codec.encode_frame(face), 3)
+        await asyncio.to_thread(store.accept, "cam", 0, service.model_id, [frame], lambda old, new: old == new)
+        while len(index) == 0:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    store.close()
+    assert failed
+
+
+@pytest.mark.anyio
+async def test_faces_of_an_earlier_model_are_not_searched(
+    serve: Serve, service: DecodeService, make_faces: MakeFaces, tmp_path: Path
+) -> None:
+    create(tmp_path / "other", service.config, seed=1)
+    async with serve() as client:
+        await post(client, service, make_faces(1), "cam")
+    async with serve(model=tmp_path / "other") as client:
+        later = DecodeService(tmp_path / "other")
+        await post(client, later, make_faces(1), "new")
+        assert await found(client, 1, later.codec.encode_stream(make_faces(1))) == ["new-0"]
+        assert (await client.post("/v1/match", json={"face": "cam-0"})).status_code == 409

@@ -1,0 +1,239 @@
+"""Who is let in, to what, and how often; what every answer carries."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.auth import guard as guard_module
+from edge_stscq.server.auth import rate_limit as limits
+from edge_stscq.server.auth.rate_limit import Allowance, Refusal
+from edge_stscq.server.auth.tokens import Scope, TokenStore
+from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.security_headers import SECURITY_HEADERS
+from edge_stscq.stream import CodedFace
+
+MakeApp = Callable[..., FastAPI]
+Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
+MakeFaces = Callable[..., list[CodedFace]]
+Issue = Callable[..., str]
+
+ROUTES = {
+    ("POST", "/v1/frames"): {"send"},
+    ("GET", "/v1/faces"): {"read"},
+    ("GET", "/v1/faces/cam-0.png"): {"read"},
+    ("GET", "/v1/models"): {"send", "read", "match", "admin"},
+    ("POST", "/v1/match"): {"match"},
+    ("GET", "/v1/devices"): {"read"},
+    ("GET", "/openapi.json"): {"admin"},
+    ("GET", "/metrics"): {"admin"},
+}
+"""What each route asks for."""
+
+
+def bearer(token: str, device: str = "cam", sequence: int = 0) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", "Edge-Device": device, "Edge-Sequence": str(sequence)}
+
+
+@pytest.fixture
+def body(service: DecodeService, make_faces: MakeFaces) -> bytes:
+    return service.codec.encode_stream(make_faces(1))
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No allowance is refilled."""
+    monkeypatch.setattr(guard_module, "Allowance", partial(Allowance, clock=lambda: 0.0))
+
+
+@pytest.mark.anyio
+async def test_every_route_asks_for_its_scope(
+    serve: Serve, issue: Issue, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "FAILURES_PER_MINUTE", 1000)
+    tokens = {str(scope): issue("*", scope) for scope in Scope}
+    async with serve(host="0.0.0.0") as client:
+        declared = (await client.get("/openapi.json", headers=bearer(tokens["admin"]))).json()["paths"]
+        asked = {path.replace("cam-0", "{face_id}") for _, path in ROUTES} - {"/openapi.json"}
+        assert set(declared) == asked | {"/health", "/ready"}
+        good = tokens["send"]
+        for (method, path), scopes in ROUTES.items():
+            for given in ("", "Bearer", f"Bearer {good}x", f"Bearer {good[:-1]}", f"Basic {good}", good):
+                headers = bearer(good) | {"Authorization": given}
+                answer = await client.request(method, path, content=body, headers=headers)
+                assert answer.status_code == 401
+                challenge = 'Bearer realm="edge-stscq"' + (', error="invalid_token"' if given else "")
+                assert answer.headers["www-authenticate"] == challenge
+                assert good not in answer.text
+            for scope, token in tokens.items():
+                answer = await client.request(method, path, content=body, headers=bearer(token))
+                if scope in scopes:
+                    assert answer.status_code == 200
+                else:
+                    assert answer.status_code == 403
+                    assert 'error="insufficient_scope", scope="' in answer.headers["www-authenticate"]
+                    assert scope in answer.json()["error"]
+        for probe in ("/health", "/ready", "/", "/page/app.js"):
+            assert (await client.get(probe)).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_a_token_of_one_device_touches_no_other(serve: Serve, issue: Issue, body: bytes) -> None:
+    mine, fleet = issue("door-1", "send", "read"), issue("*", "send", "read")
+    async with serve(host="0.0.0.0") as client:
+        for device, token, expected in (
+            ("door-1", mine, 200), ("door-2", mine, 403), ("door", mine, 403), ("door-2", fleet, 200),
+        ):  # fmt: skip
+            answer = await client.post("/v1/frames", content=body, headers=bearer(token, device))
+            assert answer.status_code == expected
+        assert (
+            "door-1 and not of door"
+            in (await client.post("/v1/frames", content=body, headers=bearer(mine, "door"))).json()["error"]
+        )
+        for token, seen in ((mine, ["door-1-0"]), (fleet, ["door-1-0", "door-2-0"])):
+            listed = (await client.get("/v1/faces", headers=bearer(token))).json()["faces"]
+            assert [face["id"] for face in listed] == seen
+        for face, token, expected in (
+            ("door-1-0", mine, 200), ("door-2-0", mine, 403), ("door-2-9", mine, 403), ("door-2-0", fleet, 200),
+        ):  # fmt: skip
+            assert (await client.get(f"/v1/faces/{face}.png", headers=bearer(token))).status_code == expected
+
+
+@pytest.mark.anyio
+async def test_a_token_holds_from_its_making_to_its_revoking(
+    serve: Serve, issue: Issue, body: bytes, tmp_path: Path
+) -> None:
+    async with serve() as client:
+        assert (await client.get("/v1/faces")).status_code == 200
+        token = issue("cam", "read")
+        assert (await client.get("/v1/faces")).status_code == 401
+        assert (await client.get("/v1/faces", headers=bearer(token))).status_code == 200
+        with contextlib.closing(TokenStore(tmp_path / "tokens.db", create=False)) as tokens:
+            tokens.revoke(tokens.all()[0].id)
+        answer = await client.get("/v1/faces", headers=bearer(token))
+        assert (answer.status_code, "invalid_token" in answer.headers["www-authenticate"]) == (401, True)
+        assert (await client.get("/v1/faces")).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "edge.example", "", "127.0.0.1.example"])
+def test_a_public_bind_needs_a_valid_token(make_app: MakeApp, issue: Issue, tmp_path: Path, host: str) -> None:
+    with pytest.raises(EdgeError, match="no valid token; make one with: edge-stscq token create --tokens .*tokens.db"):
+        make_app(host=host)
+    assert not (tmp_path / "tokens.db").exists()
+    issue("cam", "send")
+    with contextlib.closing(TokenStore(tmp_path / "tokens.db", create=False)) as tokens:
+        tokens.revoke(tokens.all()[0].id)
+    with pytest.raises(EdgeError, match="no valid token"):
+        make_app(host=host)
+    issue("cam", "send")
+    assert make_app(host=host).state.guard
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("frozen")
+async def test_a_device_has_so_many_requests_and_its_neighbour_is_not_held_back(
+    serve: Serve, issue: Issue, body: bytes
+) -> None:
+    first, second, other = issue("cam", "send"), issue("cam", "send"), issue("door", "send")
+    async with serve(host="0.0.0.0", requests_per_minute=3) as client:
+        for token in (first, second, first):
+            assert (await client.post("/v1/frames", content=body, headers=bearer(token))).status_code == 200
+        for token in (first, second):
+            answer = await client.post("/v1/frames", content=body, headers=bearer(token))
+            assert answer.status_code == 429
+            assert answer.headers["retry-after"] == "20"
+            assert "requests" in answer.json()["error"]
+        assert (await client.post("/v1/frames", content=body, headers=bearer(other, "door"))).status_code == 200
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("frozen")
+async def test_a_device_has_so_many_bytes_those_of_refused_bodies_among_them(serve: Serve, issue: Issue) -> None:
+    cam, door = issue("cam", "send", "read"), issue("door", "send")
+    async with serve(host="0.0.0.0", bytes_per_minute=1000) as client:
+        for size, expected in ((900, 400), (300, 400), (1, 429)):
+            answer = await client.post("/v1/frames", content=b"x" * size, headers=bearer(cam))
+            assert answer.status_code == expected
+        assert answer.headers["retry-after"] == "12"
+        assert (await client.get("/v1/faces", headers=bearer(cam))).status_code == 200
+        assert (await client.post("/v1/frames", content=b"x", headers=bearer(door, "door"))).status_code == 400
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("frozen")
+async def test_strangers_are_held_back_by_their_address_and_devices_there_are_not(
+    serve: Serve, issue: Issue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "FAILURES_PER_MINUTE", 2)
+    token = issue("cam", "read")
+    async with serve(host="0.0.0.0") as client:
+        statuses = [(await client.get("/v1/faces", headers=bearer("guess"))).status_code for _ in range(3)]
+        assert statuses == [401, 401, 429]
+        assert (await client.get("/v1/faces", headers=bearer(token))).status_code == 200
+
+
+def test_an_allowance_refills_evenly_and_forgets_whom_it_has_not_seen_for_longest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    allowance = Allowance(60, lambda: now)
+    assert [allowance.take("a", 30) for _ in range(3)] == [None, None, Refusal(30, repeated=False)]
+    assert allowance.take("a", 1) == Refusal(1, repeated=True)
+    now = 10
+    assert allowance.take("a", 11) == Refusal(1, repeated=True)
+    assert allowance.take("a", 10) is None
+    assert allowance.take("a", 0) == Refusal(0, repeated=False)
+    now = 1000
+    allowance.spend("a", 90)
+    assert allowance.take("a", 0) == Refusal(30, repeated=True)
+    monkeypatch.setattr(limits, "MAX_KEYS", 3)
+    for key in "bcadbc":
+        allowance.take(key, 60)
+    assert len(allowance) == 3
+    assert allowance.take("b", 1) is not None
+    assert allowance.take("a", 1) is None
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("frozen")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_every_answer_but_a_picture_is_kept_nowhere_and_all_are_framed_nowhere_and_load_nothing_foreign(
+    make_app: MakeApp, issue: Issue, body: bytes, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    def broken(*_: object) -> list[bytes]:
+        raise RuntimeError("broken")
+
+    token = issue("cam", "send", "read")
+    app = make_app(host="0.0.0.0", requests_per_minute=4)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url=f"{scheme}://edge.example") as client,
+    ):
+        answers = [
+            await client.post("/v1/frames", content=body, headers=bearer(token)),
+            await client.get("/v1/faces/cam-0.png", headers=bearer(token)),
+            await client.get("/v1/faces/door-0.png", headers=bearer(token)),
+            await client.get("/v1/faces"),
+            await client.get("/nowhere"),
+            await client.get("/health"),
+        ]
+        monkeypatch.setattr(app.state.store, "find", broken)
+        answers.append(await client.get("/v1/faces/cam-0.png", headers=bearer(token)))
+        answers.append(await client.get("/v1/faces", headers=bearer(token)))
+    assert [answer.status_code for answer in answers] == [200, 200, 403, 401, 404, 200, 500, 429]
+    for number, answer in enumerate(answers):
+        expected = SECURITY_HEADERS | ({"Cache-Control": "private, no-cache"} if number == 1 else {})
+        assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == expected
+        if answer.status_code != 500:
+            assert ("strict-transport-security" in answer.headers) == (scheme == "https")
+    policy = dict(part.split(" ", 1) for part in SECURITY_HEADERS["Content-Security-Policy"].split("; "))
+    assert (policy["default-src"], policy["frame-ancestors"]) == ("'none'", "'none'")
+    assert "unsafe" not in json.dumps(policy)

@@ -1,0 +1,274 @@
+"""Batches form by count and by deadline, and neighbours in a batch never harm each other."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from edge_stscq.server.decoding.batcher import BusyError, MicroBatcher
+
+pytestmark = pytest.mark.anyio
+Batcher = MicroBatcher[int, int, int]
+
+
+class Doubler:
+    """Doubles numbers; remembers its batches; refuses 13; can be held at a gate."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.started, self.gate = threading.Event(), threading.Event()
+        self.gate.set()
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        self.started.set()
+        assert self.gate.wait(60)
+        if 13 in items:
+            raise ValueError("thirteen")
+        return [2 * item for item in items]
+
+    async def hold(self, batcher: Batcher, item: int) -> "asyncio.Task[int]":
+        """Submit `item` and return once its batch is running, to be released by `gate`."""
+        self.gate.clear()
+        self.started.clear()
+        task = asyncio.create_task(batcher.submit(item))
+        await asyncio.to_thread(self.started.wait, 60)
+        return task
+
+
+def batcher(
+    run: Callable[[Sequence[int]], Sequence[int]], finish: Callable[[int], int] = int, **changes: float
+) -> Batcher:
+    settings = {"max_batch": 4, "max_delay": 0.0, "queue_size": 100, "deadline": 60.0} | changes
+    return MicroBatcher(run, finish, **settings)
+
+
+async def test_what_waits_during_a_batch_runs_together_and_never_above_the_limit() -> None:
+    run = Doubler()
+    async with batcher(run) as queue:
+        held = await run.hold(queue, 0)
+        others = [asyncio.create_task(queue.submit(item)) for item in range(1, 10)]
+        await asyncio.sleep(0)
+        run.gate.set()
+        assert await asyncio.gather(held, *others) == [2 * item for item in range(10)]
+    assert run.batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9]]
+
+
+async def test_a_full_batch_does_not_wait_for_the_deadline() -> None:
+    run = Doubler()
+    async with batcher(run, max_delay=30) as queue:
+        assert await asyncio.wait_for(asyncio.gather(*map(queue.submit, range(4))), 20) == [0, 2, 4, 6]
+    assert run.batches == [[0, 1, 2, 3]]
+
+
+async def test_a_lone_item_waits_for_the_deadline_and_no_longer() -> None:
+    run = Doubler()
+    async with batcher(run, max_delay=0.5) as queue:
+        start = time.monotonic()
+        first = asyncio.create_task(queue.submit(1))
+        await asyncio.sleep(0.02)
+        assert await asyncio.gather(first, queue.submit(2)) == [2, 4]
+        assert 0.45 < time.monotonic() - start < 20
+    assert run.batches == [[1, 2]]
+
+
+async def test_only_the_guilty_caller_sees_the_error() -> None:
+    run = Doubler()
+    async with batcher(run, max_delay=30) as queue:
+        results = await asyncio.gather(*map(queue.submit, (1, 13, 2, 3)), return_exceptions=True)
+        assert [results[0], results[2], results[3]] == [2, 4, 6]
+        assert isinstance(results[1], ValueError)
+        assert queue.failed_batches == 0
+
+
+async def test_batches_that_fail_whole_are_counted_until_one_succeeds() -> None:
+    run = Doubler()
+    async with batcher(run) as queue:
+        for _ in range(3):
+            with pytest.raises(ValueError, match="thirteen"):
+                await queue.submit(13)
+        assert queue.failed_batches == 3
+        assert await queue.submit(1) == 2
+        assert queue.failed_batches == 0
+
+
+async def test_a_caller_that_leaves_the_queue_is_not_run_and_takes_no_room() -> None:
+    run = Doubler()
+    async with batcher(run, queue_size=3) as queue:
+        held = await run.hold(queue, 0)
+        others = [asyncio.create_task(queue.submit(item)) for item in (1, 2, 3)]
+        await asyncio.sleep(0)
+        others[1].cancel()
+        await asyncio.gather(others[1], return_exceptions=True)
+        others[1] = asyncio.create_task(queue.submit(4))
+        await asyncio.sleep(0)
+        run.gate.set()
+        assert await asyncio.gather(held, *others) == [0, 2, 8, 6]
+    assert run.batches == [[0], [1, 3, 4]]
+
+
+async def test_a_caller_that_leaves_a_running_batch_harms_no_neighbour() -> None:
+    run = Doubler()
+    run.gate.clear()
+    async with batcher(run, max_delay=30) as queue:
+        tasks = [asyncio.create_task(queue.submit(item)) for item in range(4)]
+        await asyncio.to_thread(run.started.wait, 60)
+        tasks[2].cancel()
+        await asyncio.sleep(0)
+        run.gate.set()
+        assert await asyncio.gather(tasks[0], tasks[1], tasks[3]) == [0, 2, 6]
+        assert tasks[2].cancelled()
+        assert await asyncio.wait_for(asyncio.gather(*map(queue.submit, range(4))), 20) == [0, 2, 4, 6]
+
+
+async def test_a_batch_that_nobody_waits_for_any_more_is_no_failure() -> None:
+    run = Doubler()
+    async with batcher(run) as queue:
+        gone = await run.hold(queue, 0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        run.gate.set()
+        assert await queue.submit(1) == 2
+        gone = await run.hold(queue, 0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        run.gate.set()
+    assert queue.failed_batches == 0
+
+
+async def test_a_full_queue_refuses_at_once_and_recovers() -> None:
+    run = Doubler()
+    async with batcher(run, queue_size=2) as queue:
+        held = await run.hold(queue, 0)
+        waiting = [asyncio.create_task(queue.submit(item)) for item in (1, 2)]
+        await asyncio.sleep(0)
+        assert queue.waiting == 2
+        with pytest.raises(BusyError, match="queue of 2 is full"):
+            await queue.submit(3)
+        run.gate.set()
+        assert await asyncio.gather(held, *waiting) == [0, 2, 4]
+        assert await queue.submit(3) == 6
+
+
+async def test_stopping_finishes_the_running_batch_and_refuses_the_rest() -> None:
+    run = Doubler()
+    async with batcher(run, max_batch=1) as queue:
+        held = await run.hold(queue, 1)
+        waiting = asyncio.create_task(queue.submit(2))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.05, run.gate.set)
+    assert await held == 2
+    with pytest.raises(BusyError, match="stopping"):
+        await waiting
+    with pytest.raises(BusyError, match="not running"):
+        await queue.submit(3)
+
+
+async def test_stopping_while_a_batch_gathers_refuses_it() -> None:
+    async with batcher(Doubler(), max_delay=30) as queue:
+        waiting = asyncio.create_task(queue.submit(1))
+        await asyncio.sleep(0.02)
+    with pytest.raises(BusyError, match="stopping"):
+        await waiting
+
+
+async def test_a_result_too_few_is_an_error_and_not_a_shift() -> None:
+    async with batcher(lambda items: list(items)[:-1], max_batch=2, max_delay=30) as queue:
+        results = await asyncio.gather(queue.submit(1), queue.submit(2), return_exceptions=True)
+    assert [type(result) for result in results] == [RuntimeError, RuntimeError]
+
+
+async def test_a_hung_batch_is_visible() -> None:
+    run = Doubler()
+    async with batcher(run) as queue:
+        assert queue.batch_seconds == 0
+        held = await run.hold(queue, 0)
+        await asyncio.sleep(0.02)
+        assert queue.batch_seconds > 0.01
+        run.gate.set()
+        await held
+        assert queue.batch_seconds == 0
+
+
+async def test_an_item_that_was_not_begun_by_its_deadline_is_refused_then() -> None:
+    run = Doubler()
+    async with batcher(run, deadline=0.1) as queue:
+        held = await run.hold(queue, 0)
+        with pytest.raises(BusyError, match="did not come to this face in 0.1 s"):
+            await queue.submit(1)
+        assert queue.waiting == 0
+        run.gate.set()
+        assert await held == 0
+        late = asyncio.get_running_loop().time() - 1
+        with pytest.raises(BusyError, match="would wait 1.0 s"):
+            await queue.submit(2, late)
+    assert run.batches == [[0]]
+
+
+async def test_what_cannot_be_done_in_time_is_refused_at_once_and_told_when_to_return() -> None:
+    run = Doubler()
+    async with batcher(run, max_batch=2, deadline=70) as queue:
+        held = await run.hold(queue, 0)
+        queue._measure(2, 20.0)
+        assert 15 < queue._seconds_ahead() <= 20
+        waiting = [asyncio.create_task(queue.submit(item)) for item in (1, 2)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match="would wait .* s for the decoder") as refused:
+            await queue.submit(3)
+        assert 35 < refused.value.retry_after <= 40
+        run.gate.set()
+        assert await asyncio.gather(held, *waiting) == [0, 2, 4]
+        assert await queue.submit(3) == 6
+
+
+async def test_an_idle_decoder_refuses_nobody_however_slow_it_is() -> None:
+    async with batcher(Doubler(), deadline=5) as queue:
+        queue._measure(4, 100.0)
+        assert await queue.submit(1) == 2
+
+
+async def test_one_slow_batch_does_not_keep_others_out_for_long() -> None:
+    run = Doubler()
+    async with batcher(run, max_batch=2, deadline=0.5) as queue:
+        held = await run.hold(queue, 0)
+        await asyncio.sleep(1)
+        run.gate.set()
+        await held
+        for _ in range(5):
+            await queue.submit(1)
+        held = await run.hold(queue, 2)
+        assert queue._seconds_ahead() < 0.5
+        run.gate.set()
+        await held
+
+
+async def test_the_next_batch_runs_while_the_last_is_finished_and_no_third() -> None:
+    run, gate, finishing = Doubler(), threading.Event(), threading.Semaphore(0)
+
+    def finish(middle: int) -> int:
+        finishing.release()
+        assert gate.wait(60)
+        return middle + 1
+
+    async with batcher(run, finish, max_batch=1) as queue:
+        tasks = [asyncio.create_task(queue.submit(item)) for item in range(4)]
+        for _ in range(2):
+            assert await asyncio.to_thread(finishing.acquire, timeout=60)
+        await asyncio.sleep(0.05)
+        assert run.batches == [[0], [1]]
+        gate.set()
+        assert await asyncio.gather(*tasks) == [1, 3, 5, 7]
+
+
+async def test_a_result_that_cannot_be_finished_harms_no_neighbour() -> None:
+    def finish(middle: int) -> int:
+        if middle == 4:
+            raise ValueError("four")
+        return middle
+
+    async with batcher(Doubler(), finish, max_delay=30) as queue:
+        results = await asyncio.gather(*map(queue.submit, (1, 2, 3, 4)), return_exceptions=True)
+    assert [results[0], results[2], results[3]] == [2, 6, 8]
+    assert isinstance(results[1], ValueError)

@@ -1,0 +1,92 @@
+"""Pictures by content: made once, kept up to a number of bytes, never harmed by a caller who leaves."""
+
+import asyncio
+
+import pytest
+
+from edge_stscq.server.decoding.cache import ENTRY_BYTES, ContentCache
+
+pytestmark = pytest.mark.anyio
+
+
+class Maker:
+    """Makes contents of 100 bytes; counts; can be held at a gate."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.cancelled: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def get(self, cache: ContentCache, key: str) -> bytes:
+        async def make() -> bytes:
+            self.made.append(key)
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled.append(key)
+                raise
+            return key.encode() * 100
+
+        return await cache.get(key, make)
+
+
+async def test_what_was_used_latest_is_kept_within_the_bytes() -> None:
+    maker, cache = Maker(), ContentCache(3 * (100 + ENTRY_BYTES))
+    for key in "abcad":
+        assert await maker.get(cache, key) == key.encode() * 100
+    assert maker.made == ["a", "b", "c", "d"]
+    assert cache.bytes == 3 * (100 + ENTRY_BYTES)
+    for key in "acdb":
+        await maker.get(cache, key)
+    assert maker.made == ["a", "b", "c", "d", "b"]
+
+
+async def test_nothing_is_kept_in_no_bytes_and_nothing_too_large() -> None:
+    for room in (0, 99 + ENTRY_BYTES):
+        maker, cache = Maker(), ContentCache(room)
+        await maker.get(cache, "a")
+        await maker.get(cache, "a")
+        assert (maker.made, cache.bytes) == (["a", "a"], 0)
+
+
+async def test_who_asks_while_it_is_made_gets_the_same() -> None:
+    maker, cache = Maker(), ContentCache(0)
+    maker.gate.clear()
+    asks = [asyncio.create_task(maker.get(cache, key)) for key in "aab"]
+    await asyncio.sleep(0.01)
+    maker.gate.set()
+    assert await asyncio.gather(*asks) == [b"a" * 100, b"a" * 100, b"b" * 100]
+    assert maker.made == ["a", "b"]
+
+
+async def test_it_is_made_for_those_who_stay_and_given_up_when_the_last_leaves() -> None:
+    maker, cache = Maker(), ContentCache(1000)
+    maker.gate.clear()
+    asks = [asyncio.create_task(maker.get(cache, "a")) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    for gone in asks[:2]:
+        gone.cancel()
+    await asyncio.sleep(0.01)
+    assert maker.cancelled == []
+    asks[2].cancel()
+    await asyncio.sleep(0.01)
+    assert maker.cancelled == ["a"]
+    maker.gate.set()
+    assert await maker.get(cache, "a") == b"a" * 100
+    assert maker.made == ["a", "a"]
+
+
+async def test_a_failure_is_told_to_all_who_wait_and_not_kept() -> None:
+    cache, gate = ContentCache(1000), asyncio.Event()
+
+    async def fail() -> bytes:
+        await gate.wait()
+        raise ValueError("no")
+
+    asks = [asyncio.create_task(cache.get("a", fail)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    gate.set()
+    results = await asyncio.gather(*asks, return_exceptions=True)
+    assert [type(result) for result in results] == [ValueError, ValueError]
+    assert await Maker().get(cache, "a") == b"a" * 100

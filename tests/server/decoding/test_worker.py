@@ -1,0 +1,110 @@
+"""The decoder in a process of its own: the same pictures, and no way to take the server with it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.decoding.catalog import Models, Order
+from edge_stscq.server.decoding.face_decoder import Job
+from edge_stscq.server.decoding.worker import DecoderProcess
+from edge_stscq.stream import CodedFace
+
+MakeFaces = Callable[..., list[CodedFace]]
+
+
+@pytest.fixture(scope="module")
+def decoder(tiny_model: Path) -> DecoderProcess:
+    with contextlib.closing(DecoderProcess([tiny_model], "cpu")) as made:
+        made.wait_until_ready()
+        yield made
+
+
+@pytest.fixture
+def orders(models: Models, make_faces: MakeFaces) -> list[Order]:
+    (service,) = models
+    return [Order(service, Job(face, layers)) for layers, face in enumerate(make_faces(3), 1)]
+
+
+def running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
+
+
+def test_pictures_are_those_of_this_process(decoder: DecoderProcess, models: Models, orders: list[Order]) -> None:
+    assert np.array_equal(decoder.paint(orders), models.paint(orders))
+
+
+def test_what_it_cannot_paint_is_an_error_and_no_end(decoder: DecoderProcess, orders: list[Order]) -> None:
+    before, good = decoder.pid, orders[0]
+    with pytest.raises(RuntimeError, match="ValueError: a face of 3 layers cannot be painted from 9"):
+        decoder.paint([good, Order(good.service, Job(good.job.face, 9))])
+    assert len(decoder.paint([good])) == 1
+    assert decoder.pid == before
+
+
+def test_one_that_is_killed_fails_what_it_was_painting_and_comes_again(
+    decoder: DecoderProcess, orders: list[Order]
+) -> None:
+    before = decoder.pid
+    os.kill(before, signal.SIGSTOP)
+    os.kill(before, signal.SIGKILL)
+    with contextlib.suppress(RuntimeError):  # it may be gone before it is asked
+        decoder.paint(orders)
+    assert len(decoder.paint(orders)) == len(orders)
+    assert decoder.pid != before
+
+
+def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with (
+        contextlib.closing(DecoderProcess([tmp_path], "cpu")) as decoder,
+        pytest.raises(EdgeError, match=f"the decoder cannot start: .*{tmp_path}"),
+    ):
+        decoder.wait_until_ready()
+
+
+def test_it_ends_with_a_server_that_is_killed(tiny_model: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from edge_stscq.server.decoding.worker import DecoderProcess\n"
+        "if __name__ == '__main__':\n"
+        "    decoder = DecoderProcess([Path(sys.argv[1])], 'cpu'); decoder.wait_until_ready()\n"
+        "    print(decoder.pid, flush=True); input()\n"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", script, str(tiny_model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    pid = int(server.stdout.readline())
+    assert running(pid)
+    server.kill()
+    server.communicate()
+    end = time.monotonic() + 60
+    while running(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not running(pid)
+
+
+def test_a_server_paints_on_when_its_decoder_dies(
+    served: Callable[..., contextlib.AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]],
+    tiny_model: Path, tmp_path: Path, models: Models, make_faces: MakeFaces,
+) -> None:  # fmt: skip
+    (service,) = models
+    place, said = ("--model", tiny_model, "--store", tmp_path / "faces.db"), "(?s)(.*process ended with -9\n)?"
+    with served(*place, "--cache-bytes", 0, said=said) as (url, process):
+        headers = {"Edge-Device": "cam", "Edge-Sequence": "0"}
+        sent = httpx2.post(f"{url}/v1/frames", content=service.codec.encode_stream(make_faces(1)), headers=headers)
+        assert sent.status_code == 200
+        first = httpx2.get(f"{url}/v1/faces/cam-0.png", timeout=60)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        (decoder,) = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(int(decoder), signal.SIGKILL)
+        answers = [httpx2.get(f"{url}/v1/faces/cam-0.png", timeout=60) for _ in range(2)]
+        assert answers[-1].content == first.content
+        assert first.status_code == 200

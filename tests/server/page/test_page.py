@@ -1,0 +1,244 @@
+"""The gallery page in a real browser, against a real server."""
+
+import importlib.util
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.stream import CodedFace
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+)  # fmt: skip
+WIDE, PHONE = (1440, 900), (390, 844)
+PATIENCE = 60
+
+Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
+MakeFaces = Callable[..., list[CodedFace]]
+Issue = Callable[..., str]
+
+
+class Page:
+    """What an operator does and sees."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements("css selector", selector)
+
+    def one(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def run(self, script: str) -> Any:
+        return self.driver.execute_script(f"return {script}")
+
+    def until(self, script: str) -> Any:
+        """Wait until the expression is true, and give its value."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, PATIENCE, 0.05).until(lambda _: self.run(script), script)
+
+    def until_painted(self, layers: int, count: int = 1) -> None:
+        """Wait until `count` faces of the live grid are painted from so many layers."""
+        self.until(f"""document.querySelectorAll('#grid img.there[data-layers="{layers}"]').length === {count}""")
+
+    def keys(self, *keys: str) -> None:
+        self.driver.switch_to.active_element.send_keys(*keys)
+
+    def size(self, width: int, height: int) -> None:
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def complaints(self) -> list[str]:
+        """What the browser's console says since the last look."""
+        return [line["message"] for line in self.driver.get_log("browser")]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if importlib.util.find_spec("selenium") is None:
+        pytest.skip("selenium is not installed; run: pip install 'edge-stscq[dev]'")
+    for program in (CHROMIUM, DRIVER):
+        if not program.exists():
+            pytest.skip(f"there is no {program}; install Debian's chromium and chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(str(DRIVER), env={**os.environ, "NO_PROXY": "*"})
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser: Any) -> Page:
+    browser.get("about:blank")
+    page = Page(browser)
+    page.complaints()
+    page.size(*WIDE)
+    return page
+
+
+def post(
+    url: str, service: DecodeService, faces: list[CodedFace], first: int = 0, device: str = "cam", token: str = "-"
+) -> None:
+    headers = {"Edge-Device": device, "Edge-Sequence": str(first), "Authorization": f"Bearer {token}"}
+    body = service.codec.encode_stream(faces)
+    assert httpx2.post(f"{url}/v1/frames", content=body, headers=headers, timeout=PATIENCE).status_code == 200
+
+
+def assert_named(page: Page, within: str = "body") -> None:
+    """Every control that is laid out has a name for a screen reader; outside of an open dialog, there is none."""
+    controls = page.run(
+        f"[...document.querySelectorAll('{within} :is(button, input, a)')].filter(one => one.getClientRects().length)"
+    )
+    assert controls
+    for control in controls:
+        assert control.accessible_name, control.get_attribute("outerHTML")
+
+
+def test_faces_come_sharpen_and_are_found(
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+) -> None:
+    faces = make_faces(4)
+    basic = faces[0].truncate(1, service.config.layer_ends)
+    with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
+        page.driver.get(url)
+        page.until("document.getElementById('connection').dataset.state === 'live'")
+        page.until("!document.getElementById('empty').hidden")
+        assert (
+            f"edge-stscq capture --source 0 --bundle BUNDLE --device door-1 --send {url}" in page.one("#command").text
+        )
+
+        post(url, service, [basic])
+        page.until_painted(1)
+        assert not page.one("#empty").is_displayed()
+        card = page.one("#grid .card")
+        assert re.fullmatch(
+            rf"cam\s{len(service.codec.encode_frame(basic))} B\s[\d:]+ [AP]M\sFind this person", card.text
+        )
+        post(url, service, faces[:1])
+        page.until_painted(3)
+        (card,) = page.all("#grid .card")
+        assert f"{len(service.codec.encode_frame(faces[0]))} B" in card.text
+        assert card.find_element("css selector", ".layers").get_attribute("aria-label") == "layers: all"
+        assert "sharper" in card.find_element("css selector", "img").get_attribute("class")
+
+        post(url, service, faces[1:], 1, "door")
+        page.until_painted(3, 4)
+        assert [card.get_attribute("data-id") for card in page.all("#grid .card")] == [
+            "door-3", "door-2", "door-1", "cam-0",
+        ]  # fmt: skip
+        page.one("#shown label").click()
+        page.until_painted(1, 4)
+
+        page.one("#grid .card[data-id='cam-0'] .find").click()
+        page.until("document.querySelectorAll('#results .card').length === 3")
+        page.until("document.querySelectorAll('#example-layers img.there').length === 3")
+        shown = [float(bar.text) for bar in page.all("#results .likeness b")]
+        assert shown == sorted(shown, reverse=True)
+        assert "compared with 4 faces" in page.one("#search-note").text
+        page.keys("\ue00c")
+        assert not page.one("#search").is_displayed()
+
+        page.until("document.querySelectorAll('#devices li').length === 3")
+        assert "last hour: 3 faces" in page.all("#devices li")[2].text
+        page.all("#devices button")[1].click()
+        page.until("[...document.querySelectorAll('#grid .card')].map(one => one.dataset.id).join() === 'cam-0'")
+        assert page.run("document.querySelectorAll('#devices [aria-pressed=true]').length") == 1
+        assert page.complaints() == []
+
+
+def test_keyboard_phone_and_names(
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+) -> None:
+    with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
+        post(url, service, make_faces(9), device="a-camera-with-a-name-of-which-nobody-has-thought-before")
+        post(url, service, make_faces(1), device="d" * 64)
+        page.driver.get(url)
+        page.until_painted(3, 10)
+        here = "document.activeElement.closest('.card').dataset.id"
+        page.run("document.querySelector('#grid .find[tabindex=\"0\"]').focus()")
+        ids = [card.get_attribute("data-id") for card in page.all("#grid .card")]
+        for key, place in (("\ue014", 1), ("\ue014", 2), ("\ue012", 1), ("\ue010", 9), ("\ue011", 0)):
+            page.keys(key)
+            assert page.run(here) == ids[place]
+        page.keys("\ue015")
+        assert page.run(here) in ids[2:]
+        assert page.run("document.querySelectorAll('#grid .find[tabindex=\"0\"]').length") == 1
+        page.keys("\ue007")
+        page.until("document.querySelectorAll('#results .card').length === 9")
+        assert page.run("document.activeElement.id") == "search-title"
+
+        assert page.run("[...document.images].filter(one => !one.hasAttribute('alt')).length") == 0
+        assert page.run("[...document.querySelectorAll('.card img')].every(one => one.alt.startsWith('Face '))")
+        assert_named(page)
+        landmarks = {element.aria_role for element in page.all("header, main, nav, section")}
+        assert landmarks >= {"banner", "main", "navigation", "region"}
+        assert page.run("document.querySelectorAll('[aria-live=polite], [role=status]').length") >= 2
+
+        for width, height in (PHONE, (320, 600), WIDE):
+            page.size(width, height)
+            assert page.run("document.documentElement.scrollWidth <= innerWidth")
+        assert page.complaints() == []
+
+
+def test_the_page_asks_for_a_token_and_keeps_it_in_the_tab(
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces,
+    issue: Issue,
+) -> None:  # fmt: skip
+    token, sender = issue("*", "read", "match"), issue("*", "send")
+    with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
+        post(url, service, make_faces(2), token=sender)
+        page.driver.get(url)
+        page.until("document.getElementById('token-dialog').open")
+        assert page.all(".card") == []
+        assert_named(page, "#token-dialog")
+        page.one("#token").send_keys("stscq_wrong\n")
+        page.until("document.getElementById('token-note').role === 'alert'")
+        page.until("document.getElementById('token-dialog').open")
+        page.one("#token").send_keys(token, "\n")
+        page.until_painted(3, 2)
+        page.one("#grid .find").click()
+        page.until("document.querySelectorAll('#results .card').length === 1")
+        assert token not in page.run("document.documentElement.outerHTML + document.cookie + location.href")
+        page.driver.refresh()
+        page.until_painted(3, 2)
+        assert all("401" in line and "Content Security" not in line for line in page.complaints())
+
+
+def test_the_page_comes_back_with_the_server_and_holds_while_paused(
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+) -> None:
+    faces = make_faces(3)
+    place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
+    with served(*place) as (url, _):
+        post(url, service, faces[:1])
+        page.driver.get(url)
+        page.until_painted(3)
+        page.one("#pause").click()
+        post(url, service, faces[1:2], 1)
+        page.until("document.getElementById('held').textContent === 'Show 1 waiting'")
+        assert len(page.all("#grid .card")) == 1
+        page.one("#pause").click()
+        page.until_painted(3, 2)
+    page.until("document.getElementById('connection').dataset.state === 'lost'")
+    with served(*place, "--port", url.rpartition(":")[2]):
+        post(url, service, faces[2:], 2)
+        page.until("document.getElementById('connection').dataset.state === 'live'")
+        page.until_painted(3, 3)

@@ -1,0 +1,191 @@
+"""What runs around the replicas, without a cluster: the painter, the proxy's rules, and what is refused."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from edge_stscq.errors import EdgeError, MissingExtraError
+from edge_stscq.server.decoding.batcher import BusyError
+from edge_stscq.server.decoding.catalog import Order
+from edge_stscq.server.decoding.face_decoder import Job
+from edge_stscq.server.ray.deploy import RayOptions, check, deployed, parse_replicas
+from edge_stscq.server.ray.proxy import BoundedBody, NoRayHeaders
+from edge_stscq.server.settings import ServerSettings
+from edge_stscq.stream import CodedFace
+
+pytestmark = pytest.mark.anyio
+ORDER = Order(SimpleNamespace(model_id=bytes(8)), Job(CodedFace(0, np.zeros(4, np.uint16), 1), 1))  # type: ignore[arg-type]
+DEADLINE = 30
+
+
+class Answers:
+    """A handle that gives `outcomes` one after the other, each when `go` is set."""
+
+    def __init__(self, *outcomes: bytes | Exception) -> None:
+        self.outcomes, self.go, self.cancelled = list(outcomes), asyncio.Event(), 0
+
+    def remote(self, model: bytes, job: Job) -> "Answers":
+        return self
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def __await__(self):
+        yield from self.go.wait().__await__()
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+@pytest.fixture
+def replicas():
+    pytest.importorskip("ray.serve", reason="Ray is not installed; pip install 'edge-stscq[ray]'")
+    from edge_stscq.server.ray import replicas as ray_replicas
+
+    return ray_replicas
+
+
+async def test_a_face_whose_replica_dies_is_painted_by_another(replicas) -> None:
+    from ray.exceptions import RayActorError
+
+    paint = Answers(RayActorError(), RayActorError(), b"png", *[RayActorError()] * replicas.ATTEMPTS)
+    paint.go.set()
+    async with replicas.RayPainter(paint, 4, DEADLINE) as painter:
+        assert await painter.submit(ORDER) == b"png"
+        with pytest.raises(BusyError, match="went away"):
+            await painter.submit(ORDER)
+        assert (painter.waiting, painter.failed_batches) == (0, 0)
+    with pytest.raises(BusyError, match="not running"):
+        await painter.submit(ORDER)
+
+
+async def test_the_painter_is_bounded_and_lets_go_of_faces_nobody_waits_for(replicas) -> None:
+    paint = Answers(b"one", ValueError("this very face"))
+    async with replicas.RayPainter(paint, 2, DEADLINE) as painter:
+        first, second = (asyncio.ensure_future(painter.submit(ORDER)) for _ in range(2))
+        await asyncio.sleep(0)
+        assert painter.refusal() is not None
+        assert painter.batch_seconds > 0
+        with pytest.raises(BusyError, match="2 faces are waiting"):
+            await painter.submit(ORDER)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert (paint.cancelled, painter.waiting) == (1, 1)
+        paint.go.set()
+        assert await first == b"one"
+        with pytest.raises(ValueError, match="this very face"):
+            await painter.submit(ORDER)
+        assert (painter.failed_batches, painter.batch_seconds) == (1, 0)
+
+
+async def test_a_face_is_refused_at_its_deadline_and_taken_back(replicas) -> None:
+    paint = Answers(b"late")
+    async with replicas.RayPainter(paint, 2, 0.05) as painter:
+        with pytest.raises(BusyError, match=r"no decoder came to this face in 0\.05 s"):
+            await painter.submit(ORDER)
+        assert (paint.cancelled, painter.waiting, painter.failed_batches) == (1, 0, 0)
+        with pytest.raises(BusyError, match="would wait over"):
+            await painter.submit(ORDER, asyncio.get_running_loop().time() - 1)
+
+
+async def test_the_proxy_reads_no_further_than_the_routes_would() -> None:
+    read = 0
+
+    async def receive() -> Message:
+        nonlocal read
+        read += 1
+        return {"type": "http.request", "body": b"x" * 40, "more_body": True}
+
+    async def greedy(scope: Scope, receive: Receive, send: Send) -> None:
+        while True:
+            await receive()
+
+    async def send(message: Message) -> None:
+        raise AssertionError
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await BoundedBody(greedy, limit=100)({"type": "http"}, receive, send)
+    assert read == 3
+
+
+async def test_the_proxy_forgets_headers_that_steer_ray() -> None:
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(scope["headers"])
+
+    steering = [b"x-session-id", b"serve_multiplexed_model_id", b"serve-multiplexed-model-id", b"x-request-id"]
+    kept = [(b"edge-device", b"door-1"), (b"authorization", b"Bearer x")]
+    scope = {"type": "http", "headers": [*kept, *((name, b"1") for name in steering)]}
+    await NoRayHeaders(app)(scope, None, None)
+    assert seen == kept
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: parse_replicas("2-4"), "give a number or MIN:MAX"),
+        (lambda: RayOptions(least=0, most=0), "1 <= MIN <= MAX"),
+        (lambda: RayOptions(least=3, most=2), "1 <= MIN <= MAX"),
+        (lambda: RayOptions(ingress_replicas=0), "1 or more"),
+        (lambda: RayOptions(gpus_per_replica=1.5), "a fraction up to 1 or a whole number"),
+    ],
+)
+def test_options_out_of_range_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(EdgeError, match=message):
+        make()
+
+
+def test_replicas_are_a_number_or_a_range() -> None:
+    assert (parse_replicas("3"), parse_replicas("1:8")) == ((3, 3), (1, 8))
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "tls", "message"),
+    [
+        ("cpu", RayOptions(), {"ssl_ca_certs": "ca.pem"}, "does not insist on a client's certificate"),
+        ("cpu", RayOptions(address="10.0.0.1:6379"), {}, "cannot share the SQLite file .*postgresql"),
+        ("cuda", RayOptions(), {}, "give --gpus-per-replica"),
+        ("cpu", RayOptions(gpus_per_replica=0.5), {}, "goes with --device cuda"),
+    ],
+)
+def test_what_ray_cannot_keep_is_refused(
+    tmp_path: Path, device: str, options: RayOptions, tls: dict[str, str], message: str
+) -> None:
+    settings = ServerSettings.model_validate({"model": tmp_path, "store": tmp_path / "faces.db", "device": device})
+    with pytest.raises(EdgeError, match=message):
+        check(settings, options, tls)
+
+
+def test_without_ray_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    settings = ServerSettings(model=tmp_path, store=tmp_path / "faces.db")
+    with (
+        pytest.raises(MissingExtraError, match=r"pip install 'edge-stscq\[ray\]'"),
+        deployed(settings, RayOptions(), tmp_path / "audit.jsonl"),
+    ):
+        pass
+
+
+def test_the_options_reach_the_deployments(replicas, tmp_path: Path) -> None:
+    from edge_stscq.server.ray.deploy import decoders, ingress
+
+    settings = ServerSettings.model_validate(
+        {"model": tmp_path, "store": tmp_path / "faces.db", "device": "cuda", "max_batch": 16, "queue_size": 64}
+    )
+    options = RayOptions(ingress_replicas=3, least=2, most=5, gpus_per_replica=0.25)
+    paint = decoders(settings, options)
+    scaling = paint._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.get_target_ongoing_requests()) == (2, 5, 16)
+    assert (paint.max_ongoing_requests, paint.max_queued_requests) == (32, 64)
+    assert paint.ray_actor_options["num_gpus"] == 0.25
+    assert ingress(options).num_replicas == 3

@@ -1,0 +1,45 @@
+"""Devices are counted afresh while that is cheap, and seldom where it is not."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from edge_stscq.server.storage import device_stats as module
+from edge_stscq.server.storage.device_stats import HOUR, Census
+from edge_stscq.server.storage.face_store import DeviceTally
+
+
+class Store:
+    """Takes `seconds` of the clock `now` to count."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.now, self.asked = seconds, 1000.0, list[float]()
+
+    def devices(self, since: float) -> list[DeviceTally]:
+        self.asked.append(since)
+        self.now += self.seconds
+        return [DeviceTally(name, len(self.asked), 1, 1.0, 0, 0) for name in ("cam", "door")]
+
+
+@pytest.mark.parametrize(("seconds", "after", "counts"), [(0.04, 0.0, 2), (2.0, 39.0, 1), (2.0, 41.0, 2)])
+def test_a_count_is_kept_in_proportion_to_what_it_took(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, after: float, counts: int
+) -> None:
+    store = Store(seconds)
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: store.now, monotonic=lambda: store.now))
+    census = Census(store)
+    first = census.take()
+    assert (first.time, store.asked) == (1000.0, [1000.0 - HOUR])
+    store.now += after
+    assert [(one.device, one.faces) for one in census.take("door").devices] == [("door", counts)]
+    assert len(store.asked) == counts
+
+
+def test_what_fails_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(9.0)
+    census = Census(store)
+    monkeypatch.setattr(store, "devices", lambda since: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        census.take()
+    monkeypatch.undo()
+    assert len(census.take().devices) == 2

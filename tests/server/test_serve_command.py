@@ -1,0 +1,135 @@
+"""The real thing: `edge-stscq serve` in its own process, `edge-stscq send` in another, and a power cut between."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.auth.tokens import Scope, TokenStore
+from edge_stscq.server.decoding.face_decoder import DecodeService, Job
+from edge_stscq.stream import CodedFace, FrameCodec
+
+Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+MakeFaces = Callable[..., list[CodedFace]]
+
+
+def test_frames_cross_the_wire_and_survive_a_kill(
+    served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+) -> None:
+    faces, stream, store = make_faces(5), tmp_path / "faces.stsq", tmp_path / "faces.db"
+    stream.write_bytes(service.codec.encode_stream(faces))
+    with served("--model", tiny_model, "--store", store) as (url, process):
+        sent = run("send", stream, "--url", url, "--device", "cam", "--start-sequence", 7, "--batch", 2, "--json")
+        assert (sent.returncode, sent.stderr) == (0, "")
+        counters = json.loads(sent.stdout)
+        assert {key: counters[key] for key in ("frames", "stored", "duplicate", "requests", "retries")} == {
+            "frames": 5, "stored": 5, "duplicate": 0, "requests": 3, "retries": 0,
+        }  # fmt: skip
+        process.kill()
+        process.wait(180)
+    with served("--model", tiny_model, "--store", store) as (url, _):
+        again = run("send", stream, "--url", url, "--device", "cam", "--start-sequence", 7)
+        assert again.returncode == 0
+        assert "5 frames acknowledged: 0 stored, 0 extended, 5 duplicate" in again.stdout
+        png = httpx2.get(f"{url}/v1/faces/cam-9.png?layers=2", timeout=180)
+        assert png.content == service.paint_png([Job(faces[2], 2)])[0]
+
+        foreign = tmp_path / "foreign.stsq"
+        foreign.write_bytes(FrameCodec(service.codec.tables, b"\xab" * 8).encode_stream(faces))
+        refused = run("send", foreign, "--url", url)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert re.fullmatch(r"error: .*refused.* 409 .*abababababababab.*\n", refused.stderr)
+
+
+def test_a_token_opens_a_public_bind_and_leaves_no_trace_in_any_log(
+    served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+) -> None:
+    faces, stream, place = make_faces(2), tmp_path / "faces.stsq", ("--model", tiny_model, "--store", tmp_path / "f.db")
+    stream.write_bytes(service.codec.encode_stream(faces))
+    refused = run("serve", *place, "--host", "0.0.0.0", "--port", 0)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    tokens = ("--tokens", tmp_path / "tokens.db")
+    assert re.fullmatch(rf"error: .*edge-stscq token create --tokens {tokens[1]} .*\n", refused.stderr)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces.stsq"]
+
+    made = json.loads(run("token", "create", *tokens, "--device", "cam", "--scope", "send", "--json").stdout)
+    with served(*place, "--host", "0.0.0.0", said="warning: .* in the clear; .*--tls-cert.*\n") as (url, process):
+        url = url.replace("0.0.0.0", "127.0.0.1")
+        assert "401" in run("send", stream, "--url", url, "--device", "cam").stderr
+        assert "403" in run("send", stream, "--url", url, "--device", "other", EDGE_STSCQ_TOKEN=made["token"]).stderr
+        sent = run("send", stream, "--url", url, "--device", "cam", EDGE_STSCQ_TOKEN=made["token"])
+        assert sent.returncode == 0
+        answer, taken = send_without_length(url, made["token"])
+        assert not answer or answer.startswith(b"HTTP/1.1 413 ")  # the audit log has it for certain
+        assert taken < 16 << 20
+        assert run("token", "revoke", made["id"], *tokens).returncode == 0
+        assert "401" in run("send", stream, "--url", url, "--device", "cam", EDGE_STSCQ_TOKEN=made["token"]).stderr
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+
+    log = (tmp_path / "audit.jsonl").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    user = f"uid {os.getuid()}"
+    assert [(line["who"], line["outcome"]) for line in lines] == [
+        (user, "done"), (None, 401), (made["id"], 403), (made["id"], 200), (made["id"], 413), (user, "done"),
+        (None, 401),
+    ]  # fmt: skip
+    assert lines[3]["stored"] == 2
+    assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+    secret = made["token"].split("_", 2)[2]
+    frames = [service.codec.encode_frame(face) for face in faces]
+    for text in (log, said, sent.stdout, sent.stderr):
+        assert secret not in text
+        for frame in frames:
+            for written in (frame.hex(), base64.b64encode(frame).decode()[:-4], repr(frame)[2:-1]):
+                assert written not in text
+
+
+def send_without_length(url: str, token: str) -> tuple[bytes, int]:
+    """POST pieces of a body without a declared length until the server answers; its answer and the bytes sent.
+
+    A server that answers and goes while a piece is on its way cuts the line, and the answer may be lost.
+    """
+    address = httpx2.URL(url)
+    piece = b"10000\r\n" + b"S" * 0x10000 + b"\r\n"
+    with socket.create_connection((address.host, address.port or 80), timeout=60) as wire:
+        head = f"POST /v1/frames HTTP/1.1\r\nHost: {address.host}\r\nAuthorization: Bearer {token}\r\n"
+        wire.sendall(f"{head}Edge-Device: cam\r\nEdge-Sequence: 0\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        taken = 0
+        try:
+            while not select.select([wire], [], [], 0)[0] and taken < 64 << 20:
+                wire.sendall(piece)
+                taken += len(piece)
+            return wire.recv(4096), taken
+        except ConnectionResetError:
+            return b"", taken
+
+
+def test_a_server_that_cannot_start_says_why(tiny_model: Path, tmp_path: Path) -> None:
+    from edge_stscq.cli.serve import serve
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EdgeError, match=f"cannot listen on 127.0.0.1 port {port}: .*choose another --port"):
+            serve([tiny_model], tmp_path / "faces.db", port=port)
+    with contextlib.closing(TokenStore(tmp_path / "tokens.db", create=True)) as tokens:
+        tokens.create("cam", [Scope.SEND])
+    with pytest.raises(EdgeError, match="cannot listen on no.such.host.invalid"):
+        serve([tiny_model], tmp_path / "faces.db", host="no.such.host.invalid")
+    with pytest.raises(EdgeError, match="none/config.json does not exist"):
+        serve([tmp_path / "none"], tmp_path / "faces.db", port=0)
+    with pytest.raises(EdgeError, match="choose another --store"):
+        serve([tiny_model], tmp_path, port=0)
