@@ -25,8 +25,8 @@ import typer
 from benchmarks.load import Server, closed_loop, fill, random_faces, serving
 from benchmarks.record import write
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.face_decoder import DecodeService, Job
-from edge_stscq.server.decoding.profile import POLICIES
+from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
+from edge_stscq.server.decoding.profile import PROFILES
 
 
 def main(
@@ -38,7 +38,7 @@ def main(
 ) -> None:
     """Write benchmarks/results/decode_http.json."""
     torch.set_num_threads(1)
-    services = {size: DecodeService(model, policy=replace(POLICIES["cpu"], max_batch=size)) for size in batches}
+    services = {size: FaceDecoder(model, policy=replace(PROFILES["cpu"], max_batch=size)) for size in batches}
     service = next(iter(services.values()))
     coded = random_faces(service, rounds * faces)
     rates: dict[str, list[float]] = {}
@@ -67,7 +67,7 @@ def main(
             jobs = [Job(face, 3) for face in coded[numbers.start : numbers.stop]]
             for size, direct in services.items():
                 parts = [jobs[start : start + size] for start in range(0, faces, size)]
-                measure(f"direct_{size}", lambda: [direct.paint_png(part) for part in parts])  # noqa: B023
+                measure(f"direct_{size}", lambda: [direct.decode_png(part) for part in parts])  # noqa: B023
             measure("http", lambda: ask(plain, numbers), plain)  # noqa: B023
             measure("http_first", lambda: ask(caching, numbers), caching)  # noqa: B023
             measure("http_cached", lambda: ask(caching, numbers), caching)  # noqa: B023

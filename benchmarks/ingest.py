@@ -34,7 +34,7 @@ from benchmarks.postgres import Cluster, binaries, cluster
 from benchmarks.record import write
 from edge_stscq.codec import store as models
 from edge_stscq.server.auth.tokens import Scope, TokenStore
-from edge_stscq.server.storage.face_store import FaceStore, NewFrame
+from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
 from edge_stscq.stream import CodedFace, FrameCodec
 from edge_stscq.stream.tables import Tables, model_id
 
@@ -191,7 +191,7 @@ def numbering(postgres: Cluster, frame: bytes, codec: FrameCodec, seconds: float
     def send(store: FaceStore) -> int:
         done, begin = 0, time.perf_counter()
         while time.perf_counter() - begin < seconds:
-            store.accept("cam", next(numbers), codec.model_id, [NewFrame(frame, 3)], bytes.__eq__)
+            store.accept("cam", next(numbers), codec.model_id, [ValidatedFrame(frame, 3)], bytes.__eq__)
             done += 1
         return done
 

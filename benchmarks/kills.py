@@ -77,13 +77,13 @@ def drain(spool: Path, url: str) -> None:
 
 
 def serve(model: Path, store: Path, port: int) -> None:
-    """The server with its audit log, as `edge-stscq serve` runs it but for the decoder: nothing is painted here."""
+    """The server with its audit log, as `edge-stscq serve` runs it but for the decoder: nothing is decoded here."""
     import uvicorn
 
     from edge_stscq.server.app import create_app
-    from edge_stscq.server.auth.audit_log import written_to
+    from edge_stscq.server.auth.audit_log import audit_log
 
-    with written_to(store.with_name("audit.jsonl")):
+    with audit_log(store.with_name("audit.jsonl")):
         app = create_app(ServerSettings(model=(model,), store=store, port=port))
         uvicorn.run(app, port=port, log_level="warning", access_log=False)
 
@@ -212,10 +212,10 @@ def run(model: Path, work: Path, faces: int, kills: int, longest: float, minutes
     Args:
         longest: a process is killed within so many seconds, at random.
     """
-    from edge_stscq.server.decoding.face_decoder import DecodeService
+    from edge_stscq.server.decoding.face_decoder import FaceDecoder
 
     work.mkdir(parents=True, exist_ok=True)
-    codec = DecodeService(model).codec
+    codec = FaceDecoder(model).codec
     made = make_faces(codec, faces)
     path = work / "state.json"
     state = json.loads(path.read_text()) if path.exists() else {"seconds": 0.0, "while_starting": 0, "victims": {}}

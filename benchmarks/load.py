@@ -20,7 +20,7 @@ import numpy as np
 import typer
 
 from edge_stscq.client.sender import Sender
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.stream import CodedFace
 
 ANSWER_SECONDS = 30.0
@@ -29,7 +29,7 @@ IDLE_SECONDS = 2.0
 """A connection that was idle for longer is opened anew: the server closes it after 5."""
 
 
-def random_faces(service: DecodeService, count: int, seed: int = 0) -> list[CodedFace]:
+def random_faces(service: FaceDecoder, count: int, seed: int = 0) -> list[CodedFace]:
     """Faces of three layers with tokens drawn evenly: all different."""
     random, config = np.random.default_rng(seed), service.config
     tokens = random.integers(config.entries, size=(count, config.tokens)).astype(np.uint16)
@@ -86,7 +86,7 @@ def serving(model: Path, *options: str) -> Iterator[Server]:
             process.wait()
 
 
-def fill(server: Server, service: DecodeService, faces: list[CodedFace]) -> None:
+def fill(server: Server, service: FaceDecoder, faces: list[CodedFace]) -> None:
     """Store `faces` as load-0, load-1, ..."""
     with Sender(f"http://127.0.0.1:{server.port}", "load", batch=256, timeout=120) as sender:
         sender.send_stream(service.codec.encode_stream(faces))

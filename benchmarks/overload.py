@@ -21,7 +21,7 @@ import typer
 
 from benchmarks.load import Answer, Connection, Server, closed_loop, connections, fill, random_faces, serving
 from benchmarks.record import write
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 
 FACES = 8192
 CAPACITY_SECONDS = 20.0
@@ -38,7 +38,7 @@ def main(
     deadline: Annotated[float, typer.Option(min=0.1, help="The server's --deadline, in seconds.")] = 2,
 ) -> None:
     """Write benchmarks/results/overload.json."""
-    service = DecodeService(model)
+    service = FaceDecoder(model)
     with serving(model, "--cache-bytes", "0", "--deadline", str(deadline)) as server:
         fill(server, service, random_faces(service, FACES))
         capacity = _capacity(server)

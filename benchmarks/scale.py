@@ -30,7 +30,7 @@ class Assumptions:
         peak: busiest hour over the mean of the day.
         frames_per_request: how many frames a camera sends at once.
         request_bytes: HTTP headers and TLS of one request and its answer.
-        looked_at: share of the faces that somebody has painted; the others are matched in the compressed domain.
+        looked_at: share of the faces that somebody has decoded; the others are matched in the compressed domain.
         ingest_rate: frames a second that one ingress process checks, stores and acknowledges.
         gpu_rate: faces a second that one GPU decodes.
         load: share of its capacity at which a machine is run.
@@ -94,9 +94,9 @@ def needs(given: Assumptions, figures: Measured) -> list[Row]:
     requests = top / given.frames_per_request
     wire = figures.frame_bytes + (HEADER_BYTES + given.request_bytes) / given.frames_per_request
     ingest = math.ceil(top / (given.ingest_rate * given.load))
-    painted = top * given.looked_at
-    cores = math.ceil(painted / (per_core * given.load))
-    gpus = math.ceil(painted / (given.gpu_rate * given.load))
+    decoded = top * given.looked_at
+    cores = math.ceil(decoded / (per_core * given.load))
+    gpus = math.ceil(decoded / (given.gpu_rate * given.load))
     row = figures.frame_bytes + given.row_bytes
     kept = day * given.retention_days
     store, index = kept * row / 2**30, kept * 2 * EMBEDDING / 2**30
@@ -118,15 +118,15 @@ def needs(given: Assumptions, figures: Measured) -> list[Row]:
         Row("G", "network in, busiest hour", f"{top * wire * 8 / 1e6:,.1f} Mbit/s", "C x F"),
         Row("H", "network of one camera a day", f"{given.faces_per_day * wire / 1e3:,.1f} kB", "faces_per_day x F"),
         Row("I", "ingress processes", f"{ingest:,}", "C / (ingest_rate x load)"),
-        Row("J", "faces to paint a second, busiest hour", f"{painted:,.0f}", "C x looked_at"),
+        Row("J", "faces to decode a second, busiest hour", f"{decoded:,.0f}", "C x looked_at"),
         Row(
             "K",
             "faces a second of one CPU core",
             f"{per_core:.1f}",
             "encode.json, decoder in its best batch, one thread",
         ),
-        Row("L", "CPU cores that paint", f"{cores:,}", "J / (K x load)"),
-        Row("M", "or GPUs that paint", f"{gpus:,}", "J / (gpu_rate x load); gpu_rate is not measured"),
+        Row("L", "CPU cores that decode", f"{cores:,}", "J / (K x load)"),
+        Row("M", "or GPUs that decode", f"{gpus:,}", "J / (gpu_rate x load); gpu_rate is not measured"),
         Row("N", "rows written a second, busiest hour", f"{top:,.0f}", "C"),
         Row("O", "transactions a second, busiest hour", f"{requests:,.0f}", "D: one commit a request"),
         Row("P", "store, written a day", f"{day * row / 2**30:,.1f} GiB", "A x (E + row_bytes)"),

@@ -24,11 +24,11 @@ def decode(
 
     from edge_stscq.client.split import read_stream
     from edge_stscq.errors import EdgeError, FrameError
-    from edge_stscq.server.decoding.face_decoder import DecodeService, Job
+    from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
     from edge_stscq.stream.files import write_file
 
     data = read_stream(stream)
-    service = DecodeService(model, device)
+    service = FaceDecoder(model, device)
     try:
         jobs = [Job(face, min(layers, face.layers)) for face in service.codec.iter_stream(data)]
     except FrameError as error:
@@ -42,7 +42,7 @@ def decode(
     faces = []
     for start in range(0, len(jobs), BATCH):
         batch = jobs[start : start + BATCH]
-        for number, (job, png) in enumerate(zip(batch, service.paint_png(batch), strict=True), start):
+        for number, (job, png) in enumerate(zip(batch, service.decode_png(batch), strict=True), start):
             path = output / f"{number:06d}.png"
             write_file(path, png)
             received = service.codec.payload_size(job.face.truncate(job.layers, service.config.layer_ends))

@@ -51,10 +51,10 @@ def serve(
     uvicorn = require("uvicorn", "server")
     require("fastapi", "server")
     require("sqlalchemy", "server")
-    from edge_stscq.server.auth.audit_log import written_to
+    from edge_stscq.server.auth.audit_log import audit_log
     from edge_stscq.server.auth.guard import open_tokens
     from edge_stscq.server.settings import ServerSettings, is_loopback
-    from edge_stscq.server.storage.store_url import beside
+    from edge_stscq.server.storage.store_url import sibling_path
     from edge_stscq.server.tls import tls_arguments
 
     settings = ServerSettings(
@@ -66,7 +66,7 @@ def serve(
     open_tokens(settings).close()
     if not tls and not is_loopback(host):
         typer.echo(f"warning: faces and tokens reach {host} in the clear; give --tls-cert and --tls-key", err=True)
-    log = audit or beside(store, "audit.jsonl")
+    log = audit or sibling_path(store, "audit.jsonl")
     if engine == "ray":
         from edge_stscq.server.ray.deploy import RayOptions, parse_replicas, run
 
@@ -81,11 +81,11 @@ def serve(
     with (
         contextlib.closing(_listen(host, port)) as listener,
         contextlib.closing(DecoderProcess(settings.model, settings.device, settings.max_batch)) as decoder,
-        written_to(log),
+        audit_log(log),
     ):
         from edge_stscq.server.app import create_app
 
-        app = create_app(settings, paint=decoder.paint)
+        app = create_app(settings, decode=decoder.decode)
         decoder.wait_until_ready()
         name = f"[{host}]" if ":" in host else host
         url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge_stscq.server.auth.audit_log import note_command, written_to
+from edge_stscq.server.auth.audit_log import annotate_command, audit_log
 from edge_stscq.server.auth.tokens import Scope, TokenStore
 
 token = typer.Typer(help="Make, list and revoke the bearer tokens of a server.", no_args_is_help=True)
@@ -33,7 +33,7 @@ def create(
 
     with contextlib.closing(TokenStore(tokens, create=True)) as store, _audited(tokens, audit):
         made, text = store.create(device, scope or [Scope.SEND])
-        note_command("token create", made.id, made.device, " ".join(made.scopes))
+        annotate_command("token create", made.id, made.device, " ".join(made.scopes))
     if as_json:
         typer.echo(json.dumps({"token": text, **asdict(made)}))
     else:
@@ -42,7 +42,7 @@ def create(
 
 
 def _audited(tokens: Path, audit: Path | None) -> contextlib.AbstractContextManager[None]:
-    return written_to(audit or tokens.with_name("audit.jsonl"))
+    return audit_log(audit or tokens.with_name("audit.jsonl"))
 
 
 @token.command("list")
@@ -76,5 +76,5 @@ def revoke(
 
     with contextlib.closing(TokenStore(tokens, create=False)) as store, _audited(tokens, audit):
         gone = store.revoke(token_id)
-        note_command("token revoke", gone.id, gone.device, " ".join(gone.scopes))
+        annotate_command("token revoke", gone.id, gone.device, " ".join(gone.scopes))
     typer.echo(json.dumps(asdict(gone)) if as_json else f"token {gone.id} of device {gone.device} is revoked")

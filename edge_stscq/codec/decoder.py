@@ -1,4 +1,4 @@
-"""The decoder: a style-modulated generator that paints a face from any prefix of layers.
+"""The decoder: a style-modulated generator that decodes a face from any prefix of layers.
 
 A *sketch*, linear in the codewords received, is the best straight line from tokens to a 32-px picture; it seeds the
 network and the network's pictures are corrections of it. After the hierarchy of StyleGAN (arXiv 2312.15622 for its use
@@ -106,7 +106,7 @@ class Decoder(nn.Module):
         return chosen.view(-1, 3, SKETCH, SKETCH)
 
     def forward(self, codewords: Tensor, received: Tensor, size: int = 128) -> Tensor:
-        """Paint pictures.
+        """Decode pictures.
 
         Args:
             codewords: [N, T, D]; what stands at positions that were not received is ignored.
@@ -141,9 +141,9 @@ class Decoder(nn.Module):
         if layers not in (1, 2, 3) or tokens.shape[1] < self.config.layer_ends[layers - 1]:
             raise ValueError(f"{tokens.shape[1]} tokens do not make {layers} layers of {self.config.layer_ends}")
         tokens = functional.pad(tokens, (0, self.config.tokens - tokens.shape[1]))
-        return self.paint(group, tokens, torch.full((len(tokens),), layers, device=tokens.device))
+        return self.decode_batch(group, tokens, torch.full((len(tokens),), layers, device=tokens.device))
 
-    def paint(self, group: Tensor, tokens: Tensor, received: Tensor) -> Tensor:
+    def decode_batch(self, group: Tensor, tokens: Tensor, received: Tensor) -> Tensor:
         """Faces uint8 [N, 128, 128, 3] (RGB) of different layer counts: groups [N], tokens [N, T], layers [N] in 1..3.
 
         Tokens at positions that were not received are ignored.

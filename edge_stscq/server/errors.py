@@ -1,4 +1,4 @@
-"""Every refusal is `{"error": "one line"}`, and one that time will mend says when to come again."""
+"""Exception handlers: every error is one line of JSON; transient ones carry Retry-After."""
 
 import logging
 import math
@@ -25,21 +25,21 @@ STATUS = {ConflictError: 409, WrongModelError: 409, NoFaceError: 404, TooManyFra
 """Answers to bad input; 400 for the rest."""
 
 
-def refusal_answer(status: int, message: object, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def error_response(status: int, message: object, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": " ".join(str(message).split())}, status, headers)
 
 
-def busy_answer(message: object, seconds: float = 1) -> JSONResponse:
+def busy_response(message: object, seconds: float = 1) -> JSONResponse:
     """503, and after how many seconds it may work."""
-    return refusal_answer(503, message, {"Retry-After": str(max(1, math.ceil(seconds)))})
+    return error_response(503, message, {"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
-def one_line_errors(app: FastAPI) -> None:
+def install_exception_handlers(app: FastAPI) -> None:
     """Answer whatever is raised in one line."""
 
     @app.exception_handler(StarletteHTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        return refusal_answer(error.status_code, error.detail, error.headers)
+        return error_response(error.status_code, error.detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(WebSocketRequestValidationError)
@@ -47,21 +47,21 @@ def one_line_errors(app: FastAPI) -> None:
         request: Request, error: RequestValidationError | WebSocketRequestValidationError
     ) -> JSONResponse:
         first = error.errors()[0]
-        return refusal_answer(422, f"{first['loc'][-1]}: {first['msg']}")
+        return error_response(422, f"{first['loc'][-1]}: {first['msg']}")
 
     @app.exception_handler(EdgeError)
     async def bad_input(request: Request, error: EdgeError) -> JSONResponse:
-        return refusal_answer(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400), error)
+        return error_response(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400), error)
 
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: BusyError) -> JSONResponse:
-        return busy_answer(f"busy: {error}", error.retry_after)
+        return busy_response(f"busy: {error}", error.retry_after)
 
     @app.exception_handler(StoreError)
     @app.exception_handler(sqlite3.Error)
     async def store_failed(request: Request, error: StoreError | sqlite3.Error) -> JSONResponse:
         log.error("the store failed: %s", error)
-        return busy_answer("the store cannot be used now; the server's log says why")
+        return busy_response("the store cannot be used now; the server's log says why")
 
     @app.exception_handler(ClientDisconnect)
     async def disconnected(request: Request, error: ClientDisconnect) -> Response:
@@ -69,4 +69,4 @@ def one_line_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def defect(request: Request, error: Exception) -> JSONResponse:
-        return refusal_answer(500, "internal error; the server's log has the details", SECURITY_HEADERS)
+        return error_response(500, "internal error; the server's log has the details", SECURITY_HEADERS)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.server.api.schemas import Receipt
 from edge_stscq.server.decoding.catalog import Models, Order
-from edge_stscq.server.decoding.face_decoder import DecodeService, Job
-from edge_stscq.server.storage.face_store import MAX_SEQUENCE, Delivery, FaceStore, NewFrame, Outcome
+from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
+from edge_stscq.server.storage.face_store import MAX_SEQUENCE, FaceStore, FrameBatch, ValidatedFrame, WriteResult
 from edge_stscq.stream.frame import stream_model_id
 
 
@@ -24,7 +24,7 @@ class NoFaceError(EdgeError):
     """There is no such face, or not yet with so many layers."""
 
 
-class Post(NamedTuple):
+class FrameUpload(NamedTuple):
     """One request: the stream in `body` as faces `<device>-<first>`, `<device>-<first + 1>`, ..."""
 
     device: str
@@ -38,7 +38,7 @@ class Ingest:
     def __init__(self, models: Models, store: FaceStore, max_frames: int) -> None:
         self._models, self._store, self._max_frames = models, store, max_frames
 
-    def accept(self, posts: Sequence[Post]) -> list[Receipt | Exception]:
+    def accept(self, posts: Sequence[FrameUpload]) -> list[Receipt | Exception]:
         """Store what is whole of what several requests bring, in one commit.
 
         Returns:
@@ -47,28 +47,28 @@ class Ingest:
             another face), or `EdgeError` (numbers beyond the last).
         """
         checked = [self._checked(post) for post in posts]
-        whole = [one for one in checked if isinstance(one, Delivery)]
+        whole = [one for one in checked if isinstance(one, FrameBatch)]
         stored = iter(self._store.accept_all(whole) if whole else ())
-        return [_answer(one, next(stored)) if isinstance(one, Delivery) else one for one in checked]
+        return [_answer(one, next(stored)) if isinstance(one, FrameBatch) else one for one in checked]
 
-    def _checked(self, post: Post) -> Delivery | Exception:
+    def _checked(self, post: FrameUpload) -> FrameBatch | Exception:
         try:
             return self._check(post)
         except Exception as error:
             return error
 
-    def _check(self, post: Post) -> Delivery:
+    def _check(self, post: FrameUpload) -> FrameBatch:
         service = self._models.find(stream_model_id(post.body), "this stream")
-        frames: list[NewFrame] = []
+        frames: list[ValidatedFrame] = []
         for face, frame in service.codec.iter_frames(post.body):
             if len(frames) == self._max_frames:
                 raise TooManyFramesError(f"over {self._max_frames} frames in one request; send fewer at once")
-            frames.append(NewFrame(frame, face.layers))
+            frames.append(ValidatedFrame(frame, face.layers))
         if not frames:
             raise FrameError("the stream has a header and no frame; nothing to store")
         if post.first + len(frames) - 1 > MAX_SEQUENCE:
             raise EdgeError(f"sequence numbers end at {MAX_SEQUENCE}; use another device name")
-        return Delivery(post.device, post.first, service.model_id, frames, partial(_same_face, service))
+        return FrameBatch(post.device, post.first, service.model_id, frames, partial(_same_face, service))
 
     def example(self, body: bytes, layers: int) -> Order:
         """The only face of the stream in `body`, which must have `layers` layers.
@@ -87,7 +87,7 @@ class Ingest:
         return Order(service, Job(faces[0], layers))
 
     def order(self, face_id: str, layers: int | None) -> Order:
-        """What to paint for a stored face; `layers=None` is all it has.
+        """What to decode for a stored face; `layers=None` is all it has.
 
         Raises:
             NoFaceError: it is unknown, or has fewer layers.
@@ -104,14 +104,14 @@ class Ingest:
         return Order(service, Job(face, layers or face.layers))
 
 
-def _answer(delivery: Delivery, outcomes: list[Outcome] | Exception) -> Receipt | Exception:
+def _answer(delivery: FrameBatch, outcomes: list[WriteResult] | Exception) -> Receipt | Exception:
     if isinstance(outcomes, Exception):
         return outcomes
     counts = {outcome: outcomes.count(outcome) for outcome in ("stored", "extended", "duplicate")}
     return Receipt(device=delivery.device, first=delivery.first, count=len(outcomes), **counts)
 
 
-def _same_face(service: DecodeService, old: bytes, new: bytes) -> bool:
+def _same_face(service: FaceDecoder, old: bytes, new: bytes) -> bool:
     """Whether two frames of a model carry the same group and the same tokens in the layers they share."""
     if old == new:
         return True

@@ -20,8 +20,8 @@ from edge_stscq.server.auth import tokens
 from edge_stscq.server.auth.guard import Guard
 from edge_stscq.server.decoding.catalog import WrongModelError
 from edge_stscq.server.ingest import TooManyFramesError
-from edge_stscq.server.storage.device_stats import Census
-from edge_stscq.server.storage.face_store import ConflictError, DeviceTally
+from edge_stscq.server.storage.device_stats import DeviceStatsCache
+from edge_stscq.server.storage.face_store import ConflictError, DeviceStats
 
 MAX_DEVICES = 500
 """Devices with a label of their own."""
@@ -37,11 +37,11 @@ Result = TypeVar("Result")
 
 
 class Metrics:
-    """Counters of one application; the store's figures come from `census`."""
+    """Counters of one application; the store's figures come from `device_stats`."""
 
-    def __init__(self, census: Census) -> None:
+    def __init__(self, device_stats: DeviceStatsCache) -> None:
         self.registry = CollectorRegistry()
-        self._census = census
+        self._device_stats = device_stats
         self.requests = self._counter("requests", "HTTP requests by route and status", "method", "route", "status")
         self._frames = self._counter("frames", "frames by what became of them", "outcome")
         self._refused = self._counter("refused_bodies", "bodies of POST /v1/frames that were refused", "reason")
@@ -57,18 +57,18 @@ class Metrics:
     def _histogram(self, name: str, what: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(f"edge_stscq_{name}", what, buckets=buckets, registry=self.registry)
 
-    def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
+    def gauge(self, name: str, what: str, value: Callable[[], float]) -> None:
         """Show a number that something else keeps."""
         Gauge(f"edge_stscq_{name}", what, registry=self.registry).set_function(value)
 
-    def accepted(self, receipt: Receipt, size: int) -> None:
+    def record_upload(self, receipt: Receipt, size: int) -> None:
         self._bytes.inc(size)
         for outcome in ("stored", "extended", "duplicate"):
             if count := getattr(receipt, outcome):
                 self._frames.labels(outcome).inc(count)
 
     @contextmanager
-    def counting_refusals(self) -> Iterator[None]:
+    def count_rejections(self) -> Iterator[None]:
         """Count what is raised for a body, by its reason."""
         try:
             yield
@@ -79,25 +79,27 @@ class Metrics:
             self._refused.labels(reason).inc()
             raise
 
-    def timed(self, run: Callable[[Sequence[Item]], Sequence[Result]]) -> Callable[[Sequence[Item]], Sequence[Result]]:
+    def instrument(
+        self, run: Callable[[Sequence[Item]], Sequence[Result]]
+    ) -> Callable[[Sequence[Item]], Sequence[Result]]:
         """`run`, with the size and the time of each batch counted."""
 
-        def timed_run(items: Sequence[Item]) -> Sequence[Result]:
+        def instrumented(items: Sequence[Item]) -> Sequence[Result]:
             self._batches.observe(len(items))
             with self._seconds.time():
                 return run(items)
 
-        return timed_run
+        return instrumented
 
     def describe(self) -> list[GaugeMetricFamily]:
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The store's figures."""
-        _, devices = self._census.take()
+        _, devices = self._device_stats.get()
         for name, what, total in (
-            ("stored_faces", "faces in the store", sum(tally.faces for tally in devices)),
-            ("stored_bytes", "bytes of their frames", sum(tally.bytes for tally in devices)),
+            ("stored_faces", "faces in the store", sum(stats.faces for stats in devices)),
+            ("stored_bytes", "bytes of their frames", sum(stats.bytes for stats in devices)),
             ("devices", "devices of which a face is stored", len(devices)),
         ):
             yield GaugeMetricFamily(f"edge_stscq_{name}", what, value=total)
@@ -111,16 +113,16 @@ class Metrics:
         yield from (faces, seen)
 
 
-def _named(tallies: Sequence[DeviceTally]) -> Iterator[tuple[str, int, float]]:
+def _named(devices: Sequence[DeviceStats]) -> Iterator[tuple[str, int, float]]:
     """Name, faces and last arrival of the devices seen last, and of all others as one."""
-    latest = sorted(tallies, key=lambda tally: tally.last_received, reverse=True)
-    for tally in latest[:MAX_DEVICES]:
-        yield tally.device, tally.faces, tally.last_received
+    latest = sorted(devices, key=lambda stats: stats.last_received, reverse=True)
+    for stats in latest[:MAX_DEVICES]:
+        yield stats.device, stats.faces, stats.last_received
     if others := latest[MAX_DEVICES:]:
-        yield tokens.ANY_DEVICE, sum(tally.faces for tally in others), others[0].last_received
+        yield tokens.ANY_DEVICE, sum(stats.faces for stats in others), others[0].last_received
 
 
-class CountRequests:
+class RequestMetricsMiddleware:
     """Middleware that counts each HTTP request by the pattern of its route and its status."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -146,7 +148,7 @@ class CountRequests:
 def metrics_routes(guard: Guard, metrics: Metrics) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/metrics", response_class=Response, dependencies=[Depends(guard.asks(tokens.Scope.ADMIN))])
+    @router.get("/metrics", response_class=Response, dependencies=[Depends(guard.require(tokens.Scope.ADMIN))])
     def get_metrics() -> Response:
         return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -1,5 +1,6 @@
-"""Embeddings of the stored faces of each model, in memory, searched exactly. Models are not compared with each other.
+"""Index of the stored faces' embeddings, one for each model, in memory, searched exactly.
 
+Models are not compared with each other.
 Identity is read from tokens, without decoding a picture: a row is the unit vector of a face, and a search is one
 matrix product. Layers that bring no identity tokens do not change an embedding, so there is one matrix for each prefix
 of layers that does: the released model has two, of the basic layer and of basic and middle.
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from edge_stscq.codec.config import EMBEDDING
 from edge_stscq.codec.matching import Matcher
 from edge_stscq.errors import FrameError
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.server.storage.face_store import StoredFace
 from edge_stscq.stream.face import CodedFace
 from edge_stscq.stream.frame import FrameCodec
@@ -29,7 +30,7 @@ from edge_stscq.stream.frame import FrameCodec
 log = logging.getLogger(__name__)
 
 
-class Found(NamedTuple):
+class SearchHit(NamedTuple):
     """A face and its cosine to the one searched for, -1 to 1."""
 
     id: str
@@ -117,7 +118,7 @@ class FaceIndex:
 
     def search(
         self, face: CodedFace, layers: int, limit: int, device: str | None = None, min_cosine: float = -1.0
-    ) -> list[Found]:
+    ) -> list[SearchHit]:
         """The faces most like `face`, best first, by their first `layers` layers.
 
         Args:
@@ -137,13 +138,13 @@ class FaceIndex:
                 wanted &= self._devices[:held] == device.encode()
             slots = np.flatnonzero(wanted)
             best = slots[np.argsort(-cosines[slots], kind="stable")[:limit]]
-            return [Found(self._ids[slot], float(cosines[slot])) for slot in best]
+            return [SearchHit(self._ids[slot], float(cosines[slot])) for slot in best]
 
 
 class FaceIndexes:
     """One index for each model, each of `capacity` faces."""
 
-    def __init__(self, models: Iterable[DecodeService], capacity: int) -> None:
+    def __init__(self, models: Iterable[FaceDecoder], capacity: int) -> None:
         self._of = {each.model_id: FaceIndex(each.folder, each.codec, capacity) for each in models}
 
     def __len__(self) -> int:
@@ -155,7 +156,7 @@ class FaceIndexes:
         """Of the last change that was added to all of them."""
         return min(index.revision for index in self._of.values())
 
-    def of(self, service: DecodeService) -> FaceIndex:
+    def of(self, service: FaceDecoder) -> FaceIndex:
         """The index of a loaded model."""
         return self._of[service.model_id]
 

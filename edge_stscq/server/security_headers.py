@@ -1,4 +1,4 @@
-"""Headers that every answer carries, so that a browser neither keeps, frames, guesses nor leaks what it shows.
+"""Security headers of every response: a browser neither keeps, frames, guesses nor leaks what it shows.
 
 Pages of this server load scripts, styles and pictures from itself alone, never inline; `blob:` is how a page shows a
 picture that it fetched with its token.
@@ -8,13 +8,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECURITY_HEADERS = {
     "Cache-Control": "private, no-store",
-    "Content-Security-Policy": (
+    "Content-Security-ExecutionProfile": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-ExecutionProfile": "same-origin",
+    "Cross-Origin-Resource-ExecutionProfile": "same-origin",
+    "Referrer-ExecutionProfile": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
@@ -24,7 +24,7 @@ _PLAIN = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HE
 _TLS = [*_PLAIN, (b"strict-transport-security", HSTS.encode())]
 
 
-class SecurityHeaders:
+class SecurityHeadersMiddleware:
     """Middleware that adds what the answer does not set itself."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -34,8 +34,8 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = {name for name, _ in message["headers"]}
-                ours = _TLS if scope["scheme"] == "https" else _PLAIN
-                message["headers"] = [*message["headers"], *(each for each in ours if each[0] not in given)]
+                headers = _TLS if scope["scheme"] == "https" else _PLAIN
+                message["headers"] = [*message["headers"], *(each for each in headers if each[0] not in given)]
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -1,4 +1,4 @@
-"""What an operator chooses, as one frozen model.
+"""Settings of a server, as one frozen model.
 
 The server answers this machine alone unless told otherwise; what another host needs, `guard` knows.
 """
@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from edge_stscq.server.storage.store_url import beside
+from edge_stscq.server.storage.store_url import sibling_path
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is a name or address that only this machine can reach."""
+    """True if `host` is a name or address that only this machine can reach."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -56,4 +56,4 @@ class ServerSettings(BaseModel):
 
     @property
     def tokens_path(self) -> Path:
-        return self.tokens or beside(self.store, "tokens.db")
+        return self.tokens or sibling_path(self.store, "tokens.db")

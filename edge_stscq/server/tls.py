@@ -8,7 +8,7 @@ from edge_stscq.errors import EdgeError
 
 
 def tls_arguments(cert: Path | None, key: Path | None, client_ca: Path | None) -> dict[str, Any]:
-    """What `uvicorn.Config` needs for these PEM files; nothing for none.
+    """Arguments of `uvicorn.Config` for these PEM files; nothing for none.
 
     Args:
         cert: the server's certificate, followed by those between it and its authority.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_stscq.cli import main
-from edge_stscq.server.decoding.face_decoder import DecodeService, Job
+from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
 from edge_stscq.stream import CodedFace, FrameCodec
 
 Run = Callable[..., tuple[int, str, str]]
@@ -35,12 +35,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(scope="module")
-def service(tiny_model: Path) -> DecodeService:
-    return DecodeService(tiny_model)
+def service(tiny_model: Path) -> FaceDecoder:
+    return FaceDecoder(tiny_model)
 
 
 @pytest.fixture(scope="module")
-def faces(service: DecodeService) -> list[CodedFace]:
+def faces(service: FaceDecoder) -> list[CodedFace]:
     """Forty faces, so that more than one batch is decoded; the last has its basic layer only."""
     random = np.random.default_rng(0)
     ends = service.config.layer_ends
@@ -49,7 +49,7 @@ def faces(service: DecodeService) -> list[CodedFace]:
 
 
 @pytest.fixture
-def stream(service: DecodeService, faces: list[CodedFace], tmp_path: Path) -> Path:
+def stream(service: FaceDecoder, faces: list[CodedFace], tmp_path: Path) -> Path:
     path = tmp_path / "faces.stsq"
     path.write_bytes(service.codec.encode_stream(faces))
     return path
@@ -62,7 +62,7 @@ def read(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_every_face_becomes_a_picture(
     run: Run,
-    service: DecodeService,
+    service: FaceDecoder,
     faces: list[CodedFace],
     stream: Path,
     tiny_model: Path,
@@ -79,7 +79,7 @@ def test_every_face_becomes_a_picture(
     for number in (0, 33, 39):
         used = min(layers, faces[number].layers)
         assert report["faces"][number]["layers"] == used
-        alone = service.paint([Job(faces[number], used)])[0]
+        alone = service.decode([Job(faces[number], used)])[0]
         assert np.abs(read(output / f"{number:06d}.png").astype(int) - alone.astype(int)).max() <= 1
 
 
@@ -98,7 +98,7 @@ def test_the_table_is_for_people(run: Run, stream: Path, tiny_model: Path, tmp_p
 
 
 def test_damage_names_the_frame_and_writes_nothing(
-    run: Run, service: DecodeService, faces: list[CodedFace], stream: Path, tiny_model: Path, tmp_path: Path
+    run: Run, service: FaceDecoder, faces: list[CodedFace], stream: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     whole = stream.read_bytes()
     start = len(service.codec.encode_stream(faces[:7]))

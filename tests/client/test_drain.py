@@ -24,7 +24,7 @@ from edge_stscq.client.sender import Sender
 from edge_stscq.client.split import split_stream
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.storage.face_store import FaceStore, NewFrame
+from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
 from edge_stscq.stream import FrameCodec, stream_model_id
 
 Made = list[list[bytes]]
@@ -46,7 +46,7 @@ class Server:
 
     def accept(self, device: str, first: int, body: bytes) -> dict[str, int]:
         assert stream_model_id(body) == self.codec.model_id
-        frames = [NewFrame(frame, frame[0]) for frame in split_stream(body)[1]]
+        frames = [ValidatedFrame(frame, frame[0]) for frame in split_stream(body)[1]]
         outcomes = self.store.accept(device, first, self.codec.model_id, frames, self._same)
         self.outcomes.update(zip(range(first, first + len(frames)), outcomes, strict=True))
         return {"count": len(frames)} | {name: outcomes.count(name) for name in ("stored", "extended", "duplicate")}

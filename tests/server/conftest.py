@@ -22,7 +22,7 @@ from benchmarks.postgres import Cluster, binaries, cluster
 from edge_stscq.server.app import create_app
 from edge_stscq.server.auth.tokens import Scope, TokenStore
 from edge_stscq.server.decoding.catalog import Models
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.face_store import FaceStore
 from edge_stscq.stream import CodedFace
@@ -44,8 +44,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def service(tiny_model: Path) -> DecodeService:
-    return DecodeService(tiny_model)
+def service(tiny_model: Path) -> FaceDecoder:
+    return FaceDecoder(tiny_model)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def models(tiny_model: Path) -> Models:
 
 
 @pytest.fixture(scope="session")
-def make_faces(service: DecodeService) -> MakeFaces:
+def make_faces(service: FaceDecoder) -> MakeFaces:
     """`make_faces(count, layers=3, seed=0)`: random faces of the tiny model."""
 
     def make(count: int, layers: int = 3, seed: int = 0) -> list[CodedFace]:

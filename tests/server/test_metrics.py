@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_stscq.server import metrics
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ async def post(client: httpx2.AsyncClient, body: bytes, first: int = 0, device: 
     return (await client.post("/v1/frames", content=body, headers=headers)).status_code
 
 
-async def test_what_happened_is_counted(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_what_happened_is_counted(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     first, second = make_faces(2)
     short = first.truncate(1, service.config.layer_ends)
     streams = [service.codec.encode_stream([face]) for face in (short, first, first)]
@@ -65,7 +65,7 @@ async def test_what_happened_is_counted(serve: Serve, service: DecodeService, ma
 
 
 async def test_devices_are_told_apart_up_to_a_bound(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "MAX_DEVICES", 3)
     body = service.codec.encode_stream(make_faces(1))

@@ -18,7 +18,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth.tokens import Scope, TokenStore
-from edge_stscq.server.decoding.face_decoder import DecodeService, Job
+from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
 from edge_stscq.stream import CodedFace, FrameCodec
 
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
@@ -27,7 +27,7 @@ MakeFaces = Callable[..., list[CodedFace]]
 
 
 def test_frames_cross_the_wire_and_survive_a_kill(
-    served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+    served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces, stream, store = make_faces(5), tmp_path / "faces.stsq", tmp_path / "faces.db"
     stream.write_bytes(service.codec.encode_stream(faces))
@@ -45,7 +45,7 @@ def test_frames_cross_the_wire_and_survive_a_kill(
         assert again.returncode == 0
         assert "5 frames acknowledged: 0 stored, 0 extended, 5 duplicate" in again.stdout
         png = httpx2.get(f"{url}/v1/faces/cam-9.png?layers=2", timeout=180)
-        assert png.content == service.paint_png([Job(faces[2], 2)])[0]
+        assert png.content == service.decode_png([Job(faces[2], 2)])[0]
 
         foreign = tmp_path / "foreign.stsq"
         foreign.write_bytes(FrameCodec(service.codec.tables, b"\xab" * 8).encode_stream(faces))
@@ -55,7 +55,7 @@ def test_frames_cross_the_wire_and_survive_a_kill(
 
 
 def test_a_token_opens_a_public_bind_and_leaves_no_trace_in_any_log(
-    served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+    served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces, stream, place = make_faces(2), tmp_path / "faces.stsq", ("--model", tiny_model, "--store", tmp_path / "f.db")
     stream.write_bytes(service.codec.encode_stream(faces))

@@ -14,7 +14,7 @@ import pytest
 from edge_stscq.client.certificate import tls_context
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.server.security_headers import HSTS
 from edge_stscq.server.tls import tls_arguments
 from edge_stscq.stream import CodedFace
@@ -78,7 +78,7 @@ def test_mutual_tls_lets_in_whom_the_authority_signed(
 
 
 def test_send_and_drain_show_a_certificate(
-    served: Served, run: Run, tiny_model: Path, tmp_path: Path, pki: Path, service: DecodeService, make_faces: MakeFaces
+    served: Served, run: Run, tiny_model: Path, tmp_path: Path, pki: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
     files = ("--tls-cert", pki / "server.pem", "--tls-key", pki / "server.key", "--tls-client-ca", pki / "ca.pem")

@@ -12,10 +12,10 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from edge_stscq.server.api.schemas import DeviceInfo, DeviceList
-from edge_stscq.server.auth.audit_log import note
-from edge_stscq.server.auth.guard import Caller, Guard
+from edge_stscq.server.auth.audit_log import annotate
+from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.tokens import Scope
-from edge_stscq.server.storage.device_stats import Census
+from edge_stscq.server.storage.device_stats import DeviceStatsCache
 
 PAGE = Path(__file__).parents[1] / "page"
 
@@ -30,20 +30,20 @@ def add_page(app: FastAPI) -> None:
     app.mount("/page", StaticFiles(directory=PAGE))
 
 
-def device_routes(guard: Guard, census: Census) -> APIRouter:
-    router, reads = APIRouter(prefix="/v1"), Depends(guard.asks(Scope.READ))
+def device_routes(guard: Guard, device_stats: DeviceStatsCache) -> APIRouter:
+    router, reads = APIRouter(prefix="/v1"), Depends(guard.require(Scope.READ))
 
     @router.get("/devices")
-    def list_devices(request: Request, caller: Caller = reads) -> DeviceList:
-        counted, tallies = census.take(caller.only_device)
-        note(request, count=len(tallies))
+    def list_devices(request: Request, principal: Principal = reads) -> DeviceList:
+        counted, found = device_stats.get(principal.only_device)
+        annotate(request, count=len(found))
         devices = [
             DeviceInfo(
-                device=tally.device, faces=tally.faces, bytes=tally.bytes,
-                last_received=datetime.fromtimestamp(tally.last_received, UTC),
-                faces_last_hour=tally.recent_faces, bytes_last_hour=tally.recent_bytes,
+                device=stats.device, faces=stats.faces, bytes=stats.bytes,
+                last_received=datetime.fromtimestamp(stats.last_received, UTC),
+                faces_last_hour=stats.recent_faces, bytes_last_hour=stats.recent_bytes,
             )
-            for tally in tallies
+            for stats in found
         ]  # fmt: skip
         return DeviceList(time=datetime.fromtimestamp(counted, UTC), devices=devices)
 

@@ -1,7 +1,7 @@
-"""The route of decoded faces: cache, queue and decoder behind one address.
+"""Route of decoded faces: cache, queue and decoder behind one address.
 
-A picture is named by what it is painted from, so its `ETag` is known before it is painted: who has it already is
-answered 304 without any decoding. The tag is weak, since a face painted in another batch may differ by a rounding.
+A picture is named by what it is decoded from, so its `ETag` is known before it is decoded: who has it already is
+answered 304 without any decoding. The tag is weak, since a face decoded in another batch may differ by a rounding.
 Browsers may keep pictures, for their user alone, and must ask again before each use.
 
 While the decoder is too far behind, a request is refused before anything else is done for it, cached pictures among
@@ -18,12 +18,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edge_stscq.server.api.schemas import ErrorAnswer
-from edge_stscq.server.auth.audit_log import note
-from edge_stscq.server.auth.guard import Caller, Guard
+from edge_stscq.server.auth.audit_log import annotate
+from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.tokens import Scope as TokenScope
-from edge_stscq.server.decoding.backend import Painter
-from edge_stscq.server.decoding.cache import ContentCache
-from edge_stscq.server.errors import busy_answer
+from edge_stscq.server.decoding.backend import DecoderBackend
+from edge_stscq.server.decoding.cache import SingleFlightCache
+from edge_stscq.server.errors import busy_response
 from edge_stscq.server.ingest import Ingest
 
 Result = TypeVar("Result")
@@ -31,57 +31,57 @@ Result = TypeVar("Result")
 FACE = "/v1/faces/{face_id}.png"
 
 
-class RefuseEarly:
-    """Middleware that answers requests for faces while `painter` refuses them.
+class LoadSheddingMiddleware:
+    """Middleware that answers requests for faces while `backend` refuses them.
 
     Who is let in counts as waiting from then on, so that a thousand who come at once do not all find an empty queue.
     """
 
-    def __init__(self, app: ASGIApp, painter: Painter) -> None:
-        self._app, self._painter, self._inside = app, painter, 0
+    def __init__(self, app: ASGIApp, backend: DecoderBackend) -> None:
+        self._app, self._backend, self._in_flight = app, backend, 0
         self._route = Route(FACE, app)  # by which a refusal is counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].endswith(".png"):
             await self._app(scope, receive, send)
             return
-        coming = max(0, self._inside - self._painter.under_way)
-        if (busy := self._painter.refusal(coming=coming)) is not None:
+        admitted_ahead = max(0, self._in_flight - self._backend.in_flight)
+        if (busy := self._backend.rejection(queued_ahead=admitted_ahead)) is not None:
             scope["route"] = self._route
-            await busy_answer(f"busy: {busy}", busy.retry_after)(scope, receive, send)
+            await busy_response(f"busy: {busy}", busy.retry_after)(scope, receive, send)
             return
-        self._inside += 1
+        self._in_flight += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._inside -= 1
+            self._in_flight -= 1
 
 
-def pictures(guard: Guard, ingest: Ingest, painter: Painter, cache: ContentCache) -> APIRouter:
+def pictures(guard: Guard, ingest: Ingest, backend: DecoderBackend, cache: SingleFlightCache) -> APIRouter:
     """`GET /v1/faces/{id}.png`."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
-    reads = Depends(guard.asks(TokenScope.READ))
+    reads = Depends(guard.require(TokenScope.READ))
 
-    async def begins() -> float:
+    async def arrival() -> float:
         """When the request came, by the event loop's clock: all that follows counts against the deadline."""
         return asyncio.get_running_loop().time()
 
     @router.get(FACE.removeprefix("/v1"), response_class=Response)
     async def get_face(
-        arrived: Annotated[float, Depends(begins)],
+        arrived: Annotated[float, Depends(arrival)],
         request: Request,
         face_id: str,
         layers: Annotated[int | None, Query(ge=1, le=3)] = None,
-        caller: Caller = reads,
+        principal: Principal = reads,
     ) -> Response:
-        caller.check_device(face_id.rpartition("-")[0])
+        principal.check_device(face_id.rpartition("-")[0])
         order = await asyncio.to_thread(ingest.order, face_id, layers)
-        note(request, face=face_id, layers=order.job.layers)
+        annotate(request, face=face_id, layers=order.job.layers)
         key, tag = order.key, f'W/"{order.key}"'
         headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Edge-Layers": str(order.job.layers)}
         if tag in [known.strip() for known in request.headers.get("if-none-match", "").split(",")]:
             return Response(status_code=304, headers=headers)
-        png = await _while_connected(request, cache.get(key, lambda: painter.submit(order, arrived)))
+        png = await _while_connected(request, cache.get_or_create(key, lambda: backend.submit(order, arrived)))
         return Response(png, media_type="image/png", headers=headers)
 
     return router

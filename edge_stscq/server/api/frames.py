@@ -10,14 +10,14 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from edge_stscq.server.api.schemas import ErrorAnswer, Receipt
-from edge_stscq.server.auth.audit_log import note
+from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard
 from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
-from edge_stscq.server.ingest import Post
+from edge_stscq.server.ingest import FrameUpload
 from edge_stscq.server.metrics import Metrics
-from edge_stscq.server.storage.change_feed import Feed
+from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import MAX_SEQUENCE
-from edge_stscq.server.storage.write_queue import Turnstile
+from edge_stscq.server.storage.write_queue import GroupCommitQueue
 
 _DEVICE = re.compile(DEVICE_NAME)
 _DOCUMENTED: dict[str, Any] = {
@@ -39,22 +39,24 @@ _DOCUMENTED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def frame_routes(guard: Guard, posts: Turnstile[Post, Receipt], feed: Feed, metrics: Metrics) -> APIRouter:
+def frame_routes(
+    guard: Guard, queue: GroupCommitQueue[FrameUpload, Receipt], feed: ChangeFeed, metrics: Metrics
+) -> APIRouter:
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
-    sends = guard.asks(Scope.SEND)
+    sends = guard.require(Scope.SEND)
 
     @router.post("/frames", response_model=Receipt, openapi_extra=_DOCUMENTED)
     async def post_frames(request: Request) -> Response:
-        caller = await sends(request)
+        principal = await sends(request)
         device, first = _read_headers(request)
-        note(request, device=device, first=first)
-        with metrics.counting_refusals():
-            caller.check_device(device)
-            body = await guard.body(request, caller)
-            receipt = await posts.submit(Post(device, first, body))
-        metrics.accepted(receipt, len(body))
-        feed.nudge()
-        note(request, **receipt.model_dump())
+        annotate(request, device=device, first=first)
+        with metrics.count_rejections():
+            principal.check_device(device)
+            body = await guard.body(request, principal)
+            receipt = await queue.submit(FrameUpload(device, first, body))
+        metrics.record_upload(receipt, len(body))
+        feed.notify()
+        annotate(request, **receipt.model_dump())
         return Response(receipt.model_dump_json(), media_type="application/json")
 
     return router

@@ -21,9 +21,9 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
 from edge_stscq.server.api.schemas import FaceInfo
-from edge_stscq.server.auth.guard import Caller, Guard
+from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
-from edge_stscq.server.storage.change_feed import Feed
+from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import MAX_SEQUENCE
 
 log = logging.getLogger(__name__)
@@ -37,31 +37,31 @@ FORBIDDEN, UNEXPECTED, SLOW, FAILED = 1008, 1003, 1013, 1011
 """Close codes: the token holds no more; the client sent something; it does not keep up; the store failed."""
 
 
-class _Full(HTTPException):
+class TooManyConnections(HTTPException):
     def __init__(self, limit: int) -> None:
         super().__init__(503, f"{limit} clients follow the feed already; try again later", {"Retry-After": "10"})
 
 
-class Seats:
-    """Room for `limit` clients. `taken` counts those that are there."""
+class ConnectionLimit:
+    """Limit of `limit` clients; `active` counts those that are there."""
 
     def __init__(self, limit: int) -> None:
-        self._limit, self.taken = limit, 0
+        self._limit, self.active = limit, 0
 
     @asynccontextmanager
-    async def take(self) -> AsyncIterator[None]:
-        if self.taken >= self._limit:
-            raise _Full(self._limit)
-        self.taken += 1
+    async def hold(self) -> AsyncIterator[None]:
+        if self.active >= self._limit:
+            raise TooManyConnections(self._limit)
+        self.active += 1
         try:
             yield
         finally:
-            self.taken -= 1
+            self.active -= 1
 
 
-def live_routes(guard: Guard, feed: Feed, seats: Seats) -> APIRouter:
-    router, asks = APIRouter(prefix="/v1"), guard.asks(Scope.READ)
-    reads = Depends(asks)
+def live_routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit) -> APIRouter:
+    router, authorize = APIRouter(prefix="/v1"), guard.require(Scope.READ)
+    reads = Depends(authorize)
 
     @router.websocket("/live")
     async def live(
@@ -69,16 +69,16 @@ def live_routes(guard: Guard, feed: Feed, seats: Seats) -> APIRouter:
         after: Annotated[int | None, Query(ge=0, le=MAX_SEQUENCE)] = None,
         last: Annotated[int, Query(ge=0, le=1000)] = 0,
         device: Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")] = None,
-        caller: Caller = reads,
+        principal: Principal = reads,
     ) -> None:
         _check_origin(socket)
         if device is not None:
-            caller.check_device(device)
-        async with seats.take():
+            principal.check_device(device)
+        async with connections.hold():
             begin = await feed.start(after, last)
             await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-            sending = _send(socket, feed, begin, device or caller.only_device)
-            ends = (sending, _refuse_messages(socket), _recheck(socket, asks))
+            sending = _send(socket, feed, begin, device or principal.only_device)
+            ends = (sending, _refuse_messages(socket), _recheck(socket, authorize))
             tasks = {asyncio.create_task(end) for end in ends}
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -95,7 +95,7 @@ def live_routes(guard: Guard, feed: Feed, seats: Seats) -> APIRouter:
     return router
 
 
-async def _send(socket: WebSocket, feed: Feed, after: int, device: str | None) -> tuple[int, str]:
+async def _send(socket: WebSocket, feed: ChangeFeed, after: int, device: str | None) -> tuple[int, str]:
     try:
         async for faces in feed.changes(after, device):
             for face in faces:
@@ -115,11 +115,11 @@ async def _refuse_messages(socket: WebSocket) -> tuple[int, str]:
     return (0, "") if message["type"] == "websocket.disconnect" else (UNEXPECTED, "this feed takes no messages")
 
 
-async def _recheck(socket: WebSocket, asks: Callable[[HTTPConnection], Awaitable[Caller]]) -> tuple[int, str]:
+async def _recheck(socket: WebSocket, authorize: Callable[[HTTPConnection], Awaitable[Principal]]) -> tuple[int, str]:
     while True:
         await asyncio.sleep(RECHECK_SECONDS)
         try:
-            await asks(socket)
+            await authorize(socket)
         except HTTPException as error:
             if error.status_code != 429:
                 return FORBIDDEN, error.detail

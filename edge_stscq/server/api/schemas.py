@@ -1,20 +1,20 @@
-"""What the routes answer, as JSON."""
+"""JSON models of the responses."""
 
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.codec.config import CodecConfig
-from edge_stscq.server.decoding.face_decoder import DecodeService
-from edge_stscq.server.decoding.profile import POLICIES
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.profile import PROFILES
 from edge_stscq.server.storage.face_store import StoredFace
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Receipt(_Answer):
+class Receipt(_Response):
     """Acknowledges a request: every frame in it is on disk."""
 
     device: str
@@ -25,7 +25,7 @@ class Receipt(_Answer):
     duplicate: int = Field(description="frames that were known already")
 
 
-class FaceInfo(_Answer):
+class FaceInfo(_Response):
     """One stored face."""
 
     id: str
@@ -46,7 +46,7 @@ class FaceInfo(_Answer):
         )  # fmt: skip
 
 
-class FacePage(_Answer):
+class FacePage(_Response):
     """Faces in order of arrival; pass `next` as `after` to go on, None at the end."""
 
     faces: list[FaceInfo]
@@ -59,7 +59,7 @@ class Match(FaceInfo):
     cosine: float = Field(ge=-1, le=1, description="similarity of their embeddings")
 
 
-class MatchPage(_Answer):
+class MatchPage(_Response):
     """The faces most alike, best first."""
 
     layers: int = Field(description="layers that were compared")
@@ -68,7 +68,7 @@ class MatchPage(_Answer):
     faces: list[Match]
 
 
-class DeviceInfo(_Answer):
+class DeviceInfo(_Response):
     """What one device has sent; the last hour is by the server's clock."""
 
     device: str
@@ -79,14 +79,14 @@ class DeviceInfo(_Answer):
     bytes_last_hour: int
 
 
-class DeviceList(_Answer):
+class DeviceList(_Response):
     """Every device of which a face is stored, by name; `time` is the server's."""
 
     time: datetime
     devices: list[DeviceInfo]
 
 
-class ModelInfo(_Answer):
+class ModelInfo(_Response):
     """A model whose frames this server accepts."""
 
     name: str
@@ -96,28 +96,28 @@ class ModelInfo(_Answer):
     config: CodecConfig
 
     @classmethod
-    def of(cls, service: DecodeService, device: str) -> "ModelInfo":
-        """Of a loaded model whose faces are painted on `device`."""
+    def of(cls, service: FaceDecoder, device: str) -> "ModelInfo":
+        """Of a loaded model whose faces are decoded on `device`."""
         return cls(
             name=service.config.name, model_id=service.model_id.hex(), device=device,
-            precision=POLICIES[device].precision, config=service.config,
+            precision=PROFILES[device].precision, config=service.config,
         )  # fmt: skip
 
 
-class ModelList(_Answer):
+class ModelList(_Response):
     """All of them, in the order they were named at the start."""
 
     models: list[ModelInfo]
 
 
-class State(_Answer):
+class State(_Response):
     """Health or readiness; `reason` says what is wrong."""
 
     ok: bool
     reason: str | None = None
 
 
-class ErrorAnswer(_Answer):
+class ErrorAnswer(_Response):
     """Every refusal: one line."""
 
     error: str

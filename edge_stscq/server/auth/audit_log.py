@@ -1,4 +1,4 @@
-"""Who did what, when, from where, and what came of it: one JSON line a request, by the logger `edge_stscq.audit`.
+"""Audit log: one JSON line a request (principal, action, origin, outcome), by the logger `edge_stscq.audit`.
 
     {"time": "2026-11-22T09:30:00.123+00:00", "from": "192.0.2.7", "who": "5be3f0a1c2d4", "what": "POST /v1/frames",
      "outcome": 200, "device": "door-1", "first": 41, "count": 2, "stored": 2, "extended": 0, "duplicate": 0}
@@ -39,23 +39,23 @@ _KEY = "edge_stscq.audit"
 _log = logging.getLogger(_KEY)
 
 
-def note(request: HTTPConnection, **facts: str | int | None) -> None:
+def annotate(request: HTTPConnection, **facts: str | int | None) -> None:
     """Add checked names and numbers to the line of this request."""
     request.scope[_KEY].update(facts)
 
 
-def note_command(what: str, token_id: str, device: str, scopes: str) -> None:
+def annotate_command(what: str, token_id: str, device: str, scopes: str) -> None:
     """Write the line of something that was done to a token by a command on this machine, not by a request."""
     facts = {"outcome": "done", "token": token_id, "device": device, "scopes": scopes}
     _write({"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | facts)
 
 
-def leave_out(request: HTTPConnection) -> None:
+def suppress(request: HTTPConnection) -> None:
     """Write no line for this request."""
     request.scope[_KEY].clear()
 
 
-class Audit:
+class AuditMiddleware:
     """Middleware that writes the line of each request about which something was noted."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -104,7 +104,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-class _PrivateFile(RotatingFileHandler):
+class OwnerOnlyRotatingFile(RotatingFileHandler):
     """Every file, also after a rotation, is readable by its owner alone."""
 
     def _open(self) -> Any:
@@ -118,7 +118,7 @@ class _PrivateFile(RotatingFileHandler):
 
 
 @contextmanager
-def written_to(path: Path) -> Iterator[None]:
+def audit_log(path: Path) -> Iterator[None]:
     """Append the lines to the file at `path`, with rotation.
 
     Raises:
@@ -126,7 +126,7 @@ def written_to(path: Path) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = _PrivateFile(path, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8")
+        handler = OwnerOnlyRotatingFile(path, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8")
     except OSError as error:
         raise EdgeError(f"cannot write the audit log {path}: {error.strerror}; choose another --audit") from None
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -1,4 +1,4 @@
-"""A request's body, counted while it arrives: a declared length may be absent or a lie."""
+"""Request body, read with limits on size and time: a declared length may be absent or a lie."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Who may use the routes, and how much they may send.
+"""Access to the routes: authentication, scopes, and rate limits.
 
 Where a token was ever made, every request needs one: of the scope that its route asks for, and of the device whose
 faces it touches. Where none was, the server listens on the loopback interface, and answers only requests that are
@@ -17,14 +17,14 @@ from starlette.requests import HTTPConnection
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth import audit_log as audit
 from edge_stscq.server.auth.body import read_body
-from edge_stscq.server.auth.rate_limit import Allowance, Refusal
+from edge_stscq.server.auth.rate_limit import RateLimited, RateLimiter
 from edge_stscq.server.auth.tokens import ANY_DEVICE, Scope, Token, TokenStore, how_to_create, today
 from edge_stscq.server.settings import ServerSettings, is_loopback
 
 FAILURES_PER_MINUTE = 60
 """Requests without a valid token that one address may make before it is answered 429."""
-FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
-"""What proxies add."""
+PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")
+"""Added by proxies."""
 REALM = 'Bearer realm="edge-stscq"'
 
 
@@ -52,10 +52,10 @@ def _no_token(settings: ServerSettings) -> EdgeError:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Whoever was let in. `who` is the token's id, or `local` where there are no tokens; `device` may be `*`."""
+class Principal:
+    """Authenticated client: `id` is its token's, or `local` where there are no tokens; `device` may be `*`."""
 
-    who: str
+    id: str
     device: str
 
     @property
@@ -66,7 +66,7 @@ class Caller:
     @property
     def key(self) -> str:
         """Whose allowance it uses: its device's, or that of a token for every device."""
-        return self.only_device or self.who
+        return self.only_device or self.id
 
     def check_device(self, device: str) -> None:
         """Raise `HTTPException` 403 unless faces of `device` may be touched."""
@@ -74,7 +74,7 @@ class Caller:
             raise _forbidden(f"this token is of device {self.device} and not of {device}")
 
 
-LOCAL = Caller("local", ANY_DEVICE)
+LOCAL = Principal("local", ANY_DEVICE)
 """This machine, where there are no tokens; it is not held back."""
 
 
@@ -84,51 +84,51 @@ class Guard:
     def __init__(self, settings: ServerSettings, tokens: TokenStore) -> None:
         self._settings, self._tokens = settings, tokens
         self._public = not is_loopback(settings.host)
-        self._requests = Allowance(settings.requests_per_minute)
-        self._bytes = Allowance(settings.bytes_per_minute)
-        self._failures = Allowance(FAILURES_PER_MINUTE)
+        self._requests = RateLimiter(settings.requests_per_minute)
+        self._bytes = RateLimiter(settings.bytes_per_minute)
+        self._failures = RateLimiter(FAILURES_PER_MINUTE)
 
-    def asks(self, *scopes: Scope) -> Callable[[HTTPConnection], Awaitable[Caller]]:
-        """A dependency of a route: a caller with one of `scopes`, or an answer of 401, 403 or 429."""
+    def require(self, *scopes: Scope) -> Callable[[HTTPConnection], Awaitable[Principal]]:
+        """A dependency of a route: a principal with one of `scopes`, or an answer of 401, 403 or 429."""
 
-        async def guard(request: HTTPConnection) -> Caller:
-            audit.note(request, who=None)
+        async def guard(request: HTTPConnection) -> Principal:
+            audit.annotate(request, who=None)
             token = self._token(request)
             if token is None:
                 _check_local(request)
-                audit.note(request, who=LOCAL.who)
+                audit.annotate(request, who=LOCAL.id)
                 return LOCAL
-            audit.note(request, who=token.id)
+            audit.annotate(request, who=token.id)
             if token.used != today():
                 await asyncio.to_thread(self._tokens.note_use, token)
-            caller = Caller(token.id, token.device)
-            _wait(request, self._requests.take(caller.key, 1), "requests")
+            principal = Principal(token.id, token.device)
+            _raise_if_limited(request, self._requests.acquire(principal.key, 1), "requests")
             if not set(scopes) & set(token.scopes):
                 needed = " or ".join(scopes)
                 raise _forbidden(f"this token may {', '.join(token.scopes)}; {needed} is needed here", scopes)
-            return caller
+            return principal
 
         return guard
 
-    async def body(self, request: Request, caller: Caller) -> bytes:
-        """The request's body, counted against the caller's allowance while it arrives.
+    async def body(self, request: Request, principal: Principal) -> bytes:
+        """The request's body, counted against the principal's allowance while it arrives.
 
         Raises:
             HTTPException: 429 over the allowance, 413 too large, 408 too slow.
         """
-        if caller is LOCAL:
+        if principal is LOCAL:
             return await read_body(request, self._settings)
-        _wait(request, self._bytes.take(caller.key, 0), "bytes")
-        return await read_body(request, self._settings, lambda size: self._bytes.spend(caller.key, size))
+        _raise_if_limited(request, self._bytes.acquire(principal.key, 0), "bytes")
+        return await read_body(request, self._settings, lambda size: self._bytes.charge(principal.key, size))
 
     def _token(self, request: HTTPConnection) -> Token | None:
         """The valid token of a request; None where no token is needed, or an answer of 401 or 429."""
-        header = request.headers.get("authorization", "") or _offered(request)
+        header = request.headers.get("authorization", "") or _subprotocol_token(request)
         scheme, _, text = header.partition(" ")
         token = self._tokens.find(text.strip()) if scheme.lower() == "bearer" else None
         if token is None and (self._public or self._tokens.any_made()):
             address = request.client.host if request.client else ""
-            _wait(request, self._failures.take(address, 1), "requests without a valid token")
+            _raise_if_limited(request, self._failures.acquire(address, 1), "requests without a valid token")
             error = ', error="invalid_token"' if header else ""
             raise HTTPException(
                 401, "a valid bearer token is needed; see: edge-stscq token create", {"WWW-Authenticate": REALM + error}
@@ -136,7 +136,7 @@ class Guard:
         return token
 
 
-def _offered(request: HTTPConnection) -> str:
+def _subprotocol_token(request: HTTPConnection) -> str:
     """The token that a browser, which can set no header on a WebSocket, offers as a subprotocol `bearer.<token>`."""
     offered = (name.removeprefix("bearer.") for name in request.scope.get("subprotocols", ()) if name[:7] == "bearer.")
     return next((f"Bearer {token}" for token in offered), "")
@@ -145,16 +145,16 @@ def _offered(request: HTTPConnection) -> str:
 def _check_local(request: HTTPConnection) -> None:
     if not is_loopback(request.url.hostname or ""):
         raise HTTPException(403, "this server answers its own machine only; use 127.0.0.1, or make a token")
-    if any(name in request.headers for name in FORWARDED):
+    if any(name in request.headers for name in PROXY_HEADERS):
         raise HTTPException(403, "behind a proxy this server needs tokens; see: edge-stscq token create")
 
 
-def _wait(request: HTTPConnection, refusal: Refusal | None, what: str) -> None:
-    if refusal is None:
+def _raise_if_limited(request: HTTPConnection, limited: RateLimited | None, what: str) -> None:
+    if limited is None:
         return
-    if refusal.repeated:
-        audit.leave_out(request)
-    seconds = max(1, math.ceil(refusal.seconds))
+    if limited.repeated:
+        audit.suppress(request)
+    seconds = max(1, math.ceil(limited.seconds))
     raise HTTPException(429, f"too many {what} in a minute; try again in {seconds} s", {"Retry-After": str(seconds)})
 
 

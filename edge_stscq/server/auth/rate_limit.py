@@ -1,4 +1,4 @@
-"""How much each device may ask for in a minute.
+"""Rate limits: token buckets by key.
 
 One bucket a key, filled evenly up to one minute's allowance: a device that was silent may burst, a greedy one is held
 to the rate. A bucket may be overdrawn by what has arrived already, and is waited for then, so that a large request
@@ -23,14 +23,14 @@ class _Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RateLimited:
     """Not now. `seconds` until the next may pass; `repeated` if the request before was refused too."""
 
     seconds: float
     repeated: bool
 
 
-class Allowance:
+class RateLimiter:
     """`per_minute` units a key and minute; safe to call from many threads.
 
     Args:
@@ -46,7 +46,7 @@ class Allowance:
         """Keys remembered; at most `MAX_KEYS`."""
         return len(self._buckets)
 
-    def take(self, key: str, amount: float) -> Refusal | None:
+    def acquire(self, key: str, amount: float) -> RateLimited | None:
         """Take `amount` units (0 to `per_minute`) if they are there and the bucket is not empty, else none of them."""
         with self._lock:
             bucket = self._filled(key)
@@ -54,11 +54,11 @@ class Allowance:
                 bucket.balance -= amount
                 bucket.refused = False
                 return None
-            refusal = Refusal((amount - bucket.balance) * 60 / self._per_minute, bucket.refused)
+            limited = RateLimited((amount - bucket.balance) * 60 / self._per_minute, bucket.refused)
             bucket.refused = True
-            return refusal
+            return limited
 
-    def spend(self, key: str, amount: float) -> None:
+    def charge(self, key: str, amount: float) -> None:
         """Take `amount` units that were used already, into debt if need be."""
         with self._lock:
             self._filled(key).balance -= amount

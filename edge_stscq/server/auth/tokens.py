@@ -1,4 +1,4 @@
-"""Bearer tokens, kept in one SQLite file of their own: who may use the server, and for what.
+"""Bearer tokens and their scopes, in a SQLite file of their own.
 
 A token is `stscq_<id>_<secret>`. The id is public, names the token in lists and in the audit log, and finds its row;
 the secret is 256 random bits. Only the SHA-256 of the whole token is kept. A fast hash is right here: slow ones protect
@@ -26,7 +26,7 @@ from typing import Any
 from edge_stscq.errors import EdgeError
 
 DEVICE_NAME = r"[A-Za-z0-9._-]{1,64}"
-"""What may name a device."""
+"""Pattern of a device's name."""
 ANY_DEVICE = "*"
 SECRET_BYTES = 32
 
@@ -48,7 +48,7 @@ _COLUMNS = "id, device, scopes, created, used, revoked"
 
 
 class Scope(StrEnum):
-    """What a token is good for. None includes another."""
+    """Permission of a token. None includes another."""
 
     SEND = "send"
     READ = "read"
@@ -191,7 +191,7 @@ class TokenStore:
         return [_token(row) for row in found]
 
     def any_made(self) -> bool:
-        """Whether a token was ever made here, revoked ones among them."""
+        """True if a token was ever made here, revoked ones among them."""
         with self._lock:
             return bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM tokens)").fetchone()[0])
 

@@ -1,8 +1,8 @@
-"""Who paints the faces that the routes ask for.
+"""Interface between the HTTP routes and whatever decodes (micro-batcher or Ray).
 
 `create_app` is the one definition of the routes. What it needs of a decoder is this: a bounded queue that takes one
 face and gives its PNG, and that says how it is doing. In one process that is `MicroBatcher`; on Ray Serve it is
-`RayPainter`, which hands each face to a replica elsewhere.
+`RayDecoderBackend`, which hands each face to a replica elsewhere.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,12 @@ import numpy as np
 from edge_stscq.server.decoding.batcher import BusyError
 from edge_stscq.server.decoding.catalog import Order
 
-Paint = Callable[[Sequence[Order]], Sequence[np.ndarray]]
+DecodeFn = Callable[[Sequence[Order]], Sequence[np.ndarray]]
 """Runs a batch: RGB uint8 [128, 128, 3] of each order."""
 
 
-class Painter(Protocol):
-    """An asynchronous context manager; it paints while it is entered."""
+class DecoderBackend(Protocol):
+    """An asynchronous context manager; it decodes while it is entered."""
 
     async def __aenter__(self) -> object: ...
 
@@ -26,15 +26,15 @@ class Painter(Protocol):
 
     @property
     def running(self) -> bool:
-        """Whether faces are taken at all."""
+        """True if faces are taken at all."""
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """Faces that no decoder has begun, as far as is known."""
 
     @property
-    def under_way(self) -> int:
-        """Faces that were submitted and are not painted yet."""
+    def in_flight(self) -> int:
+        """Faces that were submitted and are not decoded yet."""
 
     @property
     def batch_seconds(self) -> float:
@@ -44,12 +44,12 @@ class Painter(Protocol):
     def failed_batches(self) -> int:
         """Failures since the last good result."""
 
-    def refusal(self, waited: float = 0.0, coming: int = 0) -> BusyError | None:
-        """What a face would be refused with.
+    def rejection(self, waited: float = 0.0, queued_ahead: int = 0) -> BusyError | None:
+        """Error with which a face would be refused now; None if it would be taken.
 
         Args:
             waited: seconds since its request came.
-            coming: faces let in before it that are not submitted yet.
+            queued_ahead: faces let in before it that are not submitted yet.
         """
 
     async def submit(self, item: Order, arrived: float | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""A micro-batcher: many small requests, one call of the network.
+"""Micro-batcher: one call of the network for many small requests.
 
 A decoder costs less for each of eight faces than for one, so requests that arrive together should run together. Each
 request puts its item in a bounded queue and waits for its own future. A batch is taken when the device is free: once it
@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
-Middle = TypeVar("Middle")
+Intermediate = TypeVar("Intermediate")
 Result = TypeVar("Result")
 
-FINISHERS = min(8, os.cpu_count() or 1)
-"""Threads that finish results."""
-_HOPE = 0.75
-"""Share of the deadline in which a face must be painted by the estimate."""
-_PACE = 0.25
+POSTPROCESS_THREADS = min(8, os.cpu_count() or 1)
+"""Threads that postprocess results."""
+_DEADLINE_MARGIN = 0.75
+"""Share of the deadline in which a face must be decoded by the estimate."""
+_EMA_WEIGHT = 0.25
 """Share of a new measurement in the estimate."""
 
 
@@ -43,44 +43,45 @@ class BusyError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting(Generic[Item, Result]):
+class _Queued(Generic[Item, Result]):
     item: Item
     future: "asyncio.Future[Result]"
     arrived: float
 
 
-class MicroBatcher(Generic[Item, Middle, Result]):
-    """Runs `run(items) -> middles` (same length and order) on batches, then `finish(middle) -> result` on each.
+class MicroBatcher(Generic[Item, Intermediate, Result]):
+    """Runs `run_batch(items) -> intermediates` (same length and order), then `postprocess(intermediate)` on each.
 
     Args:
-        run: called in one thread with 1 to `max_batch` items.
-        finish: called in several threads with one middle.
-        max_batch: most items in one call of `run`.
+        run_batch: called in one thread with 1 to `max_batch` items.
+        postprocess: called in several threads with one intermediate.
+        max_batch: most items in one call of `run_batch`.
         max_delay: seconds the oldest item of a batch may wait for company.
         queue_size: items that may wait.
         deadline: seconds after its arrival by which the batch of an item must have begun.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Item]], Sequence[Middle]], finish: Callable[[Middle], Result],
+        self, run_batch: Callable[[Sequence[Item]], Sequence[Intermediate]],
+        postprocess: Callable[[Intermediate], Result],
         *, max_batch: int, max_delay: float, queue_size: int, deadline: float,
     ) -> None:  # fmt: skip
-        self._run, self._finish = run, finish
+        self._run_batch, self._postprocess = run_batch, postprocess
         self._max_batch, self._max_delay, self._queue_size = max_batch, max_delay, queue_size
         self.deadline = deadline
-        self._queue: OrderedDict[asyncio.Future[Result], _Waiting[Item, Result]] = OrderedDict()
+        self._queue: OrderedDict[asyncio.Future[Result], _Queued[Item, Result]] = OrderedDict()
         self._changed, self._device = asyncio.Event(), asyncio.Lock()
         self._runner = ThreadPoolExecutor(1, thread_name_prefix="batch")
-        self._finishers = ThreadPoolExecutor(FINISHERS, thread_name_prefix="finish")
+        self._postprocessors = ThreadPoolExecutor(POSTPROCESS_THREADS, thread_name_prefix="postprocess")
         self._workers: list[asyncio.Task[None]] = []
         self._stopped = False
         self._busy_since: float | None = None
         self._full_batch = self._last_done = 0.0
-        self._under_way = 0
+        self._in_flight = 0
         self.failed_batches = 0
         """Batches in a row of which every item failed."""
 
-    async def __aenter__(self) -> "MicroBatcher[Item, Middle, Result]":
+    async def __aenter__(self) -> "MicroBatcher[Item, Intermediate, Result]":
         self._workers = [asyncio.create_task(self._work(), name=f"micro-batcher {number}") for number in range(2)]
         return self
 
@@ -94,40 +95,40 @@ class MicroBatcher(Generic[Item, Middle, Result]):
         self._queue.clear()
         await asyncio.gather(*self._workers)
         await asyncio.to_thread(self._runner.shutdown)
-        await asyncio.to_thread(self._finishers.shutdown)
+        await asyncio.to_thread(self._postprocessors.shutdown)
 
     @property
     def running(self) -> bool:
         return bool(self._workers) and not self._stopped and not any(worker.done() for worker in self._workers)
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """Items in the queue."""
         return len(self._queue)
 
     @property
-    def under_way(self) -> int:
+    def in_flight(self) -> int:
         """Items that were submitted and have no result yet."""
-        return self._under_way
+        return self._in_flight
 
     @property
     def batch_seconds(self) -> float:
         """How long the present batch has been running; 0 when idle. A hung device shows here."""
         return 0.0 if self._busy_since is None else asyncio.get_running_loop().time() - self._busy_since
 
-    def _seconds_ahead(self, coming: int = 0) -> float:
-        """Seconds until an item that came now, behind `coming` others, would begin: 0 before the first batch."""
+    def _seconds_ahead(self, queued_ahead: int = 0) -> float:
+        """Seconds until an item that came now, behind `queued_ahead` others, would begin: 0 before the first batch."""
         running = 0.0 if self._busy_since is None else max(0.0, self._full_batch - self.batch_seconds)
-        return running + (len(self._queue) + coming) // self._max_batch * self._full_batch
+        return running + (len(self._queue) + queued_ahead) // self._max_batch * self._full_batch
 
-    def refusal(self, waited: float = 0.0, coming: int = 0) -> BusyError | None:
-        """What an item that came `waited` seconds ago, `coming` others before it, would be refused with."""
+    def rejection(self, waited: float = 0.0, queued_ahead: int = 0) -> BusyError | None:
+        """Refusal of an item that came `waited` seconds ago, `queued_ahead` others before it; None if it has room."""
         if not self.running:
             return BusyError("the decoder's queue is not running")
-        ahead = self._seconds_ahead(coming)
-        if len(self._queue) + coming >= self._queue_size:
+        ahead = self._seconds_ahead(queued_ahead)
+        if len(self._queue) + queued_ahead >= self._queue_size:
             return BusyError(f"the decoder's queue of {self._queue_size} is full", ahead)
-        if waited > self.deadline or (ahead and waited + ahead + self._full_batch > _HOPE * self.deadline):
+        if waited > self.deadline or (ahead and waited + ahead + self._full_batch > _DEADLINE_MARGIN * self.deadline):
             return BusyError(f"a face would wait {waited + ahead:.1f} s for the decoder", ahead)
         return None
 
@@ -139,22 +140,22 @@ class MicroBatcher(Generic[Item, Middle, Result]):
 
         Raises:
             BusyError: it cannot begin or has not begun by its deadline, or the batcher is stopped.
-            Exception: whatever `run` or `finish` raised for this very item.
+            Exception: whatever `run_batch` or `postprocess` raised for this very item.
         """
         loop = asyncio.get_running_loop()
         if arrived is None:
             arrived = loop.time()
-        if (refusal := self.refusal(loop.time() - arrived)) is not None:
-            raise refusal
+        if (rejection := self.rejection(loop.time() - arrived)) is not None:
+            raise rejection
         future: asyncio.Future[Result] = loop.create_future()
-        self._queue[future] = _Waiting(item, future, arrived)
+        self._queue[future] = _Queued(item, future, arrived)
         self._changed.set()
         expiry = loop.call_at(arrived + self.deadline, self._expire, future)
-        self._under_way += 1
+        self._in_flight += 1
         try:
             return await future
         finally:
-            self._under_way -= 1
+            self._in_flight -= 1
             expiry.cancel()
             self._queue.pop(future, None)
 
@@ -163,10 +164,10 @@ class MicroBatcher(Generic[Item, Middle, Result]):
             message = f"the decoder did not come to this face in {self.deadline:g} s"
             future.set_exception(BusyError(message, self._seconds_ahead()))
 
-    async def _collect(self) -> list[_Waiting[Item, Result]]:
+    async def _collect(self) -> list[_Queued[Item, Result]]:
         """The next batch, all of whose callers still wait; empty once the batcher is stopped."""
         loop = asyncio.get_running_loop()
-        batch: list[_Waiting[Item, Result]] = []
+        batch: list[_Queued[Item, Result]] = []
         while not batch and not self._stopped:
             self._changed.clear()
             if not self._queue:
@@ -181,7 +182,7 @@ class MicroBatcher(Generic[Item, Middle, Result]):
                     pass
                 continue
             oldest = (self._queue.popitem(last=False)[1] for _ in range(min(self._max_batch, len(self._queue))))
-            batch = [waiting for waiting in oldest if not waiting.future.done()]
+            batch = [entry for entry in oldest if not entry.future.done()]
         return batch
 
     async def _work(self) -> None:
@@ -193,10 +194,10 @@ class MicroBatcher(Generic[Item, Middle, Result]):
                 if not batch:
                     continue
                 begun = self._busy_since = loop.time()
-                items = [waiting.item for waiting in batch]
-                middles = await loop.run_in_executor(self._runner, outcomes_of, self._run, items)
+                items = [entry.item for entry in batch]
+                intermediates = await loop.run_in_executor(self._runner, run_isolating_failures, self._run_batch, items)
                 ran, self._busy_since = loop.time(), None
-            outcomes = await asyncio.gather(*map(self._finished, batch, middles))
+            outcomes = await asyncio.gather(*map(self._postprocessed, batch, intermediates))
             done = loop.time()
             self._measure(len(batch), max(ran - begun, done - max(begun, self._last_done)))
             self._last_done = done
@@ -208,33 +209,39 @@ class MicroBatcher(Generic[Item, Middle, Result]):
         It follows slowly: a queue is as long as its lowest estimate allowed.
         """
         learnt = min(max(self._full_batch, seconds), seconds * self._max_batch / count)
-        self._full_batch += (learnt - self._full_batch) * (_PACE if self._full_batch else 1)
+        self._full_batch += (learnt - self._full_batch) * (_EMA_WEIGHT if self._full_batch else 1)
 
-    async def _finished(self, waiting: _Waiting[Item, Result], middle: Middle | Exception) -> Result | Exception:
-        if isinstance(middle, Exception):
-            return middle
-        if waiting.future.done():
+    async def _postprocessed(
+        self, entry: _Queued[Item, Result], intermediate: Intermediate | Exception
+    ) -> Result | Exception:
+        if isinstance(intermediate, Exception):
+            return intermediate
+        if entry.future.done():
             return BusyError("nobody waits for this item")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._finishers, self._finish, middle)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._postprocessors, self._postprocess, intermediate
+            )
         except Exception as error:
             return error
 
-    def _deliver(self, batch: Sequence[_Waiting[Item, Result]], outcomes: Sequence[Result | Exception]) -> None:
+    def _deliver(self, batch: Sequence[_Queued[Item, Result]], outcomes: Sequence[Result | Exception]) -> None:
         """Hand out what somebody still waits for, and count batches of which all that failed."""
         asked = [pair for pair in zip(batch, outcomes, strict=True) if not pair[0].future.done()]
         if asked:
             failed = all(isinstance(outcome, Exception) for _, outcome in asked)
             self.failed_batches = self.failed_batches + 1 if failed else 0
-        for waiting, outcome in asked:
+        for entry, outcome in asked:
             if isinstance(outcome, Exception):
-                waiting.future.set_exception(outcome)
+                entry.future.set_exception(outcome)
             else:
-                waiting.future.set_result(outcome)
+                entry.future.set_result(outcome)
 
 
-def outcomes_of(run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]) -> list[Result | Exception]:
-    """What `run` gives for each item, or the exception it raises for that very item; never raises."""
+def run_isolating_failures(
+    run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]
+) -> list[Result | Exception]:
+    """Result of `run` for each item, or the exception it raises for that very item; never raises."""
     try:
         results = list(run(items))
         if len(results) != len(items):
@@ -243,4 +250,4 @@ def outcomes_of(run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequen
     except Exception as error:
         if len(items) == 1:
             return [error]
-        return [outcome for item in items for outcome in outcomes_of(run, [item])]
+        return [outcome for item in items for outcome in run_isolating_failures(run, [item])]

@@ -1,7 +1,7 @@
-"""The models that one server holds, by model id.
+"""Models that one server holds, by model id.
 
 Every stream names its model and every stored face keeps that name, so frames of any loaded model are accepted and each
-face is painted by its own decoder. All decoders share one device and one queue.
+face is decoded by its own decoder. All decoders share one device and one queue.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.face_decoder import DecodeService, Job
-from edge_stscq.server.decoding.profile import policy_of
+from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
+from edge_stscq.server.decoding.profile import profile_for
 
 
 class WrongModelError(EdgeError):
@@ -22,14 +22,14 @@ class WrongModelError(EdgeError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A face to paint, and the decoder that does it."""
+    """A face to decode, and the decoder that does it."""
 
-    service: DecodeService
+    service: FaceDecoder
     job: Job
 
     @property
     def key(self) -> str:
-        """Names the picture by its content, 32 hexadecimal digits: model, group and the tokens that are painted."""
+        """Names the picture by its content, 32 hexadecimal digits: model, group and the tokens that are decoded."""
         face, config = self.job.face, self.service.config
         seen = face.truncate(self.job.layers, config.layer_ends)
         content = self.service.model_id + seen.group.to_bytes(2) + seen.tokens.tobytes()
@@ -51,16 +51,16 @@ class Models:
     """
 
     def __init__(self, folders: Sequence[Path], device: str = "cpu", max_batch: int | None = None) -> None:
-        policy = policy_of(device, max_batch)
-        self.max_batch = policy.max_batch
-        self._services: dict[bytes, DecodeService] = {}
+        profile = profile_for(device, max_batch)
+        self.max_batch = profile.max_batch
+        self._services: dict[bytes, FaceDecoder] = {}
         for folder in folders:
-            service = DecodeService(folder, device, policy)
+            service = FaceDecoder(folder, device, profile)
             if service.model_id in self._services:
                 raise EdgeError(f"{folder} holds model {service.model_id.hex()} a second time; name each model once")
             self._services[service.model_id] = service
 
-    def __iter__(self) -> Iterator[DecodeService]:
+    def __iter__(self) -> Iterator[FaceDecoder]:
         return iter(self._services.values())
 
     @property
@@ -68,7 +68,7 @@ class Models:
         """Name and id of each, for people."""
         return ", ".join(f"{service.config.name} {service.model_id.hex()}" for service in self)
 
-    def find(self, model: bytes, what: str) -> DecodeService:
+    def find(self, model: bytes, what: str) -> FaceDecoder:
         """The service of a model.
 
         Args:
@@ -86,12 +86,12 @@ class Models:
             )
         return service
 
-    def paint(self, orders: Sequence[Order]) -> list[np.ndarray]:
+    def decode(self, orders: Sequence[Order]) -> list[np.ndarray]:
         """RGB uint8 [128, 128, 3] of each order; one pass of each model's decoder."""
         pictures: dict[int, np.ndarray] = {}
         for service in self:
             rows = [row for row, order in enumerate(orders) if order.service is service]
-            pictures |= zip(rows, service.paint([orders[row].job for row in rows]), strict=True)
+            pictures |= zip(rows, service.decode([orders[row].job for row in rows]), strict=True)
         return [pictures[row] for row in range(len(orders))]
 
     def warm_up(self) -> None:

@@ -1,4 +1,4 @@
-"""How each kind of device likes its work: one decoder, one path through the code, two sets of choices.
+"""Execution profiles: precision, batch size and compilation for each device type.
 
 A CPU computes in float32 and takes batches of any size. Sixteen faces at once cost about 0.6 of what they cost one by
 one, eight a little more and thirty-two no less: larger batches would only make everybody wait.
@@ -15,14 +15,14 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ExecutionProfile:
     """Choices for one kind of device.
 
     Attributes:
         precision: what the network computes in; weights and pictures are float32 and uint8 everywhere.
         max_batch: most faces in one pass of the network.
         compiler: backend of `torch.compile`; None runs the network as it is written.
-        fixed_shapes: whether batches are padded to `shapes`.
+        fixed_shapes: True if batches are padded to `shapes`.
     """
 
     precision: Literal["float32", "bfloat16"]
@@ -42,16 +42,16 @@ class Policy:
         return min(shape for shape in self.shapes if shape >= count) if self.fixed_shapes else count
 
 
-POLICIES: Mapping[str, Policy] = MappingProxyType(
+PROFILES: Mapping[str, ExecutionProfile] = MappingProxyType(
     {
-        "cpu": Policy("float32", max_batch=16, compiler=None, fixed_shapes=False),
-        "cuda": Policy("bfloat16", max_batch=64, compiler="inductor", fixed_shapes=True),
+        "cpu": ExecutionProfile("float32", max_batch=16, compiler=None, fixed_shapes=False),
+        "cuda": ExecutionProfile("bfloat16", max_batch=64, compiler="inductor", fixed_shapes=True),
     }
 )
 """By device."""
 
 
-def policy_of(device: str, max_batch: int | None = None) -> Policy:
-    """The policy of a device, with batches of `max_batch` if that is given."""
-    policy = POLICIES[device]
-    return policy if max_batch is None else replace(policy, max_batch=max_batch)
+def profile_for(device: str, max_batch: int | None = None) -> ExecutionProfile:
+    """The profile of a device, with batches of `max_batch` if that is given."""
+    profile = PROFILES[device]
+    return profile if max_batch is None else replace(profile, max_batch=max_batch)

@@ -1,9 +1,9 @@
-"""The decoder in a process of its own, so that a busy server paints on and a broken decoder takes nothing with it.
+"""Decoder in a process of its own, so that a busy server decodes on and a broken decoder takes nothing with it.
 
 Python runs one thread at a time. A decoder in the server's process waits for a turn at every operation of its network,
 and under a flood of requests hardly gets one; in a process of its own it has what the machine gives it. Orders and
 pictures cross a pipe. The process ends when the server does, however that ends; if it dies first, the faces it was
-painting fail, and the next ones find a fresh one.
+decoding fail, and the next ones find a fresh one.
 """
 
 import multiprocessing
@@ -22,8 +22,8 @@ from edge_stscq.server.decoding.face_decoder import Job
 
 _END_SECONDS = 10.0
 _NICENESS = 10
-"""Where processors are short, requests are answered first and faces painted with what is left: a server that answers
-late turns every face that it paints into one that nobody waits for."""
+"""Where processors are short, requests are answered first and faces decoded with what is left: a server that answers
+late turns every face that it decodes into one that nobody waits for."""
 
 
 class DecoderProcess:
@@ -39,11 +39,11 @@ class DecoderProcess:
 
     def _start(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, *self._arguments), name="decoder", daemon=True)
+        parent_end, child_end = context.Pipe()
+        process = context.Process(target=_work, args=(child_end, *self._arguments), name="decoder", daemon=True)
         process.start()
-        theirs.close()
-        return process, ours
+        child_end.close()
+        return process, parent_end
 
     @property
     def pid(self) -> int | None:
@@ -63,11 +63,11 @@ class DecoderProcess:
         if reason is not None:
             raise EdgeError(f"the decoder cannot start: {reason}")
 
-    def paint(self, orders: Sequence[Order]) -> Sequence[np.ndarray]:
+    def decode(self, orders: Sequence[Order]) -> Sequence[np.ndarray]:
         """RGB uint8 [128, 128, 3] of each order.
 
         Raises:
-            RuntimeError: painting them failed, or the process died of it.
+            RuntimeError: decoding them failed, or the process died of it.
         """
         if not self._process.is_alive():
             self.close()
@@ -92,7 +92,7 @@ class DecoderProcess:
 
 
 def _work(pipe: Connection, folders: tuple[Path, ...], device: str, max_batch: int | None) -> None:
-    """Paint what the pipe asks for until its other end is closed."""
+    """Decode what the pipe asks for until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the server decides when this one ends
     os.nice(_NICENESS)
     try:
@@ -108,7 +108,7 @@ def _work(pipe: Connection, folders: tuple[Path, ...], device: str, max_batch: i
         except (EOFError, OSError):
             os._exit(0)  # the server is gone, and there is nothing to tidy up
         try:
-            pictures = np.stack(models.paint([Order(models.find(model, "a face"), job) for model, job in wanted]))
+            pictures = np.stack(models.decode([Order(models.find(model, "a face"), job) for model, job in wanted]))
         except Exception as error:
             pipe.send(_line(error))
         else:

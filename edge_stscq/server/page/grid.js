@@ -61,7 +61,7 @@ export class Grid {
     time.textContent = timeOf(face.received);
     part("layers").ariaLabel = part("layers").title = `layers: ${NAMES[face.layers - 1]}`;
     [...part("layers").children].forEach((bar, number) => bar.classList.toggle("has", number < face.layers));
-    image.alt = `Face ${face.id}, painted from ${Math.min(face.layers, this.shown)} of its ${face.layers} layers`;
+    image.alt = `Face ${face.id}, decoded from ${Math.min(face.layers, this.shown)} of its ${face.layers} layers`;
     find.ariaLabel = `Find this person: ${face.id}, ${time.textContent}`;
     if (face.cosine !== undefined) {
       part("likeness").hidden = false;
@@ -71,7 +71,7 @@ export class Grid {
     show(image, face.id, Math.min(face.layers, this.shown));
   }
 
-  // Paint every face from its first `layers` layers.
+  // Decode every face from its first `layers` layers.
   showLayers(layers) {
     this.shown = layers;
     this.cards.forEach((card) => this.fill(card));

@@ -1,4 +1,4 @@
-// "Find this person": the example as each of its layers paints it, and the faces most like it.
+// "Find this person": the example as each of its layers decodes it, and the faces most like it.
 
 import { askJson, forget, show } from "./api.js";
 import { Grid, timeOf } from "./grid.js";
@@ -28,7 +28,7 @@ export class Search {
       const image = document.createElement("img");
       const text = document.createElement("p");
       picture.className = "picture";
-      image.alt = `Face ${face.id}, painted from ${NAMES.slice(0, layers).join(" ")}`;
+      image.alt = `Face ${face.id}, decoded from ${NAMES.slice(0, layers).join(" ")}`;
       text.textContent = NAMES[layers - 1];
       picture.append(image, Object.assign(document.createElement("span"), { className: "sign" }));
       item.append(picture, text);

@@ -22,7 +22,7 @@ from typing import Any
 
 from edge_stscq.errors import EdgeError, require
 from edge_stscq.server.decoding.catalog import Models
-from edge_stscq.server.decoding.profile import policy_of
+from edge_stscq.server.decoding.profile import profile_for
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.face_store import FaceStore
 
@@ -100,7 +100,7 @@ def check(settings: ServerSettings, options: RayOptions, tls: dict[str, Any]) ->
 
 
 @contextlib.contextmanager
-def deployed(
+def running(
     settings: ServerSettings, options: RayOptions, audit: Path, tls: dict[str, Any] | None = None
 ) -> Iterator[None]:
     """The server, running on `settings.host` and `settings.port` until the block ends.
@@ -118,11 +118,11 @@ def deployed(
     ray, serve = require("ray", "ray"), require("ray.serve", "ray")
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     _connect(ray, options)
-    ours = False
+    started = False
     try:
         if serve.status().proxies:
             raise EdgeError("Ray Serve runs on this cluster already; end it there with: serve shutdown")
-        ours = True
+        started = True
         try:
             serve.start(
                 proxy_location="EveryNode",
@@ -133,25 +133,27 @@ def deployed(
                 },
                 logging_config=LOGS,
             )  # fmt: skip
-            application = ingress(options).bind(settings, decoders(settings, options).bind(settings), audit.absolute())
+            application = ingress_deployment(options).bind(
+                settings, decoder_deployment(settings, options).bind(settings), audit.absolute()
+            )
             serve.run(application, name=APPLICATION)
         except (RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
             raise EdgeError(f"Ray Serve could not start: {_reason(serve, error)}") from None
         yield
     finally:
-        if ours:
+        if started:
             serve.shutdown()
         ray.shutdown()
 
 
-def decoders(settings: ServerSettings, options: RayOptions) -> Any:
-    """The deployment that paints: between `least` and `most` replicas, aiming at one full batch under way in each."""
-    from edge_stscq.server.ray.replicas import PaintReplica
+def decoder_deployment(settings: ServerSettings, options: RayOptions) -> Any:
+    """The deployment that decodes: between `least` and `most` replicas, aiming at one full batch under way in each."""
+    from edge_stscq.server.ray.replicas import DecoderReplica
 
-    max_batch = policy_of(settings.device, settings.max_batch).max_batch
+    max_batch = profile_for(settings.device, settings.max_batch).max_batch
     return require("ray.serve", "ray").deployment(
-        PaintReplica,
-        name="paint",
+        DecoderReplica,
+        name="decoder",
         ray_actor_options={"num_cpus": 1, "num_gpus": options.gpus_per_replica},
         max_ongoing_requests=2 * max_batch,
         max_queued_requests=settings.queue_size,
@@ -163,7 +165,7 @@ def decoders(settings: ServerSettings, options: RayOptions) -> Any:
     )  # fmt: skip
 
 
-def ingress(options: RayOptions) -> Any:
+def ingress_deployment(options: RayOptions) -> Any:
     """The deployment that answers requests, by the routes of `create_app`."""
     serve = require("ray.serve", "ray")
     from edge_stscq.server.ray.replicas import Ingress
@@ -186,7 +188,7 @@ def run(
     """Serve until Ctrl-C or SIGTERM; `say` is told once that the server is up.
 
     Raises:
-        EdgeError: see `deployed`; also if the model or the store cannot be used.
+        EdgeError: see `running`; also if the model or the store cannot be used.
     """
     check(settings, options, tls)
     names = Models(settings.model).names
@@ -194,7 +196,7 @@ def run(
         kept = store.name
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"{'https' if tls else 'http'}://{name}:{settings.port}"
-    with deployed(settings, options, audit, tls):
+    with running(settings, options, audit, tls):
         say(
             f"serving {names} on {url} ({settings.device}, {options.least} to {options.most} decoders on Ray), "
             f"faces in {kept}"

@@ -1,4 +1,4 @@
-"""What stands in Ray's proxy before a request reaches a replica.
+"""Middleware of Ray's proxy, before a request reaches a replica.
 
 The routes count a body while they read it, but the proxy reads ahead of them and keeps what it has read, without a
 bound of its own. So it stops reading where the routes will refuse the body anyway; TCP then slows the sender down.
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge_stscq.server.settings import ServerSettings
 
 CALLBACK = f"{__name__}.proxy_middlewares"
-"""What Ray's proxy is told to import, by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH."""
+"""Imported by Ray's proxy, which is told so by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH."""
 RAY_HEADERS = frozenset(
     {
         b"serve-multiplexed-model-id", b"x-session-id", b"x-request-id", b"x-request-timeout-seconds",

@@ -1,10 +1,10 @@
-"""What runs on a Ray cluster: replicas that answer requests, and replicas that paint.
+"""Replicas on a Ray cluster: those that answer requests, and those that decode.
 
     camera -> Ray's proxy -> Ingress: the routes of `create_app` -> store
-                                 `-> RayPainter -> PaintReplica: batches on a device of its own -> PNG
+                                 `-> RayDecoderBackend -> DecoderReplica: batches on a device of its own -> PNG
 
 An `Ingress` is stateless but for its store, which it shares with the others: whatever it acknowledged is committed, so
-it may be killed at any moment. A `PaintReplica` only computes, so a face whose replica dies is painted by another.
+it may be killed at any moment. A `DecoderReplica` only computes, so a face whose replica dies is decoded by another.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 
 from edge_stscq.server.app import FAILED_BATCHES, STALLED_SECONDS, create_app
-from edge_stscq.server.auth.audit_log import written_to
-from edge_stscq.server.decoding.batcher import BusyError, outcomes_of
+from edge_stscq.server.auth.audit_log import audit_log
+from edge_stscq.server.decoding.batcher import BusyError, run_isolating_failures
 from edge_stscq.server.decoding.catalog import Models, Order
 from edge_stscq.server.decoding.face_decoder import Job, to_png
 from edge_stscq.server.settings import ServerSettings
@@ -32,32 +32,32 @@ ATTEMPTS = 3
 """Replicas that are tried for one face when they die under it."""
 
 
-class PaintReplica:
-    """Paints faces in batches, on one device or a share of it; `serve.batch` collects them."""
+class DecoderReplica:
+    """Decodes faces in batches, on one device or a share of it; `serve.batch` collects them."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._models = Models(settings.model, settings.device, settings.max_batch)
         self._models.warm_up()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="paint")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self._busy_since: float | None = None
         self._failed_batches = 0
         self._batched: Any = serve.batch(
             max_batch_size=self._models.max_batch, batch_wait_timeout_s=settings.batch_delay
-        )(self._paint_batch)
+        )(self._decode_batch)
 
-    async def paint(self, model: bytes, job: Job) -> bytes:
+    async def decode(self, model: bytes, job: Job) -> bytes:
         """The PNG of one face of a model."""
         outcome: bytes | Exception = await self._batched(Order(self._models.find(model, "this face"), job))
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def _paint_batch(self, orders: Sequence[Order]) -> list[bytes | Exception]:
+    async def _decode_batch(self, orders: Sequence[Order]) -> list[bytes | Exception]:
         """One outcome an order: an exception that is raised here would reach every face of the batch."""
         self._busy_since = time.monotonic()
         try:
             loop = asyncio.get_running_loop()
-            outcomes = await loop.run_in_executor(self._thread, outcomes_of, self._pngs, orders)
+            outcomes = await loop.run_in_executor(self._thread, run_isolating_failures, self._pngs, orders)
         finally:
             self._busy_since = None
         failed = all(isinstance(outcome, Exception) for outcome in outcomes)
@@ -65,7 +65,7 @@ class PaintReplica:
         return outcomes
 
     def _pngs(self, orders: Sequence[Order]) -> list[bytes]:
-        return [to_png(picture) for picture in self._models.paint(orders)]
+        return [to_png(picture) for picture in self._models.decode(orders)]
 
     def check_health(self) -> None:
         """Asked by Ray Serve, which replaces a replica that raises here."""
@@ -75,22 +75,22 @@ class PaintReplica:
             raise RuntimeError(f"the last {self._failed_batches} batches failed")
 
 
-class RayPainter:
-    """The `Painter` of an `Ingress`: each face goes to the replica that Ray Serve finds least busy.
+class RayDecoderBackend:
+    """The `DecoderBackend` of an `Ingress`: each face goes to the replica that Ray Serve finds least busy.
 
     Args:
-        paint: takes a model id and a job, gives an awaitable with `cancel()`; the handle of `PaintReplica.paint`.
+        decode: takes a model id and a job, gives an awaitable with `cancel()`; the handle of `DecoderReplica.decode`.
         queue_size: faces that may be under way before `submit` raises `BusyError`.
-        deadline: seconds from the arrival of its request until a face must be painted.
+        deadline: seconds from the arrival of its request until a face must be decoded.
     """
 
-    def __init__(self, paint: "DeploymentHandle[Any]", queue_size: int, deadline: float) -> None:
-        self._paint, self._queue_size, self._deadline = paint, queue_size, deadline
+    def __init__(self, decode: "DeploymentHandle[Any]", queue_size: int, deadline: float) -> None:
+        self._decode, self._queue_size, self._deadline = decode, queue_size, deadline
         self._begun: dict[object, float] = {}
         self.running = False
         self.failed_batches = 0
 
-    async def __aenter__(self) -> "RayPainter":
+    async def __aenter__(self) -> "RayDecoderBackend":
         self.running = True
         return self
 
@@ -98,12 +98,12 @@ class RayPainter:
         self.running = False
 
     @property
-    def waiting(self) -> int:
-        """Faces under way: which of them is being painted, Ray does not say."""
+    def queued(self) -> int:
+        """Faces under way: which of them is being decoded, Ray does not say."""
         return len(self._begun)
 
     @property
-    def under_way(self) -> int:
+    def in_flight(self) -> int:
         return len(self._begun)
 
     @property
@@ -111,25 +111,25 @@ class RayPainter:
         """How long the oldest face has been under way; 0 when there is none."""
         return time.monotonic() - min(self._begun.values()) if self._begun else 0.0
 
-    def refusal(self, waited: float = 0.0, coming: int = 0) -> BusyError | None:
+    def rejection(self, waited: float = 0.0, queued_ahead: int = 0) -> BusyError | None:
         if not self.running:
-            return BusyError("the painter is not running")
-        if len(self._begun) + coming >= self._queue_size:
+            return BusyError("the decoder backend is not running")
+        if len(self._begun) + queued_ahead >= self._queue_size:
             return BusyError(f"{self._queue_size} faces are waiting already")
         return BusyError(f"a face would wait over {self._deadline:g} s") if waited > self._deadline else None
 
     async def submit(self, item: Order, arrived: float | None = None) -> bytes:
-        """See `Painter.submit`. A caller that goes away takes its face out of the replica's queue."""
+        """See `DecoderBackend.submit`. A caller that goes away takes its face out of the replica's queue."""
         now = asyncio.get_running_loop().time()
         if arrived is None:
             arrived = now
-        if (refusal := self.refusal(now - arrived)) is not None:
-            raise refusal
+        if (rejection := self.rejection(now - arrived)) is not None:
+            raise rejection
         ticket = object()
         self._begun[ticket] = time.monotonic()
         try:
             async with asyncio.timeout_at(arrived + self._deadline):
-                png = await self._painted(item)
+                png = await self._decoded(item)
         except (BusyError, asyncio.CancelledError):
             raise
         except TimeoutError:
@@ -142,9 +142,9 @@ class RayPainter:
         self.failed_batches = 0
         return png
 
-    async def _painted(self, order: Order) -> bytes:
+    async def _decoded(self, order: Order) -> bytes:
         for _ in range(ATTEMPTS):
-            response = self._paint.remote(order.service.model_id, order.job)
+            response = self._decode.remote(order.service.model_id, order.job)
             try:
                 png: bytes = await response
                 return png
@@ -161,14 +161,14 @@ class RayPainter:
 class Ingress:
     """One replica of the routes. Each writes an audit log of its own, numbered by its rank."""
 
-    def __init__(self, settings: ServerSettings, painter: "DeploymentHandle[Any]", audit: Path) -> None:
-        self._settings, self._paint = settings, painter.paint
+    def __init__(self, settings: ServerSettings, backend: "DeploymentHandle[Any]", audit: Path) -> None:
+        self._settings, self._decode = settings, backend.decode
         self._open = ExitStack()
-        self._open.enter_context(written_to(audit_of(audit, serve.get_replica_context().rank.rank)))
+        self._open.enter_context(audit_log(audit_of(audit, serve.get_replica_context().rank.rank)))
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # noqa: N807 - the name that serve.ingress() asks for
         settings = self._settings
-        return create_app(settings, RayPainter(self._paint, settings.queue_size, settings.deadline))
+        return create_app(settings, RayDecoderBackend(self._decode, settings.queue_size, settings.deadline))
 
 
 def audit_of(audit: Path, rank: int) -> Path:

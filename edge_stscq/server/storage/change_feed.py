@@ -1,9 +1,9 @@
-"""What changes in the store, as it changes: one poller an application, any number of followers.
+"""Change feed of the store: one poller an application, any number of followers.
 
 Several servers may share one store, and what another one accepted shows only there, so the store is polled: every
-`POLL` seconds, and at once after this server has accepted something, though `REST` seconds apart at least. The latest
-changes stay in memory; a follower is no more than the revision it has reached. One that keeps up is served from memory,
-one that lags or resumes reads the store at its own pace, and none of them has a queue that could grow.
+`POLL_SECONDS`, and at once after this server has accepted something, though `MIN_POLL_SECONDS` apart at least. The
+latest changes stay in memory; a follower is no more than the revision it has reached. One that keeps up is served from
+memory, one that lags or resumes reads the store at its own pace, and none of them has a queue that could grow.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from edge_stscq.server.storage.face_store import FaceStore, StoredFace
 
 log = logging.getLogger(__name__)
 
-POLL = 0.25
+POLL_SECONDS = 0.25
 """Seconds between two looks at the store."""
-REST = 0.05
+MIN_POLL_SECONDS = 0.05
 """Seconds from a look that found something to the next, so that a busy server takes changes in by the dozen."""
 PAGE = 500
 """Most faces that are read from the store at once."""
@@ -25,7 +25,7 @@ RECENT = 1000
 """Changes kept in memory."""
 
 
-class Feed:
+class ChangeFeed:
     """Follows `store` while it is entered.
 
     Attributes:
@@ -36,10 +36,10 @@ class Feed:
         self._store = store
         self._recent: deque[StoredFace] = deque()
         self._complete_after = self.revision = 0
-        self._news, self._nudged = asyncio.Event(), asyncio.Event()
+        self._changed, self._notified = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "Feed":
+    async def __aenter__(self) -> "ChangeFeed":
         self._complete_after = self.revision = await asyncio.to_thread(self._store.latest_revision)
         self._task = asyncio.create_task(self._poll(), name="feed")
         return self
@@ -49,9 +49,9 @@ class Feed:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def nudge(self) -> None:
+    def notify(self) -> None:
         """Look at the store now: something was accepted."""
-        self._nudged.set()
+        self._notified.set()
 
     async def start(self, after: int | None, last: int) -> int:
         """The revision at which a follower begins: `after`, or `last` changes before the newest if it is None."""
@@ -65,7 +65,7 @@ class Feed:
             if faces:
                 yield faces
             elif after >= self.revision:
-                await self._news.wait()
+                await self._changed.wait()
 
     async def _since(self, after: int, device: str | None) -> tuple[list[StoredFace], int]:
         """Changes after revision `after`, and the revision up to which that is all of them."""
@@ -79,7 +79,7 @@ class Feed:
     async def _poll(self) -> None:
         failing = False
         while True:
-            self._nudged.clear()
+            self._notified.clear()
             faces: list[StoredFace] = []
             try:
                 faces = await asyncio.to_thread(self._store.changes, self.revision, PAGE)
@@ -94,13 +94,13 @@ class Feed:
                 self._recent.append(face)
             if faces:
                 self.revision = faces[-1].revision
-                woken, self._news = self._news, asyncio.Event()
+                woken, self._changed = self._changed, asyncio.Event()
                 woken.set()
             if len(faces) < PAGE:
                 if faces:
-                    await asyncio.sleep(REST)
+                    await asyncio.sleep(MIN_POLL_SECONDS)
                 try:
-                    async with asyncio.timeout(POLL):
-                        await self._nudged.wait()
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._notified.wait()
                 except TimeoutError:
                     pass

@@ -1,4 +1,4 @@
-"""A database that keeps its word: engine, durability and layout of the store, for SQLite and PostgreSQL.
+"""SQLAlchemy engine, transactions and migrations of the store, durable on SQLite and PostgreSQL.
 
 SQLite commits with `synchronous=FULL` to a write-ahead log, PostgreSQL with `synchronous_commit=on`: what a commit has
 returned for is on disk. `Database` yields transactions of two kinds. A writing one has SQLite's write lock from its
@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from edge_stscq.errors import EdgeError, require
 from edge_stscq.server.storage import migrations
-from edge_stscq.server.storage.store_url import file_of, shown
+from edge_stscq.server.storage.store_url import redacted, sqlite_path
 from edge_stscq.server.storage.tables import metadata
 
 VERSION_TABLE = "edge_stscq_version"
@@ -61,7 +61,7 @@ class Database:
     """
 
     def __init__(self, url: URL) -> None:
-        self.name, file = shown(url), file_of(url)
+        self.name, file = redacted(url), sqlite_path(url)
         self._writer = nullcontext() if file is None else threading.Lock()
         self._engine = _postgres(url) if file is None else _sqlite(url, file)
         try:

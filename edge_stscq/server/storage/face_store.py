@@ -34,7 +34,7 @@ from edge_stscq.server.storage.tables import changes, faces
 MAX_SEQUENCE = 2**53 - 1
 """Largest sequence number: the largest integer that every JSON reader keeps exactly."""
 
-Outcome = Literal["stored", "extended", "duplicate"]
+WriteResult = Literal["stored", "extended", "duplicate"]
 
 _FACE = select(
     faces.c.row, faces.c.device, faces.c.sequence, faces.c.model, faces.c.layers, faces.c.frame, faces.c.received,
@@ -59,7 +59,7 @@ class ConflictError(EdgeError):
 
 
 @dataclass(frozen=True, slots=True)
-class NewFrame:
+class ValidatedFrame:
     """A checked frame: its bytes as they arrived and the number of layers in it."""
 
     frame: bytes
@@ -91,8 +91,8 @@ class StoredFace:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceTally:
-    """What one device has in the store: all its faces, and those that came in the period asked for."""
+class DeviceStats:
+    """Statistics of one device: all its faces, and those that came in the period asked for."""
 
     device: str
     faces: int
@@ -103,17 +103,17 @@ class DeviceTally:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Delivery:
-    """What one request brings: `frames` as faces `device-first`, `device-(first + 1)`, ...
+class FrameBatch:
+    """Frames of one request: `frames` as faces `device-first`, `device-(first + 1)`, ...
 
     Attributes:
-        same_face: whether two frames of this model agree in the layers both have.
+        same_face: True if two frames of this model agree in the layers both have.
     """
 
     device: str
     first: int
     model: bytes
-    frames: Sequence[NewFrame]
+    frames: Sequence[ValidatedFrame]
     same_face: Callable[[bytes, bytes], bool]
 
     @property
@@ -139,20 +139,20 @@ class FaceStore:
         device: str,
         first: int,
         model: bytes,
-        frames: Sequence[NewFrame],
+        frames: Sequence[ValidatedFrame],
         same_face: Callable[[bytes, bytes], bool],
-    ) -> list[Outcome]:
+    ) -> list[WriteResult]:
         """`accept_all` for the arguments of one delivery.
 
         Raises:
             ConflictError: a number is taken by another face; nothing was stored.
         """
-        (outcomes,) = self.accept_all([Delivery(device, first, model, frames, same_face)])
+        (outcomes,) = self.accept_all([FrameBatch(device, first, model, frames, same_face)])
         if isinstance(outcomes, Exception):
             raise outcomes
         return outcomes
 
-    def accept_all(self, deliveries: Sequence[Delivery]) -> list[list[Outcome] | Exception]:
+    def accept_all(self, deliveries: Sequence[FrameBatch]) -> list[list[WriteResult] | Exception]:
         """Store all in one durable transaction, each whole or not at all, as if it came alone and in this order.
 
         Returns:
@@ -230,8 +230,8 @@ class FaceStore:
         with self._database.read() as db:
             return int(db.execute(select(changes.c.revision)).scalar_one())
 
-    def devices(self, since: float) -> list[DeviceTally]:
-        """One tally a device, by name; reads every face.
+    def devices(self, since: float) -> list[DeviceStats]:
+        """Statistics of every device, by name; reads every face.
 
         Args:
             since: recent is what came then or later, seconds since 1970 UTC.
@@ -247,7 +247,7 @@ class FaceStore:
         )  # fmt: skip
         with self._database.read() as db:
             return [
-                DeviceTally(name, count, int(total), last, int(late), int(late_total))
+                DeviceStats(name, count, int(total), last, int(late), int(late_total))
                 for name, count, total, last, late, late_total in db.execute(query)
             ]
 
@@ -278,18 +278,18 @@ class FaceStore:
 
 def _decide(
     db: Connection,
-    delivery: Delivery,
+    delivery: FrameBatch,
     known: dict[tuple[str, int], StoredFace],
     changed: dict[tuple[str, int], StoredFace],
-) -> list[Outcome] | Exception:
-    """What becomes of each frame, or why none is stored.
+) -> list[WriteResult] | Exception:
+    """Decide what becomes of each frame, or why none is stored.
 
     Args:
         known: faces as they are, those of the deliveries before included; gains this one's.
         changed: what is to be written, without revisions.
     """
-    now, outcomes = time.time(), list[Outcome]()
-    mine: dict[tuple[str, int], StoredFace] = {}
+    now, outcomes = time.time(), list[WriteResult]()
+    accepted: dict[tuple[str, int], StoredFace] = {}
     try:
         for sequence, new in enumerate(delivery.frames, delivery.first):
             old = known.get((delivery.device, sequence))
@@ -307,15 +307,15 @@ def _decide(
                 outcomes.append("duplicate")
                 continue
             row, received = (old.row, old.received) if old else (_NEW, now)
-            mine[delivery.device, sequence] = StoredFace(
+            accepted[delivery.device, sequence] = StoredFace(
                 row, delivery.device, sequence, delivery.model, new.layers, new.frame, received, 0
             )
     except SQLAlchemyError:
         raise
     except Exception as error:
         return error
-    known.update(mine)
-    changed.update(mine)
+    known.update(accepted)
+    changed.update(accepted)
     return outcomes
 
 

@@ -1,4 +1,4 @@
-"""Where the store is: a path, or a URL that may hold a password and is therefore never shown as it was given.
+"""Address of the store: a path, or a URL that may hold a password and is therefore never shown as it was given.
 
     faces.db                                        a SQLite file
     sqlite:///faces.db, sqlite:////srv/faces.db     the same, as a URL; four slashes begin an absolute path
@@ -39,17 +39,17 @@ def store_url(place: Path | str) -> URL:
     return URL.create("sqlite", database=url.database)
 
 
-def file_of(url: URL) -> Path | None:
+def sqlite_path(url: URL) -> Path | None:
     """The SQLite file, None for a database elsewhere."""
     return Path(url.database or "") if url.drivername == "sqlite" else None
 
 
-def shown(url: URL) -> str:
-    """What messages call the store: a path, or a URL without password and options."""
-    return str(file_of(url) or URL.create("postgresql", url.username, None, url.host, url.port, url.database))
+def redacted(url: URL) -> str:
+    """Name of the store in messages: a path, or a URL without password and options."""
+    return str(sqlite_path(url) or URL.create("postgresql", url.username, None, url.host, url.port, url.database))
 
 
-def beside(place: Path | str, name: str) -> Path:
+def sibling_path(place: Path | str, name: str) -> Path:
     """The file `name` in the folder of a SQLite store; in the current folder for a database elsewhere."""
-    file = file_of(store_url(place))
+    file = sqlite_path(store_url(place))
     return Path(name) if file is None else file.with_name(name)

@@ -8,9 +8,9 @@ import httpx2
 import pytest
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.server.storage import face_store as store_module
-from edge_stscq.server.storage.store_url import beside, shown, store_url
+from edge_stscq.server.storage.store_url import shown, sibling_path, store_url
 from edge_stscq.stream import CodedFace
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
@@ -20,7 +20,7 @@ Issue = Callable[..., str]
 
 @pytest.mark.anyio
 async def test_faces_of_a_device_and_a_time(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, issue: Issue, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, issue: Issue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serve() as client:
 
@@ -52,11 +52,11 @@ async def test_faces_of_a_device_and_a_time(
 def test_where_a_store_is(tmp_path: Path) -> None:
     for place in (tmp_path / "f.db", str(tmp_path / "f.db"), f"sqlite:///{tmp_path}/f.db"):
         assert shown(store_url(place)) == str(tmp_path / "f.db")
-        assert beside(place, "tokens.db") == tmp_path / "tokens.db"
+        assert sibling_path(place, "tokens.db") == tmp_path / "tokens.db"
     url = "postgresql://me:secret@host:5433/faces?sslmode=require"
     assert store_url(url).drivername == "postgresql+psycopg"
     assert shown(store_url(url)) == "postgresql://me@host:5433/faces"
-    assert beside(url, "tokens.db") == Path("tokens.db")
+    assert sibling_path(url, "tokens.db") == Path("tokens.db")
     for place in ("sqlite://", "sqlite:///:memory:", "sqlite:///f.db?mode=ro"):
         with pytest.raises(EdgeError, match="a SQLite store is a plain file"):
             store_url(place)

@@ -1,4 +1,4 @@
-"""Decoded faces over HTTP: painted once, known by what they show, and refused in time when there are too many."""
+"""Decoded faces over HTTP: decoded once, known by what they show, and refused in time when there are too many."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from edge_stscq.server.decoding.catalog import Models, Order
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio
@@ -21,20 +21,20 @@ MakeFaces = Callable[..., list[CodedFace]]
 
 
 @pytest.fixture
-def painted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the batches that were painted."""
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that were decoded."""
     batches: list[int] = []
-    paint = Models.paint
+    decode = Models.decode
 
     def watched(models: Models, orders: Sequence[Order]) -> list[np.ndarray]:
         batches.append(len(orders))
-        return paint(models, orders)
+        return decode(models, orders)
 
-    monkeypatch.setattr(Models, "paint", watched)
+    monkeypatch.setattr(Models, "decode", watched)
     return batches
 
 
-async def post(client: httpx2.AsyncClient, service: DecodeService, faces: list[CodedFace], first: int = 0) -> None:
+async def post(client: httpx2.AsyncClient, service: FaceDecoder, faces: list[CodedFace], first: int = 0) -> None:
     headers = {"Edge-Device": "cam", "Edge-Sequence": str(first)}
     assert (
         await client.post("/v1/frames", content=service.codec.encode_stream(faces), headers=headers)
@@ -42,32 +42,32 @@ async def post(client: httpx2.AsyncClient, service: DecodeService, faces: list[C
 
 
 async def test_the_same_content_is_painted_once(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, painted: list[int]
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, decoded: list[int]
 ) -> None:
     (face,) = make_faces(1)
     async with serve() as client:
         await post(client, service, [face, face.truncate(1, service.config.layer_ends)])
         paths = ["cam-0.png", "cam-0.png?layers=1", "cam-1.png", "cam-0.png?layers=3"]
         answers = [await client.get(f"/v1/faces/{path}") for path in paths]
-    assert painted == [1, 1]
+    assert decoded == [1, 1]
     assert answers[0].content == answers[3].content != answers[1].content == answers[2].content
     assert [answer.headers["edge-layers"] for answer in answers] == ["3", "1", "1", "3"]
 
 
 async def test_two_who_ask_at_once_share_one_painting(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, painted: list[int]
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, decoded: list[int]
 ) -> None:
     async with serve(cache_bytes=0, batch_delay=0.2) as client:
         await post(client, service, make_faces(1))
         answers = await asyncio.gather(*(client.get("/v1/faces/cam-0.png") for _ in range(3)))
-        assert painted == [1]
+        assert decoded == [1]
         assert len({answer.content for answer in answers}) == 1
         await client.get("/v1/faces/cam-0.png")
-    assert painted == [1, 1]
+    assert decoded == [1, 1]
 
 
 async def test_who_has_the_picture_is_told_so_without_painting(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, painted: list[int]
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, decoded: list[int]
 ) -> None:
     (face,) = make_faces(1)
     async with serve(cache_bytes=0) as client:
@@ -78,7 +78,7 @@ async def test_who_has_the_picture_is_told_so_without_painting(
             again = await client.get("/v1/faces/cam-0.png", headers={"If-None-Match": known})
             assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
             assert again.headers["cache-control"] == "private, no-cache"
-        assert painted == [1]
+        assert decoded == [1]
         await post(client, service, [face])
         grown = await client.get("/v1/faces/cam-0.png", headers={"If-None-Match": tag})
         assert (grown.status_code, grown.headers["edge-layers"]) == (200, "3")
@@ -86,17 +86,17 @@ async def test_who_has_the_picture_is_told_so_without_painting(
 
 
 async def test_a_face_that_is_not_begun_in_time_is_refused_and_the_next_before_it_is_looked_up(
-    make_app: MakeApp, serve: Serve, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, release, paint = threading.Event(), threading.Event(), Models.paint
+    started, release, decode = threading.Event(), threading.Event(), Models.decode
     release.set()
 
     def held(models: Models, orders: Sequence[Order]) -> list[np.ndarray]:
         started.set()
         assert release.wait(60)
-        return paint(models, orders)
+        return decode(models, orders)
 
-    monkeypatch.setattr(Models, "paint", held)
+    monkeypatch.setattr(Models, "decode", held)
     app = make_app(queue_size=1)
     async with serve(app=app) as client:
         await post(client, service, make_faces(3))
@@ -106,7 +106,7 @@ async def test_a_face_that_is_not_begun_in_time_is_refused_and_the_next_before_i
         monkeypatch.setattr(app.state.batcher, "deadline", 0.3)
         late = asyncio.create_task(client.get("/v1/faces/cam-1.png"))
         async with asyncio.timeout(60):
-            while app.state.batcher.waiting == 0:
+            while app.state.batcher.queued == 0:
                 await asyncio.sleep(0.01)
         at_once = await client.get("/v1/faces/nobody-9.png")
         answers = [at_once, await late]
@@ -119,12 +119,12 @@ async def test_a_face_that_is_not_begun_in_time_is_refused_and_the_next_before_i
     assert "did not come to this face in 0.3 s" in answers[1].json()["error"]
 
 
-async def test_of_a_crowd_that_comes_at_once_only_those_with_room_in_the_queue_are_looked_up(
-    make_app: MakeApp, serve: Serve, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+async def test_of_many_that_come_at_once_only_those_with_room_in_the_queue_are_looked_up(
+    make_app: MakeApp, serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, paint, looked_up = threading.Event(), Models.paint, []
+    release, decode, looked_up = threading.Event(), Models.decode, []
     monkeypatch.setattr(
-        Models, "paint", lambda models, orders: paint(models, orders) if release.wait(60) else pytest.fail("held")
+        Models, "decode", lambda models, orders: decode(models, orders) if release.wait(60) else pytest.fail("held")
     )
     release.set()
     app = make_app(queue_size=3, deadline=50)

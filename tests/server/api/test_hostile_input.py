@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import Models
-from edge_stscq.server.decoding.face_decoder import DecodeService
-from edge_stscq.server.ingest import Ingest, Post
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.ingest import FrameUpload, Ingest
 from edge_stscq.stream import HEADER_BYTES, CodedFace, FrameCodec
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ async def refused(client: httpx2.AsyncClient, status: int, part: str, **request:
 
 
 async def test_every_truncation_but_one_between_frames_is_refused(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     codec = service.codec
     faces = make_faces(2)
@@ -43,7 +43,7 @@ async def test_every_truncation_but_one_between_frames_is_refused(
             await refused(client, 400, "", content=body[:size])
 
 
-async def test_every_flipped_bit_is_refused(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_every_flipped_bit_is_refused(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     body = service.codec.encode_stream(make_faces(1))
     async with serve() as client:
         for bit in range(8 * len(body)):
@@ -57,7 +57,7 @@ async def test_every_flipped_bit_is_refused(serve: Serve, service: DecodeService
 
 
 async def test_a_damaged_frame_is_named_and_its_whole_neighbours_are_not_stored(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     body = bytearray(service.codec.encode_stream(make_faces(3)))
     body[-1] ^= 1
@@ -65,14 +65,14 @@ async def test_a_damaged_frame_is_named_and_its_whole_neighbours_are_not_stored(
         await refused(client, 400, "frame 2", content=bytes(body))
 
 
-async def test_another_model_is_named(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_another_model_is_named(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     foreign = FrameCodec(service.codec.tables, b"\xab" * 8)
     async with serve() as client:
         await refused(client, 409, "ab" * 8, content=foreign.encode_stream(make_faces(1)))
         await refused(client, 409, service.model_id.hex(), content=foreign.encode_stream(make_faces(1)))
 
 
-async def test_no_frame_and_too_many_frames(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_no_frame_and_too_many_frames(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     async with serve(max_frames=2) as client:
         await refused(client, 400, "no frame", content=service.codec.header())
         await refused(client, 400, "truncated", content=b"")
@@ -124,13 +124,13 @@ async def test_a_body_that_never_ends_is_dropped(serve: Serve) -> None:
     ],
 )
 async def test_headers_are_checked(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, headers: dict[str, str]
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, headers: dict[str, str]
 ) -> None:
     async with serve() as client:
         await refused(client, 422, "Edge-", content=service.codec.encode_stream(make_faces(1)), headers=headers)
 
 
-async def test_numbers_do_not_run_past_the_end(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_numbers_do_not_run_past_the_end(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     last = {"Edge-Device": "cam", "Edge-Sequence": str(2**53 - 1)}
     async with serve() as client:
         await refused(client, 400, "end at", content=service.codec.encode_stream(make_faces(2)), headers=last)
@@ -158,5 +158,5 @@ def test_random_bytes_raise_nothing_but_edge_errors(models: Models, tail: bytes,
 
     (service,) = models
     ingest = Ingest(models, NoStore(), max_frames=10)
-    (refusal,) = ingest.accept([Post("cam", 0, (service.codec.header() if with_header else b"") + tail)])
+    (refusal,) = ingest.accept([FrameUpload("cam", 0, (service.codec.header() if with_header else b"") + tail)])
     assert isinstance(refusal, EdgeError)

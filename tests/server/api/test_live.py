@@ -16,10 +16,10 @@ from websockets.exceptions import InvalidStatus
 from edge_stscq.server.api import live
 from edge_stscq.server.auth import audit_log as audit
 from edge_stscq.server.auth.tokens import TokenStore
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.server.storage import change_feed as feed_module
-from edge_stscq.server.storage.change_feed import Feed
-from edge_stscq.server.storage.face_store import FaceStore, NewFrame
+from edge_stscq.server.storage.change_feed import ChangeFeed
+from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ def feed_of(address: str, query: str = "", **options: object) -> connect:
 
 
 async def post(
-    address: str, service: DecodeService, faces: list[CodedFace], first: int = 0, device: str = "cam", token: str = ""
+    address: str, service: FaceDecoder, faces: list[CodedFace], first: int = 0, device: str = "cam", token: str = ""
 ) -> None:
     headers = {"Edge-Device": device, "Edge-Sequence": str(first), "Authorization": f"Bearer {token or '-'}"}
     async with httpx2.AsyncClient() as client:
@@ -65,7 +65,7 @@ async def refused(address: str, query: str = "", **options: object) -> tuple[int
 
 
 async def test_faces_are_told_as_they_come_and_grow(
-    listen: Listen, service: DecodeService, make_faces: MakeFaces
+    listen: Listen, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces = make_faces(2)
     basic = [face.truncate(1, service.config.layer_ends) for face in faces]
@@ -84,7 +84,7 @@ async def test_faces_are_told_as_they_come_and_grow(
 
 
 async def test_a_client_resumes_where_it_was_and_reads_what_left_memory(
-    listen: Listen, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    listen: Listen, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_module, "RECENT", 3)
     monkeypatch.setattr(feed_module, "PAGE", 2)
@@ -108,22 +108,22 @@ async def test_a_client_resumes_where_it_was_and_reads_what_left_memory(
 
 
 async def test_what_another_server_accepts_is_told_too(
-    listen: Listen, service: DecodeService, make_faces: MakeFaces, tmp_path: Path
+    listen: Listen, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     async with listen() as (address, _), feed_of(address) as feed:
         other = FaceStore(tmp_path / "faces.db")
         frame = service.codec.encode_frame(make_faces(1)[0])
-        other.accept("elsewhere", 5, service.model_id, [NewFrame(frame, 3)], lambda old, new: old == new)
+        other.accept("elsewhere", 5, service.model_id, [ValidatedFrame(frame, 3)], lambda old, new: old == new)
         other.close()
         assert await heard(feed, 1) == [("elsewhere-5", 3, 1)]
 
 
 async def test_only_a_read_token_opens_the_feed_and_only_its_device_is_told(
-    listen: Listen, issue: Issue, service: DecodeService, make_faces: MakeFaces, tmp_path: Path
+    listen: Listen, issue: Issue, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     fleet, mine = issue("*", "read", "send"), issue("door", "read")
     sender = issue("*", "send")
-    with audit.written_to(tmp_path / "audit.jsonl"):
+    with audit.audit_log(tmp_path / "audit.jsonl"):
         async with listen() as (address, _):
             for options in ({}, {"subprotocols": ["edge-stscq.v1"]}, {"subprotocols": ["bearer.stscq_guess"]}):
                 assert (await refused(address, **options))[0] == 401
@@ -186,7 +186,7 @@ async def test_revoking_a_token_ends_its_feed(
 
 
 async def test_a_client_that_takes_nothing_is_dropped_and_leaves_its_seat(
-    make_app: MakeApp, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SEND_SECONDS", 0.05)
     app, sent = make_app(live_clients=1), []
@@ -208,7 +208,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_leaves_its_seat(
         "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1), "extensions": {"websocket.http.response": {}},
     }  # fmt: skip
     frame = service.codec.encode_frame(make_faces(1)[0])
-    app.state.store.accept("cam", 0, service.model_id, [NewFrame(frame, 3)], lambda old, new: old == new)
+    app.state.store.accept("cam", 0, service.model_id, [ValidatedFrame(frame, 3)], lambda old, new: old == new)
     async with app.router.lifespan_context(app), asyncio.timeout(30):
         for _ in range(2):
             sent.clear()
@@ -217,7 +217,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_leaves_its_seat(
 
 
 async def test_a_store_that_fails_ends_the_feed_and_says_so(
-    listen: Listen, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch,
+    listen: Listen, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     def broken(*_: object) -> list[object]:
@@ -236,7 +236,7 @@ async def test_a_store_that_fails_ends_the_feed_and_says_so(
 async def test_the_feed_outlives_a_store_that_fails_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(feed_module, "POLL", 0.01)
+    monkeypatch.setattr(feed_module, "POLL_SECONDS", 0.01)
     store, failures = FaceStore(tmp_path / "faces.db"), 0
     changes = store.changes
 
@@ -248,8 +248,8 @@ async def test_the_feed_outlives_a_store_that_fails_for_a_while(
         return changes(after, limit, device)
 
     monkeypatch.setattr(store, "changes", failing)
-    async with Feed(store) as feed, asyncio.timeout(30):
-        store.accept("cam", 0, b"12345678", [NewFrame(b"a", 1)], lambda old, new: old == new)
+    async with ChangeFeed(store) as feed, asyncio.timeout(30):
+        store.accept("cam", 0, b"12345678", [ValidatedFrame(b"a", 1)], lambda old, new: old == new)
         told = await anext(feed.changes(0))
     store.close()
     assert [face.id for face in told] == ["cam-0"]

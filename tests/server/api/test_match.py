@@ -19,10 +19,10 @@ from demo_camera.portraits import portraits
 from demo_camera.source import read_picture
 from edge_stscq.codec.store import create, load_student
 from edge_stscq.server.api import match
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.server.search import FaceIndex
-from edge_stscq.server.storage.change_feed import Feed
-from edge_stscq.server.storage.face_store import FaceStore, NewFrame, StoredFace
+from edge_stscq.server.storage.change_feed import ChangeFeed
+from edge_stscq.server.storage.face_store import FaceStore, StoredFace, ValidatedFrame
 from edge_stscq.stream import CodedFace
 
 MakeApp = Callable[..., FastAPI]
@@ -50,7 +50,7 @@ def people(model_dir: Path) -> dict[str, CodedFace]:
 
 
 async def post(
-    client: httpx2.AsyncClient, service: DecodeService, faces: list[CodedFace], device: str, token: str = ""
+    client: httpx2.AsyncClient, service: FaceDecoder, faces: list[CodedFace], device: str, token: str = ""
 ) -> None:
     headers = {"Edge-Device": device, "Edge-Sequence": "0", "Authorization": f"Bearer {token or '-'}"}
     answer = await client.post("/v1/frames", content=service.codec.encode_stream(faces), headers=headers)
@@ -99,7 +99,7 @@ async def test_the_same_person_is_found_first(
 
 @pytest.mark.anyio
 async def test_a_token_of_one_device_finds_its_faces_only(
-    serve: Serve, issue: Issue, service: DecodeService, make_faces: MakeFaces
+    serve: Serve, issue: Issue, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces = make_faces(2)
     fleet, door, reader = issue("*", "send", "match"), issue("door", "match"), issue("*", "read")
@@ -119,7 +119,7 @@ async def test_a_token_of_one_device_finds_its_faces_only(
 
 @pytest.mark.anyio
 async def test_faces_are_found_after_a_restart_and_by_the_layers_they_gain(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     face, other = make_faces(2)
     short = [one.truncate(1, service.config.layer_ends) for one in (face, other)]
@@ -135,7 +135,7 @@ async def test_faces_are_found_after_a_restart_and_by_the_layers_they_gain(
 
 
 @pytest.mark.anyio
-async def test_bad_input_is_refused_in_one_line(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_bad_input_is_refused_in_one_line(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     faces = make_faces(2)
     one, short = (service.codec.encode_stream(sent) for sent in (faces[:1], make_faces(1, layers=1)))
     async with serve(max_body_bytes=4096) as client:
@@ -168,17 +168,17 @@ async def test_bad_input_is_refused_in_one_line(serve: Serve, service: DecodeSer
             assert "\n" not in answer.json()["error"]
 
 
-def stored(service: DecodeService, face: CodedFace, number: int, revision: int, device: str = "cam") -> StoredFace:
+def stored(service: FaceDecoder, face: CodedFace, number: int, revision: int, device: str = "cam") -> StoredFace:
     frame = service.codec.encode_frame(face)
     return StoredFace(number, device, number, service.model_id, face.layers, frame, 0.0, revision)
 
 
 @pytest.fixture
-def index(tiny_model: Path, service: DecodeService) -> FaceIndex:
+def index(tiny_model: Path, service: FaceDecoder) -> FaceIndex:
     return FaceIndex(tiny_model, service.codec, 3)
 
 
-def test_cosines_are_those_of_the_embeddings(index: FaceIndex, service: DecodeService, make_faces: MakeFaces) -> None:
+def test_cosines_are_those_of_the_embeddings(index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces) -> None:
     faces = make_faces(3)
     index.add([stored(service, face, number, number + 1) for number, face in enumerate(faces)])
     for layers in (1, 2, 3):
@@ -190,7 +190,7 @@ def test_cosines_are_those_of_the_embeddings(index: FaceIndex, service: DecodeSe
         assert np.allclose([one.cosine for one in best], [cosine for cosine, _ in expected], atol=1e-5)
 
 
-def test_the_oldest_faces_make_room(index: FaceIndex, service: DecodeService, make_faces: MakeFaces) -> None:
+def test_the_oldest_faces_make_room(index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces) -> None:
     faces = make_faces(5)
     index.add([stored(service, face, number, number + 1) for number, face in enumerate(faces)])
     assert (len(index), index.revision) == (3, 5)
@@ -201,7 +201,7 @@ def test_the_oldest_faces_make_room(index: FaceIndex, service: DecodeService, ma
 
 
 def test_other_models_and_damaged_frames_are_passed_over(
-    index: FaceIndex, service: DecodeService, make_faces: MakeFaces, caplog: pytest.LogCaptureFixture
+    index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces, caplog: pytest.LogCaptureFixture
 ) -> None:
     (face,) = make_faces(1)
     good = stored(service, face, 0, 1)
@@ -216,9 +216,9 @@ def test_other_models_and_damaged_frames_are_passed_over(
 
 @pytest.mark.anyio
 async def test_a_store_that_fails_is_read_again(
-    index: FaceIndex, service: DecodeService, make_faces: MakeFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(match, "RETRY", 0.01)
+    monkeypatch.setattr(match, "RETRY_SECONDS", 0.01)
     store, add, failed = FaceStore(tmp_path / "faces.db"), index.add, False
 
     def fails_once(changes: list[StoredFace]) -> None:
@@ -230,9 +230,9 @@ async def test_a_store_that_fails_is_read_again(
 
     monkeypatch.setattr(index, "add", fails_once)
     (face,) = make_faces(1)
-    async with Feed(store) as feed, asyncio.timeout(30):
-        task = asyncio.create_task(match.keep_current(index, feed, 3))
-        frame = NewFrame(service.codec.encode_frame(face), 3)
+    async with ChangeFeed(store) as feed, asyncio.timeout(30):
+        task = asyncio.create_task(match.follow_changes(index, feed, 3))
+        frame = ValidatedFrame(service.codec.encode_frame(face), 3)
         await asyncio.to_thread(store.accept, "cam", 0, service.model_id, [frame], lambda old, new: old == new)
         while len(index) == 0:
             await asyncio.sleep(0.01)
@@ -244,13 +244,13 @@ async def test_a_store_that_fails_is_read_again(
 
 @pytest.mark.anyio
 async def test_faces_of_an_earlier_model_are_not_searched(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, tmp_path: Path
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     create(tmp_path / "other", service.config, seed=1)
     async with serve() as client:
         await post(client, service, make_faces(1), "cam")
     async with serve(model=tmp_path / "other") as client:
-        later = DecodeService(tmp_path / "other")
+        later = FaceDecoder(tmp_path / "other")
         await post(client, later, make_faces(1), "new")
         assert await found(client, 1, later.codec.encode_stream(make_faces(1))) == ["new-0"]
         assert (await client.post("/v1/match", json={"face": "cam-0"})).status_code == 409

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from edge_stscq.server import app as server_app
 from edge_stscq.server.decoding.catalog import Models, Order
-from edge_stscq.server.decoding.face_decoder import DecodeService, Job
+from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio
@@ -37,15 +37,15 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[int] = []
         self.started, self.release = threading.Event(), threading.Event()
-        paint = Models.paint
+        decode = Models.decode
 
         def held(models: Models, orders: Sequence[Order]) -> list[np.ndarray]:
             self.batches.append(len(orders))
             self.started.set()
             assert self.release.wait(60)
-            return paint(models, orders)
+            return decode(models, orders)
 
-        monkeypatch.setattr(Models, "paint", held)
+        monkeypatch.setattr(Models, "decode", held)
 
     async def hold(self, client: httpx2.AsyncClient) -> "asyncio.Task[httpx2.Response]":
         """Ask for cam-0, and return once its batch is running."""
@@ -57,11 +57,11 @@ class Gate:
 async def queued(app: FastAPI, count: int) -> None:
     """Return once `count` faces wait for the decoder."""
     async with asyncio.timeout(60):
-        while app.state.batcher.waiting != count:
+        while app.state.batcher.queued != count:
             await asyncio.sleep(0.01)
 
 
-async def test_a_stream_becomes_faces(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_a_stream_becomes_faces(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     faces = make_faces(2)
     async with serve() as client:
         answer = await post(client, service.codec.encode_stream(faces), 41)
@@ -76,10 +76,10 @@ async def test_a_stream_becomes_faces(serve: Serve, service: DecodeService, make
             assert png.headers["edge-layers"] == str(layers or 3)
             assert png.headers["cache-control"] == "private, no-cache"
             picture = cv2.imdecode(np.frombuffer(png.content, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
-            assert np.array_equal(picture, service.paint([Job(faces[1], layers or 3)])[0])
+            assert np.array_equal(picture, service.decode([Job(faces[1], layers or 3)])[0])
 
 
-async def test_layers_change_the_picture(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_layers_change_the_picture(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     async with serve() as client:
         await post(client, service.codec.encode_stream(make_faces(1)))
         pictures = {(await client.get(f"/v1/faces/cam-0.png?layers={layers}")).content for layers in (1, 2, 3)}
@@ -87,7 +87,7 @@ async def test_layers_change_the_picture(serve: Serve, service: DecodeService, m
 
 
 async def test_a_retry_is_a_duplicate_and_layers_only_grow(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     (face,) = make_faces(1)
     short = face.truncate(1, service.config.layer_ends)
@@ -101,7 +101,7 @@ async def test_a_retry_is_a_duplicate_and_layers_only_grow(
 
 
 async def test_another_face_under_a_taken_number_is_refused(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     first, second, third = make_faces(3)
     async with serve() as client:
@@ -114,7 +114,7 @@ async def test_another_face_under_a_taken_number_is_refused(
         assert await stored(client) == ["cam-1"]
 
 
-async def test_faces_come_page_by_page(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_faces_come_page_by_page(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     async with serve() as client:
         await post(client, service.codec.encode_stream(make_faces(5)))
         seen, after = [], 0
@@ -126,7 +126,7 @@ async def test_faces_come_page_by_page(serve: Serve, service: DecodeService, mak
         assert (seen, after) == ([0, 1, 2, 3, 4], None)
 
 
-async def test_unknown_faces_and_layers_are_404(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_unknown_faces_and_layers_are_404(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     async with serve() as client:
         await post(client, service.codec.encode_stream(make_faces(1, layers=1)))
         assert (await client.get("/v1/faces/cam-0.png")).headers["edge-layers"] == "1"
@@ -137,7 +137,7 @@ async def test_unknown_faces_and_layers_are_404(serve: Serve, service: DecodeSer
         assert (await client.get("/v1/faces/cam-0.png?layers=4")).status_code == 422
 
 
-async def test_a_restart_keeps_the_faces(serve: Serve, service: DecodeService, make_faces: MakeFaces) -> None:
+async def test_a_restart_keeps_the_faces(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     async with serve() as client:
         await post(client, service.codec.encode_stream(make_faces(2)))
         before = (await client.get("/v1/faces/cam-1.png")).content
@@ -147,7 +147,7 @@ async def test_a_restart_keeps_the_faces(serve: Serve, service: DecodeService, m
         assert (await post(client, service.codec.encode_stream(make_faces(2)))).json()["duplicate"] == 2
 
 
-async def test_model_and_probes(serve: Serve, service: DecodeService) -> None:
+async def test_model_and_probes(serve: Serve, service: FaceDecoder) -> None:
     async with serve() as client:
         (model,) = (await client.get("/v1/models")).json()["models"]
         assert (model["name"], model["model_id"]) == ("tiny", service.model_id.hex())
@@ -158,7 +158,7 @@ async def test_model_and_probes(serve: Serve, service: DecodeService) -> None:
 
 
 async def test_requests_that_come_together_are_decoded_together(
-    serve: Serve, make_app: MakeApp, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
     faces = make_faces(9)
@@ -174,12 +174,12 @@ async def test_requests_that_come_together_are_decoded_together(
     for number, answer in enumerate(answers):
         layers = number % 3 + 1 if number else 3
         picture = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
-        alone = service.paint([Job(faces[number], layers)])[0]
+        alone = service.decode([Job(faces[number], layers)])[0]
         assert np.abs(picture.astype(int) - alone.astype(int)).max() <= 1
 
 
 async def test_a_full_queue_answers_503_and_says_when_to_return(
-    serve: Serve, make_app: MakeApp, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
     app = make_app(queue_size=1)
@@ -200,7 +200,7 @@ async def test_a_full_queue_answers_503_and_says_when_to_return(
 
 
 async def test_a_client_that_hangs_up_is_not_decoded_and_harms_nobody(
-    serve: Serve, make_app: MakeApp, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
     app = make_app()
@@ -241,17 +241,17 @@ async def ask_and_hang_up(app: FastAPI, path: str) -> list[int]:
 
 
 async def test_a_broken_decoder_turns_health_red_until_it_recovers(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = True
-    paint = Models.paint
+    decode = Models.decode
 
     def maybe(models: Models, orders: Sequence[Order]) -> list[np.ndarray]:
         if broken:
             raise RuntimeError("out of memory")
-        return paint(models, orders)
+        return decode(models, orders)
 
-    monkeypatch.setattr(Models, "paint", maybe)
+    monkeypatch.setattr(Models, "decode", maybe)
     async with serve() as client:
         await post(client, service.codec.encode_stream(make_faces(1)))
         for _ in range(server_app.FAILED_BATCHES):
@@ -267,7 +267,7 @@ async def test_a_broken_decoder_turns_health_red_until_it_recovers(
 
 
 async def test_a_hung_decoder_turns_health_red(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
     monkeypatch.setattr(server_app, "STALLED_SECONDS", 0.05)
@@ -282,7 +282,7 @@ async def test_a_hung_decoder_turns_health_red(
 
 
 async def test_faces_of_an_earlier_model_stay_and_say_so(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, tmp_path: Path
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     from edge_stscq.codec.store import create
 

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth import audit_log as audit
 from edge_stscq.server.auth import guard as guard_module
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.stream import CodedFace
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
@@ -31,13 +31,13 @@ Lines = Callable[[], list[dict[str, object]]]
 def lines(tmp_path: Path) -> Iterator[Lines]:
     """`lines()`: what was logged so far."""
     path = tmp_path / "log" / "audit.jsonl"
-    with audit.written_to(path):
+    with audit.audit_log(path):
         yield lambda: [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.anyio
 async def test_a_line_says_who_did_what_from_where_and_what_came_of_it(
-    serve: Serve, issue: Issue, service: DecodeService, make_faces: MakeFaces, lines: Lines
+    serve: Serve, issue: Issue, service: FaceDecoder, make_faces: MakeFaces, lines: Lines
 ) -> None:
     token = issue("door", "send", "read")
     who = token.split("_")[1]
@@ -65,7 +65,7 @@ async def test_a_line_says_who_did_what_from_where_and_what_came_of_it(
 
 @pytest.mark.anyio
 async def test_no_log_holds_a_token_or_what_was_sent(
-    make_app: MakeApp, serve: Serve, issue: Issue, service: DecodeService, make_faces: MakeFaces, lines: Lines,
+    make_app: MakeApp, serve: Serve, issue: Issue, service: FaceDecoder, make_faces: MakeFaces, lines: Lines,
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     token, foreign = issue("cam", "send", "read"), "stscq_000000000000_" + "x" * 43
@@ -145,7 +145,7 @@ def test_files_are_rotated_private_and_bounded(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(audit, "OLD_FILES", 2)
     path, log = tmp_path / "audit.jsonl", logging.getLogger("edge_stscq.audit")
     for begin in (0, 10):
-        with audit.written_to(path):
+        with audit.audit_log(path):
             for number in range(begin, begin + 10):
                 log.info("%s", f"{number:40}")
     log.info("after the end")
@@ -154,6 +154,6 @@ def test_files_are_rotated_private_and_bounded(tmp_path: Path, monkeypatch: pyte
     assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
     with (
         pytest.raises(EdgeError, match="cannot write the audit log .*choose another --audit"),
-        audit.written_to(tmp_path),
+        audit.audit_log(tmp_path),
     ):
         pass

@@ -14,9 +14,9 @@ from fastapi import FastAPI
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth import guard as guard_module
 from edge_stscq.server.auth import rate_limit as limits
-from edge_stscq.server.auth.rate_limit import Allowance, Refusal
+from edge_stscq.server.auth.rate_limit import RateLimited, RateLimiter
 from edge_stscq.server.auth.tokens import Scope, TokenStore
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.server.security_headers import SECURITY_HEADERS
 from edge_stscq.stream import CodedFace
 
@@ -43,14 +43,14 @@ def bearer(token: str, device: str = "cam", sequence: int = 0) -> dict[str, str]
 
 
 @pytest.fixture
-def body(service: DecodeService, make_faces: MakeFaces) -> bytes:
+def body(service: FaceDecoder, make_faces: MakeFaces) -> bytes:
     return service.codec.encode_stream(make_faces(1))
 
 
 @pytest.fixture
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No allowance is refilled."""
-    monkeypatch.setattr(guard_module, "Allowance", partial(Allowance, clock=lambda: 0.0))
+    """No limiter is refilled."""
+    monkeypatch.setattr(guard_module, "RateLimiter", partial(RateLimiter, clock=lambda: 0.0))
 
 
 @pytest.mark.anyio
@@ -183,22 +183,22 @@ def test_an_allowance_refills_evenly_and_forgets_whom_it_has_not_seen_for_longes
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
-    allowance = Allowance(60, lambda: now)
-    assert [allowance.take("a", 30) for _ in range(3)] == [None, None, Refusal(30, repeated=False)]
-    assert allowance.take("a", 1) == Refusal(1, repeated=True)
+    limiter = RateLimiter(60, lambda: now)
+    assert [limiter.acquire("a", 30) for _ in range(3)] == [None, None, RateLimited(30, repeated=False)]
+    assert limiter.acquire("a", 1) == RateLimited(1, repeated=True)
     now = 10
-    assert allowance.take("a", 11) == Refusal(1, repeated=True)
-    assert allowance.take("a", 10) is None
-    assert allowance.take("a", 0) == Refusal(0, repeated=False)
+    assert limiter.acquire("a", 11) == RateLimited(1, repeated=True)
+    assert limiter.acquire("a", 10) is None
+    assert limiter.acquire("a", 0) == RateLimited(0, repeated=False)
     now = 1000
-    allowance.spend("a", 90)
-    assert allowance.take("a", 0) == Refusal(30, repeated=True)
+    limiter.charge("a", 90)
+    assert limiter.acquire("a", 0) == RateLimited(30, repeated=True)
     monkeypatch.setattr(limits, "MAX_KEYS", 3)
     for key in "bcadbc":
-        allowance.take(key, 60)
-    assert len(allowance) == 3
-    assert allowance.take("b", 1) is not None
-    assert allowance.take("a", 1) is None
+        limiter.acquire(key, 60)
+    assert len(limiter) == 3
+    assert limiter.acquire("b", 1) is not None
+    assert limiter.acquire("a", 1) is None
 
 
 @pytest.mark.anyio
@@ -234,6 +234,6 @@ async def test_every_answer_but_a_picture_is_kept_nowhere_and_all_are_framed_now
         assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == expected
         if answer.status_code != 500:
             assert ("strict-transport-security" in answer.headers) == (scheme == "https")
-    policy = dict(part.split(" ", 1) for part in SECURITY_HEADERS["Content-Security-Policy"].split("; "))
+    policy = dict(part.split(" ", 1) for part in SECURITY_HEADERS["Content-Security-ExecutionProfile"].split("; "))
     assert (policy["default-src"], policy["frame-ancestors"]) == ("'none'", "'none'")
     assert "unsafe" not in json.dumps(policy)

@@ -144,7 +144,7 @@ async def test_a_full_queue_refuses_at_once_and_recovers() -> None:
         held = await run.hold(queue, 0)
         waiting = [asyncio.create_task(queue.submit(item)) for item in (1, 2)]
         await asyncio.sleep(0)
-        assert queue.waiting == 2
+        assert queue.queued == 2
         with pytest.raises(BusyError, match="queue of 2 is full"):
             await queue.submit(3)
         run.gate.set()
@@ -198,7 +198,7 @@ async def test_an_item_that_was_not_begun_by_its_deadline_is_refused_then() -> N
         held = await run.hold(queue, 0)
         with pytest.raises(BusyError, match="did not come to this face in 0.1 s"):
             await queue.submit(1)
-        assert queue.waiting == 0
+        assert queue.queued == 0
         run.gate.set()
         assert await held == 0
         late = asyncio.get_running_loop().time() - 1

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge_stscq.server.decoding.cache import ENTRY_BYTES, ContentCache
+from edge_stscq.server.decoding.cache import ENTRY_BYTES, SingleFlightCache
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +18,7 @@ class Maker:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def get(self, cache: ContentCache, key: str) -> bytes:
+    async def get(self, cache: SingleFlightCache, key: str) -> bytes:
         async def make() -> bytes:
             self.made.append(key)
             try:
@@ -28,11 +28,11 @@ class Maker:
                 raise
             return key.encode() * 100
 
-        return await cache.get(key, make)
+        return await cache.get_or_create(key, make)
 
 
 async def test_what_was_used_latest_is_kept_within_the_bytes() -> None:
-    maker, cache = Maker(), ContentCache(3 * (100 + ENTRY_BYTES))
+    maker, cache = Maker(), SingleFlightCache(3 * (100 + ENTRY_BYTES))
     for key in "abcad":
         assert await maker.get(cache, key) == key.encode() * 100
     assert maker.made == ["a", "b", "c", "d"]
@@ -44,14 +44,14 @@ async def test_what_was_used_latest_is_kept_within_the_bytes() -> None:
 
 async def test_nothing_is_kept_in_no_bytes_and_nothing_too_large() -> None:
     for room in (0, 99 + ENTRY_BYTES):
-        maker, cache = Maker(), ContentCache(room)
+        maker, cache = Maker(), SingleFlightCache(room)
         await maker.get(cache, "a")
         await maker.get(cache, "a")
         assert (maker.made, cache.bytes) == (["a", "a"], 0)
 
 
 async def test_who_asks_while_it_is_made_gets_the_same() -> None:
-    maker, cache = Maker(), ContentCache(0)
+    maker, cache = Maker(), SingleFlightCache(0)
     maker.gate.clear()
     asks = [asyncio.create_task(maker.get(cache, key)) for key in "aab"]
     await asyncio.sleep(0.01)
@@ -61,7 +61,7 @@ async def test_who_asks_while_it_is_made_gets_the_same() -> None:
 
 
 async def test_it_is_made_for_those_who_stay_and_given_up_when_the_last_leaves() -> None:
-    maker, cache = Maker(), ContentCache(1000)
+    maker, cache = Maker(), SingleFlightCache(1000)
     maker.gate.clear()
     asks = [asyncio.create_task(maker.get(cache, "a")) for _ in range(3)]
     await asyncio.sleep(0.01)
@@ -78,13 +78,13 @@ async def test_it_is_made_for_those_who_stay_and_given_up_when_the_last_leaves()
 
 
 async def test_a_failure_is_told_to_all_who_wait_and_not_kept() -> None:
-    cache, gate = ContentCache(1000), asyncio.Event()
+    cache, gate = SingleFlightCache(1000), asyncio.Event()
 
     async def fail() -> bytes:
         await gate.wait()
         raise ValueError("no")
 
-    asks = [asyncio.create_task(cache.get("a", fail)) for _ in range(2)]
+    asks = [asyncio.create_task(cache.get_or_create("a", fail)) for _ in range(2)]
     await asyncio.sleep(0.01)
     gate.set()
     results = await asyncio.gather(*asks, return_exceptions=True)

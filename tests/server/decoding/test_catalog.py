@@ -14,18 +14,18 @@ import torch
 from edge_stscq.codec.store import create
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import Models, Order
-from edge_stscq.server.decoding.face_decoder import DecodeService, Job
-from edge_stscq.server.decoding.profile import POLICIES, Policy
+from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
+from edge_stscq.server.decoding.profile import PROFILES, ExecutionProfile
 from edge_stscq.stream import CodedFace
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 MakeFaces = Callable[..., list[CodedFace]]
 
-FIXED = Policy("float32", max_batch=6, compiler=None, fixed_shapes=True)
+FIXED = ExecutionProfile("float32", max_batch=6, compiler=None, fixed_shapes=True)
 
 
 @pytest.fixture(scope="module")
-def other(service: DecodeService, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def other(service: FaceDecoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another model of the same shape."""
     folder = tmp_path_factory.mktemp("other")
     create(folder, service.config, seed=1)
@@ -41,46 +41,46 @@ def difference(first: np.ndarray, second: np.ndarray) -> int:
     return int(np.abs(first.astype(int) - second.astype(int)).max())
 
 
-def seen_batches(service: DecodeService, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def seen_batches(service: FaceDecoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes at which the network is run from now on."""
     sizes: list[int] = []
-    paint = service._paint
+    decode = service._decode
 
     def watched(group: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         sizes.append(len(group))
-        return paint(group, *rest)
+        return decode(group, *rest)
 
-    monkeypatch.setattr(service, "_paint", watched)
+    monkeypatch.setattr(service, "_decode", watched)
     return sizes
 
 
 def test_a_policy_names_every_shape_there_will_be() -> None:
     assert FIXED.shapes == (1, 2, 4, 6)
     assert [FIXED.padded(count) for count in range(1, 7)] == [1, 2, 4, 4, 6, 6]
-    assert POLICIES["cuda"].shapes == (1, 2, 4, 8, 16, 32, 64)
+    assert PROFILES["cuda"].shapes == (1, 2, 4, 8, 16, 32, 64)
     assert replace(FIXED, max_batch=1).shapes == (1,)
     free = replace(FIXED, fixed_shapes=False)
     assert [free.padded(count) for count in range(1, 7)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_face_is_painted_alike_whoever_is_beside_it(service: DecodeService, make_faces: MakeFaces) -> None:
+def test_a_face_is_painted_alike_whoever_is_beside_it(service: FaceDecoder, make_faces: MakeFaces) -> None:
     jobs = mixed(make_faces, 8)
-    together = service.paint(jobs)
+    together = service.decode(jobs)
     for number, job in enumerate(jobs):
-        assert difference(service.paint([job])[0], together[number]) <= 1
-    assert difference(service.paint(jobs[::-1])[::-1], together) <= 1
+        assert difference(service.decode([job])[0], together[number]) <= 1
+    assert difference(service.decode(jobs[::-1])[::-1], together) <= 1
 
 
 def test_batches_are_padded_to_fixed_shapes_and_only_their_faces_come_back(
-    tiny_model: Path, service: DecodeService, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fixed = DecodeService(tiny_model, policy=FIXED)
+    fixed = FaceDecoder(tiny_model, policy=FIXED)
     sizes = seen_batches(fixed, monkeypatch)
     jobs = mixed(make_faces, 9)
     for count in (3, 5, 9):
-        painted = fixed.paint(jobs[:count])
-        assert painted.shape == (count, 128, 128, 3)
-        assert difference(painted, service.paint(jobs[:count])) <= 1
+        decoded = fixed.decode(jobs[:count])
+        assert decoded.shape == (count, 128, 128, 3)
+        assert difference(decoded, service.decode(jobs[:count])) <= 1
     assert sizes == [4, 6, 6, 4]
     fixed.warm_up()
     assert sizes[4:] == [1, 2, 4, 6]
@@ -97,36 +97,36 @@ def test_compiled_shapes_are_compiled_before_the_first_user(tiny_model: Path, ma
     torch._dynamo.reset()
     torch._dynamo.register_backend(backend, name="counting")
     policy = replace(FIXED, max_batch=2, compiler="counting")
-    service, second = (DecodeService(tiny_model, policy=each) for each in (policy, replace(policy, max_batch=1)))
+    service, second = (FaceDecoder(tiny_model, policy=each) for each in (policy, replace(policy, max_batch=1)))
     service.warm_up()
     assert len(compiled) == 2
     second.warm_up()
     assert len(compiled) == 3
     jobs = mixed(make_faces, 3)
-    plain = DecodeService(tiny_model, policy=FIXED).paint(jobs)
+    plain = FaceDecoder(tiny_model, policy=FIXED).decode(jobs)
     for each in (service, second):
-        assert difference(each.paint(jobs), plain) <= 1
+        assert difference(each.decode(jobs), plain) <= 1
     assert len(compiled) == 3
     torch._dynamo.reset()
 
 
 def test_bfloat16_stays_close_to_float32_and_to_itself(model_dir: Path) -> None:
-    half = DecodeService(model_dir, policy=replace(FIXED, precision="bfloat16"))
-    full = DecodeService(model_dir)
+    half = FaceDecoder(model_dir, policy=replace(FIXED, precision="bfloat16"))
+    full = FaceDecoder(model_dir)
     random, config = np.random.default_rng(0), full.config
     tokens = random.integers(config.entries, size=(3, config.tokens)).astype(np.uint16)
     jobs = [Job(CodedFace(number % config.groups, row, 3), number + 1) for number, row in enumerate(tokens)]
-    exact, painted = full.paint(jobs), half.paint(jobs)
-    error = np.square(exact.astype(float) - painted).mean()
+    exact, decoded = full.decode(jobs), half.decode(jobs)
+    error = np.square(exact.astype(float) - decoded).mean()
     assert 0 < error < 255**2 / 10**3.5
-    alone = np.concatenate([half.paint([job]) for job in jobs])
-    assert np.square(painted.astype(float) - alone).mean() < 255**2 / 10**3.5
+    alone = np.concatenate([half.decode([job]) for job in jobs])
+    assert np.square(decoded.astype(float) - alone).mean() < 255**2 / 10**3.5
 
 
-def test_jobs_of_more_layers_than_a_face_has_are_refused(service: DecodeService, make_faces: MakeFaces) -> None:
+def test_jobs_of_more_layers_than_a_face_has_are_refused(service: FaceDecoder, make_faces: MakeFaces) -> None:
     for layers in (0, 2):
-        with pytest.raises(ValueError, match="cannot be painted from"):
-            service.paint([Job(make_faces(1, layers=1)[0], layers)])
+        with pytest.raises(ValueError, match="cannot be decoded from"):
+            service.decode([Job(make_faces(1, layers=1)[0], layers)])
 
 
 def test_models_are_told_apart_and_loaded_once(tiny_model: Path, other: Path, make_faces: MakeFaces) -> None:
@@ -134,9 +134,9 @@ def test_models_are_told_apart_and_loaded_once(tiny_model: Path, other: Path, ma
     first, second = models
     jobs = mixed(make_faces, 5)
     orders = [Order(models.find((first, second)[number % 2].model_id, "it"), job) for number, job in enumerate(jobs)]
-    for order, picture in zip(orders, models.paint(orders), strict=True):
-        assert difference(picture, order.service.paint([order.job])[0]) <= 1
-    assert difference(*(service.paint(jobs) for service in models)) > 1
+    for order, picture in zip(orders, models.decode(orders), strict=True):
+        assert difference(picture, order.service.decode([order.job])[0]) <= 1
+    assert difference(*(service.decode(jobs) for service in models)) > 1
     with pytest.raises(EdgeError, match="a second time; name each model once"):
         Models([tiny_model, other, tiny_model])
 
@@ -156,9 +156,9 @@ def test_a_key_names_what_is_painted_and_nothing_else(tiny_model: Path, other: P
 
 @pytest.mark.anyio
 async def test_frames_of_every_loaded_model_are_taken_and_painted_by_their_own(
-    serve: Serve, service: DecodeService, make_faces: MakeFaces, tiny_model: Path, other: Path
+    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tiny_model: Path, other: Path
 ) -> None:
-    services, faces = (service, DecodeService(other)), make_faces(2)
+    services, faces = (service, FaceDecoder(other)), make_faces(2)
 
     async def ask(client: httpx2.AsyncClient) -> list[httpx2.Response]:
         return [await client.get(f"/v1/faces/cam-{number}.png") for number in range(2)]
@@ -172,7 +172,7 @@ async def test_frames_of_every_loaded_model_are_taken_and_painted_by_their_own(
         assert [model["model_id"] for model in held] == [each.model_id.hex() for each in services]
         for each, face, answer in zip(services, faces, await ask(client), strict=True):
             picture = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
-            assert difference(picture, each.paint([Job(face, 3)])[0]) <= 1
+            assert difference(picture, each.decode([Job(face, 3)])[0]) <= 1
     async with serve(model=other) as client:
         answers = await ask(client)
     assert [answer.status_code for answer in answers] == [409, 200]

@@ -40,14 +40,14 @@ def running(pid: int) -> bool:
 
 
 def test_pictures_are_those_of_this_process(decoder: DecoderProcess, models: Models, orders: list[Order]) -> None:
-    assert np.array_equal(decoder.paint(orders), models.paint(orders))
+    assert np.array_equal(decoder.decode(orders), models.decode(orders))
 
 
 def test_what_it_cannot_paint_is_an_error_and_no_end(decoder: DecoderProcess, orders: list[Order]) -> None:
     before, good = decoder.pid, orders[0]
-    with pytest.raises(RuntimeError, match="ValueError: a face of 3 layers cannot be painted from 9"):
-        decoder.paint([good, Order(good.service, Job(good.job.face, 9))])
-    assert len(decoder.paint([good])) == 1
+    with pytest.raises(RuntimeError, match="ValueError: a face of 3 layers cannot be decoded from 9"):
+        decoder.decode([good, Order(good.service, Job(good.job.face, 9))])
+    assert len(decoder.decode([good])) == 1
     assert decoder.pid == before
 
 
@@ -58,8 +58,8 @@ def test_one_that_is_killed_fails_what_it_was_painting_and_comes_again(
     os.kill(before, signal.SIGSTOP)
     os.kill(before, signal.SIGKILL)
     with contextlib.suppress(RuntimeError):  # it may be gone before it is asked
-        decoder.paint(orders)
-    assert len(decoder.paint(orders)) == len(orders)
+        decoder.decode(orders)
+    assert len(decoder.decode(orders)) == len(orders)
     assert decoder.pid != before
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.stream import CodedFace
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -49,8 +49,8 @@ class Page:
 
         return WebDriverWait(self.driver, PATIENCE, 0.05).until(lambda _: self.run(script), script)
 
-    def until_painted(self, layers: int, count: int = 1) -> None:
-        """Wait until `count` faces of the live grid are painted from so many layers."""
+    def until_decoded(self, layers: int, count: int = 1) -> None:
+        """Wait until `count` faces of the live grid are decoded from so many layers."""
         self.until(f"""document.querySelectorAll('#grid img.there[data-layers="{layers}"]').length === {count}""")
 
     def keys(self, *keys: str) -> None:
@@ -95,7 +95,7 @@ def page(browser: Any) -> Page:
 
 
 def post(
-    url: str, service: DecodeService, faces: list[CodedFace], first: int = 0, device: str = "cam", token: str = "-"
+    url: str, service: FaceDecoder, faces: list[CodedFace], first: int = 0, device: str = "cam", token: str = "-"
 ) -> None:
     headers = {"Edge-Device": device, "Edge-Sequence": str(first), "Authorization": f"Bearer {token}"}
     body = service.codec.encode_stream(faces)
@@ -113,7 +113,7 @@ def assert_named(page: Page, within: str = "body") -> None:
 
 
 def test_faces_come_sharpen_and_are_found(
-    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces = make_faces(4)
     basic = faces[0].truncate(1, service.config.layer_ends)
@@ -126,26 +126,26 @@ def test_faces_come_sharpen_and_are_found(
         )
 
         post(url, service, [basic])
-        page.until_painted(1)
+        page.until_decoded(1)
         assert not page.one("#empty").is_displayed()
         card = page.one("#grid .card")
         assert re.fullmatch(
             rf"cam\s{len(service.codec.encode_frame(basic))} B\s[\d:]+ [AP]M\sFind this person", card.text
         )
         post(url, service, faces[:1])
-        page.until_painted(3)
+        page.until_decoded(3)
         (card,) = page.all("#grid .card")
         assert f"{len(service.codec.encode_frame(faces[0]))} B" in card.text
         assert card.find_element("css selector", ".layers").get_attribute("aria-label") == "layers: all"
         assert "sharper" in card.find_element("css selector", "img").get_attribute("class")
 
         post(url, service, faces[1:], 1, "door")
-        page.until_painted(3, 4)
+        page.until_decoded(3, 4)
         assert [card.get_attribute("data-id") for card in page.all("#grid .card")] == [
             "door-3", "door-2", "door-1", "cam-0",
         ]  # fmt: skip
         page.one("#shown label").click()
-        page.until_painted(1, 4)
+        page.until_decoded(1, 4)
 
         page.one("#grid .card[data-id='cam-0'] .find").click()
         page.until("document.querySelectorAll('#results .card').length === 3")
@@ -165,13 +165,13 @@ def test_faces_come_sharpen_and_are_found(
 
 
 def test_keyboard_phone_and_names(
-    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
         post(url, service, make_faces(9), device="a-camera-with-a-name-of-which-nobody-has-thought-before")
         post(url, service, make_faces(1), device="d" * 64)
         page.driver.get(url)
-        page.until_painted(3, 10)
+        page.until_decoded(3, 10)
         here = "document.activeElement.closest('.card').dataset.id"
         page.run("document.querySelector('#grid .find[tabindex=\"0\"]').focus()")
         ids = [card.get_attribute("data-id") for card in page.all("#grid .card")]
@@ -199,7 +199,7 @@ def test_keyboard_phone_and_names(
 
 
 def test_the_page_asks_for_a_token_and_keeps_it_in_the_tab(
-    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces,
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces,
     issue: Issue,
 ) -> None:  # fmt: skip
     token, sender = issue("*", "read", "match"), issue("*", "send")
@@ -213,32 +213,32 @@ def test_the_page_asks_for_a_token_and_keeps_it_in_the_tab(
         page.until("document.getElementById('token-note').role === 'alert'")
         page.until("document.getElementById('token-dialog').open")
         page.one("#token").send_keys(token, "\n")
-        page.until_painted(3, 2)
+        page.until_decoded(3, 2)
         page.one("#grid .find").click()
         page.until("document.querySelectorAll('#results .card').length === 1")
         assert token not in page.run("document.documentElement.outerHTML + document.cookie + location.href")
         page.driver.refresh()
-        page.until_painted(3, 2)
+        page.until_decoded(3, 2)
         assert all("401" in line and "Content Security" not in line for line in page.complaints())
 
 
 def test_the_page_comes_back_with_the_server_and_holds_while_paused(
-    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: DecodeService, make_faces: MakeFaces
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces = make_faces(3)
     place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
     with served(*place) as (url, _):
         post(url, service, faces[:1])
         page.driver.get(url)
-        page.until_painted(3)
+        page.until_decoded(3)
         page.one("#pause").click()
         post(url, service, faces[1:2], 1)
         page.until("document.getElementById('held').textContent === 'Show 1 waiting'")
         assert len(page.all("#grid .card")) == 1
         page.one("#pause").click()
-        page.until_painted(3, 2)
+        page.until_decoded(3, 2)
     page.until("document.getElementById('connection').dataset.state === 'lost'")
     with served(*place, "--port", url.rpartition(":")[2]):
         post(url, service, faces[2:], 2)
         page.until("document.getElementById('connection').dataset.state === 'live'")
-        page.until_painted(3, 3)
+        page.until_decoded(3, 3)

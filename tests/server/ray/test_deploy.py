@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from edge_stscq.client.sender import Sender, SendReport
-from edge_stscq.server.decoding.face_decoder import DecodeService, Job
+from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
 from edge_stscq.stream import CodedFace
 
 pytest.importorskip("ray.serve", reason="Ray is not installed; pip install 'edge-stscq[ray]'")
@@ -124,8 +124,8 @@ def cluster(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     assert not left, [started[pid] for pid in left]
 
 
-def test_two_ingress_replicas_agree(cluster: Cluster, service: DecodeService, make_faces: MakeFaces) -> None:
-    assert (len(cluster.replicas("ingress")), len(cluster.replicas("paint"))) == (2, 2)
+def test_two_ingress_replicas_agree(cluster: Cluster, service: FaceDecoder, make_faces: MakeFaces) -> None:
+    assert (len(cluster.replicas("ingress")), len(cluster.replicas("decode"))) == (2, 2)
     with Sender(cluster.url, "first") as sender:
         sender.send_stream(service.codec.encode_stream(make_faces(3, seed=1)))
     wanted = ["first-0", "first-1", "first-2"]
@@ -139,7 +139,7 @@ def test_two_ingress_replicas_agree(cluster: Cluster, service: DecodeService, ma
     assert {json.loads(line)["who"] for log in logs for line in log.read_text().splitlines()} == {"local"}
 
 
-def test_the_routes_and_limits_are_those_of_one_process(cluster: Cluster, service: DecodeService) -> None:
+def test_the_routes_and_limits_are_those_of_one_process(cluster: Cluster, service: FaceDecoder) -> None:
     model = cluster.get("/v1/models").json()["models"][0]
     assert (model["model_id"], model["precision"]) == (service.model_id.hex(), "float32")
     assert cluster.get("/ready").json() == {"ok": True, "reason": None}
@@ -154,9 +154,9 @@ def test_the_routes_and_limits_are_those_of_one_process(cluster: Cluster, servic
 
 
 def test_killed_replicas_lose_nothing_acknowledged(
-    cluster: Cluster, service: DecodeService, make_faces: MakeFaces
+    cluster: Cluster, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
-    faces, kills, seen = make_faces(FRAMES, seed=2), {60: "ingress", 120: "paint"}, {}
+    faces, kills, seen = make_faces(FRAMES, seed=2), {60: "ingress", 120: "decode"}, {}
 
     def meanwhile(report: SendReport) -> None:
         if report.frames in kills:
@@ -172,6 +172,6 @@ def test_killed_replicas_lose_nothing_acknowledged(
     assert sorted(stored) == sorted(f"cam-{number}" for number in range(FRAMES))
     assert len(seen) == FRAMES // 4
     for number, png in seen.items():
-        assert png == service.paint_png([Job(faces[number], 3)])[0]
+        assert png == service.decode_png([Job(faces[number], 3)])[0]
     again = cluster.get("/v1/faces/cam-7.png?layers=1")
-    assert (again.headers["edge-layers"], again.content) == ("1", service.paint_png([Job(faces[7], 1)])[0])
+    assert (again.headers["edge-layers"], again.content) == ("1", service.decode_png([Job(faces[7], 1)])[0])

@@ -1,4 +1,4 @@
-"""What runs around the replicas, without a cluster: the painter, the proxy's rules, and what is refused."""
+"""What runs around the replicas, without a cluster: the backend, the proxy's rules, and what is refused."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ from edge_stscq.errors import EdgeError, MissingExtraError
 from edge_stscq.server.decoding.batcher import BusyError
 from edge_stscq.server.decoding.catalog import Order
 from edge_stscq.server.decoding.face_decoder import Job
-from edge_stscq.server.ray.deploy import RayOptions, check, deployed, parse_replicas
+from edge_stscq.server.ray.deploy import RayOptions, check, parse_replicas, running
 from edge_stscq.server.ray.proxy import BoundedBody, NoRayHeaders
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.stream import CodedFace
@@ -55,45 +55,45 @@ def replicas():
 async def test_a_face_whose_replica_dies_is_painted_by_another(replicas) -> None:
     from ray.exceptions import RayActorError
 
-    paint = Answers(RayActorError(), RayActorError(), b"png", *[RayActorError()] * replicas.ATTEMPTS)
-    paint.go.set()
-    async with replicas.RayPainter(paint, 4, DEADLINE) as painter:
-        assert await painter.submit(ORDER) == b"png"
+    decode = Answers(RayActorError(), RayActorError(), b"png", *[RayActorError()] * replicas.ATTEMPTS)
+    decode.go.set()
+    async with replicas.RayDecoderBackend(decode, 4, DEADLINE) as backend:
+        assert await backend.submit(ORDER) == b"png"
         with pytest.raises(BusyError, match="went away"):
-            await painter.submit(ORDER)
-        assert (painter.waiting, painter.failed_batches) == (0, 0)
+            await backend.submit(ORDER)
+        assert (backend.queued, backend.failed_batches) == (0, 0)
     with pytest.raises(BusyError, match="not running"):
-        await painter.submit(ORDER)
+        await backend.submit(ORDER)
 
 
 async def test_the_painter_is_bounded_and_lets_go_of_faces_nobody_waits_for(replicas) -> None:
-    paint = Answers(b"one", ValueError("this very face"))
-    async with replicas.RayPainter(paint, 2, DEADLINE) as painter:
-        first, second = (asyncio.ensure_future(painter.submit(ORDER)) for _ in range(2))
+    decode = Answers(b"one", ValueError("this very face"))
+    async with replicas.RayDecoderBackend(decode, 2, DEADLINE) as backend:
+        first, second = (asyncio.ensure_future(backend.submit(ORDER)) for _ in range(2))
         await asyncio.sleep(0)
-        assert painter.refusal() is not None
-        assert painter.batch_seconds > 0
+        assert backend.rejection() is not None
+        assert backend.batch_seconds > 0
         with pytest.raises(BusyError, match="2 faces are waiting"):
-            await painter.submit(ORDER)
+            await backend.submit(ORDER)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
-        assert (paint.cancelled, painter.waiting) == (1, 1)
-        paint.go.set()
+        assert (decode.cancelled, backend.queued) == (1, 1)
+        decode.go.set()
         assert await first == b"one"
         with pytest.raises(ValueError, match="this very face"):
-            await painter.submit(ORDER)
-        assert (painter.failed_batches, painter.batch_seconds) == (1, 0)
+            await backend.submit(ORDER)
+        assert (backend.failed_batches, backend.batch_seconds) == (1, 0)
 
 
 async def test_a_face_is_refused_at_its_deadline_and_taken_back(replicas) -> None:
-    paint = Answers(b"late")
-    async with replicas.RayPainter(paint, 2, 0.05) as painter:
+    decode = Answers(b"late")
+    async with replicas.RayDecoderBackend(decode, 2, 0.05) as backend:
         with pytest.raises(BusyError, match=r"no decoder came to this face in 0\.05 s"):
-            await painter.submit(ORDER)
-        assert (paint.cancelled, painter.waiting, painter.failed_batches) == (1, 0, 0)
+            await backend.submit(ORDER)
+        assert (decode.cancelled, backend.queued, backend.failed_batches) == (1, 0, 0)
         with pytest.raises(BusyError, match="would wait over"):
-            await painter.submit(ORDER, asyncio.get_running_loop().time() - 1)
+            await backend.submit(ORDER, asyncio.get_running_loop().time() - 1)
 
 
 async def test_the_proxy_reads_no_further_than_the_routes_would() -> None:
@@ -171,21 +171,21 @@ def test_without_ray_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pyt
     settings = ServerSettings(model=tmp_path, store=tmp_path / "faces.db")
     with (
         pytest.raises(MissingExtraError, match=r"pip install 'edge-stscq\[ray\]'"),
-        deployed(settings, RayOptions(), tmp_path / "audit.jsonl"),
+        running(settings, RayOptions(), tmp_path / "audit.jsonl"),
     ):
         pass
 
 
 def test_the_options_reach_the_deployments(replicas, tmp_path: Path) -> None:
-    from edge_stscq.server.ray.deploy import decoders, ingress
+    from edge_stscq.server.ray.deploy import decoder_deployment, ingress_deployment
 
     settings = ServerSettings.model_validate(
         {"model": tmp_path, "store": tmp_path / "faces.db", "device": "cuda", "max_batch": 16, "queue_size": 64}
     )
     options = RayOptions(ingress_replicas=3, least=2, most=5, gpus_per_replica=0.25)
-    paint = decoders(settings, options)
-    scaling = paint._deployment_config.autoscaling_config
+    decode = decoder_deployment(settings, options)
+    scaling = decode._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas, scaling.get_target_ongoing_requests()) == (2, 5, 16)
-    assert (paint.max_ongoing_requests, paint.max_queued_requests) == (32, 64)
-    assert paint.ray_actor_options["num_gpus"] == 0.25
-    assert ingress(options).num_replicas == 3
+    assert (decode.max_ongoing_requests, decode.max_queued_requests) == (32, 64)
+    assert decode.ray_actor_options["num_gpus"] == 0.25
+    assert ingress_deployment(options).num_replicas == 3

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from edge_stscq.server.storage import device_stats as module
-from edge_stscq.server.storage.device_stats import HOUR, Census
-from edge_stscq.server.storage.face_store import DeviceTally
+from edge_stscq.server.storage.device_stats import HOUR, DeviceStatsCache
+from edge_stscq.server.storage.face_store import DeviceStats
 
 
 class Store:
@@ -15,10 +15,10 @@ class Store:
     def __init__(self, seconds: float) -> None:
         self.seconds, self.now, self.asked = seconds, 1000.0, list[float]()
 
-    def devices(self, since: float) -> list[DeviceTally]:
+    def devices(self, since: float) -> list[DeviceStats]:
         self.asked.append(since)
         self.now += self.seconds
-        return [DeviceTally(name, len(self.asked), 1, 1.0, 0, 0) for name in ("cam", "door")]
+        return [DeviceStats(name, len(self.asked), 1, 1.0, 0, 0) for name in ("cam", "door")]
 
 
 @pytest.mark.parametrize(("seconds", "after", "counts"), [(0.04, 0.0, 2), (2.0, 39.0, 1), (2.0, 41.0, 2)])
@@ -27,19 +27,19 @@ def test_a_count_is_kept_in_proportion_to_what_it_took(
 ) -> None:
     store = Store(seconds)
     monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: store.now, monotonic=lambda: store.now))
-    census = Census(store)
-    first = census.take()
+    cache = DeviceStatsCache(store)
+    first = cache.get()
     assert (first.time, store.asked) == (1000.0, [1000.0 - HOUR])
     store.now += after
-    assert [(one.device, one.faces) for one in census.take("door").devices] == [("door", counts)]
+    assert [(one.device, one.faces) for one in cache.get("door").devices] == [("door", counts)]
     assert len(store.asked) == counts
 
 
 def test_what_fails_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(9.0)
-    census = Census(store)
+    cache = DeviceStatsCache(store)
     monkeypatch.setattr(store, "devices", lambda since: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        census.take()
+        cache.get()
     monkeypatch.undo()
-    assert len(census.take().devices) == 2
+    assert len(cache.get().devices) == 2

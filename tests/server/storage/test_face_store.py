@@ -16,7 +16,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.storage import face_store as store_module
-from edge_stscq.server.storage.face_store import ConflictError, Delivery, DeviceTally, FaceStore, NewFrame
+from edge_stscq.server.storage.face_store import ConflictError, DeviceStats, FaceStore, FrameBatch, ValidatedFrame
 
 MODEL = b"12345678"
 OpenStore = Callable[[Path | str], FaceStore]
@@ -33,7 +33,7 @@ def store(place: str, open_store: OpenStore) -> FaceStore:
 
 
 def accept(store: FaceStore, first: int, *frames: bytes) -> list[str]:
-    return store.accept("cam", first, MODEL, [NewFrame(frame, len(frame)) for frame in frames], same)
+    return store.accept("cam", first, MODEL, [ValidatedFrame(frame, len(frame)) for frame in frames], same)
 
 
 def test_a_frame_is_stored_extended_and_never_shortened(store: FaceStore) -> None:
@@ -52,11 +52,11 @@ def test_another_face_under_a_taken_number_refuses_the_whole_request(store: Face
         accept(store, 6, b"new", b"b")
     assert [face.id for face in store.page(0, 9)] == ["cam-7"]
     with pytest.raises(ConflictError):
-        store.accept("cam", 7, b"87654321", [NewFrame(b"a", 1)], same)
+        store.accept("cam", 7, b"87654321", [ValidatedFrame(b"a", 1)], same)
 
 
 def test_a_face_is_found_by_its_one_true_name(store: FaceStore) -> None:
-    store.accept("cam-1", 2, MODEL, [NewFrame(b"a", 1)], same)
+    store.accept("cam-1", 2, MODEL, [ValidatedFrame(b"a", 1)], same)
     found = store.find("cam-1-2")
     assert found is not None
     assert (found.device, found.sequence, found.model) == ("cam-1", 2, MODEL)
@@ -73,7 +73,7 @@ def test_pages_follow_each_other(store: FaceStore) -> None:
 def test_changes_come_in_the_order_in_which_they_were_made(store: FaceStore) -> None:
     assert (store.latest_revision(), store.changes(0, 9)) == (0, [])
     accept(store, 0, b"a", b"x")
-    store.accept("door", 0, MODEL, [NewFrame(b"d", 1)], same)
+    store.accept("door", 0, MODEL, [ValidatedFrame(b"d", 1)], same)
     assert [(face.id, face.revision) for face in store.changes(0, 9)] == [("cam-0", 1), ("cam-1", 2), ("door-0", 3)]
     accept(store, 0, b"ab", b"x")
     assert [(face.id, face.revision) for face in store.changes(1, 9)] == [("cam-1", 2), ("door-0", 3), ("cam-0", 4)]
@@ -85,8 +85,8 @@ def test_changes_come_in_the_order_in_which_they_were_made(store: FaceStore) -> 
 def test_devices_are_tallied(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for now, device, first, frame in ((10.0, "cam", 0, b"ab"), (20.0, "cam", 1, b"abc"), (15.0, "door", 0, b"a")):
         monkeypatch.setattr(time, "time", lambda now=now: now)
-        store.accept(device, first, MODEL, [NewFrame(frame, len(frame))], same)
-    cam, door = DeviceTally("cam", 2, 5, 20.0, 1, 3), DeviceTally("door", 1, 1, 15.0, 1, 1)
+        store.accept(device, first, MODEL, [ValidatedFrame(frame, len(frame))], same)
+    cam, door = DeviceStats("cam", 2, 5, 20.0, 1, 3), DeviceStats("door", 1, 1, 15.0, 1, 1)
     assert store.devices(15.0) == [cam, door]
 
 
@@ -101,7 +101,7 @@ def test_deliveries_are_written_together_and_answered_apart(store: FaceStore) ->
     accept(store, 1, b"taken")
     sent = [(0, b"a"), (1, b"other"), (0, b"ab"), (2, b"c", b"d"), (3, b"x"), (0, b"a"), (1, b"taken!"), (9, b"n")]
     answers = store.accept_all([
-        Delivery("cam", first, MODEL, [NewFrame(frame, len(frame)) for frame in frames], same)
+        FrameBatch("cam", first, MODEL, [ValidatedFrame(frame, len(frame)) for frame in frames], same)
         for first, *frames in sent
     ])  # fmt: skip
     for number, message in ((4, "cam-3 .* next free .* is 4"), (1, "cam-1 .* next free .* is 2")):
@@ -128,7 +128,7 @@ def test_servers_may_share_a_store(store: FaceStore, place: str, open_store: Ope
 def test_pages_are_of_a_device_and_a_time(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         monkeypatch.setattr(store_module.time, "time", lambda now=100.5 + number: now)
-        store.accept("odd" if number % 2 else "even", number, MODEL, [NewFrame(b"a", 1)], same)
+        store.accept("odd" if number % 2 else "even", number, MODEL, [ValidatedFrame(b"a", 1)], same)
 
     def numbers(*arguments: object, **chosen: object) -> list[int]:
         return [face.sequence for face in store.page(*arguments, **chosen)]
@@ -145,7 +145,7 @@ def test_changes_come_in_their_order_each_as_it_is_now(store: FaceStore) -> None
     seen = store.changes(0, 2)
     assert [(face.id, face.frame) for face in seen] == [("cam-0", b"a"), ("cam-1", b"b")]
     accept(store, 1, b"bb", b"c", b"d")
-    store.accept("other", 0, MODEL, [NewFrame(b"x", 1)], same)
+    store.accept("other", 0, MODEL, [ValidatedFrame(b"x", 1)], same)
     later = store.changes(seen[-1].revision, 9)
     assert [(face.id, face.frame) for face in later] == [
         ("cam-2", b"c"), ("cam-1", b"bb"), ("cam-3", b"d"), ("other-0", b"x"),
@@ -208,9 +208,9 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "faces.db"
     program = (
         "import sys, os, signal; from pathlib import Path\n"
-        "from edge_stscq.server.storage.face_store import FaceStore, NewFrame\n"
+        "from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame\n"
         "store = FaceStore(Path(sys.argv[1]))\n"
-        "store.accept('cam', 0, b'12345678', [NewFrame(b'a', 1)] * 3, lambda old, new: True)\n"
+        "store.accept('cam', 0, b'12345678', [ValidatedFrame(b'a', 1)] * 3, lambda old, new: True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=60, check=False)

@@ -14,7 +14,7 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.server.storage import database
 from edge_stscq.server.storage import tables as schema
 from edge_stscq.server.storage.database import VERSION_TABLE, alembic_config
-from edge_stscq.server.storage.face_store import FaceStore, NewFrame
+from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
 
 OpenStore = Callable[[Path | str], FaceStore]
 MODEL = b"12345678"
@@ -45,7 +45,7 @@ def test_a_file_of_the_first_release_is_taken_over(open_store: OpenStore, tmp_pa
         assert [(face.row, face.id, face.model, face.layers, face.frame, face.received) for face in store.page(0, 9)][
             :2
         ] == [(1, "cam-7", MODEL, 1, b"a", 100.25), (4, "b-0", b"\0", 3, b"abc", 99.0)]
-        store.accept("cam", 7, MODEL, [NewFrame(b"ab", 1), NewFrame(b"c", 1)], lambda old, new: True)
+        store.accept("cam", 7, MODEL, [ValidatedFrame(b"ab", 1), ValidatedFrame(b"c", 1)], lambda old, new: True)
         assert [(face.row, face.revision) for face in store.changes(0, 9)] == [(1, 1), (4, 4), (5, 5)]
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -15,10 +15,10 @@ import pytest
 
 from benchmarks.postgres import PASSWORD, Cluster
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.face_decoder import DecodeService
+from edge_stscq.server.decoding.face_decoder import FaceDecoder
 from edge_stscq.server.storage import database
 from edge_stscq.server.storage.database import StoreError
-from edge_stscq.server.storage.face_store import FaceStore, NewFrame
+from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
 from edge_stscq.stream import CodedFace
 
 MakeFaces = Callable[..., list[CodedFace]]
@@ -49,13 +49,13 @@ def test_a_lock_that_is_held_too_long_is_a_failure(
     monkeypatch.setitem(database._POSTGRES, "lock_timeout", "50ms")
     first, second = open_store(url), open_store(url)
     with first._writing(), pytest.raises(StoreError, match="lock timeout"):
-        second.accept("cam", 0, b"12345678", [NewFrame(b"a", 1)], bytes.__eq__)
-    assert second.accept("cam", 0, b"12345678", [NewFrame(b"a", 1)], bytes.__eq__) == ["stored"]
+        second.accept("cam", 0, b"12345678", [ValidatedFrame(b"a", 1)], bytes.__eq__)
+    assert second.accept("cam", 0, b"12345678", [ValidatedFrame(b"a", 1)], bytes.__eq__) == ["stored"]
 
 
 @pytest.mark.anyio
 async def test_without_its_database_a_server_acknowledges_nothing_and_recovers(
-    postgres: Cluster, url: str, serve: Serve, service: DecodeService, make_faces: MakeFaces, tmp_path: Path,
+    postgres: Cluster, url: str, serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     faces = make_faces(2)
@@ -112,7 +112,7 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str, 
 
 def test_the_command_serves_it(
     url: str, served: Served, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    service: DecodeService, make_faces: MakeFaces, open_store: OpenStore,
+    service: FaceDecoder, make_faces: MakeFaces, open_store: OpenStore,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     with served("--model", tiny_model, EDGE_STSCQ_STORE=url) as (address, process):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from edge_stscq.server.storage.write_queue import Turnstile
+from edge_stscq.server.storage.write_queue import GroupCommitQueue
 
 pytestmark = pytest.mark.anyio
 
@@ -15,11 +15,11 @@ class Halver:
     """Halves even numbers; refuses odd ones; fails whole on -2. Waits while `gate` is closed."""
 
     def __init__(self) -> None:
-        self.gate, self.turns = threading.Event(), list[list[int]]()
+        self.gate, self.batches = threading.Event(), list[list[int]]()
         self.gate.set()
 
     def __call__(self, items: Sequence[int]) -> list[int | Exception]:
-        self.turns.append(list(items))
+        self.batches.append(list(items))
         assert self.gate.wait(60)
         if -2 in items:
             raise OSError("disk full")
@@ -28,30 +28,30 @@ class Halver:
 
 async def test_who_comes_during_a_turn_shares_the_next_up_to_the_limit_and_hears_of_his_own_alone() -> None:
     work = Halver()
-    async with Turnstile(work, most=3) as turnstile:
+    async with GroupCommitQueue(work, max_batch=3) as queue:
         work.gate.clear()
-        asked = [asyncio.create_task(turnstile.submit(number)) for number in (0, 2, 4, 5, 8, 10)]
-        while not work.turns:
+        asked = [asyncio.create_task(queue.submit(number)) for number in (0, 2, 4, 5, 8, 10)]
+        while not work.batches:
             await asyncio.sleep(0.001)
         asked[2].cancel()
         work.gate.set()
         answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert work.turns == [[0], [2, 4, 5], [8, 10]] or work.turns == [[0, 2, 4], [5, 8, 10]]
+    assert work.batches == [[0], [2, 4, 5], [8, 10]] or work.batches == [[0, 2, 4], [5, 8, 10]]
     assert [type(answer).__name__ for answer in answers] == ["int", "int", "CancelledError", "ValueError", "int", "int"]
     assert [answers[number] for number in (0, 1, 4, 5)] == [0, 1, 4, 5]
 
 
 async def test_a_turn_that_fails_whole_is_told_to_all_in_it_and_the_next_goes_on() -> None:
     work = Halver()
-    async with Turnstile(work, most=8) as turnstile:
-        answers = await asyncio.gather(turnstile.submit(-2), turnstile.submit(2), return_exceptions=True)
+    async with GroupCommitQueue(work, max_batch=8) as queue:
+        answers = await asyncio.gather(queue.submit(-2), queue.submit(2), return_exceptions=True)
         assert [str(answer) for answer in answers] == ["disk full"] * 2
-        assert await turnstile.submit(6) == 3
+        assert await queue.submit(6) == 3
 
 
 async def test_leaving_finishes_what_was_begun() -> None:
     work = Halver()
-    async with Turnstile(work, most=1) as turnstile:
-        asked = [asyncio.create_task(turnstile.submit(number)) for number in (2, 4)]
+    async with GroupCommitQueue(work, max_batch=1) as queue:
+        asked = [asyncio.create_task(queue.submit(number)) for number in (2, 4)]
         await asyncio.sleep(0)
     assert [task.result() for task in asked] == [1, 2]
