@@ -35,7 +35,7 @@ async def post(client: httpx2.AsyncClient, body: bytes, first: int = 0, device: 
     return (await client.post("/v1/frames", content=body, headers=headers)).status_code
 
 
-async def test_what_happened_is_counted(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_metrics_of_requests(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     first, second = make_faces(2)
     short = first.truncate(1, service.config.layer_ends)
     streams = [service.codec.encode_stream([face]) for face in (short, first, first)]
@@ -64,7 +64,7 @@ async def test_what_happened_is_counted(serve: Serve, service: FaceDecoder, make
     assert (seen["decode_queue_faces"][()], seen["live_clients"][()]) == (0, 0)
 
 
-async def test_devices_are_told_apart_up_to_a_bound(
+async def test_metrics_device_label_bound(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "MAX_DEVICES", 3)
@@ -82,7 +82,7 @@ async def test_devices_are_told_apart_up_to_a_bound(
     assert {one["bytes"] for one in listed} == {one["bytes_last_hour"] for one in listed} == {len(body) - 13}
 
 
-async def test_a_hostile_sender_makes_no_labels(serve: Serve) -> None:
+async def test_metrics_hostile_labels(serve: Serve) -> None:
     async with serve() as client:
         before = (await client.get("/metrics")).text.count("\n")
         for number in range(30):
@@ -95,7 +95,7 @@ async def test_a_hostile_sender_makes_no_labels(serve: Serve) -> None:
     assert after["refused_bodies_total"] == {("damaged",): 30}
 
 
-async def test_each_application_counts_for_itself(serve: Serve) -> None:
+async def test_metrics_per_application(serve: Serve) -> None:
     async with serve() as client:
         await client.get("/health")
         assert (await scrape(client))["requests_total"]["GET", "/health", "200"] == 1

@@ -26,7 +26,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeFaces = Callable[..., list[CodedFace]]
 
 
-def test_frames_cross_the_wire_and_survive_a_kill(
+def test_serve_and_send_survive_kill(
     served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces, stream, store = make_faces(5), tmp_path / "faces.stsq", tmp_path / "faces.db"
@@ -54,7 +54,7 @@ def test_frames_cross_the_wire_and_survive_a_kill(
         assert re.fullmatch(r"error: .*refused.* 409 .*abababababababab.*\n", refused.stderr)
 
 
-def test_a_token_opens_a_public_bind_and_leaves_no_trace_in_any_log(
+def test_serve_public_bind_with_token(
     served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces, stream, place = make_faces(2), tmp_path / "faces.stsq", ("--model", tiny_model, "--store", tmp_path / "f.db")
@@ -118,7 +118,7 @@ def send_without_length(url: str, token: str) -> tuple[bytes, int]:
             return b"", taken
 
 
-def test_a_server_that_cannot_start_says_why(tiny_model: Path, tmp_path: Path) -> None:
+def test_serve_start_failure(tiny_model: Path, tmp_path: Path) -> None:
     from edge_stscq.cli.serve import serve
 
     with socket.create_server(("127.0.0.1", 0)) as taken:

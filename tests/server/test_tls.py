@@ -52,7 +52,7 @@ def trusting(pki: Path, authority: str = "ca", shown: str | None = None) -> ssl.
     return context
 
 
-def test_tls_is_spoken_and_nothing_else(served: Served, tiny_model: Path, tmp_path: Path, pki: Path) -> None:
+def test_serve_tls_only(served: Served, tiny_model: Path, tmp_path: Path, pki: Path) -> None:
     place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
     with served(*place, "--tls-cert", pki / "server.pem", "--tls-key", pki / "server.key") as (url, _):
         assert url.startswith("https://")
@@ -64,9 +64,7 @@ def test_tls_is_spoken_and_nothing_else(served: Served, tiny_model: Path, tmp_pa
             httpx2.get(f"{url.replace('https', 'http')}/ready", timeout=180)
 
 
-def test_mutual_tls_lets_in_whom_the_authority_signed(
-    served: Served, tiny_model: Path, tmp_path: Path, pki: Path
-) -> None:
+def test_serve_mutual_tls(served: Served, tiny_model: Path, tmp_path: Path, pki: Path) -> None:
     place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
     files = ("--tls-cert", pki / "server.pem", "--tls-key", pki / "server.key", "--tls-client-ca", pki / "ca.pem")
     with served(*place, *files) as (url, _):
@@ -77,7 +75,7 @@ def test_mutual_tls_lets_in_whom_the_authority_signed(
         assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 1
 
 
-def test_send_and_drain_show_a_certificate(
+def test_send_and_drain_client_certificate(
     served: Served, run: Run, tiny_model: Path, tmp_path: Path, pki: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
@@ -98,7 +96,7 @@ def test_send_and_drain_show_a_certificate(
             assert (sent["frames"], sent["stored"]) == (3, 3)
 
 
-def test_files_of_a_device_that_cannot_be_used_are_named(pki: Path, tmp_path: Path) -> None:
+def test_client_certificate_bad_files(pki: Path, tmp_path: Path) -> None:
     cert, key, ca, empty = pki / "client.pem", pki / "client.key", pki / "ca.pem", tmp_path / "empty.pem"
     empty.touch()
     assert tls_context(None, None, None) is None
@@ -115,7 +113,7 @@ def test_files_of_a_device_that_cannot_be_used_are_named(pki: Path, tmp_path: Pa
             tls_context(*files)
 
 
-def test_files_that_cannot_be_used_are_named(pki: Path, tmp_path: Path) -> None:
+def test_tls_arguments_bad_files(pki: Path, tmp_path: Path) -> None:
     cert, key, ca, none = pki / "server.pem", pki / "server.key", pki / "ca.pem", tmp_path / "none.pem"
     secret, empty = tmp_path / "secret.key", tmp_path / "empty.pem"
     subprocess.run(

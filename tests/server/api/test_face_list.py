@@ -19,7 +19,7 @@ Issue = Callable[..., str]
 
 
 @pytest.mark.anyio
-async def test_faces_of_a_device_and_a_time(
+async def test_faces_filtered_by_device_and_time(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, issue: Issue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serve() as client:
@@ -49,7 +49,7 @@ async def test_faces_of_a_device_and_a_time(
             assert (await client.get(f"/v1/faces/{name!a}.png", headers=headers)).status_code in (403, 404)
 
 
-def test_where_a_store_is(tmp_path: Path) -> None:
+def test_store_url_forms(tmp_path: Path) -> None:
     for place in (tmp_path / "f.db", str(tmp_path / "f.db"), f"sqlite:///{tmp_path}/f.db"):
         assert shown(store_url(place)) == str(tmp_path / "f.db")
         assert sibling_path(place, "tokens.db") == tmp_path / "tokens.db"

@@ -41,7 +41,7 @@ async def post(client: httpx2.AsyncClient, service: FaceDecoder, faces: list[Cod
     ).status_code == 200
 
 
-async def test_the_same_content_is_painted_once(
+async def test_face_image_same_content_decoded_once(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, decoded: list[int]
 ) -> None:
     (face,) = make_faces(1)
@@ -54,7 +54,7 @@ async def test_the_same_content_is_painted_once(
     assert [answer.headers["edge-layers"] for answer in answers] == ["3", "1", "1", "3"]
 
 
-async def test_two_who_ask_at_once_share_one_painting(
+async def test_face_image_concurrent_requests_share_one_decoding(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, decoded: list[int]
 ) -> None:
     async with serve(cache_bytes=0, batch_delay=0.2) as client:
@@ -66,7 +66,7 @@ async def test_two_who_ask_at_once_share_one_painting(
     assert decoded == [1, 1]
 
 
-async def test_who_has_the_picture_is_told_so_without_painting(
+async def test_face_image_known_etag_not_decoded(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, decoded: list[int]
 ) -> None:
     (face,) = make_faces(1)
@@ -85,7 +85,7 @@ async def test_who_has_the_picture_is_told_so_without_painting(
         assert grown.headers["etag"] != tag
 
 
-async def test_a_face_that_is_not_begun_in_time_is_refused_and_the_next_before_it_is_looked_up(
+async def test_face_image_deadline_exceeded(
     make_app: MakeApp, serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, release, decode = threading.Event(), threading.Event(), Models.decode
@@ -119,7 +119,7 @@ async def test_a_face_that_is_not_begun_in_time_is_refused_and_the_next_before_i
     assert "did not come to this face in 0.3 s" in answers[1].json()["error"]
 
 
-async def test_of_many_that_come_at_once_only_those_with_room_in_the_queue_are_looked_up(
+async def test_load_shedding_counts_admitted_requests(
     make_app: MakeApp, serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release, decode, looked_up = threading.Event(), Models.decode, []

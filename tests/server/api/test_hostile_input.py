@@ -31,9 +31,7 @@ async def refused(client: httpx2.AsyncClient, status: int, part: str, **request:
     assert (await client.get("/v1/faces")).json() == {"faces": [], "next": None}
 
 
-async def test_every_truncation_but_one_between_frames_is_refused(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces
-) -> None:
+async def test_frames_truncated_body(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     codec = service.codec
     faces = make_faces(2)
     body = codec.encode_stream(faces)
@@ -43,7 +41,7 @@ async def test_every_truncation_but_one_between_frames_is_refused(
             await refused(client, 400, "", content=body[:size])
 
 
-async def test_every_flipped_bit_is_refused(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_frames_flipped_bit(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     body = service.codec.encode_stream(make_faces(1))
     async with serve() as client:
         for bit in range(8 * len(body)):
@@ -56,35 +54,33 @@ async def test_every_flipped_bit_is_refused(serve: Serve, service: FaceDecoder, 
         assert (await client.get("/v1/faces")).json()["faces"] == []
 
 
-async def test_a_damaged_frame_is_named_and_its_whole_neighbours_are_not_stored(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces
-) -> None:
+async def test_frames_one_damaged_stores_none(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     body = bytearray(service.codec.encode_stream(make_faces(3)))
     body[-1] ^= 1
     async with serve() as client:
         await refused(client, 400, "frame 2", content=bytes(body))
 
 
-async def test_another_model_is_named(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_frames_of_another_model(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     foreign = FrameCodec(service.codec.tables, b"\xab" * 8)
     async with serve() as client:
         await refused(client, 409, "ab" * 8, content=foreign.encode_stream(make_faces(1)))
         await refused(client, 409, service.model_id.hex(), content=foreign.encode_stream(make_faces(1)))
 
 
-async def test_no_frame_and_too_many_frames(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_frames_none_and_too_many(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     async with serve(max_frames=2) as client:
         await refused(client, 400, "no frame", content=service.codec.header())
         await refused(client, 400, "truncated", content=b"")
         await refused(client, 413, "over 2 frames", content=service.codec.encode_stream(make_faces(3)))
 
 
-async def test_an_oversized_body_is_refused_by_its_declared_length(serve: Serve) -> None:
+async def test_body_declared_too_large(serve: Serve) -> None:
     async with serve(max_body_bytes=100) as client:
         await refused(client, 413, "over 100 bytes", content=b"x" * 101)
 
 
-async def test_an_oversized_body_is_counted_when_its_length_is_unknown_or_a_lie(serve: Serve) -> None:
+async def test_body_undeclared_too_large(serve: Serve) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -100,7 +96,7 @@ async def test_an_oversized_body_is_counted_when_its_length_is_unknown_or_a_lie(
         await refused(client, 413, "over 1000", content=endless(), headers=HEADERS | {"Content-Length": "-٣".encode()})
 
 
-async def test_a_body_that_never_ends_is_dropped(serve: Serve) -> None:
+async def test_body_too_slow(serve: Serve) -> None:
     async def stuck() -> AsyncIterator[bytes]:
         yield b"S"
         await asyncio.sleep(30)
@@ -123,14 +119,14 @@ async def test_a_body_that_never_ends_is_dropped(serve: Serve) -> None:
         {"Edge-Device": "cam", "Edge-Sequence": str(2**53)},
     ],
 )
-async def test_headers_are_checked(
+async def test_frames_bad_headers(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, headers: dict[str, str]
 ) -> None:
     async with serve() as client:
         await refused(client, 422, "Edge-", content=service.codec.encode_stream(make_faces(1)), headers=headers)
 
 
-async def test_numbers_do_not_run_past_the_end(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_frames_last_sequence_number(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     last = {"Edge-Device": "cam", "Edge-Sequence": str(2**53 - 1)}
     async with serve() as client:
         await refused(client, 400, "end at", content=service.codec.encode_stream(make_faces(2)), headers=last)
@@ -139,7 +135,7 @@ async def test_numbers_do_not_run_past_the_end(serve: Serve, service: FaceDecode
         assert (await client.get(f"/v1/faces/cam-{2**53 - 1}.png")).status_code == 200
 
 
-async def test_without_a_token_only_loopback_names_are_answered(serve: Serve) -> None:
+async def test_guard_without_token_answers_loopback_only(serve: Serve) -> None:
     async with serve() as client:
         for host in ("127.0.0.1:8377", "localhost", "[::1]:8377"):
             assert (await client.get("/v1/models", headers={"Host": host})).status_code == 200
@@ -151,7 +147,7 @@ async def test_without_a_token_only_loopback_names_are_answered(serve: Serve) ->
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tail=st.binary(max_size=80), with_header=st.booleans())
-def test_random_bytes_raise_nothing_but_edge_errors(models: Models, tail: bytes, with_header: bool) -> None:
+def test_ingest_random_bytes(models: Models, tail: bytes, with_header: bool) -> None:
     class NoStore:
         def accept_all(self, *_: object) -> None:
             raise AssertionError("random bytes passed as a frame")

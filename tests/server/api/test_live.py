@@ -64,9 +64,7 @@ async def refused(address: str, query: str = "", **options: object) -> tuple[int
     return error.value.response.status_code, json.loads(error.value.response.body)["error"]
 
 
-async def test_faces_are_told_as_they_come_and_grow(
-    listen: Listen, service: FaceDecoder, make_faces: MakeFaces
-) -> None:
+async def test_live_sends_new_and_extended_faces(listen: Listen, service: FaceDecoder, make_faces: MakeFaces) -> None:
     faces = make_faces(2)
     basic = [face.truncate(1, service.config.layer_ends) for face in faces]
     async with listen() as (address, _), feed_of(address) as feed:
@@ -83,7 +81,7 @@ async def test_faces_are_told_as_they_come_and_grow(
         assert sorted(told, key=str) == sorted(listed, key=str)
 
 
-async def test_a_client_resumes_where_it_was_and_reads_what_left_memory(
+async def test_live_resumes_beyond_memory(
     listen: Listen, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_module, "RECENT", 3)
@@ -107,7 +105,7 @@ async def test_a_client_resumes_where_it_was_and_reads_what_left_memory(
                         await feed.recv()
 
 
-async def test_what_another_server_accepts_is_told_too(
+async def test_live_sends_faces_of_another_server(
     listen: Listen, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     async with listen() as (address, _), feed_of(address) as feed:
@@ -118,7 +116,7 @@ async def test_what_another_server_accepts_is_told_too(
         assert await heard(feed, 1) == [("elsewhere-5", 3, 1)]
 
 
-async def test_only_a_read_token_opens_the_feed_and_only_its_device_is_told(
+async def test_live_scope_and_device(
     listen: Listen, issue: Issue, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     fleet, mine = issue("*", "read", "send"), issue("door", "read")
@@ -148,7 +146,7 @@ async def test_only_a_read_token_opens_the_feed_and_only_its_device_is_told(
     assert all(token[19:] not in (tmp_path / "audit.jsonl").read_text() for token in (fleet, mine, sender))
 
 
-async def test_another_page_may_not_listen_nor_a_bad_query(listen: Listen) -> None:
+async def test_live_foreign_origin_and_bad_query(listen: Listen) -> None:
     async with listen(live_clients=1) as (address, _):
         for origin in ("http://evil.example", "null", f"http://{address}.evil.example", "http://127.0.0.1:1"):
             assert (await refused(address, additional_headers={"Origin": origin}))[0] == 403
@@ -161,7 +159,7 @@ async def test_another_page_may_not_listen_nor_a_bad_query(listen: Listen) -> No
             pass
 
 
-async def test_a_client_that_talks_is_hung_up_on(listen: Listen) -> None:
+async def test_live_client_message_closes(listen: Listen) -> None:
     async with listen() as (address, app), feed_of(address) as feed, feed_of(address) as quiet:
         await feed.send("hello")
         assert await closed(feed) == (live.UNEXPECTED, "this feed takes no messages")
@@ -169,7 +167,7 @@ async def test_a_client_that_talks_is_hung_up_on(listen: Listen) -> None:
         assert app.state.guard
 
 
-async def test_revoking_a_token_ends_its_feed(
+async def test_live_revoked_token_closes(
     listen: Listen, issue: Issue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "RECHECK_SECONDS", 0.05)
@@ -185,7 +183,7 @@ async def test_revoking_a_token_ends_its_feed(
         assert (await closed(feed))[0] == live.FORBIDDEN
 
 
-async def test_a_client_that_takes_nothing_is_dropped_and_leaves_its_seat(
+async def test_live_slow_client_dropped(
     make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SEND_SECONDS", 0.05)
@@ -216,7 +214,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_leaves_its_seat(
             assert sent == [("websocket.accept", None), ("websocket.send", None), ("websocket.close", live.SLOW)]
 
 
-async def test_a_store_that_fails_ends_the_feed_and_says_so(
+async def test_live_store_failure_closes(
     listen: Listen, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -233,7 +231,7 @@ async def test_a_store_that_fails_ends_the_feed_and_says_so(
     assert "the store cannot be read for the feed: gone" in [record.getMessage() for record in caplog.records]
 
 
-async def test_the_feed_outlives_a_store_that_fails_for_a_while(
+async def test_change_feed_recovers_from_store_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feed_module, "POLL_SECONDS", 0.01)

@@ -75,7 +75,7 @@ async def found(client: httpx2.AsyncClient, count: int, body: object, token: str
 
 
 @pytest.mark.anyio
-async def test_the_same_person_is_found_first(
+async def test_match_same_person_first(
     serve: Serve, model_dir: Path, people: dict[str, CodedFace], make_app: MakeApp
 ) -> None:
     hopper, hopper_again, collins, collins_again = (
@@ -98,7 +98,7 @@ async def test_the_same_person_is_found_first(
 
 
 @pytest.mark.anyio
-async def test_a_token_of_one_device_finds_its_faces_only(
+async def test_match_limited_to_device_of_token(
     serve: Serve, issue: Issue, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces = make_faces(2)
@@ -118,9 +118,7 @@ async def test_a_token_of_one_device_finds_its_faces_only(
 
 
 @pytest.mark.anyio
-async def test_faces_are_found_after_a_restart_and_by_the_layers_they_gain(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces
-) -> None:
+async def test_match_after_restart_and_extension(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     face, other = make_faces(2)
     short = [one.truncate(1, service.config.layer_ends) for one in (face, other)]
     whole = service.codec.encode_stream([face])
@@ -135,7 +133,7 @@ async def test_faces_are_found_after_a_restart_and_by_the_layers_they_gain(
 
 
 @pytest.mark.anyio
-async def test_bad_input_is_refused_in_one_line(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_match_bad_input(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     faces = make_faces(2)
     one, short = (service.codec.encode_stream(sent) for sent in (faces[:1], make_faces(1, layers=1)))
     async with serve(max_body_bytes=4096) as client:
@@ -178,7 +176,7 @@ def index(tiny_model: Path, service: FaceDecoder) -> FaceIndex:
     return FaceIndex(tiny_model, service.codec, 3)
 
 
-def test_cosines_are_those_of_the_embeddings(index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces) -> None:
+def test_face_index_cosines(index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces) -> None:
     faces = make_faces(3)
     index.add([stored(service, face, number, number + 1) for number, face in enumerate(faces)])
     for layers in (1, 2, 3):
@@ -190,7 +188,7 @@ def test_cosines_are_those_of_the_embeddings(index: FaceIndex, service: FaceDeco
         assert np.allclose([one.cosine for one in best], [cosine for cosine, _ in expected], atol=1e-5)
 
 
-def test_the_oldest_faces_make_room(index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces) -> None:
+def test_face_index_evicts_oldest(index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces) -> None:
     faces = make_faces(5)
     index.add([stored(service, face, number, number + 1) for number, face in enumerate(faces)])
     assert (len(index), index.revision) == (3, 5)
@@ -200,7 +198,7 @@ def test_the_oldest_faces_make_room(index: FaceIndex, service: FaceDecoder, make
         assert index.search(faces[number], 3, 1)[0].id == f"cam-{number}"
 
 
-def test_other_models_and_damaged_frames_are_passed_over(
+def test_face_index_skips_foreign_and_damaged(
     index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces, caplog: pytest.LogCaptureFixture
 ) -> None:
     (face,) = make_faces(1)
@@ -215,7 +213,7 @@ def test_other_models_and_damaged_frames_are_passed_over(
 
 
 @pytest.mark.anyio
-async def test_a_store_that_fails_is_read_again(
+async def test_follow_changes_recovers_from_failure(
     index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(match, "RETRY_SECONDS", 0.01)
@@ -243,7 +241,7 @@ async def test_a_store_that_fails_is_read_again(
 
 
 @pytest.mark.anyio
-async def test_faces_of_an_earlier_model_are_not_searched(
+async def test_match_earlier_model_not_searched(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     create(tmp_path / "other", service.config, seed=1)

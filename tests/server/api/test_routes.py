@@ -61,7 +61,7 @@ async def queued(app: FastAPI, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_stream_becomes_faces(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_stream_becomes_faces(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     faces = make_faces(2)
     async with serve() as client:
         answer = await post(client, service.codec.encode_stream(faces), 41)
@@ -79,16 +79,14 @@ async def test_a_stream_becomes_faces(serve: Serve, service: FaceDecoder, make_f
             assert np.array_equal(picture, service.decode([Job(faces[1], layers or 3)])[0])
 
 
-async def test_layers_change_the_picture(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_face_image_differs_by_layers(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     async with serve() as client:
         await post(client, service.codec.encode_stream(make_faces(1)))
         pictures = {(await client.get(f"/v1/faces/cam-0.png?layers={layers}")).content for layers in (1, 2, 3)}
         assert len(pictures) == 3
 
 
-async def test_a_retry_is_a_duplicate_and_layers_only_grow(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces
-) -> None:
+async def test_frames_retry_and_extension(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     (face,) = make_faces(1)
     short = face.truncate(1, service.config.layer_ends)
     async with serve() as client:
@@ -100,9 +98,7 @@ async def test_a_retry_is_a_duplicate_and_layers_only_grow(
         assert (kept["layers"], kept["bytes"]) == (3, len(service.codec.encode_frame(face)))
 
 
-async def test_another_face_under_a_taken_number_is_refused(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces
-) -> None:
+async def test_frames_number_conflict(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     first, second, third = make_faces(3)
     async with serve() as client:
         await post(client, service.codec.encode_stream([first]), 1)
@@ -114,7 +110,7 @@ async def test_another_face_under_a_taken_number_is_refused(
         assert await stored(client) == ["cam-1"]
 
 
-async def test_faces_come_page_by_page(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_faces_pagination(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     async with serve() as client:
         await post(client, service.codec.encode_stream(make_faces(5)))
         seen, after = [], 0
@@ -126,7 +122,7 @@ async def test_faces_come_page_by_page(serve: Serve, service: FaceDecoder, make_
         assert (seen, after) == ([0, 1, 2, 3, 4], None)
 
 
-async def test_unknown_faces_and_layers_are_404(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_face_image_unknown(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     async with serve() as client:
         await post(client, service.codec.encode_stream(make_faces(1, layers=1)))
         assert (await client.get("/v1/faces/cam-0.png")).headers["edge-layers"] == "1"
@@ -137,7 +133,7 @@ async def test_unknown_faces_and_layers_are_404(serve: Serve, service: FaceDecod
         assert (await client.get("/v1/faces/cam-0.png?layers=4")).status_code == 422
 
 
-async def test_a_restart_keeps_the_faces(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_restart_keeps_faces(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
     async with serve() as client:
         await post(client, service.codec.encode_stream(make_faces(2)))
         before = (await client.get("/v1/faces/cam-1.png")).content
@@ -147,7 +143,7 @@ async def test_a_restart_keeps_the_faces(serve: Serve, service: FaceDecoder, mak
         assert (await post(client, service.codec.encode_stream(make_faces(2)))).json()["duplicate"] == 2
 
 
-async def test_model_and_probes(serve: Serve, service: FaceDecoder) -> None:
+async def test_models_and_probes(serve: Serve, service: FaceDecoder) -> None:
     async with serve() as client:
         (model,) = (await client.get("/v1/models")).json()["models"]
         assert (model["name"], model["model_id"]) == ("tiny", service.model_id.hex())
@@ -157,7 +153,7 @@ async def test_model_and_probes(serve: Serve, service: FaceDecoder) -> None:
             assert (answer.status_code, answer.json()) == (200, {"ok": True, "reason": None})
 
 
-async def test_requests_that_come_together_are_decoded_together(
+async def test_face_image_concurrent_requests_batched(
     serve: Serve, make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
@@ -178,7 +174,7 @@ async def test_requests_that_come_together_are_decoded_together(
         assert np.abs(picture.astype(int) - alone.astype(int)).max() <= 1
 
 
-async def test_a_full_queue_answers_503_and_says_when_to_return(
+async def test_face_image_full_queue(
     serve: Serve, make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
@@ -199,7 +195,7 @@ async def test_a_full_queue_answers_503_and_says_when_to_return(
         assert (await client.get("/v1/faces/cam-2.png")).status_code == 200
 
 
-async def test_a_client_that_hangs_up_is_not_decoded_and_harms_nobody(
+async def test_face_image_client_disconnect(
     serve: Serve, make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
@@ -240,7 +236,7 @@ async def ask_and_hang_up(app: FastAPI, path: str) -> list[int]:
     return statuses
 
 
-async def test_a_broken_decoder_turns_health_red_until_it_recovers(
+async def test_health_failing_decoder(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = True
@@ -266,7 +262,7 @@ async def test_a_broken_decoder_turns_health_red_until_it_recovers(
         assert (await client.get("/health")).status_code == 200
 
 
-async def test_a_hung_decoder_turns_health_red(
+async def test_health_hung_decoder(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
@@ -281,7 +277,7 @@ async def test_a_hung_decoder_turns_health_red(
         assert (await client.get("/health")).status_code == 200
 
 
-async def test_faces_of_an_earlier_model_stay_and_say_so(
+async def test_face_image_earlier_model(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     from edge_stscq.codec.store import create

@@ -36,7 +36,7 @@ def lines(tmp_path: Path) -> Iterator[Lines]:
 
 
 @pytest.mark.anyio
-async def test_a_line_says_who_did_what_from_where_and_what_came_of_it(
+async def test_audit_log_line(
     serve: Serve, issue: Issue, service: FaceDecoder, make_faces: MakeFaces, lines: Lines
 ) -> None:
     token = issue("door", "send", "read")
@@ -64,7 +64,7 @@ async def test_a_line_says_who_did_what_from_where_and_what_came_of_it(
 
 
 @pytest.mark.anyio
-async def test_no_log_holds_a_token_or_what_was_sent(
+async def test_audit_log_holds_no_secret(
     make_app: MakeApp, serve: Serve, issue: Issue, service: FaceDecoder, make_faces: MakeFaces, lines: Lines,
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -108,7 +108,7 @@ async def test_no_log_holds_a_token_or_what_was_sent(
 
 
 @pytest.mark.anyio
-async def test_a_flood_of_refusals_does_not_push_out_what_counts(
+async def test_audit_log_repeated_refusals_suppressed(
     serve: Serve, issue: Issue, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard_module, "FAILURES_PER_MINUTE", 2)
@@ -120,9 +120,7 @@ async def test_a_flood_of_refusals_does_not_push_out_what_counts(
     assert [line["outcome"] for line in lines()] == [401, 401, 429]
 
 
-def test_making_and_revoking_a_token_is_logged_without_its_secret(
-    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_audit_log_of_token_commands(run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     tokens, log = ("--tokens", tmp_path / "tokens.db"), tmp_path / "audit.jsonl"
     made = json.loads(run("token", "create", *tokens, "--device", "door", "--scope", "read", "--json").stdout)
     assert run("token", "revoke", "000000000000", *tokens).returncode == 2
@@ -140,7 +138,7 @@ def test_making_and_revoking_a_token_is_logged_without_its_secret(
     assert len(json.loads(run("token", "list", *tokens, "--json").stdout)) == 1
 
 
-def test_files_are_rotated_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_log_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "FILE_BYTES", 100)
     monkeypatch.setattr(audit, "OLD_FILES", 2)
     path, log = tmp_path / "audit.jsonl", logging.getLogger("edge_stscq.audit")

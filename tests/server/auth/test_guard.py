@@ -54,7 +54,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
-async def test_every_route_asks_for_its_scope(
+async def test_guard_scope_of_every_route(
     serve: Serve, issue: Issue, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard_module, "FAILURES_PER_MINUTE", 1000)
@@ -85,7 +85,7 @@ async def test_every_route_asks_for_its_scope(
 
 
 @pytest.mark.anyio
-async def test_a_token_of_one_device_touches_no_other(serve: Serve, issue: Issue, body: bytes) -> None:
+async def test_guard_device_of_token(serve: Serve, issue: Issue, body: bytes) -> None:
     mine, fleet = issue("door-1", "send", "read"), issue("*", "send", "read")
     async with serve(host="0.0.0.0") as client:
         for device, token, expected in (
@@ -107,9 +107,7 @@ async def test_a_token_of_one_device_touches_no_other(serve: Serve, issue: Issue
 
 
 @pytest.mark.anyio
-async def test_a_token_holds_from_its_making_to_its_revoking(
-    serve: Serve, issue: Issue, body: bytes, tmp_path: Path
-) -> None:
+async def test_guard_token_created_and_revoked(serve: Serve, issue: Issue, body: bytes, tmp_path: Path) -> None:
     async with serve() as client:
         assert (await client.get("/v1/faces")).status_code == 200
         token = issue("cam", "read")
@@ -123,7 +121,7 @@ async def test_a_token_holds_from_its_making_to_its_revoking(
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "edge.example", "", "127.0.0.1.example"])
-def test_a_public_bind_needs_a_valid_token(make_app: MakeApp, issue: Issue, tmp_path: Path, host: str) -> None:
+def test_guard_public_bind_needs_token(make_app: MakeApp, issue: Issue, tmp_path: Path, host: str) -> None:
     with pytest.raises(EdgeError, match="no valid token; make one with: edge-stscq token create --tokens .*tokens.db"):
         make_app(host=host)
     assert not (tmp_path / "tokens.db").exists()
@@ -138,9 +136,7 @@ def test_a_public_bind_needs_a_valid_token(make_app: MakeApp, issue: Issue, tmp_
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("frozen")
-async def test_a_device_has_so_many_requests_and_its_neighbour_is_not_held_back(
-    serve: Serve, issue: Issue, body: bytes
-) -> None:
+async def test_guard_request_limit_per_device(serve: Serve, issue: Issue, body: bytes) -> None:
     first, second, other = issue("cam", "send"), issue("cam", "send"), issue("door", "send")
     async with serve(host="0.0.0.0", requests_per_minute=3) as client:
         for token in (first, second, first):
@@ -155,7 +151,7 @@ async def test_a_device_has_so_many_requests_and_its_neighbour_is_not_held_back(
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("frozen")
-async def test_a_device_has_so_many_bytes_those_of_refused_bodies_among_them(serve: Serve, issue: Issue) -> None:
+async def test_guard_byte_limit_per_device(serve: Serve, issue: Issue) -> None:
     cam, door = issue("cam", "send", "read"), issue("door", "send")
     async with serve(host="0.0.0.0", bytes_per_minute=1000) as client:
         for size, expected in ((900, 400), (300, 400), (1, 429)):
@@ -168,9 +164,7 @@ async def test_a_device_has_so_many_bytes_those_of_refused_bodies_among_them(ser
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("frozen")
-async def test_strangers_are_held_back_by_their_address_and_devices_there_are_not(
-    serve: Serve, issue: Issue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_guard_failure_limit_per_address(serve: Serve, issue: Issue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, "FAILURES_PER_MINUTE", 2)
     token = issue("cam", "read")
     async with serve(host="0.0.0.0") as client:
@@ -179,7 +173,7 @@ async def test_strangers_are_held_back_by_their_address_and_devices_there_are_no
         assert (await client.get("/v1/faces", headers=bearer(token))).status_code == 200
 
 
-def test_an_allowance_refills_evenly_and_forgets_whom_it_has_not_seen_for_longest(
+def test_rate_limiter_refill_and_eviction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
@@ -204,7 +198,7 @@ def test_an_allowance_refills_evenly_and_forgets_whom_it_has_not_seen_for_longes
 @pytest.mark.anyio
 @pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_every_answer_but_a_picture_is_kept_nowhere_and_all_are_framed_nowhere_and_load_nothing_foreign(
+async def test_security_headers_of_every_response(
     make_app: MakeApp, issue: Issue, body: bytes, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     def broken(*_: object) -> list[bytes]:

@@ -29,7 +29,7 @@ def tokens(path: Path) -> Iterator[TokenStore]:
     tokens.close()
 
 
-def test_a_token_is_kept_as_a_hash_that_only_its_owner_may_read(tokens: TokenStore, path: Path) -> None:
+def test_token_store_keeps_hash_only(tokens: TokenStore, path: Path) -> None:
     made, text = tokens.create("door-1", [Scope.READ, Scope.SEND, Scope.READ])
     secret = text.removeprefix(f"stscq_{made.id}_")
     assert len(secret) == 43
@@ -42,7 +42,7 @@ def test_a_token_is_kept_as_a_hash_that_only_its_owner_may_read(tokens: TokenSto
     assert tokens.create("door-1", [Scope.SEND])[1] != text
 
 
-def test_only_the_whole_token_is_found(tokens: TokenStore) -> None:
+def test_find_whole_token_only(tokens: TokenStore) -> None:
     made, text = tokens.create("cam", [Scope.SEND])
     other, _ = tokens.create("cam", [Scope.SEND])
     assert tokens.find(text).id == made.id
@@ -60,9 +60,7 @@ def test_only_the_whole_token_is_found(tokens: TokenStore) -> None:
         assert tokens.find(wrong) is None
 
 
-def test_hashes_are_compared_in_constant_time_also_where_there_is_nothing_to_compare(
-    tokens: TokenStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_compares_in_constant_time(tokens: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     _, text = tokens.create("cam", [Scope.SEND])
     compared: list[tuple[bytes, bytes]] = []
     compare = hmac.compare_digest
@@ -80,7 +78,7 @@ def test_hashes_are_compared_in_constant_time_also_where_there_is_nothing_to_com
     assert tokens.find(text) is None
 
 
-def test_the_day_of_the_last_use_is_kept_and_no_finer(tokens: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_note_use_day_only(tokens: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = tokens.create("cam", [Scope.SEND])
     for moment in ("2030-01-02T03:04:05+00:00", "2030-01-02T23:00:00+00:00", "2030-01-03T00:00:00+00:00"):
         monkeypatch.setattr(module, "_now", lambda moment=moment: moment)
@@ -88,7 +86,7 @@ def test_the_day_of_the_last_use_is_kept_and_no_finer(tokens: TokenStore, monkey
         assert tokens.all()[0].used == module.today() == moment[:10]
 
 
-def test_a_busy_file_does_not_lock_a_valid_token_out(tokens: TokenStore, path: Path) -> None:
+def test_find_while_file_is_locked(tokens: TokenStore, path: Path) -> None:
     made, text = tokens.create("cam", [Scope.SEND])
     tokens._db.execute("PRAGMA busy_timeout=50")
     writer = sqlite3.connect(path, isolation_level=None)
@@ -102,9 +100,7 @@ def test_a_busy_file_does_not_lock_a_valid_token_out(tokens: TokenStore, path: P
     assert tokens.find(text).used == module.today()
 
 
-def test_revoking_is_seen_by_another_process_and_cannot_be_undone(
-    tokens: TokenStore, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_revoke_seen_by_other_store(tokens: TokenStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, text = tokens.create("cam", [Scope.SEND])
     assert tokens.find(text) is not None
     other = TokenStore(path, create=False)
@@ -118,7 +114,7 @@ def test_revoking_is_seen_by_another_process_and_cannot_be_undone(
         tokens.revoke("0123")
 
 
-def test_what_is_not_a_token_file_is_left_alone(tmp_path: Path) -> None:
+def test_token_store_foreign_file(tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match=r"no tokens at .*edge-stscq token create --tokens .*none\.db"):
         TokenStore(tmp_path / "none.db", create=False)
     assert not (tmp_path / "none.db").exists()
@@ -139,14 +135,14 @@ def test_what_is_not_a_token_file_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["", "a b", "../cam", "c" * 65, "cam*", "cam\n"])
-def test_a_name_that_no_device_can_have_is_refused(tokens: TokenStore, device: str) -> None:
+def test_create_bad_device_name(tokens: TokenStore, device: str) -> None:
     with pytest.raises(EdgeError, match="cannot name a device"):
         tokens.create(device, [Scope.SEND])
     with pytest.raises(EdgeError, match="without a scope"):
         tokens.create("cam", [])
 
 
-def test_the_command_makes_lists_and_revokes(path: Path) -> None:
+def test_token_command(path: Path) -> None:
     def edge(*words: str) -> Result:
         return CliRunner().invoke(command, [*words, "--tokens", str(path)], catch_exceptions=False)
 

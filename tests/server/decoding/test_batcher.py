@@ -45,7 +45,7 @@ def batcher(
     return MicroBatcher(run, finish, **settings)
 
 
-async def test_what_waits_during_a_batch_runs_together_and_never_above_the_limit() -> None:
+async def test_batcher_queued_items_share_batches() -> None:
     run = Doubler()
     async with batcher(run) as queue:
         held = await run.hold(queue, 0)
@@ -56,14 +56,14 @@ async def test_what_waits_during_a_batch_runs_together_and_never_above_the_limit
     assert run.batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9]]
 
 
-async def test_a_full_batch_does_not_wait_for_the_deadline() -> None:
+async def test_batcher_full_batch_runs_at_once() -> None:
     run = Doubler()
     async with batcher(run, max_delay=30) as queue:
         assert await asyncio.wait_for(asyncio.gather(*map(queue.submit, range(4))), 20) == [0, 2, 4, 6]
     assert run.batches == [[0, 1, 2, 3]]
 
 
-async def test_a_lone_item_waits_for_the_deadline_and_no_longer() -> None:
+async def test_batcher_lone_item_waits_max_delay() -> None:
     run = Doubler()
     async with batcher(run, max_delay=0.5) as queue:
         start = time.monotonic()
@@ -74,7 +74,7 @@ async def test_a_lone_item_waits_for_the_deadline_and_no_longer() -> None:
     assert run.batches == [[1, 2]]
 
 
-async def test_only_the_guilty_caller_sees_the_error() -> None:
+async def test_batcher_isolates_error() -> None:
     run = Doubler()
     async with batcher(run, max_delay=30) as queue:
         results = await asyncio.gather(*map(queue.submit, (1, 13, 2, 3)), return_exceptions=True)
@@ -83,7 +83,7 @@ async def test_only_the_guilty_caller_sees_the_error() -> None:
         assert queue.failed_batches == 0
 
 
-async def test_batches_that_fail_whole_are_counted_until_one_succeeds() -> None:
+async def test_batcher_counts_failed_batches() -> None:
     run = Doubler()
     async with batcher(run) as queue:
         for _ in range(3):
@@ -94,7 +94,7 @@ async def test_batches_that_fail_whole_are_counted_until_one_succeeds() -> None:
         assert queue.failed_batches == 0
 
 
-async def test_a_caller_that_leaves_the_queue_is_not_run_and_takes_no_room() -> None:
+async def test_batcher_cancelled_while_queued() -> None:
     run = Doubler()
     async with batcher(run, queue_size=3) as queue:
         held = await run.hold(queue, 0)
@@ -109,7 +109,7 @@ async def test_a_caller_that_leaves_the_queue_is_not_run_and_takes_no_room() -> 
     assert run.batches == [[0], [1, 3, 4]]
 
 
-async def test_a_caller_that_leaves_a_running_batch_harms_no_neighbour() -> None:
+async def test_batcher_cancelled_while_running() -> None:
     run = Doubler()
     run.gate.clear()
     async with batcher(run, max_delay=30) as queue:
@@ -123,7 +123,7 @@ async def test_a_caller_that_leaves_a_running_batch_harms_no_neighbour() -> None
         assert await asyncio.wait_for(asyncio.gather(*map(queue.submit, range(4))), 20) == [0, 2, 4, 6]
 
 
-async def test_a_batch_that_nobody_waits_for_any_more_is_no_failure() -> None:
+async def test_batcher_abandoned_batch_is_no_failure() -> None:
     run = Doubler()
     async with batcher(run) as queue:
         gone = await run.hold(queue, 0)
@@ -138,7 +138,7 @@ async def test_a_batch_that_nobody_waits_for_any_more_is_no_failure() -> None:
     assert queue.failed_batches == 0
 
 
-async def test_a_full_queue_refuses_at_once_and_recovers() -> None:
+async def test_batcher_full_queue() -> None:
     run = Doubler()
     async with batcher(run, queue_size=2) as queue:
         held = await run.hold(queue, 0)
@@ -152,7 +152,7 @@ async def test_a_full_queue_refuses_at_once_and_recovers() -> None:
         assert await queue.submit(3) == 6
 
 
-async def test_stopping_finishes_the_running_batch_and_refuses_the_rest() -> None:
+async def test_batcher_stop_finishes_running_batch() -> None:
     run = Doubler()
     async with batcher(run, max_batch=1) as queue:
         held = await run.hold(queue, 1)
@@ -166,7 +166,7 @@ async def test_stopping_finishes_the_running_batch_and_refuses_the_rest() -> Non
         await queue.submit(3)
 
 
-async def test_stopping_while_a_batch_gathers_refuses_it() -> None:
+async def test_batcher_stop_refuses_gathering_batch() -> None:
     async with batcher(Doubler(), max_delay=30) as queue:
         waiting = asyncio.create_task(queue.submit(1))
         await asyncio.sleep(0.02)
@@ -174,13 +174,13 @@ async def test_stopping_while_a_batch_gathers_refuses_it() -> None:
         await waiting
 
 
-async def test_a_result_too_few_is_an_error_and_not_a_shift() -> None:
+async def test_batcher_missing_result() -> None:
     async with batcher(lambda items: list(items)[:-1], max_batch=2, max_delay=30) as queue:
         results = await asyncio.gather(queue.submit(1), queue.submit(2), return_exceptions=True)
     assert [type(result) for result in results] == [RuntimeError, RuntimeError]
 
 
-async def test_a_hung_batch_is_visible() -> None:
+async def test_batcher_hung_batch_is_visible() -> None:
     run = Doubler()
     async with batcher(run) as queue:
         assert queue.batch_seconds == 0
@@ -192,7 +192,7 @@ async def test_a_hung_batch_is_visible() -> None:
         assert queue.batch_seconds == 0
 
 
-async def test_an_item_that_was_not_begun_by_its_deadline_is_refused_then() -> None:
+async def test_batcher_deadline_exceeded() -> None:
     run = Doubler()
     async with batcher(run, deadline=0.1) as queue:
         held = await run.hold(queue, 0)
@@ -207,7 +207,7 @@ async def test_an_item_that_was_not_begun_by_its_deadline_is_refused_then() -> N
     assert run.batches == [[0]]
 
 
-async def test_what_cannot_be_done_in_time_is_refused_at_once_and_told_when_to_return() -> None:
+async def test_batcher_rejects_by_estimate() -> None:
     run = Doubler()
     async with batcher(run, max_batch=2, deadline=70) as queue:
         held = await run.hold(queue, 0)
@@ -223,13 +223,13 @@ async def test_what_cannot_be_done_in_time_is_refused_at_once_and_told_when_to_r
         assert await queue.submit(3) == 6
 
 
-async def test_an_idle_decoder_refuses_nobody_however_slow_it_is() -> None:
+async def test_batcher_idle_never_rejects() -> None:
     async with batcher(Doubler(), deadline=5) as queue:
         queue._measure(4, 100.0)
         assert await queue.submit(1) == 2
 
 
-async def test_one_slow_batch_does_not_keep_others_out_for_long() -> None:
+async def test_batcher_estimate_recovers() -> None:
     run = Doubler()
     async with batcher(run, max_batch=2, deadline=0.5) as queue:
         held = await run.hold(queue, 0)
@@ -244,7 +244,7 @@ async def test_one_slow_batch_does_not_keep_others_out_for_long() -> None:
         await held
 
 
-async def test_the_next_batch_runs_while_the_last_is_finished_and_no_third() -> None:
+async def test_batcher_pipelines_two_batches() -> None:
     run, gate, finishing = Doubler(), threading.Event(), threading.Semaphore(0)
 
     def finish(middle: int) -> int:
@@ -262,7 +262,7 @@ async def test_the_next_batch_runs_while_the_last_is_finished_and_no_third() -> 
         assert await asyncio.gather(*tasks) == [1, 3, 5, 7]
 
 
-async def test_a_result_that_cannot_be_finished_harms_no_neighbour() -> None:
+async def test_batcher_postprocess_error_isolated() -> None:
     def finish(middle: int) -> int:
         if middle == 4:
             raise ValueError("four")

@@ -31,7 +31,7 @@ class Maker:
         return await cache.get_or_create(key, make)
 
 
-async def test_what_was_used_latest_is_kept_within_the_bytes() -> None:
+async def test_cache_evicts_least_recently_used() -> None:
     maker, cache = Maker(), SingleFlightCache(3 * (100 + ENTRY_BYTES))
     for key in "abcad":
         assert await maker.get(cache, key) == key.encode() * 100
@@ -42,7 +42,7 @@ async def test_what_was_used_latest_is_kept_within_the_bytes() -> None:
     assert maker.made == ["a", "b", "c", "d", "b"]
 
 
-async def test_nothing_is_kept_in_no_bytes_and_nothing_too_large() -> None:
+async def test_cache_without_room() -> None:
     for room in (0, 99 + ENTRY_BYTES):
         maker, cache = Maker(), SingleFlightCache(room)
         await maker.get(cache, "a")
@@ -50,7 +50,7 @@ async def test_nothing_is_kept_in_no_bytes_and_nothing_too_large() -> None:
         assert (maker.made, cache.bytes) == (["a", "a"], 0)
 
 
-async def test_who_asks_while_it_is_made_gets_the_same() -> None:
+async def test_cache_concurrent_callers_share() -> None:
     maker, cache = Maker(), SingleFlightCache(0)
     maker.gate.clear()
     asks = [asyncio.create_task(maker.get(cache, key)) for key in "aab"]
@@ -60,7 +60,7 @@ async def test_who_asks_while_it_is_made_gets_the_same() -> None:
     assert maker.made == ["a", "b"]
 
 
-async def test_it_is_made_for_those_who_stay_and_given_up_when_the_last_leaves() -> None:
+async def test_cache_cancelled_with_last_caller() -> None:
     maker, cache = Maker(), SingleFlightCache(1000)
     maker.gate.clear()
     asks = [asyncio.create_task(maker.get(cache, "a")) for _ in range(3)]
@@ -77,7 +77,7 @@ async def test_it_is_made_for_those_who_stay_and_given_up_when_the_last_leaves()
     assert maker.made == ["a", "a"]
 
 
-async def test_a_failure_is_told_to_all_who_wait_and_not_kept() -> None:
+async def test_cache_failure_not_kept() -> None:
     cache, gate = SingleFlightCache(1000), asyncio.Event()
 
     async def fail() -> bytes:

@@ -54,7 +54,7 @@ def seen_batches(service: FaceDecoder, monkeypatch: pytest.MonkeyPatch) -> list[
     return sizes
 
 
-def test_a_policy_names_every_shape_there_will_be() -> None:
+def test_profile_shapes() -> None:
     assert FIXED.shapes == (1, 2, 4, 6)
     assert [FIXED.padded(count) for count in range(1, 7)] == [1, 2, 4, 4, 6, 6]
     assert PROFILES["cuda"].shapes == (1, 2, 4, 8, 16, 32, 64)
@@ -63,7 +63,7 @@ def test_a_policy_names_every_shape_there_will_be() -> None:
     assert [free.padded(count) for count in range(1, 7)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_face_is_painted_alike_whoever_is_beside_it(service: FaceDecoder, make_faces: MakeFaces) -> None:
+def test_decoder_result_independent_of_batch(service: FaceDecoder, make_faces: MakeFaces) -> None:
     jobs = mixed(make_faces, 8)
     together = service.decode(jobs)
     for number, job in enumerate(jobs):
@@ -71,7 +71,7 @@ def test_a_face_is_painted_alike_whoever_is_beside_it(service: FaceDecoder, make
     assert difference(service.decode(jobs[::-1])[::-1], together) <= 1
 
 
-def test_batches_are_padded_to_fixed_shapes_and_only_their_faces_come_back(
+def test_decoder_fixed_shapes(
     tiny_model: Path, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fixed = FaceDecoder(tiny_model, policy=FIXED)
@@ -86,7 +86,7 @@ def test_batches_are_padded_to_fixed_shapes_and_only_their_faces_come_back(
     assert sizes[4:] == [1, 2, 4, 6]
 
 
-def test_compiled_shapes_are_compiled_before_the_first_user(tiny_model: Path, make_faces: MakeFaces) -> None:
+def test_decoder_warm_up_compiles_every_shape(tiny_model: Path, make_faces: MakeFaces) -> None:
     """The path that CUDA takes, with the back end that generates no code."""
     compiled: list[int] = []
 
@@ -110,7 +110,7 @@ def test_compiled_shapes_are_compiled_before_the_first_user(tiny_model: Path, ma
     torch._dynamo.reset()
 
 
-def test_bfloat16_stays_close_to_float32_and_to_itself(model_dir: Path) -> None:
+def test_decoder_bfloat16_accuracy(model_dir: Path) -> None:
     half = FaceDecoder(model_dir, policy=replace(FIXED, precision="bfloat16"))
     full = FaceDecoder(model_dir)
     random, config = np.random.default_rng(0), full.config
@@ -123,13 +123,13 @@ def test_bfloat16_stays_close_to_float32_and_to_itself(model_dir: Path) -> None:
     assert np.square(decoded.astype(float) - alone).mean() < 255**2 / 10**3.5
 
 
-def test_jobs_of_more_layers_than_a_face_has_are_refused(service: FaceDecoder, make_faces: MakeFaces) -> None:
+def test_decoder_too_many_layers(service: FaceDecoder, make_faces: MakeFaces) -> None:
     for layers in (0, 2):
         with pytest.raises(ValueError, match="cannot be decoded from"):
             service.decode([Job(make_faces(1, layers=1)[0], layers)])
 
 
-def test_models_are_told_apart_and_loaded_once(tiny_model: Path, other: Path, make_faces: MakeFaces) -> None:
+def test_pool_of_two_models(tiny_model: Path, other: Path, make_faces: MakeFaces) -> None:
     models = Models([tiny_model, other])
     first, second = models
     jobs = mixed(make_faces, 5)
@@ -141,7 +141,7 @@ def test_models_are_told_apart_and_loaded_once(tiny_model: Path, other: Path, ma
         Models([tiny_model, other, tiny_model])
 
 
-def test_a_key_names_what_is_painted_and_nothing_else(tiny_model: Path, other: Path, make_faces: MakeFaces) -> None:
+def test_content_key(tiny_model: Path, other: Path, make_faces: MakeFaces) -> None:
     service, foreign = Models([tiny_model, other])
     face, different = make_faces(2)
     short = face.truncate(1, service.config.layer_ends)
@@ -155,7 +155,7 @@ def test_a_key_names_what_is_painted_and_nothing_else(tiny_model: Path, other: P
 
 
 @pytest.mark.anyio
-async def test_frames_of_every_loaded_model_are_taken_and_painted_by_their_own(
+async def test_server_of_two_models(
     serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tiny_model: Path, other: Path
 ) -> None:
     services, faces = (service, FaceDecoder(other)), make_faces(2)

@@ -39,11 +39,11 @@ def running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
 
 
-def test_pictures_are_those_of_this_process(decoder: DecoderProcess, models: Models, orders: list[Order]) -> None:
+def test_worker_same_pictures(decoder: DecoderProcess, models: Models, orders: list[Order]) -> None:
     assert np.array_equal(decoder.decode(orders), models.decode(orders))
 
 
-def test_what_it_cannot_paint_is_an_error_and_no_end(decoder: DecoderProcess, orders: list[Order]) -> None:
+def test_worker_survives_failed_batch(decoder: DecoderProcess, orders: list[Order]) -> None:
     before, good = decoder.pid, orders[0]
     with pytest.raises(RuntimeError, match="ValueError: a face of 3 layers cannot be decoded from 9"):
         decoder.decode([good, Order(good.service, Job(good.job.face, 9))])
@@ -51,9 +51,7 @@ def test_what_it_cannot_paint_is_an_error_and_no_end(decoder: DecoderProcess, or
     assert decoder.pid == before
 
 
-def test_one_that_is_killed_fails_what_it_was_painting_and_comes_again(
-    decoder: DecoderProcess, orders: list[Order]
-) -> None:
+def test_worker_restarts_after_kill(decoder: DecoderProcess, orders: list[Order]) -> None:
     before = decoder.pid
     os.kill(before, signal.SIGSTOP)
     os.kill(before, signal.SIGKILL)
@@ -63,7 +61,7 @@ def test_one_that_is_killed_fails_what_it_was_painting_and_comes_again(
     assert decoder.pid != before
 
 
-def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_worker_start_failure(tmp_path: Path) -> None:
     with (
         contextlib.closing(DecoderProcess([tmp_path], "cpu")) as decoder,
         pytest.raises(EdgeError, match=f"the decoder cannot start: .*{tmp_path}"),
@@ -71,7 +69,7 @@ def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
         decoder.wait_until_ready()
 
 
-def test_it_ends_with_a_server_that_is_killed(tiny_model: Path) -> None:
+def test_worker_ends_with_killed_server(tiny_model: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from edge_stscq.server.decoding.worker import DecoderProcess\n"
         "if __name__ == '__main__':\n"
@@ -91,7 +89,7 @@ def test_it_ends_with_a_server_that_is_killed(tiny_model: Path) -> None:
     assert not running(pid)
 
 
-def test_a_server_paints_on_when_its_decoder_dies(
+def test_server_outlives_killed_worker(
     served: Callable[..., contextlib.AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]],
     tiny_model: Path, tmp_path: Path, models: Models, make_faces: MakeFaces,
 ) -> None:  # fmt: skip

@@ -112,7 +112,7 @@ def assert_named(page: Page, within: str = "body") -> None:
         assert control.accessible_name, control.get_attribute("outerHTML")
 
 
-def test_faces_come_sharpen_and_are_found(
+def test_page_faces_arrive_and_are_found(
     served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces = make_faces(4)
@@ -164,7 +164,7 @@ def test_faces_come_sharpen_and_are_found(
         assert page.complaints() == []
 
 
-def test_keyboard_phone_and_names(
+def test_page_keyboard_phone_and_names(
     served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
@@ -198,7 +198,7 @@ def test_keyboard_phone_and_names(
         assert page.complaints() == []
 
 
-def test_the_page_asks_for_a_token_and_keeps_it_in_the_tab(
+def test_page_token(
     served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces,
     issue: Issue,
 ) -> None:  # fmt: skip
@@ -222,7 +222,7 @@ def test_the_page_asks_for_a_token_and_keeps_it_in_the_tab(
         assert all("401" in line and "Content Security" not in line for line in page.complaints())
 
 
-def test_the_page_comes_back_with_the_server_and_holds_while_paused(
+def test_page_reconnect_and_pause(
     served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
 ) -> None:
     faces = make_faces(3)

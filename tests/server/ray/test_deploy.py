@@ -124,7 +124,7 @@ def cluster(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     assert not left, [started[pid] for pid in left]
 
 
-def test_two_ingress_replicas_agree(cluster: Cluster, service: FaceDecoder, make_faces: MakeFaces) -> None:
+def test_ingress_replicas_agree(cluster: Cluster, service: FaceDecoder, make_faces: MakeFaces) -> None:
     assert (len(cluster.replicas("ingress")), len(cluster.replicas("decode"))) == (2, 2)
     with Sender(cluster.url, "first") as sender:
         sender.send_stream(service.codec.encode_stream(make_faces(3, seed=1)))
@@ -139,7 +139,7 @@ def test_two_ingress_replicas_agree(cluster: Cluster, service: FaceDecoder, make
     assert {json.loads(line)["who"] for log in logs for line in log.read_text().splitlines()} == {"local"}
 
 
-def test_the_routes_and_limits_are_those_of_one_process(cluster: Cluster, service: FaceDecoder) -> None:
+def test_ingress_routes_and_limits(cluster: Cluster, service: FaceDecoder) -> None:
     model = cluster.get("/v1/models").json()["models"][0]
     assert (model["model_id"], model["precision"]) == (service.model_id.hex(), "float32")
     assert cluster.get("/ready").json() == {"ok": True, "reason": None}
@@ -153,9 +153,7 @@ def test_the_routes_and_limits_are_those_of_one_process(cluster: Cluster, servic
     assert httpx2.post(f"{cluster.url}/v1/frames", headers=headers, content=b"x", timeout=60).status_code == 400
 
 
-def test_killed_replicas_lose_nothing_acknowledged(
-    cluster: Cluster, service: FaceDecoder, make_faces: MakeFaces
-) -> None:
+def test_replicas_killed_while_receiving(cluster: Cluster, service: FaceDecoder, make_faces: MakeFaces) -> None:
     faces, kills, seen = make_faces(FRAMES, seed=2), {60: "ingress", 120: "decode"}, {}
 
     def meanwhile(report: SendReport) -> None:

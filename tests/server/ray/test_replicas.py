@@ -52,7 +52,7 @@ def replicas():
     return ray_replicas
 
 
-async def test_a_face_whose_replica_dies_is_painted_by_another(replicas) -> None:
+async def test_backend_retries_on_dead_replica(replicas) -> None:
     from ray.exceptions import RayActorError
 
     decode = Answers(RayActorError(), RayActorError(), b"png", *[RayActorError()] * replicas.ATTEMPTS)
@@ -66,7 +66,7 @@ async def test_a_face_whose_replica_dies_is_painted_by_another(replicas) -> None
         await backend.submit(ORDER)
 
 
-async def test_the_painter_is_bounded_and_lets_go_of_faces_nobody_waits_for(replicas) -> None:
+async def test_backend_bounded_and_cancels(replicas) -> None:
     decode = Answers(b"one", ValueError("this very face"))
     async with replicas.RayDecoderBackend(decode, 2, DEADLINE) as backend:
         first, second = (asyncio.ensure_future(backend.submit(ORDER)) for _ in range(2))
@@ -86,7 +86,7 @@ async def test_the_painter_is_bounded_and_lets_go_of_faces_nobody_waits_for(repl
         assert (backend.failed_batches, backend.batch_seconds) == (1, 0)
 
 
-async def test_a_face_is_refused_at_its_deadline_and_taken_back(replicas) -> None:
+async def test_backend_deadline_exceeded(replicas) -> None:
     decode = Answers(b"late")
     async with replicas.RayDecoderBackend(decode, 2, 0.05) as backend:
         with pytest.raises(BusyError, match=r"no decoder came to this face in 0\.05 s"):
@@ -96,7 +96,7 @@ async def test_a_face_is_refused_at_its_deadline_and_taken_back(replicas) -> Non
             await backend.submit(ORDER, asyncio.get_running_loop().time() - 1)
 
 
-async def test_the_proxy_reads_no_further_than_the_routes_would() -> None:
+async def test_proxy_body_bounded() -> None:
     read = 0
 
     async def receive() -> Message:
@@ -117,7 +117,7 @@ async def test_the_proxy_reads_no_further_than_the_routes_would() -> None:
     assert read == 3
 
 
-async def test_the_proxy_forgets_headers_that_steer_ray() -> None:
+async def test_proxy_drops_ray_headers() -> None:
     seen: list[tuple[bytes, bytes]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,12 +140,12 @@ async def test_the_proxy_forgets_headers_that_steer_ray() -> None:
         (lambda: RayOptions(gpus_per_replica=1.5), "a fraction up to 1 or a whole number"),
     ],
 )
-def test_options_out_of_range_are_refused(make: Callable[[], object], message: str) -> None:
+def test_options_out_of_range(make: Callable[[], object], message: str) -> None:
     with pytest.raises(EdgeError, match=message):
         make()
 
 
-def test_replicas_are_a_number_or_a_range() -> None:
+def test_parse_replicas() -> None:
     assert (parse_replicas("3"), parse_replicas("1:8")) == ((3, 3), (1, 8))
 
 
@@ -158,7 +158,7 @@ def test_replicas_are_a_number_or_a_range() -> None:
         ("cpu", RayOptions(gpus_per_replica=0.5), {}, "goes with --device cuda"),
     ],
 )
-def test_what_ray_cannot_keep_is_refused(
+def test_check_unsupported_settings(
     tmp_path: Path, device: str, options: RayOptions, tls: dict[str, str], message: str
 ) -> None:
     settings = ServerSettings.model_validate({"model": tmp_path, "store": tmp_path / "faces.db", "device": device})
@@ -166,7 +166,7 @@ def test_what_ray_cannot_keep_is_refused(
         check(settings, options, tls)
 
 
-def test_without_ray_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     settings = ServerSettings(model=tmp_path, store=tmp_path / "faces.db")
     with (
@@ -176,7 +176,7 @@ def test_without_ray_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pyt
         pass
 
 
-def test_the_options_reach_the_deployments(replicas, tmp_path: Path) -> None:
+def test_deployment_options(replicas, tmp_path: Path) -> None:
     from edge_stscq.server.ray.deploy import decoder_deployment, ingress_deployment
 
     settings = ServerSettings.model_validate(

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_stscq.server.storage import device_stats as module
+from edge_stscq.server.storage import device_stats
 from edge_stscq.server.storage.device_stats import HOUR, DeviceStatsCache
 from edge_stscq.server.storage.face_store import DeviceStats
 
@@ -22,11 +22,11 @@ class Store:
 
 
 @pytest.mark.parametrize(("seconds", "after", "counts"), [(0.04, 0.0, 2), (2.0, 39.0, 1), (2.0, 41.0, 2)])
-def test_a_count_is_kept_in_proportion_to_what_it_took(
+def test_device_stats_cached_in_proportion(
     monkeypatch: pytest.MonkeyPatch, seconds: float, after: float, counts: int
 ) -> None:
     store = Store(seconds)
-    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: store.now, monotonic=lambda: store.now))
+    monkeypatch.setattr(device_stats, "time", SimpleNamespace(time=lambda: store.now, monotonic=lambda: store.now))
     cache = DeviceStatsCache(store)
     first = cache.get()
     assert (first.time, store.asked) == (1000.0, [1000.0 - HOUR])
@@ -35,7 +35,7 @@ def test_a_count_is_kept_in_proportion_to_what_it_took(
     assert len(store.asked) == counts
 
 
-def test_what_fails_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_stats_failure_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(9.0)
     cache = DeviceStatsCache(store)
     monkeypatch.setattr(store, "devices", lambda since: 1 / 0)

@@ -36,7 +36,7 @@ def accept(store: FaceStore, first: int, *frames: bytes) -> list[str]:
     return store.accept("cam", first, MODEL, [ValidatedFrame(frame, len(frame)) for frame in frames], same)
 
 
-def test_a_frame_is_stored_extended_and_never_shortened(store: FaceStore) -> None:
+def test_accept_stored_extended_duplicate(store: FaceStore) -> None:
     assert accept(store, 5, b"ab", b"x") == ["stored", "stored"]
     assert accept(store, 5, b"ab", b"xyz") == ["duplicate", "extended"]
     assert accept(store, 5, b"a", b"x") == ["duplicate", "duplicate"]
@@ -46,7 +46,7 @@ def test_a_frame_is_stored_extended_and_never_shortened(store: FaceStore) -> Non
     ]
 
 
-def test_another_face_under_a_taken_number_refuses_the_whole_request(store: FaceStore) -> None:
+def test_accept_conflict_stores_none(store: FaceStore) -> None:
     accept(store, 7, b"a")
     with pytest.raises(ConflictError, match="cam-7 is already another face; the next free .* of cam is 8"):
         accept(store, 6, b"new", b"b")
@@ -55,7 +55,7 @@ def test_another_face_under_a_taken_number_refuses_the_whole_request(store: Face
         store.accept("cam", 7, b"87654321", [ValidatedFrame(b"a", 1)], same)
 
 
-def test_a_face_is_found_by_its_one_true_name(store: FaceStore) -> None:
+def test_find_by_name(store: FaceStore) -> None:
     store.accept("cam-1", 2, MODEL, [ValidatedFrame(b"a", 1)], same)
     found = store.find("cam-1-2")
     assert found is not None
@@ -64,13 +64,13 @@ def test_a_face_is_found_by_its_one_true_name(store: FaceStore) -> None:
         assert store.find(name) is None
 
 
-def test_pages_follow_each_other(store: FaceStore) -> None:
+def test_page_continuation(store: FaceStore) -> None:
     accept(store, 0, *(b"a" for _ in range(5)))
     first = store.page(0, 3)
     assert [face.sequence for face in first + store.page(first[-1].row, 3)] == [0, 1, 2, 3, 4]
 
 
-def test_changes_come_in_the_order_in_which_they_were_made(store: FaceStore) -> None:
+def test_changes_order(store: FaceStore) -> None:
     assert (store.latest_revision(), store.changes(0, 9)) == (0, [])
     accept(store, 0, b"a", b"x")
     store.accept("door", 0, MODEL, [ValidatedFrame(b"d", 1)], same)
@@ -82,7 +82,7 @@ def test_changes_come_in_the_order_in_which_they_were_made(store: FaceStore) -> 
     assert store.latest_revision() == 4
 
 
-def test_devices_are_tallied(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_statistics(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for now, device, first, frame in ((10.0, "cam", 0, b"ab"), (20.0, "cam", 1, b"abc"), (15.0, "door", 0, b"a")):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         store.accept(device, first, MODEL, [ValidatedFrame(frame, len(frame))], same)
@@ -90,14 +90,14 @@ def test_devices_are_tallied(store: FaceStore, monkeypatch: pytest.MonkeyPatch) 
     assert store.devices(15.0) == [cam, door]
 
 
-def test_the_same_frame_from_many_threads_is_stored_once(store: FaceStore) -> None:
+def test_accept_from_many_threads(store: FaceStore) -> None:
     with ThreadPoolExecutor(8) as threads:
         outcomes = list(threads.map(lambda _: accept(store, 0, b"a")[0], range(32)))
     assert sorted(outcomes) == ["duplicate"] * 31 + ["stored"]
     assert store.count() == 1
 
 
-def test_deliveries_are_written_together_and_answered_apart(store: FaceStore) -> None:
+def test_accept_all_answers_each_batch(store: FaceStore) -> None:
     accept(store, 1, b"taken")
     sent = [(0, b"a"), (1, b"other"), (0, b"ab"), (2, b"c", b"d"), (3, b"x"), (0, b"a"), (1, b"taken!"), (9, b"n")]
     answers = store.accept_all([
@@ -116,7 +116,7 @@ def test_deliveries_are_written_together_and_answered_apart(store: FaceStore) ->
     assert accept(store, 10, b"z") == ["stored"]
 
 
-def test_servers_may_share_a_store(store: FaceStore, place: str, open_store: OpenStore) -> None:
+def test_store_shared_by_servers(store: FaceStore, place: str, open_store: OpenStore) -> None:
     other = open_store(place)
     assert accept(store, 0, b"a") == ["stored"]
     assert accept(other, 0, b"ab") == ["extended"]
@@ -125,7 +125,7 @@ def test_servers_may_share_a_store(store: FaceStore, place: str, open_store: Ope
         accept(other, 0, b"x")
 
 
-def test_pages_are_of_a_device_and_a_time(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_filters(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         monkeypatch.setattr(store_module.time, "time", lambda now=100.5 + number: now)
         store.accept("odd" if number % 2 else "even", number, MODEL, [ValidatedFrame(b"a", 1)], same)
@@ -140,7 +140,7 @@ def test_pages_are_of_a_device_and_a_time(store: FaceStore, monkeypatch: pytest.
     assert numbers(0, 9, "nobody") == numbers(0, 9, since=106.0) == numbers(0, 9, until=100.5) == []
 
 
-def test_changes_come_in_their_order_each_as_it_is_now(store: FaceStore) -> None:
+def test_changes_reflect_current_state(store: FaceStore) -> None:
     accept(store, 0, b"a", b"b", b"c")
     seen = store.changes(0, 2)
     assert [(face.id, face.frame) for face in seen] == [("cam-0", b"a"), ("cam-1", b"b")]
@@ -157,7 +157,7 @@ def test_changes_come_in_their_order_each_as_it_is_now(store: FaceStore) -> None
     assert [face.id for face in store.changes(later[-1].revision, 9)] == ["cam-4", "cam-5"]
 
 
-def test_who_writes_second_waits_and_is_numbered_second(store: FaceStore, place: str, open_store: OpenStore) -> None:
+def test_writers_are_serialized(store: FaceStore, place: str, open_store: OpenStore) -> None:
     other, order = open_store(place), []
     with ThreadPoolExecutor(1) as threads:
         with store._writing():
@@ -170,7 +170,7 @@ def test_who_writes_second_waits_and_is_numbered_second(store: FaceStore, place:
     assert order == ["first", "second"]
 
 
-def test_a_reader_misses_no_change_of_any_server(store: FaceStore, place: str, open_store: OpenStore) -> None:
+def test_changes_complete_across_servers(store: FaceStore, place: str, open_store: OpenStore) -> None:
     """Two servers of two threads each race for the same faces, while a third follows them."""
     servers, reader = (store, open_store(place)), open_store(place)
     faces, seen, done = 40, {}, threading.Event()
@@ -204,7 +204,7 @@ def test_a_reader_misses_no_change_of_any_server(store: FaceStore, place: str, o
     assert seen == {face.id: face.frame for face in store.page(0, 99)}
 
 
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+def test_accept_survives_kill(tmp_path: Path) -> None:
     path = tmp_path / "faces.db"
     program = (
         "import sys, os, signal; from pathlib import Path\n"
@@ -222,19 +222,19 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         store.close()
 
 
-def test_every_commit_reaches_the_disk(open_store: OpenStore, tmp_path: Path) -> None:
+def test_sqlite_commit_is_durable(open_store: OpenStore, tmp_path: Path) -> None:
     with open_store(tmp_path / "faces.db")._database.write() as db:
         assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
-def test_faces_are_for_the_owner_only(open_store: OpenStore, tmp_path: Path) -> None:
+def test_sqlite_file_mode(open_store: OpenStore, tmp_path: Path) -> None:
     accept(open_store(tmp_path / "deep" / "faces.db"), 0, b"a")
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "deep").iterdir()} == {0o600}
 
 
-def test_a_foreign_file_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+def test_store_foreign_file(tmp_path: Path) -> None:
     text, foreign, newer = tmp_path / "text", tmp_path / "foreign.db", tmp_path / "newer.db"
     text.write_bytes(b"not a database " * 100)
     with sqlite3.connect(foreign) as db:

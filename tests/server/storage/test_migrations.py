@@ -36,7 +36,7 @@ INSERT INTO faces VALUES (1, 'cam', 7, x'3132333435363738', 1, x'61', 100.25), (
 """What the first release wrote."""
 
 
-def test_a_file_of_the_first_release_is_taken_over(open_store: OpenStore, tmp_path: Path) -> None:
+def test_migrate_first_release(open_store: OpenStore, tmp_path: Path) -> None:
     path = tmp_path / "faces.db"
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executescript(FIRST_LAYOUT)
@@ -52,7 +52,7 @@ def test_a_file_of_the_first_release_is_taken_over(open_store: OpenStore, tmp_pa
         assert db.execute("PRAGMA user_version").fetchone() == (2,)
 
 
-def test_an_earlier_layout_is_upgraded_in_place(place: str, open_store: OpenStore, monkeypatch) -> None:
+def test_migrate_earlier_layout(place: str, open_store: OpenStore, monkeypatch) -> None:
     def stop_at_first(config: object, wanted: str, upgrade: Callable[..., None] = command.upgrade) -> None:
         upgrade(config, "0001")
         insert = 'INSERT INTO faces ("row", device, sequence, model, layers, frame, received) VALUES '
@@ -64,7 +64,7 @@ def test_an_earlier_layout_is_upgraded_in_place(place: str, open_store: OpenStor
     assert [(face.id, face.frame, face.revision) for face in open_store(place).changes(0, 9)] == [("cam-1", MODEL, 3)]
 
 
-def test_tables_and_steps_agree(place: str, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrations_match_tables(place: str, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_store(place)._database.write() as db:
         command.check(alembic_config(db))
         schema.faces.append_column(Column("forgotten", Integer))
@@ -75,7 +75,7 @@ def test_tables_and_steps_agree(place: str, open_store: OpenStore, monkeypatch: 
             schema.faces._columns.remove(schema.faces.c.forgotten)
 
 
-def test_a_newer_layout_is_refused_and_left(place: str, open_store: OpenStore) -> None:
+def test_migrate_newer_layout_refused(place: str, open_store: OpenStore) -> None:
     with open_store(place)._database.write() as db:
         db.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     for _ in range(2):
@@ -83,7 +83,7 @@ def test_a_newer_layout_is_refused_and_left(place: str, open_store: OpenStore) -
             open_store(place)
 
 
-def test_servers_that_start_together_make_one_store(place: str, open_store: OpenStore) -> None:
+def test_migrate_concurrent_starts(place: str, open_store: OpenStore) -> None:
     with ThreadPoolExecutor(4) as threads:
         stores = list(threads.map(lambda _: open_store(place), range(4)))
     assert [store.count() for store in stores] == [0] * 4

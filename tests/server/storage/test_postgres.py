@@ -32,7 +32,7 @@ def url(postgres: Cluster, request: pytest.FixtureRequest) -> str:
     return postgres.new_database(request.node.name)
 
 
-def test_every_commit_reaches_the_disk_and_no_wait_is_endless(url: str, open_store: OpenStore) -> None:
+def test_postgres_session_settings(url: str, open_store: OpenStore) -> None:
     with open_store(f"{url}&options=-c%20synchronous_commit%3Doff%20-c%20work_mem%3D5MB")._database.write() as db:
 
         def shown(name: str) -> object:
@@ -43,9 +43,7 @@ def test_every_commit_reaches_the_disk_and_no_wait_is_endless(url: str, open_sto
         ]  # fmt: skip
 
 
-def test_a_lock_that_is_held_too_long_is_a_failure(
-    url: str, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_postgres_lock_timeout(url: str, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(database._POSTGRES, "lock_timeout", "50ms")
     first, second = open_store(url), open_store(url)
     with first._writing(), pytest.raises(StoreError, match="lock timeout"):
@@ -54,7 +52,7 @@ def test_a_lock_that_is_held_too_long_is_a_failure(
 
 
 @pytest.mark.anyio
-async def test_without_its_database_a_server_acknowledges_nothing_and_recovers(
+async def test_postgres_outage_and_recovery(
     postgres: Cluster, url: str, serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -87,7 +85,7 @@ def leaks(said: str) -> bool:
     return PASSWORD in said or quote(PASSWORD, safe="") in said
 
 
-def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str, open_store: OpenStore) -> None:
+def test_postgres_errors_hide_password(url: str, open_store: OpenStore) -> None:
     foreign = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
     with foreign:
         foreign.execute("CREATE TABLE faces (mine integer)")
@@ -110,7 +108,7 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str, 
         assert not leaks("".join(traceback.format_exception(caught.value)))
 
 
-def test_the_command_serves_it(
+def test_postgres_serve_command(
     url: str, served: Served, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     service: FaceDecoder, make_faces: MakeFaces, open_store: OpenStore,
 ) -> None:  # fmt: skip

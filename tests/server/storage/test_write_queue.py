@@ -26,7 +26,7 @@ class Halver:
         return [ValueError(f"{item} is odd") if item % 2 else item // 2 for item in items]
 
 
-async def test_who_comes_during_a_turn_shares_the_next_up_to_the_limit_and_hears_of_his_own_alone() -> None:
+async def test_queue_batches_what_waits() -> None:
     work = Halver()
     async with GroupCommitQueue(work, max_batch=3) as queue:
         work.gate.clear()
@@ -41,7 +41,7 @@ async def test_who_comes_during_a_turn_shares_the_next_up_to_the_limit_and_hears
     assert [answers[number] for number in (0, 1, 4, 5)] == [0, 1, 4, 5]
 
 
-async def test_a_turn_that_fails_whole_is_told_to_all_in_it_and_the_next_goes_on() -> None:
+async def test_queue_failed_batch() -> None:
     work = Halver()
     async with GroupCommitQueue(work, max_batch=8) as queue:
         answers = await asyncio.gather(queue.submit(-2), queue.submit(2), return_exceptions=True)
@@ -49,7 +49,7 @@ async def test_a_turn_that_fails_whole_is_told_to_all_in_it_and_the_next_goes_on
         assert await queue.submit(6) == 3
 
 
-async def test_leaving_finishes_what_was_begun() -> None:
+async def test_queue_exit_finishes_batches() -> None:
     work = Halver()
     async with GroupCommitQueue(work, max_batch=1) as queue:
         asked = [asyncio.create_task(queue.submit(number)) for number in (2, 4)]
