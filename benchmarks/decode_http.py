@@ -24,9 +24,10 @@ import typer
 
 from benchmarks.load import Server, closed_loop, fill, random_faces, serving
 from benchmarks.record import write
+from edge_stscq.codec.execution_profile import PROFILES
+from edge_stscq.codec.face_decoder import FaceDecoder, to_png
+from edge_stscq.codec.store import load_frame_codec
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
-from edge_stscq.server.decoding.profile import PROFILES
 
 
 def main(
@@ -38,9 +39,9 @@ def main(
 ) -> None:
     """Write benchmarks/results/decode_http.json."""
     torch.set_num_threads(1)
-    services = {size: FaceDecoder(model, policy=replace(PROFILES["cpu"], max_batch=size)) for size in batches}
-    service = next(iter(services.values()))
-    coded = random_faces(service, rounds * faces)
+    decoders = {size: FaceDecoder(model, profile=replace(PROFILES["cpu"], max_batch=size)) for size in batches}
+    codec, config = load_frame_codec(model), next(iter(decoders.values())).config
+    coded = random_faces(config, rounds * faces)
     rates: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
 
@@ -60,14 +61,14 @@ def main(
 
     patience = ("--deadline", "60")
     with serving(model, "--cache-bytes", "0", *patience) as plain, serving(model, *patience) as caching:
-        fill(plain, service, coded)
-        fill(caching, service, coded)
+        fill(plain, codec, coded)
+        fill(caching, codec, coded)
         for number in range(rounds):
             numbers = range(number * faces, (number + 1) * faces)
-            jobs = [Job(face, 3) for face in coded[numbers.start : numbers.stop]]
-            for size, direct in services.items():
-                parts = [jobs[start : start + size] for start in range(0, faces, size)]
-                measure(f"direct_{size}", lambda: [direct.decode_png(part) for part in parts])  # noqa: B023
+            chosen = coded[numbers.start : numbers.stop]
+            for size, direct in decoders.items():
+                parts = [chosen[start : start + size] for start in range(0, faces, size)]
+                measure(f"direct_{size}", lambda: [to_png(one) for part in parts for one in direct.decode(part)])  # noqa: B023
             measure("http", lambda: ask(plain, numbers), plain)  # noqa: B023
             measure("http_first", lambda: ask(caching, numbers), caching)  # noqa: B023
             measure("http_cached", lambda: ask(caching, numbers), caching)  # noqa: B023

@@ -212,10 +212,10 @@ def run(model: Path, work: Path, faces: int, kills: int, longest: float, minutes
     Args:
         longest: a process is killed within so many seconds, at random.
     """
-    from edge_stscq.server.decoding.face_decoder import FaceDecoder
+    from edge_stscq.codec.store import load_frame_codec
 
     work.mkdir(parents=True, exist_ok=True)
-    codec = FaceDecoder(model).codec
+    codec = load_frame_codec(model)
     made = make_faces(codec, faces)
     path = work / "state.json"
     state = json.loads(path.read_text()) if path.exists() else {"seconds": 0.0, "while_starting": 0, "victims": {}}

@@ -20,8 +20,9 @@ import numpy as np
 import typer
 
 from edge_stscq.client.sender import Sender
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.codec.config import CodecConfig
 from edge_stscq.stream import CodedFace
+from edge_stscq.stream.frame import FrameCodec
 
 ANSWER_SECONDS = 30.0
 """An answer that takes longer counts as none."""
@@ -29,9 +30,9 @@ IDLE_SECONDS = 2.0
 """A connection that was idle for longer is opened anew: the server closes it after 5."""
 
 
-def random_faces(service: FaceDecoder, count: int, seed: int = 0) -> list[CodedFace]:
+def random_faces(config: CodecConfig, count: int, seed: int = 0) -> list[CodedFace]:
     """Faces of three layers with tokens drawn evenly: all different."""
-    random, config = np.random.default_rng(seed), service.config
+    random = np.random.default_rng(seed)
     tokens = random.integers(config.entries, size=(count, config.tokens)).astype(np.uint16)
     return [
         CodedFace(int(group), row, 3)
@@ -86,10 +87,10 @@ def serving(model: Path, *options: str) -> Iterator[Server]:
             process.wait()
 
 
-def fill(server: Server, service: FaceDecoder, faces: list[CodedFace]) -> None:
+def fill(server: Server, codec: FrameCodec, faces: list[CodedFace]) -> None:
     """Store `faces` as load-0, load-1, ..."""
     with Sender(f"http://127.0.0.1:{server.port}", "load", batch=256, timeout=120) as sender:
-        sender.send_stream(service.codec.encode_stream(faces))
+        sender.send_stream(codec.encode_stream(faces))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ import typer
 
 from benchmarks.load import Answer, Connection, Server, closed_loop, connections, fill, random_faces, serving
 from benchmarks.record import write
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.codec.execution_profile import PROFILES
+from edge_stscq.codec.store import load_config, load_frame_codec
 
 FACES = 8192
 CAPACITY_SECONDS = 20.0
@@ -38,18 +39,18 @@ def main(
     deadline: Annotated[float, typer.Option(min=0.1, help="The server's --deadline, in seconds.")] = 2,
 ) -> None:
     """Write benchmarks/results/overload.json."""
-    service = FaceDecoder(model)
+    max_batch = PROFILES["cpu"].max_batch
     with serving(model, "--cache-bytes", "0", "--deadline", str(deadline)) as server:
-        fill(server, service, random_faces(service, FACES))
+        fill(server, load_frame_codec(model), random_faces(load_config(model), FACES))
         capacity = _capacity(server)
-        batch_seconds = service.policy.max_batch / capacity
-        typer.echo(f"capacity {capacity:.1f} faces/s, a batch of {service.policy.max_batch} in {batch_seconds:.3f} s")
+        batch_seconds = max_batch / capacity
+        typer.echo(f"capacity {capacity:.1f} faces/s, a batch of {max_batch} in {batch_seconds:.3f} s")
         answers, memory = asyncio.run(_overload(server, times * capacity, seconds))
         after = _capacity(server)
     results = _summary(answers, seconds, deadline, batch_seconds) | {
         "model": model.name, "seconds": seconds, "times": times, "capacity": round(capacity, 1),
         "capacity_afterwards": round(after, 1), "deadline_seconds": deadline, "resident_mib": memory,
-        "batch": {"faces": service.policy.max_batch, "seconds": round(batch_seconds, 4)},
+        "batch": {"faces": max_batch, "seconds": round(batch_seconds, 4)},
     }  # fmt: skip
     typer.echo(write("overload", results))
 

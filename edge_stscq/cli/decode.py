@@ -23,34 +23,36 @@ def decode(
     from rich.table import Table
 
     from edge_stscq.client.split import read_stream
+    from edge_stscq.codec.face_decoder import FaceDecoder, to_png
+    from edge_stscq.codec.store import load_frame_codec
     from edge_stscq.errors import EdgeError, FrameError
-    from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
     from edge_stscq.stream.files import write_file
 
     data = read_stream(stream)
-    service = FaceDecoder(model, device)
+    codec, decoder = load_frame_codec(model), FaceDecoder(model, device)
+    ends = decoder.config.layer_ends
     try:
-        jobs = [Job(face, min(layers, face.layers)) for face in service.codec.iter_stream(data)]
+        coded = [face.truncate(min(layers, face.layers), ends) for face in codec.iter_stream(data)]
     except FrameError as error:
         raise FrameError(f"{stream}: {error}") from None
-    if not jobs:
+    if not coded:
         raise EdgeError(f"{stream} has a header and no frame; encode a face first")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EdgeError(f"cannot make {output}: {error.strerror}; choose another folder with -o") from None
     faces = []
-    for start in range(0, len(jobs), BATCH):
-        batch = jobs[start : start + BATCH]
-        for number, (job, png) in enumerate(zip(batch, service.decode_png(batch), strict=True), start):
+    for start in range(0, len(coded), BATCH):
+        batch = coded[start : start + BATCH]
+        for number, (face, picture) in enumerate(zip(batch, decoder.decode(batch), strict=True), start):
             path = output / f"{number:06d}.png"
-            write_file(path, png)
-            received = service.codec.payload_size(job.face.truncate(job.layers, service.config.layer_ends))
-            faces.append({"file": str(path), "group": job.face.group, "layers": job.layers, "payload_bytes": received})
+            write_file(path, to_png(picture))
+            received = codec.payload_size(face)
+            faces.append({"file": str(path), "group": face.group, "layers": face.layers, "payload_bytes": received})
     if as_json:
-        typer.echo(json.dumps({"stream": str(stream), "model_id": service.model_id.hex(), "faces": faces}))
+        typer.echo(json.dumps({"stream": str(stream), "model_id": codec.model_id.hex(), "faces": faces}))
         return
-    table = Table("file", "group", "layers", "payload bytes", title=f"{len(faces)} faces of {service.config.name}")
-    for face in faces:
-        table.add_row(*(escape(str(value)) for value in face.values()))
+    table = Table("file", "group", "layers", "payload bytes", title=f"{len(faces)} faces of {decoder.config.name}")
+    for row in faces:
+        table.add_row(*(escape(str(value)) for value in row.values()))
     Console().print(table)

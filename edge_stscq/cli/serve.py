@@ -76,6 +76,7 @@ def serve(
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         run(settings, options, log, tls, typer.echo)
         return
+    from edge_stscq.server.decoding.local import batching_backend
     from edge_stscq.server.decoding.worker import DecoderProcess
 
     with (
@@ -85,11 +86,11 @@ def serve(
     ):
         from edge_stscq.server.app import create_app
 
-        app = create_app(settings, decode=decoder.decode)
+        app = create_app(settings, batching_backend(settings, decoder.decode))
         decoder.wait_until_ready()
         name = f"[{host}]" if ":" in host else host
         url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
-        typer.echo(f"serving {app.state.models.names} on {url} ({device}), faces in {app.state.store.name}")
+        typer.echo(f"serving {app.state.catalog.names} on {url} ({device}), faces in {app.state.store.name}")
         config = uvicorn.Config(
             app, log_level="warning", server_header=False, access_log=False, ws="websockets-sansio", ws_max_size=1024,
             ws_per_message_deflate=False, **tls,

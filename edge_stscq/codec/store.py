@@ -27,7 +27,8 @@ from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, student, teacher
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream.tables import Tables
+from edge_stscq.stream.frame import FrameCodec
+from edge_stscq.stream.tables import Tables, model_id
 
 _BOOKS = "codebooks.books"
 _IDENTITY = "backbone.identity."
@@ -78,6 +79,12 @@ def full_books(folder: Path) -> np.ndarray:
 
 def load_tables(folder: Path) -> Tables:
     return Tables.load(Path(folder) / "tables.safetensors")
+
+
+def load_frame_codec(folder: Path) -> FrameCodec:
+    """Codec of the model's frames, which also tells its id; without any network."""
+    tables = load_tables(folder)
+    return FrameCodec(tables, model_id(full_books(folder), tables))
 
 
 def load_teacher(folder: Path) -> EdgeEncoder:

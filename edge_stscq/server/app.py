@@ -1,199 +1,91 @@
-"""The web application: routes, and how every failure becomes one line of JSON.
+"""The web application, put together from its parts.
 
-    POST /v1/frames              a stream (file header and frames); acknowledged once on disk
-    GET  /v1/faces               what is stored, page by page, by `?device=`, `?since=` and `?until=` if given
-    GET  /v1/faces/{id}.png      a face, decoded from all its layers or from `?layers=1..3`
-    POST /v1/match               the stored faces most like one
-    GET  /v1/devices             what each device has sent, and when
-    WS   /v1/live                faces as they come
-    GET  /v1/models              the models whose frames are accepted
-    GET  /                       the gallery page
-    GET  /metrics                for Prometheus
-    GET  /openapi.json           the routes, for programs
-    GET  /health, /ready         for supervisors and balancers; never ask for a token
-
-A route names the scope of the token it asks for as a dependency: `Depends(guard.require(Scope.READ))`.
-`create_app` opens the models and the store and raises `EdgeError` if either is unusable; nothing is global, so an
-application may be mounted, tested or replicated freely.
+Nothing is global, so an application may be mounted, tested or replicated freely.
 """
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
-from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime
+from fastapi import FastAPI
 
 from edge_stscq import __version__
-from edge_stscq.server.api.devices import add_page, device_routes
-from edge_stscq.server.api.faces import LoadSheddingMiddleware, pictures
-from edge_stscq.server.api.frames import frame_routes
-from edge_stscq.server.api.live import ConnectionLimit, live_routes
-from edge_stscq.server.api.match import follow_changes, match_routes
-from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, FacePage, ModelInfo, ModelList, State
-from edge_stscq.server.auth.audit_log import AuditMiddleware, annotate
-from edge_stscq.server.auth.guard import Guard, Principal, open_tokens
-from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
-from edge_stscq.server.decoding.backend import DecodeFn, DecoderBackend
-from edge_stscq.server.decoding.batcher import MicroBatcher
+from edge_stscq.server.api import devices, faces, frames, live, match, meta, page
+from edge_stscq.server.auth.audit_log import AuditMiddleware
+from edge_stscq.server.auth.guard import Guard, open_tokens
+from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
-from edge_stscq.server.decoding.catalog import Models
-from edge_stscq.server.decoding.face_decoder import to_png
-from edge_stscq.server.decoding.profile import profile_for
+from edge_stscq.server.decoding.catalog import ModelCatalog
+from edge_stscq.server.decoding.local import in_process_backend
+from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.errors import install_exception_handlers
 from edge_stscq.server.ingest import Ingest
-from edge_stscq.server.metrics import Metrics, RequestMetricsMiddleware, metrics_routes
-from edge_stscq.server.search import FaceIndexes
+from edge_stscq.server.metrics import Metrics
+from edge_stscq.server.middleware import LoadSheddingMiddleware, RequestMetricsMiddleware
+from edge_stscq.server.search import FaceIndexes, following
 from edge_stscq.server.security_headers import SecurityHeadersMiddleware
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.device_stats import DeviceStatsCache
-from edge_stscq.server.storage.face_store import MAX_SEQUENCE, FaceStore
+from edge_stscq.server.storage.face_store import FaceStore
 from edge_stscq.server.storage.write_queue import GroupCommitQueue
 
-log = logging.getLogger(__name__)
-
-STALLED_SECONDS = 60.0
-"""A batch that runs longer than this makes /health red."""
-FAILED_BATCHES = 3
-"""As many batches in a row without one good result make /health red."""
 REQUESTS_PER_COMMIT = 16
 """Requests whose frames are stored in one commit, at most."""
 
-Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset or Z, or seconds since 1970 UTC")]
 
-
-def create_app(
-    settings: ServerSettings, backend: DecoderBackend | None = None, decode: DecodeFn | None = None
-) -> FastAPI:
+def create_app(settings: ServerSettings, backend: DecoderBackend | None = None) -> FastAPI:
     """Build the application.
 
     Args:
-        backend: who takes faces to decode; None is a micro-batcher of this process.
-        decode: who runs its batches; None is this process, on the device of the settings.
+        backend: decodes the faces; None decodes in this process.
 
     Raises:
         EdgeError: a model folder, the store or the tokens cannot be used, or a public host has no valid token.
     """
-    here = backend is None and decode is None
-    models = Models(settings.model, settings.device if here else "cpu", settings.max_batch)
-    tokens = open_tokens(settings)
+    catalog, tokens = ModelCatalog(settings.model), open_tokens(settings)
     store = FaceStore(settings.store)
-    guard = Guard(settings, tokens)
-    ingest = Ingest(models, store, settings.max_frames)
-    feed, seats, device_stats = ChangeFeed(store), ConnectionLimit(settings.live_clients), DeviceStatsCache(store)
-    metrics = Metrics(device_stats)
-    posts = GroupCommitQueue(ingest.accept, REQUESTS_PER_COMMIT)
-    indexes = FaceIndexes(models, settings.match_faces)
-    batcher = backend or MicroBatcher(
-        metrics.instrument(decode or models.decode), to_png,
-        max_batch=profile_for(settings.device, settings.max_batch).max_batch, max_delay=settings.batch_delay,
-        queue_size=settings.queue_size, deadline=settings.deadline,
-    )  # fmt: skip
+    backend = backend or in_process_backend(settings)
+    guard, resolver = Guard(settings, tokens), RequestResolver(catalog, store)
+    feed, connections, device_stats = (
+        ChangeFeed(store),
+        live.ConnectionLimit(settings.live_clients),
+        DeviceStatsCache(store),
+    )
+    indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats)
+    queue = GroupCommitQueue(Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT)
+    metrics.gauge("decode_queue_faces", "faces that wait for the decoder", lambda: backend.load().queued)
+    metrics.gauge("live_clients", "clients that follow the feed", lambda: connections.active)
+    metrics.gauge("index_faces", "faces that can be found by example", lambda: len(indexes))
+    backend.on_batch = metrics.record_batch
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            if here:
-                await asyncio.to_thread(models.warm_up)
-            async with batcher, feed, posts:
-                indexing = asyncio.create_task(follow_changes(indexes, feed, settings.match_faces), name="index")
-                try:
-                    yield
-                finally:
-                    indexing.cancel()
-                    await asyncio.gather(indexing, return_exceptions=True)
+            async with backend, feed, queue, following(indexes, feed, settings.match_faces):
+                yield
         finally:
             store.close()
             tokens.close()
 
     app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, openapi_url=None)
-    app.add_middleware(LoadSheddingMiddleware, backend=batcher)
+    app.add_middleware(LoadSheddingMiddleware, backend=backend, route=faces.IMAGE_PATH)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(AuditMiddleware)
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
-    app.state.models, app.state.store, app.state.batcher, app.state.guard = models, store, batcher, guard
-    metrics.gauge("decode_queue_faces", "faces that wait for the decoder", lambda: batcher.queued)
-    metrics.gauge("live_clients", "clients that follow the feed", lambda: seats.active)
-    metrics.gauge("index_faces", "faces that can be found by example", lambda: len(indexes))
-    app.include_router(frame_routes(guard, posts, feed, metrics))
-    app.include_router(_lists(settings, guard, models, store))
-    app.include_router(pictures(guard, ingest, batcher, SingleFlightCache(settings.cache_bytes)))
-    app.include_router(match_routes(guard, ingest, store, indexes, feed))
-    app.include_router(device_routes(guard, device_stats))
-    app.include_router(live_routes(guard, feed, seats))
-    app.include_router(metrics_routes(guard, metrics))
-    app.include_router(_probes(store, batcher))
-    add_page(app)
-
-    @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(guard.require(Scope.ADMIN))])
-    def get_schema() -> dict[str, Any]:
-        return app.openapi()
-
+    app.state.catalog, app.state.store, app.state.backend, app.state.guard = catalog, store, backend, guard
+    for router in (
+        frames.routes(guard, queue, feed, metrics),
+        faces.list_routes(guard, store),
+        meta.model_routes(guard, catalog, settings.device),
+        faces.image_routes(guard, resolver, backend, SingleFlightCache(settings.cache_bytes)),
+        match.routes(guard, resolver, store, indexes, feed),
+        devices.routes(guard, device_stats),
+        live.routes(guard, feed, connections),
+        meta.metrics_routes(guard, metrics),
+        meta.probe_routes(store, backend),
+    ):
+        app.include_router(router)
+    page.add_page(app)
+    meta.add_openapi(app, guard)
     install_exception_handlers(app)
     return app
-
-
-def _lists(settings: ServerSettings, guard: Guard, models: Models, store: FaceStore) -> APIRouter:
-    """The routes that list faces and models."""
-    router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
-    reads = Depends(guard.require(Scope.READ))
-
-    @router.get("/faces")
-    def list_faces(
-        request: Request,
-        after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE)] = 0,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        device: Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")] = None,
-        since: Moment = None,
-        until: Moment = None,
-        principal: Principal = reads,
-    ) -> FacePage:
-        if device is not None:
-            principal.check_device(device)
-        begin, end = (moment.timestamp() if moment else None for moment in (since, until))
-        rows = store.page(after, limit + 1, device or principal.only_device, begin, end)
-        annotate(request, after=after, count=min(limit, len(rows)))
-        return FacePage(
-            faces=[FaceInfo.of(row) for row in rows[:limit]], next=rows[limit - 1].row if len(rows) > limit else None
-        )
-
-    @router.get("/models", dependencies=[Depends(guard.require(*Scope))])
-    def get_models() -> ModelList:
-        return ModelList(models=[ModelInfo.of(service, settings.device) for service in models])
-
-    return router
-
-
-def _probes(store: FaceStore, batcher: DecoderBackend) -> APIRouter:
-    """Liveness (restart me when red) and readiness (send me work when green)."""
-    router = APIRouter()
-
-    def probe_response(reason: str | None) -> JSONResponse:
-        state = State(ok=reason is None, reason=reason)
-        return JSONResponse(state.model_dump(), 200 if state.ok else 503)
-
-    def unhealthy_reason() -> str | None:
-        if not batcher.running:
-            return "the decoder's queue is not running"
-        if batcher.batch_seconds > STALLED_SECONDS:
-            return f"a batch has been running for {batcher.batch_seconds:.0f} seconds"
-        if batcher.failed_batches >= FAILED_BATCHES:
-            return f"the last {batcher.failed_batches} batches failed"
-        return None
-
-    @router.get("/health", response_model=State)
-    async def health() -> JSONResponse:
-        return probe_response(unhealthy_reason())
-
-    @router.get("/ready", response_model=State)
-    async def ready() -> JSONResponse:
-        reason = unhealthy_reason() or (str(rejection) if (rejection := batcher.rejection()) else None)
-        if reason is None:
-            await asyncio.to_thread(store.check_writable)
-        return probe_response(reason)
-
-    return router

@@ -12,9 +12,10 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.batcher import BusyError
+from edge_stscq.server.decoding.backend import BusyError
 from edge_stscq.server.decoding.catalog import WrongModelError
-from edge_stscq.server.ingest import NoFaceError, TooManyFramesError
+from edge_stscq.server.decoding.resolver import NoFaceError
+from edge_stscq.server.ingest import TooManyFramesError
 from edge_stscq.server.security_headers import SECURITY_HEADERS
 from edge_stscq.server.storage.database import StoreError
 from edge_stscq.server.storage.face_store import ConflictError

@@ -1,4 +1,4 @@
-"""`GET /metrics` for Prometheus: one registry an application.
+"""Metrics for Prometheus: one registry an application.
 
 No label takes a value that a sender makes up freely: routes are patterns, reasons are those listed here, and of the
 devices those that were seen last get a name of their own, at most `MAX_DEVICES`; the others are added up as `*`, which
@@ -7,17 +7,14 @@ cannot name a device. What the store knows is read when somebody asks, so it is 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
-from fastapi import APIRouter, Depends, HTTPException, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from fastapi import HTTPException
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_stscq.errors import FrameError
 from edge_stscq.server.api.schemas import Receipt
 from edge_stscq.server.auth import tokens
-from edge_stscq.server.auth.guard import Guard
 from edge_stscq.server.decoding.catalog import WrongModelError
 from edge_stscq.server.ingest import TooManyFramesError
 from edge_stscq.server.storage.device_stats import DeviceStatsCache
@@ -25,15 +22,11 @@ from edge_stscq.server.storage.face_store import ConflictError, DeviceStats
 
 MAX_DEVICES = 500
 """Devices with a label of their own."""
-METHODS = frozenset({"GET", "HEAD", "POST"})
 REASONS = {
     ConflictError: "number_taken", WrongModelError: "wrong_model", TooManyFramesError: "too_many_frames",
     FrameError: "damaged",
 }  # fmt: skip
 STATUS_REASONS = {403: "other_device", 408: "too_slow", 413: "too_large", 429: "over_allowance"}
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Metrics:
@@ -79,17 +72,9 @@ class Metrics:
             self._refused.labels(reason).inc()
             raise
 
-    def instrument(
-        self, run: Callable[[Sequence[Item]], Sequence[Result]]
-    ) -> Callable[[Sequence[Item]], Sequence[Result]]:
-        """`run`, with the size and the time of each batch counted."""
-
-        def instrumented(items: Sequence[Item]) -> Sequence[Result]:
-            self._batches.observe(len(items))
-            with self._seconds.time():
-                return run(items)
-
-        return instrumented
+    def record_batch(self, faces: int, seconds: float) -> None:
+        self._batches.observe(faces)
+        self._seconds.observe(seconds)
 
     def describe(self) -> list[GaugeMetricFamily]:
         return []
@@ -120,36 +105,3 @@ def _named(devices: Sequence[DeviceStats]) -> Iterator[tuple[str, int, float]]:
         yield stats.device, stats.faces, stats.last_received
     if others := latest[MAX_DEVICES:]:
         yield tokens.ANY_DEVICE, sum(stats.faces for stats in others), others[0].last_received
-
-
-class RequestMetricsMiddleware:
-    """Middleware that counts each HTTP request by the pattern of its route and its status."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._requests = app, metrics.requests
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status = 500
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        finally:
-            if scope["type"] == "http":
-                method = scope["method"] if scope["method"] in METHODS else "other"
-                self._requests.labels(method, getattr(scope.get("route"), "path", "none"), status).inc()
-
-
-def metrics_routes(guard: Guard, metrics: Metrics) -> APIRouter:
-    router = APIRouter()
-
-    @router.get("/metrics", response_class=Response, dependencies=[Depends(guard.require(tokens.Scope.ADMIN))])
-    def get_metrics() -> Response:
-        return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    return router

@@ -9,10 +9,11 @@ The newest `capacity` faces are held and an older one makes room for each that c
 matrix and about 300 for its name, 130 MB for 100,000 faces of the released model; memory is taken up as they come.
 """
 
+import asyncio
 import logging
 import threading
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +21,16 @@ import torch
 from numpy.typing import NDArray
 
 from edge_stscq.codec.config import EMBEDDING
-from edge_stscq.codec.matching import Matcher
 from edge_stscq.errors import FrameError
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import StoredFace
 from edge_stscq.stream.face import CodedFace
-from edge_stscq.stream.frame import FrameCodec
 
 log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+"""Seconds after which a store that failed is read again."""
 
 
 class SearchHit(NamedTuple):
@@ -41,20 +44,16 @@ class FaceIndex:
     """Empty at first; safe to call from many threads.
 
     Args:
-        model: folder of the model.
-        codec: reads its frames.
+        model: whose faces it holds.
         capacity: most faces held, at least 1.
 
     Attributes:
         revision: of the last change that was added.
-
-    Raises:
-        EdgeError: a file of the folder is missing or damaged.
     """
 
-    def __init__(self, model: Path, codec: FrameCodec, capacity: int) -> None:
-        self._codec, self._capacity, self._lock = codec, capacity, threading.Lock()
-        self._matcher = Matcher.load(model).eval()
+    def __init__(self, model: CatalogEntry, capacity: int) -> None:
+        self._codec, self._capacity, self._lock = model.codec, capacity, threading.Lock()
+        self._matcher = model.matcher
         counts = np.cumsum([layer.identity for layer in self._matcher.config.layers])
         self._prefixes = [int(np.searchsorted(counts, count)) + 1 for count in counts]
         self._rows = {prefix: np.zeros((capacity, EMBEDDING), np.float32) for prefix in set(self._prefixes)}
@@ -117,18 +116,17 @@ class FaceIndex:
         return slot
 
     def search(
-        self, face: CodedFace, layers: int, limit: int, device: str | None = None, min_cosine: float = -1.0
+        self, face: CodedFace, limit: int, device: str | None = None, min_cosine: float = -1.0
     ) -> list[SearchHit]:
-        """The faces most like `face`, best first, by their first `layers` layers.
+        """The faces most like `face`, best first, by all the layers that it has.
 
         Args:
-            face: has `layers` layers or more; faces that have fewer are not compared, unless the missing ones bring
-                no identity tokens.
+            face: faces of fewer layers are not compared, unless the missing ones bring no identity tokens.
             limit: most faces.
             device: only faces of this one.
             min_cosine: only faces at least so much alike.
         """
-        prefix = self._prefixes[layers - 1]
+        prefix = self._prefixes[face.layers - 1]
         query = self.embed([face], prefix)[0]
         with self._lock:
             held = len(self._ids)
@@ -144,8 +142,8 @@ class FaceIndex:
 class FaceIndexes:
     """One index for each model, each of `capacity` faces."""
 
-    def __init__(self, models: Iterable[FaceDecoder], capacity: int) -> None:
-        self._of = {each.model_id: FaceIndex(each.folder, each.codec, capacity) for each in models}
+    def __init__(self, models: Iterable[CatalogEntry], capacity: int) -> None:
+        self._of = {model.model_id: FaceIndex(model, capacity) for model in models}
 
     def __len__(self) -> int:
         """Faces that can be found, of all models."""
@@ -156,11 +154,34 @@ class FaceIndexes:
         """Of the last change that was added to all of them."""
         return min(index.revision for index in self._of.values())
 
-    def of(self, service: FaceDecoder) -> FaceIndex:
-        """The index of a loaded model."""
-        return self._of[service.model_id]
+    def of(self, model_id: bytes) -> FaceIndex:
+        """The index of a model."""
+        return self._of[model_id]
 
     def add(self, changes: Sequence[StoredFace]) -> None:
         """Take in changes, in the order of their revisions."""
         for index in self._of.values():
             index.add(changes)
+
+
+async def follow_changes(index: FaceIndexes, feed: ChangeFeed, capacity: int) -> None:
+    """Fill the indexes with the newest faces and keep them up to date; runs until it is cancelled."""
+    after = await feed.start(None, capacity)
+    while True:
+        try:
+            async for faces in feed.changes(max(after, index.revision)):
+                await asyncio.to_thread(index.add, faces)
+        except Exception as error:
+            log.error("the index of faces cannot be kept up to date now: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+@asynccontextmanager
+async def following(index: FaceIndexes, feed: ChangeFeed, capacity: int) -> AsyncIterator[None]:
+    """Run `follow_changes` until the block ends."""
+    task = asyncio.create_task(follow_changes(index, feed, capacity), name="index")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from benchmarks.kills import Fleet, judge, make_faces, run
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.codec.store import load_frame_codec
 
 FACES, KILLS = 90, 6
 
@@ -18,7 +18,7 @@ def test_a_few_kills_lose_nothing_and_what_is_wrong_in_the_store_is_found(tiny_m
     assert (found["spool"]["taken"], found["spool"]["delivered"], found["spool"]["dropped"]) == (FACES, FACES, 0)
     assert found["requests_refused"] == 0
 
-    codec = FaceDecoder(tiny_model).codec
+    codec = load_frame_codec(tiny_model)
     faces = make_faces(codec, FACES)
     store = sqlite3.connect(tmp_path / "faces.db")
     with store:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edge_stscq.cli import main
-from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
+from edge_stscq.codec.face_decoder import FaceDecoder
+from edge_stscq.codec.store import load_frame_codec
 from edge_stscq.stream import CodedFace, FrameCodec
 
 Run = Callable[..., tuple[int, str, str]]
@@ -35,23 +36,23 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(scope="module")
-def service(tiny_model: Path) -> FaceDecoder:
-    return FaceDecoder(tiny_model)
+def codec(tiny_model: Path) -> FrameCodec:
+    return load_frame_codec(tiny_model)
 
 
 @pytest.fixture(scope="module")
-def faces(service: FaceDecoder) -> list[CodedFace]:
+def faces(codec: FrameCodec) -> list[CodedFace]:
     """Forty faces, so that more than one batch is decoded; the last has its basic layer only."""
     random = np.random.default_rng(0)
-    ends = service.config.layer_ends
+    ends = codec.tables.layer_ends
     whole = [CodedFace(n % 2, random.integers(16, size=ends[2]).astype(np.uint16), 3) for n in range(40)]
     return [*whole[:-1], whole[-1].truncate(1, ends)]
 
 
 @pytest.fixture
-def stream(service: FaceDecoder, faces: list[CodedFace], tmp_path: Path) -> Path:
+def stream(codec: FrameCodec, faces: list[CodedFace], tmp_path: Path) -> Path:
     path = tmp_path / "faces.stsq"
-    path.write_bytes(service.codec.encode_stream(faces))
+    path.write_bytes(codec.encode_stream(faces))
     return path
 
 
@@ -62,7 +63,7 @@ def read(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_every_face_becomes_a_picture(
     run: Run,
-    service: FaceDecoder,
+    codec: FrameCodec,
     faces: list[CodedFace],
     stream: Path,
     tiny_model: Path,
@@ -73,13 +74,13 @@ def test_every_face_becomes_a_picture(
     code, out, err = run("decode", stream, "--model", tiny_model, "-o", output, "--layers", layers, "--json")
     assert (code, err) == (0, "")
     report = json.loads(out)
-    assert report["model_id"] == service.model_id.hex()
+    assert report["model_id"] == codec.model_id.hex()
     assert [Path(face["file"]).name for face in report["faces"]] == [f"{number:06d}.png" for number in range(40)]
     assert sorted(os.listdir(output)) == [f"{number:06d}.png" for number in range(40)]
     for number in (0, 33, 39):
         used = min(layers, faces[number].layers)
         assert report["faces"][number]["layers"] == used
-        alone = service.decode([Job(faces[number], used)])[0]
+        alone = FaceDecoder(tiny_model).decode([faces[number].truncate(used, codec.tables.layer_ends)])[0]
         assert np.abs(read(output / f"{number:06d}.png").astype(int) - alone.astype(int)).max() <= 1
 
 
@@ -98,13 +99,13 @@ def test_the_table_is_for_people(run: Run, stream: Path, tiny_model: Path, tmp_p
 
 
 def test_damage_names_the_frame_and_writes_nothing(
-    run: Run, service: FaceDecoder, faces: list[CodedFace], stream: Path, tiny_model: Path, tmp_path: Path
+    run: Run, codec: FrameCodec, faces: list[CodedFace], stream: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     whole = stream.read_bytes()
-    start = len(service.codec.encode_stream(faces[:7]))
+    start = len(codec.encode_stream(faces[:7]))
     flipped = bytearray(whole)
     flipped[start + 4] ^= 0x10
-    foreign = FrameCodec(service.codec.tables, b"\xab" * 8).encode_stream(faces)
+    foreign = FrameCodec(codec.tables, b"\xab" * 8).encode_stream(faces)
     for data, part in (
         (bytes(flipped), "frame 7"),
         (whole[: start + 3], "frame 7"),

@@ -19,10 +19,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from benchmarks.postgres import Cluster, binaries, cluster
+from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.server.app import create_app
 from edge_stscq.server.auth.tokens import Scope, TokenStore
-from edge_stscq.server.decoding.catalog import Models
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.face_store import FaceStore
 from edge_stscq.stream import CodedFace
@@ -44,22 +44,29 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def service(tiny_model: Path) -> FaceDecoder:
+def catalog(tiny_model: Path) -> ModelCatalog:
+    return ModelCatalog([tiny_model])
+
+
+@pytest.fixture(scope="session")
+def entry(catalog: ModelCatalog) -> CatalogEntry:
+    """The tiny model, as a server knows it."""
+    (entry,) = catalog
+    return entry
+
+
+@pytest.fixture(scope="session")
+def decoder(tiny_model: Path) -> FaceDecoder:
     return FaceDecoder(tiny_model)
 
 
 @pytest.fixture(scope="session")
-def models(tiny_model: Path) -> Models:
-    return Models([tiny_model])
-
-
-@pytest.fixture(scope="session")
-def make_faces(service: FaceDecoder) -> MakeFaces:
+def make_faces(entry: CatalogEntry) -> MakeFaces:
     """`make_faces(count, layers=3, seed=0)`: random faces of the tiny model."""
 
     def make(count: int, layers: int = 3, seed: int = 0) -> list[CodedFace]:
         random = np.random.default_rng(seed)
-        config = service.config
+        config = entry.config
         return [
             CodedFace(
                 int(random.integers(config.groups)),

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_stscq.server import metrics
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio
@@ -35,15 +35,15 @@ async def post(client: httpx2.AsyncClient, body: bytes, first: int = 0, device: 
     return (await client.post("/v1/frames", content=body, headers=headers)).status_code
 
 
-async def test_metrics_of_requests(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_metrics_of_requests(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     first, second = make_faces(2)
-    short = first.truncate(1, service.config.layer_ends)
-    streams = [service.codec.encode_stream([face]) for face in (short, first, first)]
+    short = first.truncate(1, entry.config.layer_ends)
+    streams = [entry.codec.encode_stream([face]) for face in (short, first, first)]
     async with serve(max_frames=2, max_body_bytes=1000) as client:
         assert [await post(client, stream) for stream in streams] == [200] * 3
         refusals = (
-            service.codec.encode_stream([second]), streams[1][:-1], b"STSQ\1" + bytes(60), b"x" * 2000,
-            service.codec.encode_stream(make_faces(3)),
+            entry.codec.encode_stream([second]), streams[1][:-1], b"STSQ\1" + bytes(60), b"x" * 2000,
+            entry.codec.encode_stream(make_faces(3)),
         )  # fmt: skip
         assert [await post(client, body) for body in refusals] == [409, 400, 409, 413, 413]
         assert (await client.get("/v1/faces/cam-0.png")).status_code == 200
@@ -60,15 +60,15 @@ async def test_metrics_of_requests(serve: Serve, service: FaceDecoder, make_face
     assert seen["decode_batch_faces_sum"][()] == seen["decode_batch_seconds_count"][()] == 1
     assert 0 < seen["decode_batch_seconds_sum"][()] < 60
     assert (seen["stored_faces"][()], seen["devices"][()]) == (1, 1)
-    assert seen["stored_bytes"][()] == len(service.codec.encode_frame(first))
+    assert seen["stored_bytes"][()] == len(entry.codec.encode_frame(first))
     assert (seen["decode_queue_faces"][()], seen["live_clients"][()]) == (0, 0)
 
 
 async def test_metrics_device_label_bound(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "MAX_DEVICES", 3)
-    body = service.codec.encode_stream(make_faces(1))
+    body = entry.codec.encode_stream(make_faces(1))
     async with serve() as client:
         for number in range(6):
             assert await post(client, body, device=f"cam-{number}") == 200

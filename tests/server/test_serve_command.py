@@ -16,9 +16,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from edge_stscq.codec.face_decoder import FaceDecoder, to_png
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth.tokens import Scope, TokenStore
-from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace, FrameCodec
 
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
@@ -27,10 +28,16 @@ MakeFaces = Callable[..., list[CodedFace]]
 
 
 def test_serve_and_send_survive_kill(
-    served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
+    served: Served,
+    run: Run,
+    tiny_model: Path,
+    tmp_path: Path,
+    entry: CatalogEntry,
+    decoder: FaceDecoder,
+    make_faces: MakeFaces,
 ) -> None:
     faces, stream, store = make_faces(5), tmp_path / "faces.stsq", tmp_path / "faces.db"
-    stream.write_bytes(service.codec.encode_stream(faces))
+    stream.write_bytes(entry.codec.encode_stream(faces))
     with served("--model", tiny_model, "--store", store) as (url, process):
         sent = run("send", stream, "--url", url, "--device", "cam", "--start-sequence", 7, "--batch", 2, "--json")
         assert (sent.returncode, sent.stderr) == (0, "")
@@ -45,20 +52,20 @@ def test_serve_and_send_survive_kill(
         assert again.returncode == 0
         assert "5 frames acknowledged: 0 stored, 0 extended, 5 duplicate" in again.stdout
         png = httpx2.get(f"{url}/v1/faces/cam-9.png?layers=2", timeout=180)
-        assert png.content == service.decode_png([Job(faces[2], 2)])[0]
+        assert png.content == to_png(decoder.decode([faces[2].truncate(2, entry.config.layer_ends)])[0])
 
         foreign = tmp_path / "foreign.stsq"
-        foreign.write_bytes(FrameCodec(service.codec.tables, b"\xab" * 8).encode_stream(faces))
+        foreign.write_bytes(FrameCodec(entry.codec.tables, b"\xab" * 8).encode_stream(faces))
         refused = run("send", foreign, "--url", url)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert re.fullmatch(r"error: .*refused.* 409 .*abababababababab.*\n", refused.stderr)
 
 
 def test_serve_public_bind_with_token(
-    served: Served, run: Run, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
+    served: Served, run: Run, tiny_model: Path, tmp_path: Path, entry: CatalogEntry, make_faces: MakeFaces
 ) -> None:
     faces, stream, place = make_faces(2), tmp_path / "faces.stsq", ("--model", tiny_model, "--store", tmp_path / "f.db")
-    stream.write_bytes(service.codec.encode_stream(faces))
+    stream.write_bytes(entry.codec.encode_stream(faces))
     refused = run("serve", *place, "--host", "0.0.0.0", "--port", 0)
     assert (refused.returncode, refused.stdout) == (2, "")
     tokens = ("--tokens", tmp_path / "tokens.db")
@@ -90,7 +97,7 @@ def test_serve_public_bind_with_token(
     assert lines[3]["stored"] == 2
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
     secret = made["token"].split("_", 2)[2]
-    frames = [service.codec.encode_frame(face) for face in faces]
+    frames = [entry.codec.encode_frame(face) for face in faces]
     for text in (log, said, sent.stdout, sent.stderr):
         assert secret not in text
         for frame in frames:

@@ -14,7 +14,7 @@ import pytest
 from edge_stscq.client.certificate import tls_context
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.security_headers import HSTS
 from edge_stscq.server.tls import tls_arguments
 from edge_stscq.stream import CodedFace
@@ -76,15 +76,15 @@ def test_serve_mutual_tls(served: Served, tiny_model: Path, tmp_path: Path, pki:
 
 
 def test_send_and_drain_client_certificate(
-    served: Served, run: Run, tiny_model: Path, tmp_path: Path, pki: Path, service: FaceDecoder, make_faces: MakeFaces
+    served: Served, run: Run, tiny_model: Path, tmp_path: Path, pki: Path, entry: CatalogEntry, make_faces: MakeFaces
 ) -> None:
     place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
     files = ("--tls-cert", pki / "server.pem", "--tls-key", pki / "server.key", "--tls-client-ca", pki / "ca.pem")
     faces, stream = make_faces(3), tmp_path / "faces.stsq"
-    stream.write_bytes(service.codec.encode_stream(faces))
+    stream.write_bytes(entry.codec.encode_stream(faces))
     with Spool(tmp_path / "faces.spool", "door") as spool:
         for face in faces:
-            spool.put(service.model_id, [service.codec.encode_frame(face)], 0.0)
+            spool.put(entry.model_id, [entry.codec.encode_frame(face)], 0.0)
     ours = ("--cert", pki / "client.pem", "--key", pki / "client.key", "--ca", pki / "ca.pem")
     theirs = ("--cert", pki / "stranger.pem", "--key", pki / "stranger.key", "--ca", pki / "ca.pem")
     with served(*place, *files) as (url, _):

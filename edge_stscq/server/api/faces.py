@@ -1,11 +1,8 @@
-"""Route of decoded faces: cache, queue and decoder behind one address.
+"""Routes of the stored faces: their list, and the picture of each.
 
 A picture is named by what it is decoded from, so its `ETag` is known before it is decoded: who has it already is
 answered 304 without any decoding. The tag is weak, since a face decoded in another batch may differ by a rounding.
 Browsers may keep pictures, for their user alone, and must ask again before each use.
-
-While the decoder is too far behind, a request is refused before anything else is done for it, cached pictures among
-them, outside of the routes: under a flood, refusing must cost next to nothing.
 """
 
 import asyncio
@@ -13,60 +10,63 @@ from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AwareDatetime
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from edge_stscq.server.api.schemas import ErrorAnswer
+from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, FacePage
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
-from edge_stscq.server.auth.tokens import Scope as TokenScope
+from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
 from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
-from edge_stscq.server.errors import busy_response
-from edge_stscq.server.ingest import Ingest
+from edge_stscq.server.decoding.resolver import RequestResolver
+from edge_stscq.server.storage.face_store import MAX_SEQUENCE, FaceStore
 
 Result = TypeVar("Result")
 
-FACE = "/v1/faces/{face_id}.png"
+IMAGE_PATH = "/v1/faces/{face_id}.png"
+Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset or Z, or seconds since 1970 UTC")]
 
 
-class LoadSheddingMiddleware:
-    """Middleware that answers requests for faces while `backend` refuses them.
+def list_routes(guard: Guard, store: FaceStore) -> APIRouter:
+    """`GET /v1/faces`."""
+    router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
+    reads = Depends(guard.require(Scope.READ))
 
-    Who is let in counts as waiting from then on, so that a thousand who come at once do not all find an empty queue.
-    """
+    @router.get("/faces")
+    def list_faces(
+        request: Request,
+        after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        device: Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")] = None,
+        since: Moment = None,
+        until: Moment = None,
+        principal: Principal = reads,
+    ) -> FacePage:
+        if device is not None:
+            principal.check_device(device)
+        begin, end = (moment.timestamp() if moment else None for moment in (since, until))
+        rows = store.page(after, limit + 1, device or principal.only_device, begin, end)
+        annotate(request, after=after, count=min(limit, len(rows)))
+        return FacePage(
+            faces=[FaceInfo.of(row) for row in rows[:limit]], next=rows[limit - 1].row if len(rows) > limit else None
+        )
 
-    def __init__(self, app: ASGIApp, backend: DecoderBackend) -> None:
-        self._app, self._backend, self._in_flight = app, backend, 0
-        self._route = Route(FACE, app)  # by which a refusal is counted
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].endswith(".png"):
-            await self._app(scope, receive, send)
-            return
-        admitted_ahead = max(0, self._in_flight - self._backend.in_flight)
-        if (busy := self._backend.rejection(queued_ahead=admitted_ahead)) is not None:
-            scope["route"] = self._route
-            await busy_response(f"busy: {busy}", busy.retry_after)(scope, receive, send)
-            return
-        self._in_flight += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._in_flight -= 1
+    return router
 
 
-def pictures(guard: Guard, ingest: Ingest, backend: DecoderBackend, cache: SingleFlightCache) -> APIRouter:
+def image_routes(
+    guard: Guard, resolver: RequestResolver, backend: DecoderBackend, cache: SingleFlightCache
+) -> APIRouter:
     """`GET /v1/faces/{id}.png`."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
-    reads = Depends(guard.require(TokenScope.READ))
+    reads = Depends(guard.require(Scope.READ))
 
     async def arrival() -> float:
         """When the request came, by the event loop's clock: all that follows counts against the deadline."""
         return asyncio.get_running_loop().time()
 
-    @router.get(FACE.removeprefix("/v1"), response_class=Response)
+    @router.get(IMAGE_PATH.removeprefix("/v1"), response_class=Response)
     async def get_face(
         arrived: Annotated[float, Depends(arrival)],
         request: Request,
@@ -75,13 +75,13 @@ def pictures(guard: Guard, ingest: Ingest, backend: DecoderBackend, cache: Singl
         principal: Principal = reads,
     ) -> Response:
         principal.check_device(face_id.rpartition("-")[0])
-        order = await asyncio.to_thread(ingest.order, face_id, layers)
-        annotate(request, face=face_id, layers=order.job.layers)
-        key, tag = order.key, f'W/"{order.key}"'
-        headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Edge-Layers": str(order.job.layers)}
+        wanted = await asyncio.to_thread(resolver.for_face, face_id, layers)
+        annotate(request, face=face_id, layers=wanted.layers)
+        key, tag = wanted.key, f'W/"{wanted.key}"'
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Edge-Layers": str(wanted.layers)}
         if tag in [known.strip() for known in request.headers.get("if-none-match", "").split(",")]:
             return Response(status_code=304, headers=headers)
-        png = await _while_connected(request, cache.get_or_create(key, lambda: backend.submit(order, arrived)))
+        png = await _while_connected(request, cache.get_or_create(key, lambda: backend.submit(wanted, arrived)))
         return Response(png, media_type="image/png", headers=headers)
 
     return router

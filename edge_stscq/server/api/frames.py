@@ -39,7 +39,7 @@ _DOCUMENTED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def frame_routes(
+def routes(
     guard: Guard, queue: GroupCommitQueue[FrameUpload, Receipt], feed: ChangeFeed, metrics: Metrics
 ) -> APIRouter:
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})

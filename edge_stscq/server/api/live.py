@@ -59,7 +59,7 @@ class ConnectionLimit:
             self.active -= 1
 
 
-def live_routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit) -> APIRouter:
+def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit) -> APIRouter:
     router, authorize = APIRouter(prefix="/v1"), guard.require(Scope.READ)
     reads = Depends(authorize)
 

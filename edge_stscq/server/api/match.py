@@ -6,7 +6,6 @@ faces; until that is done, answers say `complete: false`.
 """
 
 import asyncio
-import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -17,17 +16,12 @@ from edge_stscq.server.api.schemas import FaceInfo, Match, MatchPage
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
-from edge_stscq.server.decoding.catalog import Order
-from edge_stscq.server.ingest import Ingest
+from edge_stscq.server.decoding.request import DecodeRequest
+from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.search import FaceIndexes
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceStore
 from edge_stscq.stream.frame import MAGIC
-
-log = logging.getLogger(__name__)
-
-RETRY_SECONDS = 1.0
-"""Seconds after which a store that failed is read again."""
 
 
 class _Example(BaseModel):
@@ -35,19 +29,9 @@ class _Example(BaseModel):
     face: str = Field(max_length=100)
 
 
-async def follow_changes(index: FaceIndexes, feed: ChangeFeed, capacity: int) -> None:
-    """Fill the indexes with the newest faces and keep them up to date; runs until it is cancelled."""
-    after = await feed.start(None, capacity)
-    while True:
-        try:
-            async for faces in feed.changes(max(after, index.revision)):
-                await asyncio.to_thread(index.add, faces)
-        except Exception as error:
-            log.error("the index of faces cannot be kept up to date now: %s", error)
-            await asyncio.sleep(RETRY_SECONDS)
-
-
-def match_routes(guard: Guard, ingest: Ingest, store: FaceStore, indexes: FaceIndexes, feed: ChangeFeed) -> APIRouter:
+def routes(
+    guard: Guard, resolver: RequestResolver, store: FaceStore, indexes: FaceIndexes, feed: ChangeFeed
+) -> APIRouter:
     router, matches = APIRouter(prefix="/v1"), Depends(guard.require(Scope.MATCH))
 
     @router.post("/match")
@@ -63,25 +47,24 @@ def match_routes(guard: Guard, ingest: Ingest, store: FaceStore, indexes: FaceIn
             principal.check_device(device)
         body = await guard.body(request, principal)
         if body.startswith(MAGIC):
-            example = ingest.example(body, layers)
+            example = resolver.for_stream(body, layers)
         else:
             face_id = _example(body)
             principal.check_device(face_id.rpartition("-")[0])
             annotate(request, face=face_id)
-            example = await asyncio.to_thread(ingest.order, face_id, layers)
+            example = await asyncio.to_thread(resolver.for_face, face_id, layers)
         page = await asyncio.to_thread(answer, example, limit, device or principal.only_device, min_cosine)
         annotate(request, layers=layers, count=len(page.faces))
         return page
 
-    def answer(example: Order, limit: int, device: str | None, min_cosine: float) -> MatchPage:
-        current, layers = indexes.revision >= feed.revision, example.job.layers
-        index = indexes.of(example.service)
-        hits = index.search(example.job.face, layers, limit, device, min_cosine)
+    def answer(example: DecodeRequest, limit: int, device: str | None, min_cosine: float) -> MatchPage:
+        current, index = indexes.revision >= feed.revision, indexes.of(example.model_id)
+        hits = index.search(example.face, limit, device, min_cosine)
         found = [(store.find(one.id), one.cosine) for one in hits]
         best = [
             Match(**FaceInfo.of(stored).model_dump(), cosine=cosine) for stored, cosine in found if stored is not None
         ]
-        return MatchPage(layers=layers, searched=len(index), complete=current, faces=best)
+        return MatchPage(layers=example.layers, searched=len(index), complete=current, faces=best)
 
     return router
 

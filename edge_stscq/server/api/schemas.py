@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.codec.config import CodecConfig
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
-from edge_stscq.server.decoding.profile import PROFILES
+from edge_stscq.codec.execution_profile import PROFILES
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage.face_store import StoredFace
 
 
@@ -96,11 +96,11 @@ class ModelInfo(_Response):
     config: CodecConfig
 
     @classmethod
-    def of(cls, service: FaceDecoder, device: str) -> "ModelInfo":
-        """Of a loaded model whose faces are decoded on `device`."""
+    def of(cls, model: CatalogEntry, device: str) -> "ModelInfo":
+        """Of a model whose faces are decoded on `device`."""
         return cls(
-            name=service.config.name, model_id=service.model_id.hex(), device=device,
-            precision=PROFILES[device].precision, config=service.config,
+            name=model.config.name, model_id=model.model_id.hex(), device=device,
+            precision=PROFILES[device].precision, config=model.config,
         )  # fmt: skip
 
 

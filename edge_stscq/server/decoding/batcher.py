@@ -16,11 +16,14 @@ again one item at a time, so that only the guilty caller sees the error.
 
 import asyncio
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from edge_stscq.server.decoding.backend import BackendStats, BusyError
 
 Item = TypeVar("Item")
 Intermediate = TypeVar("Intermediate")
@@ -32,14 +35,6 @@ _DEADLINE_MARGIN = 0.75
 """Share of the deadline in which a face must be decoded by the estimate."""
 _EMA_WEIGHT = 0.25
 """Share of a new measurement in the estimate."""
-
-
-class BusyError(Exception):
-    """Not now; it may work in `retry_after` seconds."""
-
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +73,8 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
         self._busy_since: float | None = None
         self._full_batch = self._last_done = 0.0
         self._in_flight = 0
-        self.failed_batches = 0
-        """Batches in a row of which every item failed."""
+        self._failures = 0  # batches in a row of which every item failed
+        self.on_batch: Callable[[int, float], None] = lambda items, seconds: None
 
     async def __aenter__(self) -> "MicroBatcher[Item, Intermediate, Result]":
         self._workers = [asyncio.create_task(self._work(), name=f"micro-batcher {number}") for number in range(2)]
@@ -97,33 +92,26 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
         await asyncio.to_thread(self._runner.shutdown)
         await asyncio.to_thread(self._postprocessors.shutdown)
 
+    def load(self) -> BackendStats:
+        return BackendStats(self._running, len(self._queue), self._in_flight, self._batch_seconds, self._failures)
+
     @property
-    def running(self) -> bool:
+    def _running(self) -> bool:
         return bool(self._workers) and not self._stopped and not any(worker.done() for worker in self._workers)
 
     @property
-    def queued(self) -> int:
-        """Items in the queue."""
-        return len(self._queue)
-
-    @property
-    def in_flight(self) -> int:
-        """Items that were submitted and have no result yet."""
-        return self._in_flight
-
-    @property
-    def batch_seconds(self) -> float:
+    def _batch_seconds(self) -> float:
         """How long the present batch has been running; 0 when idle. A hung device shows here."""
-        return 0.0 if self._busy_since is None else asyncio.get_running_loop().time() - self._busy_since
+        return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
 
     def _seconds_ahead(self, queued_ahead: int = 0) -> float:
         """Seconds until an item that came now, behind `queued_ahead` others, would begin: 0 before the first batch."""
-        running = 0.0 if self._busy_since is None else max(0.0, self._full_batch - self.batch_seconds)
+        running = 0.0 if self._busy_since is None else max(0.0, self._full_batch - self._batch_seconds)
         return running + (len(self._queue) + queued_ahead) // self._max_batch * self._full_batch
 
     def rejection(self, waited: float = 0.0, queued_ahead: int = 0) -> BusyError | None:
         """Refusal of an item that came `waited` seconds ago, `queued_ahead` others before it; None if it has room."""
-        if not self.running:
+        if not self._running:
             return BusyError("the decoder's queue is not running")
         ahead = self._seconds_ahead(queued_ahead)
         if len(self._queue) + queued_ahead >= self._queue_size:
@@ -132,8 +120,8 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
             return BusyError(f"a face would wait {waited + ahead:.1f} s for the decoder", ahead)
         return None
 
-    async def submit(self, item: Item, arrived: float | None = None) -> Result:
-        """Wait for the result of one item.
+    async def submit(self, request: Item, arrived: float | None = None) -> Result:
+        """Wait for the result of one item (`request`, as every backend calls it).
 
         Args:
             arrived: when its request came, by the event loop's clock; now if None.
@@ -148,7 +136,7 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
         if (rejection := self.rejection(loop.time() - arrived)) is not None:
             raise rejection
         future: asyncio.Future[Result] = loop.create_future()
-        self._queue[future] = _Queued(item, future, arrived)
+        self._queue[future] = _Queued(request, future, arrived)
         self._changed.set()
         expiry = loop.call_at(arrived + self.deadline, self._expire, future)
         self._in_flight += 1
@@ -193,12 +181,13 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
                 batch = await self._collect()
                 if not batch:
                     continue
-                begun = self._busy_since = loop.time()
+                begun = self._busy_since = time.monotonic()
                 items = [entry.item for entry in batch]
                 intermediates = await loop.run_in_executor(self._runner, run_isolating_failures, self._run_batch, items)
-                ran, self._busy_since = loop.time(), None
+                ran, self._busy_since = time.monotonic(), None
+            self.on_batch(len(batch), ran - begun)
             outcomes = await asyncio.gather(*map(self._postprocessed, batch, intermediates))
-            done = loop.time()
+            done = time.monotonic()
             self._measure(len(batch), max(ran - begun, done - max(begun, self._last_done)))
             self._last_done = done
             self._deliver(batch, outcomes)
@@ -230,7 +219,7 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
         asked = [pair for pair in zip(batch, outcomes, strict=True) if not pair[0].future.done()]
         if asked:
             failed = all(isinstance(outcome, Exception) for _, outcome in asked)
-            self.failed_batches = self.failed_batches + 1 if failed else 0
+            self._failures = self._failures + 1 if failed else 0
         for entry, outcome in asked:
             if isinstance(outcome, Exception):
                 entry.future.set_exception(outcome)

@@ -1,99 +1,82 @@
-"""Models that one server holds, by model id.
+"""Catalog of the models that one server holds, by model id: all but their networks.
 
-Every stream names its model and every stored face keeps that name, so frames of any loaded model are accepted and each
-face is decoded by its own decoder. All decoders share one device and one queue.
+Every stream names its model and every stored face keeps that name, so frames of any model in the catalog are accepted
+and each face is decoded by its own decoder. Whoever answers requests needs the catalog; only whoever decodes needs a
+`DecoderPool`.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from edge_stscq.codec.config import CodecConfig
+from edge_stscq.codec.matching import Matcher
+from edge_stscq.codec.store import load_config, load_frame_codec
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
-from edge_stscq.server.decoding.profile import profile_for
+from edge_stscq.stream.frame import FrameCodec
 
 
 class WrongModelError(EdgeError):
     """A model that this server does not hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A face to decode, and the decoder that does it."""
-
-    service: FaceDecoder
-    job: Job
-
-    @property
-    def key(self) -> str:
-        """Names the picture by its content, 32 hexadecimal digits: model, group and the tokens that are decoded."""
-        face, config = self.job.face, self.service.config
-        seen = face.truncate(self.job.layers, config.layer_ends)
-        content = self.service.model_id + seen.group.to_bytes(2) + seen.tokens.tobytes()
-        return hashlib.sha256(content).hexdigest()[:32]
-
-
-class Models:
-    """Load the models in `folders`.
-
-    Args:
-        device: "cpu" or "cuda".
-        max_batch: most faces decoded at once; what suits the device if None.
+@dataclass(frozen=True, slots=True, eq=False)
+class CatalogEntry:
+    """One model.
 
     Attributes:
-        max_batch: the same, as it was chosen.
-
-    Raises:
-        EdgeError: a folder is unusable, two hold the same model, or `device` is not there.
+        config: shape of the codec.
+        codec: reads and writes its frames.
+        matcher: reads identity from its tokens.
     """
 
-    def __init__(self, folders: Sequence[Path], device: str = "cpu", max_batch: int | None = None) -> None:
-        profile = profile_for(device, max_batch)
-        self.max_batch = profile.max_batch
-        self._services: dict[bytes, FaceDecoder] = {}
-        for folder in folders:
-            service = FaceDecoder(folder, device, profile)
-            if service.model_id in self._services:
-                raise EdgeError(f"{folder} holds model {service.model_id.hex()} a second time; name each model once")
-            self._services[service.model_id] = service
+    config: CodecConfig
+    codec: FrameCodec
+    matcher: Matcher
 
-    def __iter__(self) -> Iterator[FaceDecoder]:
-        return iter(self._services.values())
+    @property
+    def model_id(self) -> bytes:
+        """The 8 bytes that every stream of this model begins with."""
+        return self.codec.model_id
+
+
+class ModelCatalog:
+    """Read the models in `folders`; iterates over them in this order.
+
+    Raises:
+        EdgeError: a folder is unusable, or two hold the same model.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._entries: dict[bytes, CatalogEntry] = {}
+        for folder in folders:
+            entry = CatalogEntry(load_config(folder), load_frame_codec(folder), Matcher.load(folder).eval())
+            if entry.model_id in self._entries:
+                raise EdgeError(f"{folder} holds model {entry.model_id.hex()} a second time; name each model once")
+            self._entries[entry.model_id] = entry
+
+    def __iter__(self) -> Iterator[CatalogEntry]:
+        return iter(self._entries.values())
 
     @property
     def names(self) -> str:
         """Name and id of each, for people."""
-        return ", ".join(f"{service.config.name} {service.model_id.hex()}" for service in self)
+        return ", ".join(f"{entry.config.name} {entry.model_id.hex()}" for entry in self)
 
-    def find(self, model: bytes, what: str) -> FaceDecoder:
-        """The service of a model.
+    def find(self, model_id: bytes, what: str) -> CatalogEntry:
+        """Look up a model.
 
         Args:
             what: of this model, to begin the error with.
 
         Raises:
-            WrongModelError: it is not loaded.
+            WrongModelError: it is not in the catalog.
         """
-        service = self._services.get(model)
-        if service is None:
-            held = ", ".join(each.hex() for each in self._services)
+        entry = self._entries.get(model_id)
+        if entry is None:
+            held = ", ".join(each.hex() for each in self._entries)
             raise WrongModelError(
-                f"{what} is of model {model.hex()} and this server holds {held}; "
+                f"{what} is of model {model_id.hex()} and this server holds {held}; "
                 "use the model it was encoded with, or start the server with that --model, too"
             )
-        return service
-
-    def decode(self, orders: Sequence[Order]) -> list[np.ndarray]:
-        """RGB uint8 [128, 128, 3] of each order; one pass of each model's decoder."""
-        pictures: dict[int, np.ndarray] = {}
-        for service in self:
-            rows = [row for row, order in enumerate(orders) if order.service is service]
-            pictures |= zip(rows, service.decode([orders[row].job for row in rows]), strict=True)
-        return [pictures[row] for row in range(len(orders))]
-
-    def warm_up(self) -> None:
-        for service in self:
-            service.warm_up()
+        return entry

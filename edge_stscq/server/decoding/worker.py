@@ -1,7 +1,7 @@
 """Decoder in a process of its own, so that a busy server decodes on and a broken decoder takes nothing with it.
 
 Python runs one thread at a time. A decoder in the server's process waits for a turn at every operation of its network,
-and under a flood of requests hardly gets one; in a process of its own it has what the machine gives it. Orders and
+and under a flood of requests hardly gets one; in a process of its own it has what the machine gives it. Requests and
 pictures cross a pipe. The process ends when the server does, however that ends; if it dies first, the faces it was
 decoding fail, and the next ones find a fresh one.
 """
@@ -14,11 +14,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_stscq.codec.config import CROP
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.catalog import Models, Order
-from edge_stscq.server.decoding.face_decoder import Job
+from edge_stscq.server.decoding.pool import DecoderPool
+from edge_stscq.server.decoding.request import DecodeRequest
 
 _END_SECONDS = 10.0
 _NICENESS = 10
@@ -27,10 +28,10 @@ late turns every face that it decodes into one that nobody waits for."""
 
 
 class DecoderProcess:
-    """Begin to load `Models`, elsewhere. One thread at a time may call its methods.
+    """Begin to load a `DecoderPool`, elsewhere. One thread at a time may call its methods.
 
     Args:
-        folders, device, max_batch: as for `Models`.
+        folders, device, max_batch: as for `DecoderPool`.
     """
 
     def __init__(self, folders: Sequence[Path], device: str, max_batch: int | None = None) -> None:
@@ -63,8 +64,8 @@ class DecoderProcess:
         if reason is not None:
             raise EdgeError(f"the decoder cannot start: {reason}")
 
-    def decode(self, orders: Sequence[Order]) -> Sequence[np.ndarray]:
-        """RGB uint8 [128, 128, 3] of each order.
+    def decode(self, requests: Sequence[DecodeRequest]) -> list[NDArray[np.uint8]]:
+        """RGB uint8 [128, 128, 3] of each request.
 
         Raises:
             RuntimeError: decoding them failed, or the process died of it.
@@ -74,12 +75,12 @@ class DecoderProcess:
             self._process, self._pipe = self._start()
             self.wait_until_ready()
         try:
-            self._pipe.send([(order.service.model_id, order.job) for order in orders])
+            self._pipe.send(list(requests))
             problem = self._pipe.recv()
             if problem is not None:
                 raise RuntimeError(problem)
             pictures = np.frombuffer(self._pipe.recv_bytes(), np.uint8)
-            return [*pictures.reshape(len(orders), CROP, CROP, 3)]
+            return [*pictures.reshape(len(requests), CROP, CROP, 3)]
         except (EOFError, OSError):
             self._process.join(_END_SECONDS)
             raise RuntimeError(f"the decoder's process ended with {self._process.exitcode}") from None
@@ -96,19 +97,19 @@ def _work(pipe: Connection, folders: tuple[Path, ...], device: str, max_batch: i
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the server decides when this one ends
     os.nice(_NICENESS)
     try:
-        models = Models(folders, device, max_batch)
-        models.warm_up()
+        pool = DecoderPool(folders, device, max_batch)
+        pool.warm_up()
     except Exception as error:
         pipe.send(_line(error))
         return
     pipe.send(None)
     while True:
         try:
-            wanted: list[tuple[bytes, Job]] = pipe.recv()
+            requests: list[DecodeRequest] = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)  # the server is gone, and there is nothing to tidy up
         try:
-            pictures = np.stack(models.decode([Order(models.find(model, "a face"), job) for model, job in wanted]))
+            pictures = np.stack(pool.decode(requests))
         except Exception as error:
             pipe.send(_line(error))
         else:

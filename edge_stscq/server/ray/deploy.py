@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_stscq.codec.execution_profile import profile_for
 from edge_stscq.errors import EdgeError, require
-from edge_stscq.server.decoding.catalog import Models
-from edge_stscq.server.decoding.profile import profile_for
+from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.face_store import FaceStore
 
@@ -133,9 +133,8 @@ def running(
                 },
                 logging_config=LOGS,
             )  # fmt: skip
-            application = ingress_deployment(options).bind(
-                settings, decoder_deployment(settings, options).bind(settings), audit.absolute()
-            )
+            decoders = decoder_deployment(settings, options).bind(settings)
+            application = ingress_deployment(options).bind(settings, decoders, audit.absolute())
             serve.run(application, name=APPLICATION)
         except (RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
             raise EdgeError(f"Ray Serve could not start: {_reason(serve, error)}") from None
@@ -191,7 +190,7 @@ def run(
         EdgeError: see `running`; also if the model or the store cannot be used.
     """
     check(settings, options, tls)
-    names = Models(settings.model).names
+    names = ModelCatalog(settings.model).names
     with contextlib.closing(FaceStore(settings.store)) as store:
         kept = store.name
     name = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -9,7 +9,7 @@ it may be killed at any moment. A `DecoderReplica` only computes, so a face whos
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,11 +21,14 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from edge_stscq.server.app import FAILED_BATCHES, STALLED_SECONDS, create_app
+from edge_stscq.codec.execution_profile import profile_for
+from edge_stscq.codec.face_decoder import to_png
+from edge_stscq.server.app import create_app
 from edge_stscq.server.auth.audit_log import audit_log
-from edge_stscq.server.decoding.batcher import BusyError, run_isolating_failures
-from edge_stscq.server.decoding.catalog import Models, Order
-from edge_stscq.server.decoding.face_decoder import Job, to_png
+from edge_stscq.server.decoding.backend import MAX_FAILURES, STALLED_SECONDS, BackendStats, BusyError
+from edge_stscq.server.decoding.batcher import run_isolating_failures
+from edge_stscq.server.decoding.pool import DecoderPool
+from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.settings import ServerSettings
 
 ATTEMPTS = 3
@@ -36,50 +39,51 @@ class DecoderReplica:
     """Decodes faces in batches, on one device or a share of it; `serve.batch` collects them."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        self._models = Models(settings.model, settings.device, settings.max_batch)
-        self._models.warm_up()
+        self._pool = DecoderPool(settings.model, settings.device, settings.max_batch)
+        self._pool.warm_up()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self._busy_since: float | None = None
-        self._failed_batches = 0
+        self._failures = 0
         self._batched: Any = serve.batch(
-            max_batch_size=self._models.max_batch, batch_wait_timeout_s=settings.batch_delay
+            max_batch_size=profile_for(settings.device, settings.max_batch).max_batch,
+            batch_wait_timeout_s=settings.batch_delay,
         )(self._decode_batch)
 
-    async def decode(self, model: bytes, job: Job) -> bytes:
-        """The PNG of one face of a model."""
-        outcome: bytes | Exception = await self._batched(Order(self._models.find(model, "this face"), job))
+    async def decode(self, request: DecodeRequest) -> bytes:
+        """The PNG of one face."""
+        outcome: bytes | Exception = await self._batched(request)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def _decode_batch(self, orders: Sequence[Order]) -> list[bytes | Exception]:
-        """One outcome an order: an exception that is raised here would reach every face of the batch."""
+    async def _decode_batch(self, requests: Sequence[DecodeRequest]) -> list[bytes | Exception]:
+        """One outcome a request: an exception that is raised here would reach every face of the batch."""
         self._busy_since = time.monotonic()
         try:
             loop = asyncio.get_running_loop()
-            outcomes = await loop.run_in_executor(self._thread, run_isolating_failures, self._pngs, orders)
+            outcomes = await loop.run_in_executor(self._thread, run_isolating_failures, self._pngs, requests)
         finally:
             self._busy_since = None
         failed = all(isinstance(outcome, Exception) for outcome in outcomes)
-        self._failed_batches = self._failed_batches + 1 if failed else 0
+        self._failures = self._failures + 1 if failed else 0
         return outcomes
 
-    def _pngs(self, orders: Sequence[Order]) -> list[bytes]:
-        return [to_png(picture) for picture in self._models.decode(orders)]
+    def _pngs(self, requests: Sequence[DecodeRequest]) -> list[bytes]:
+        return [to_png(picture) for picture in self._pool.decode(requests)]
 
     def check_health(self) -> None:
         """Asked by Ray Serve, which replaces a replica that raises here."""
         if self._busy_since is not None and time.monotonic() - self._busy_since > STALLED_SECONDS:
             raise RuntimeError(f"a batch has been running for over {STALLED_SECONDS:g} seconds")
-        if self._failed_batches >= FAILED_BATCHES:
-            raise RuntimeError(f"the last {self._failed_batches} batches failed")
+        if self._failures >= MAX_FAILURES:
+            raise RuntimeError(f"the last {self._failures} batches failed")
 
 
 class RayDecoderBackend:
     """The `DecoderBackend` of an `Ingress`: each face goes to the replica that Ray Serve finds least busy.
 
     Args:
-        decode: takes a model id and a job, gives an awaitable with `cancel()`; the handle of `DecoderReplica.decode`.
+        decode: takes a request, gives an awaitable with `cancel()`; the handle of `DecoderReplica.decode`.
         queue_size: faces that may be under way before `submit` raises `BusyError`.
         deadline: seconds from the arrival of its request until a face must be decoded.
     """
@@ -87,38 +91,31 @@ class RayDecoderBackend:
     def __init__(self, decode: "DeploymentHandle[Any]", queue_size: int, deadline: float) -> None:
         self._decode, self._queue_size, self._deadline = decode, queue_size, deadline
         self._begun: dict[object, float] = {}
-        self.running = False
-        self.failed_batches = 0
+        self._running = False
+        self._failures = 0
+        self.on_batch: Callable[[int, float], None] = lambda faces, seconds: None  # batches are run elsewhere
 
     async def __aenter__(self) -> "RayDecoderBackend":
-        self.running = True
+        self._running = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.running = False
+        self._running = False
 
-    @property
-    def queued(self) -> int:
-        """Faces under way: which of them is being decoded, Ray does not say."""
-        return len(self._begun)
-
-    @property
-    def in_flight(self) -> int:
-        return len(self._begun)
-
-    @property
-    def batch_seconds(self) -> float:
-        """How long the oldest face has been under way; 0 when there is none."""
-        return time.monotonic() - min(self._begun.values()) if self._begun else 0.0
+    def load(self) -> BackendStats:
+        """State as the ingress knows it: which of the faces in flight is being decoded, Ray does not say."""
+        count = len(self._begun)
+        oldest = time.monotonic() - min(self._begun.values()) if self._begun else 0.0
+        return BackendStats(self._running, count, count, oldest, self._failures)
 
     def rejection(self, waited: float = 0.0, queued_ahead: int = 0) -> BusyError | None:
-        if not self.running:
+        if not self._running:
             return BusyError("the decoder backend is not running")
         if len(self._begun) + queued_ahead >= self._queue_size:
             return BusyError(f"{self._queue_size} faces are waiting already")
         return BusyError(f"a face would wait over {self._deadline:g} s") if waited > self._deadline else None
 
-    async def submit(self, item: Order, arrived: float | None = None) -> bytes:
+    async def submit(self, request: DecodeRequest, arrived: float | None = None) -> bytes:
         """See `DecoderBackend.submit`. A caller that goes away takes its face out of the replica's queue."""
         now = asyncio.get_running_loop().time()
         if arrived is None:
@@ -129,22 +126,22 @@ class RayDecoderBackend:
         self._begun[ticket] = time.monotonic()
         try:
             async with asyncio.timeout_at(arrived + self._deadline):
-                png = await self._decoded(item)
+                png = await self._decoded(request)
         except (BusyError, asyncio.CancelledError):
             raise
         except TimeoutError:
             raise BusyError(f"no decoder came to this face in {self._deadline:g} s") from None
         except Exception:
-            self.failed_batches += 1
+            self._failures += 1
             raise
         finally:
             del self._begun[ticket]
-        self.failed_batches = 0
+        self._failures = 0
         return png
 
-    async def _decoded(self, order: Order) -> bytes:
+    async def _decoded(self, request: DecodeRequest) -> bytes:
         for _ in range(ATTEMPTS):
-            response = self._decode.remote(order.service.model_id, order.job)
+            response = self._decode.remote(request)
             try:
                 png: bytes = await response
                 return png

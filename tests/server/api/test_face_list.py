@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage import face_store as store_module
 from edge_stscq.server.storage.store_url import shown, sibling_path, store_url
 from edge_stscq.stream import CodedFace
@@ -20,7 +20,7 @@ Issue = Callable[..., str]
 
 @pytest.mark.anyio
 async def test_faces_filtered_by_device_and_time(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, issue: Issue, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, issue: Issue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serve() as client:
 
@@ -31,7 +31,7 @@ async def test_faces_filtered_by_device_and_time(
         headers: dict[str, str] = {}
         for second, device in enumerate(("a", "b", "a", "b")):
             monkeypatch.setattr(store_module.time, "time", lambda now=1_800_000_000 + second: now)
-            body = service.codec.encode_stream(make_faces(1, seed=second))
+            body = entry.codec.encode_stream(make_faces(1, seed=second))
             sent = {"Edge-Device": device, "Edge-Sequence": str(second)}
             assert (await client.post("/v1/frames", content=body, headers=sent)).status_code == 200
         assert await ask(device="a") == (200, ["a-0", "a-2"])

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from edge_stscq.server.decoding.catalog import Models, Order
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.decoding.pool import DecoderPool
+from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio
@@ -24,29 +25,29 @@ MakeFaces = Callable[..., list[CodedFace]]
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that were decoded."""
     batches: list[int] = []
-    decode = Models.decode
+    decode = DecoderPool.decode
 
-    def watched(models: Models, orders: Sequence[Order]) -> list[np.ndarray]:
-        batches.append(len(orders))
-        return decode(models, orders)
+    def watched(pool: DecoderPool, requests: Sequence[DecodeRequest]) -> list[np.ndarray]:
+        batches.append(len(requests))
+        return decode(pool, requests)
 
-    monkeypatch.setattr(Models, "decode", watched)
+    monkeypatch.setattr(DecoderPool, "decode", watched)
     return batches
 
 
-async def post(client: httpx2.AsyncClient, service: FaceDecoder, faces: list[CodedFace], first: int = 0) -> None:
+async def post(client: httpx2.AsyncClient, entry: CatalogEntry, faces: list[CodedFace], first: int = 0) -> None:
     headers = {"Edge-Device": "cam", "Edge-Sequence": str(first)}
     assert (
-        await client.post("/v1/frames", content=service.codec.encode_stream(faces), headers=headers)
+        await client.post("/v1/frames", content=entry.codec.encode_stream(faces), headers=headers)
     ).status_code == 200
 
 
 async def test_face_image_same_content_decoded_once(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, decoded: list[int]
+    serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, decoded: list[int]
 ) -> None:
     (face,) = make_faces(1)
     async with serve() as client:
-        await post(client, service, [face, face.truncate(1, service.config.layer_ends)])
+        await post(client, entry, [face, face.truncate(1, entry.config.layer_ends)])
         paths = ["cam-0.png", "cam-0.png?layers=1", "cam-1.png", "cam-0.png?layers=3"]
         answers = [await client.get(f"/v1/faces/{path}") for path in paths]
     assert decoded == [1, 1]
@@ -55,10 +56,10 @@ async def test_face_image_same_content_decoded_once(
 
 
 async def test_face_image_concurrent_requests_share_one_decoding(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, decoded: list[int]
+    serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, decoded: list[int]
 ) -> None:
     async with serve(cache_bytes=0, batch_delay=0.2) as client:
-        await post(client, service, make_faces(1))
+        await post(client, entry, make_faces(1))
         answers = await asyncio.gather(*(client.get("/v1/faces/cam-0.png") for _ in range(3)))
         assert decoded == [1]
         assert len({answer.content for answer in answers}) == 1
@@ -67,11 +68,11 @@ async def test_face_image_concurrent_requests_share_one_decoding(
 
 
 async def test_face_image_known_etag_not_decoded(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, decoded: list[int]
+    serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, decoded: list[int]
 ) -> None:
     (face,) = make_faces(1)
     async with serve(cache_bytes=0) as client:
-        await post(client, service, [face.truncate(1, service.config.layer_ends)])
+        await post(client, entry, [face.truncate(1, entry.config.layer_ends)])
         first = await client.get("/v1/faces/cam-0.png")
         tag = first.headers["etag"]
         for known in (tag, f'"another", {tag}'):
@@ -79,34 +80,34 @@ async def test_face_image_known_etag_not_decoded(
             assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
             assert again.headers["cache-control"] == "private, no-cache"
         assert decoded == [1]
-        await post(client, service, [face])
+        await post(client, entry, [face])
         grown = await client.get("/v1/faces/cam-0.png", headers={"If-None-Match": tag})
         assert (grown.status_code, grown.headers["edge-layers"]) == (200, "3")
         assert grown.headers["etag"] != tag
 
 
 async def test_face_image_deadline_exceeded(
-    make_app: MakeApp, serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, release, decode = threading.Event(), threading.Event(), Models.decode
+    started, release, decode = threading.Event(), threading.Event(), DecoderPool.decode
     release.set()
 
-    def held(models: Models, orders: Sequence[Order]) -> list[np.ndarray]:
+    def held(pool: DecoderPool, requests: Sequence[DecodeRequest]) -> list[np.ndarray]:
         started.set()
         assert release.wait(60)
-        return decode(models, orders)
+        return decode(pool, requests)
 
-    monkeypatch.setattr(Models, "decode", held)
+    monkeypatch.setattr(DecoderPool, "decode", held)
     app = make_app(queue_size=1)
     async with serve(app=app) as client:
-        await post(client, service, make_faces(3))
+        await post(client, entry, make_faces(3))
         release.clear()
         running = asyncio.create_task(client.get("/v1/faces/cam-0.png"))
         assert await asyncio.to_thread(started.wait, 60)
-        monkeypatch.setattr(app.state.batcher, "deadline", 0.3)
+        monkeypatch.setattr(app.state.backend, "deadline", 0.3)
         late = asyncio.create_task(client.get("/v1/faces/cam-1.png"))
         async with asyncio.timeout(60):
-            while app.state.batcher.queued == 0:
+            while app.state.backend.load().queued == 0:
                 await asyncio.sleep(0.01)
         at_once = await client.get("/v1/faces/nobody-9.png")
         answers = [at_once, await late]
@@ -120,18 +121,20 @@ async def test_face_image_deadline_exceeded(
 
 
 async def test_load_shedding_counts_admitted_requests(
-    make_app: MakeApp, serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release, decode, looked_up = threading.Event(), Models.decode, []
+    release, decode, looked_up = threading.Event(), DecoderPool.decode, []
     monkeypatch.setattr(
-        Models, "decode", lambda models, orders: decode(models, orders) if release.wait(60) else pytest.fail("held")
+        DecoderPool,
+        "decode",
+        lambda pool, requests: decode(pool, requests) if release.wait(60) else pytest.fail("held"),
     )
     release.set()
     app = make_app(queue_size=3, deadline=50)
     find = app.state.store.find
     monkeypatch.setattr(app.state.store, "find", lambda face: (looked_up.append(face), find(face))[1])
     async with serve(app=app) as client:
-        await post(client, service, make_faces(20))
+        await post(client, entry, make_faces(20))
         release.clear()
         asked = [asyncio.create_task(client.get(f"/v1/faces/cam-{number}.png")) for number in range(20)]
         async with asyncio.timeout(60):

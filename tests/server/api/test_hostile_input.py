@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.catalog import Models
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.ingest import FrameUpload, Ingest
 from edge_stscq.stream import HEADER_BYTES, CodedFace, FrameCodec
 
@@ -31,8 +30,8 @@ async def refused(client: httpx2.AsyncClient, status: int, part: str, **request:
     assert (await client.get("/v1/faces")).json() == {"faces": [], "next": None}
 
 
-async def test_frames_truncated_body(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
-    codec = service.codec
+async def test_frames_truncated_body(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
+    codec = entry.codec
     faces = make_faces(2)
     body = codec.encode_stream(faces)
     boundary = HEADER_BYTES + len(codec.encode_frame(faces[0]))
@@ -41,8 +40,8 @@ async def test_frames_truncated_body(serve: Serve, service: FaceDecoder, make_fa
             await refused(client, 400, "", content=body[:size])
 
 
-async def test_frames_flipped_bit(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
-    body = service.codec.encode_stream(make_faces(1))
+async def test_frames_flipped_bit(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
+    body = entry.codec.encode_stream(make_faces(1))
     async with serve() as client:
         for bit in range(8 * len(body)):
             flipped = bytearray(body)
@@ -54,25 +53,25 @@ async def test_frames_flipped_bit(serve: Serve, service: FaceDecoder, make_faces
         assert (await client.get("/v1/faces")).json()["faces"] == []
 
 
-async def test_frames_one_damaged_stores_none(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
-    body = bytearray(service.codec.encode_stream(make_faces(3)))
+async def test_frames_one_damaged_stores_none(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
+    body = bytearray(entry.codec.encode_stream(make_faces(3)))
     body[-1] ^= 1
     async with serve() as client:
         await refused(client, 400, "frame 2", content=bytes(body))
 
 
-async def test_frames_of_another_model(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
-    foreign = FrameCodec(service.codec.tables, b"\xab" * 8)
+async def test_frames_of_another_model(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
+    foreign = FrameCodec(entry.codec.tables, b"\xab" * 8)
     async with serve() as client:
         await refused(client, 409, "ab" * 8, content=foreign.encode_stream(make_faces(1)))
-        await refused(client, 409, service.model_id.hex(), content=foreign.encode_stream(make_faces(1)))
+        await refused(client, 409, entry.model_id.hex(), content=foreign.encode_stream(make_faces(1)))
 
 
-async def test_frames_none_and_too_many(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_frames_none_and_too_many(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     async with serve(max_frames=2) as client:
-        await refused(client, 400, "no frame", content=service.codec.header())
+        await refused(client, 400, "no frame", content=entry.codec.header())
         await refused(client, 400, "truncated", content=b"")
-        await refused(client, 413, "over 2 frames", content=service.codec.encode_stream(make_faces(3)))
+        await refused(client, 413, "over 2 frames", content=entry.codec.encode_stream(make_faces(3)))
 
 
 async def test_body_declared_too_large(serve: Serve) -> None:
@@ -120,17 +119,17 @@ async def test_body_too_slow(serve: Serve) -> None:
     ],
 )
 async def test_frames_bad_headers(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, headers: dict[str, str]
+    serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, headers: dict[str, str]
 ) -> None:
     async with serve() as client:
-        await refused(client, 422, "Edge-", content=service.codec.encode_stream(make_faces(1)), headers=headers)
+        await refused(client, 422, "Edge-", content=entry.codec.encode_stream(make_faces(1)), headers=headers)
 
 
-async def test_frames_last_sequence_number(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_frames_last_sequence_number(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     last = {"Edge-Device": "cam", "Edge-Sequence": str(2**53 - 1)}
     async with serve() as client:
-        await refused(client, 400, "end at", content=service.codec.encode_stream(make_faces(2)), headers=last)
-        answer = await client.post("/v1/frames", content=service.codec.encode_stream(make_faces(1)), headers=last)
+        await refused(client, 400, "end at", content=entry.codec.encode_stream(make_faces(2)), headers=last)
+        answer = await client.post("/v1/frames", content=entry.codec.encode_stream(make_faces(1)), headers=last)
         assert answer.status_code == 200
         assert (await client.get(f"/v1/faces/cam-{2**53 - 1}.png")).status_code == 200
 
@@ -147,12 +146,12 @@ async def test_guard_without_token_answers_loopback_only(serve: Serve) -> None:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tail=st.binary(max_size=80), with_header=st.booleans())
-def test_ingest_random_bytes(models: Models, tail: bytes, with_header: bool) -> None:
+def test_ingest_random_bytes(catalog: ModelCatalog, tail: bytes, with_header: bool) -> None:
     class NoStore:
         def accept_all(self, *_: object) -> None:
             raise AssertionError("random bytes passed as a frame")
 
-    (service,) = models
-    ingest = Ingest(models, NoStore(), max_frames=10)
-    (refusal,) = ingest.accept([FrameUpload("cam", 0, (service.codec.header() if with_header else b"") + tail)])
+    (entry,) = catalog
+    ingest = Ingest(catalog, NoStore(), max_frames=10)
+    (refusal,) = ingest.accept([FrameUpload("cam", 0, (entry.codec.header() if with_header else b"") + tail)])
     assert isinstance(refusal, EdgeError)

@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from edge_stscq.server.api import live
 from edge_stscq.server.auth import audit_log as audit
 from edge_stscq.server.auth.tokens import TokenStore
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage import change_feed as feed_module
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
@@ -34,11 +34,11 @@ def feed_of(address: str, query: str = "", **options: object) -> connect:
 
 
 async def post(
-    address: str, service: FaceDecoder, faces: list[CodedFace], first: int = 0, device: str = "cam", token: str = ""
+    address: str, entry: CatalogEntry, faces: list[CodedFace], first: int = 0, device: str = "cam", token: str = ""
 ) -> None:
     headers = {"Edge-Device": device, "Edge-Sequence": str(first), "Authorization": f"Bearer {token or '-'}"}
     async with httpx2.AsyncClient() as client:
-        body = service.codec.encode_stream(faces)
+        body = entry.codec.encode_stream(faces)
         assert (await client.post(f"http://{address}/v1/frames", content=body, headers=headers)).status_code == 200
 
 
@@ -64,15 +64,15 @@ async def refused(address: str, query: str = "", **options: object) -> tuple[int
     return error.value.response.status_code, json.loads(error.value.response.body)["error"]
 
 
-async def test_live_sends_new_and_extended_faces(listen: Listen, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_live_sends_new_and_extended_faces(listen: Listen, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     faces = make_faces(2)
-    basic = [face.truncate(1, service.config.layer_ends) for face in faces]
+    basic = [face.truncate(1, entry.config.layer_ends) for face in faces]
     async with listen() as (address, _), feed_of(address) as feed:
-        await post(address, service, basic)
+        await post(address, entry, basic)
         assert await heard(feed, 2) == [("cam-0", 1, 1), ("cam-1", 1, 2)]
-        await post(address, service, faces[1:], 1)
-        await post(address, service, faces[1:], 1)
-        await post(address, service, faces[:1], 7)
+        await post(address, entry, faces[1:], 1)
+        await post(address, entry, faces[1:], 1)
+        await post(address, entry, faces[:1], 7)
         assert await heard(feed, 2) == [("cam-1", 3, 3), ("cam-7", 3, 4)]
         async with httpx2.AsyncClient() as client:
             listed = (await client.get(f"http://{address}/v1/faces")).json()["faces"]
@@ -82,13 +82,13 @@ async def test_live_sends_new_and_extended_faces(listen: Listen, service: FaceDe
 
 
 async def test_live_resumes_beyond_memory(
-    listen: Listen, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    listen: Listen, entry: CatalogEntry, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_module, "RECENT", 3)
     monkeypatch.setattr(feed_module, "PAGE", 2)
     async with listen() as (address, _):
-        await post(address, service, make_faces(4))
-        await post(address, service, make_faces(5, seed=1), device="door")
+        await post(address, entry, make_faces(4))
+        await post(address, entry, make_faces(5, seed=1), device="door")
         for query, expected in (
             ("?after=0", [*(f"cam-{n}" for n in range(4)), *(f"door-{n}" for n in range(5))]),
             ("?after=7", ["door-3", "door-4"]),
@@ -106,18 +106,18 @@ async def test_live_resumes_beyond_memory(
 
 
 async def test_live_sends_faces_of_another_server(
-    listen: Listen, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
+    listen: Listen, entry: CatalogEntry, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     async with listen() as (address, _), feed_of(address) as feed:
         other = FaceStore(tmp_path / "faces.db")
-        frame = service.codec.encode_frame(make_faces(1)[0])
-        other.accept("elsewhere", 5, service.model_id, [ValidatedFrame(frame, 3)], lambda old, new: old == new)
+        frame = entry.codec.encode_frame(make_faces(1)[0])
+        other.accept("elsewhere", 5, entry.model_id, [ValidatedFrame(frame, 3)], lambda old, new: old == new)
         other.close()
         assert await heard(feed, 1) == [("elsewhere-5", 3, 1)]
 
 
 async def test_live_scope_and_device(
-    listen: Listen, issue: Issue, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
+    listen: Listen, issue: Issue, entry: CatalogEntry, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     fleet, mine = issue("*", "read", "send"), issue("door", "read")
     sender = issue("*", "send")
@@ -134,8 +134,8 @@ async def test_live_scope_and_device(
                 feed_of(address, additional_headers={"Authorization": f"Bearer {fleet}"}) as all_of_them,
             ):
                 assert (door.subprotocol, all_of_them.subprotocol) == ("edge-stscq.v1", None)
-                await post(address, service, make_faces(1), 0, "cam", fleet)
-                await post(address, service, make_faces(1), 0, "door", fleet)
+                await post(address, entry, make_faces(1), 0, "cam", fleet)
+                await post(address, entry, make_faces(1), 0, "door", fleet)
                 assert await heard(door, 1) == [("door-0", 3, 2)]
                 assert await heard(all_of_them, 2) == [("cam-0", 3, 1), ("door-0", 3, 2)]
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
@@ -184,7 +184,7 @@ async def test_live_revoked_token_closes(
 
 
 async def test_live_slow_client_dropped(
-    make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, entry: CatalogEntry, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SEND_SECONDS", 0.05)
     app, sent = make_app(live_clients=1), []
@@ -205,8 +205,8 @@ async def test_live_slow_client_dropped(
         "query_string": b"last=9", "root_path": "", "headers": [(b"host", b"127.0.0.1")], "subprotocols": [],
         "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1), "extensions": {"websocket.http.response": {}},
     }  # fmt: skip
-    frame = service.codec.encode_frame(make_faces(1)[0])
-    app.state.store.accept("cam", 0, service.model_id, [ValidatedFrame(frame, 3)], lambda old, new: old == new)
+    frame = entry.codec.encode_frame(make_faces(1)[0])
+    app.state.store.accept("cam", 0, entry.model_id, [ValidatedFrame(frame, 3)], lambda old, new: old == new)
     async with app.router.lifespan_context(app), asyncio.timeout(30):
         for _ in range(2):
             sent.clear()
@@ -215,14 +215,14 @@ async def test_live_slow_client_dropped(
 
 
 async def test_live_store_failure_closes(
-    listen: Listen, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch,
+    listen: Listen, entry: CatalogEntry, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     def broken(*_: object) -> list[object]:
         raise OSError("gone")
 
     async with listen() as (address, _):
-        await post(address, service, make_faces(1))
+        await post(address, entry, make_faces(1))
     async with listen() as (address, app):
         monkeypatch.setattr(app.state.store, "changes", broken)
         async with feed_of(address, "?after=0") as feed:

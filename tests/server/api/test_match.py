@@ -18,8 +18,8 @@ from demo_camera.detect import Detector
 from demo_camera.portraits import portraits
 from demo_camera.source import read_picture
 from edge_stscq.codec.store import create, load_student
-from edge_stscq.server.api import match
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server import search
+from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.search import FaceIndex
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceStore, StoredFace, ValidatedFrame
@@ -50,10 +50,10 @@ def people(model_dir: Path) -> dict[str, CodedFace]:
 
 
 async def post(
-    client: httpx2.AsyncClient, service: FaceDecoder, faces: list[CodedFace], device: str, token: str = ""
+    client: httpx2.AsyncClient, entry: CatalogEntry, faces: list[CodedFace], device: str, token: str = ""
 ) -> None:
     headers = {"Edge-Device": device, "Edge-Sequence": "0", "Authorization": f"Bearer {token or '-'}"}
-    answer = await client.post("/v1/frames", content=service.codec.encode_stream(faces), headers=headers)
+    answer = await client.post("/v1/frames", content=entry.codec.encode_stream(faces), headers=headers)
     assert answer.status_code == 200
 
 
@@ -82,15 +82,15 @@ async def test_match_same_person_first(
         people[name] for name in ("grace_hopper", "grace_hopper again", "astronaut", "astronaut again")
     )
     app = make_app(model=model_dir)
-    (service,) = app.state.models
+    (entry,) = app.state.catalog
     async with serve(app=app) as client:
-        await post(client, service, [hopper, collins], "door-1")
-        await post(client, service, [collins_again], "door-2")
+        await post(client, entry, [hopper, collins], "door-1")
+        await post(client, entry, [collins_again], "door-2")
         for layers in (1, 2, 3):
-            stream = service.codec.encode_stream([hopper_again])
+            stream = entry.codec.encode_stream([hopper_again])
             assert (await found(client, 3, stream, layers=layers))[0] == "door-1-0"
             assert (await found(client, 3, {"face": "door-1-1"}, layers=layers))[:2] == ["door-1-1", "door-2-0"]
-        basic = service.codec.encode_stream([hopper.truncate(1, service.config.layer_ends)])
+        basic = entry.codec.encode_stream([hopper.truncate(1, entry.config.layer_ends)])
         assert await found(client, 3, basic, min_cosine=0.99) == ["door-1-0"]
         assert await found(client, 3, basic, limit=1) == ["door-1-0"]
         assert await found(client, 3, basic, device="door-2") == ["door-2-0"]
@@ -99,14 +99,14 @@ async def test_match_same_person_first(
 
 @pytest.mark.anyio
 async def test_match_limited_to_device_of_token(
-    serve: Serve, issue: Issue, service: FaceDecoder, make_faces: MakeFaces
+    serve: Serve, issue: Issue, entry: CatalogEntry, make_faces: MakeFaces
 ) -> None:
     faces = make_faces(2)
     fleet, door, reader = issue("*", "send", "match"), issue("door", "match"), issue("*", "read")
-    stream = service.codec.encode_stream(faces[:1])
+    stream = entry.codec.encode_stream(faces[:1])
     async with serve() as client:
-        await post(client, service, faces, "door", fleet)
-        await post(client, service, faces, "cam", fleet)
+        await post(client, entry, faces, "door", fleet)
+        await post(client, entry, faces, "cam", fleet)
         assert (await found(client, 4, stream, fleet))[:2] == ["door-0", "cam-0"]
         assert await found(client, 4, stream, door) == ["door-0", "door-1"]
         for token, body, query, status in (
@@ -118,26 +118,26 @@ async def test_match_limited_to_device_of_token(
 
 
 @pytest.mark.anyio
-async def test_match_after_restart_and_extension(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_match_after_restart_and_extension(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     face, other = make_faces(2)
-    short = [one.truncate(1, service.config.layer_ends) for one in (face, other)]
-    whole = service.codec.encode_stream([face])
+    short = [one.truncate(1, entry.config.layer_ends) for one in (face, other)]
+    whole = entry.codec.encode_stream([face])
     async with serve() as client:
-        await post(client, service, short, "cam")
+        await post(client, entry, short, "cam")
         assert await found(client, 2, whole, layers=1, min_cosine=0.999) == ["cam-0"]
         assert await found(client, 2, whole, layers=2) == []
-        await post(client, service, [face], "cam")
+        await post(client, entry, [face], "cam")
     async with serve() as client:
         assert await found(client, 2, whole, layers=3) == ["cam-0"]
         assert (await found(client, 2, whole))[0] == "cam-0"
 
 
 @pytest.mark.anyio
-async def test_match_bad_input(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_match_bad_input(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     faces = make_faces(2)
-    one, short = (service.codec.encode_stream(sent) for sent in (faces[:1], make_faces(1, layers=1)))
+    one, short = (entry.codec.encode_stream(sent) for sent in (faces[:1], make_faces(1, layers=1)))
     async with serve(max_body_bytes=4096) as client:
-        await post(client, service, faces, "cam")
+        await post(client, entry, faces, "cam")
         for status, content, query in (
             (400, b"", ""),
             (400, b"hello", ""),
@@ -147,8 +147,8 @@ async def test_match_bad_input(serve: Serve, service: FaceDecoder, make_faces: M
             (400, b'{"face": "' + b"x" * 101 + b'"}', ""),
             (404, b'{"face": "cam-9"}', ""),
             (404, b'{"face": "../cam"}', ""),
-            (400, service.codec.encode_stream(faces), ""),
-            (400, service.codec.header(), ""),
+            (400, entry.codec.encode_stream(faces), ""),
+            (400, entry.codec.header(), ""),
             (400, one[:-1], ""),
             (400, one[:-1] + bytes([one[-1] ^ 1]), ""),
             (409, one[:5] + bytes(8) + one[13:], ""),
@@ -166,45 +166,49 @@ async def test_match_bad_input(serve: Serve, service: FaceDecoder, make_faces: M
             assert "\n" not in answer.json()["error"]
 
 
-def stored(service: FaceDecoder, face: CodedFace, number: int, revision: int, device: str = "cam") -> StoredFace:
-    frame = service.codec.encode_frame(face)
-    return StoredFace(number, device, number, service.model_id, face.layers, frame, 0.0, revision)
+def stored(entry: CatalogEntry, face: CodedFace, number: int, revision: int, device: str = "cam") -> StoredFace:
+    frame = entry.codec.encode_frame(face)
+    return StoredFace(number, device, number, entry.model_id, face.layers, frame, 0.0, revision)
 
 
 @pytest.fixture
-def index(tiny_model: Path, service: FaceDecoder) -> FaceIndex:
-    return FaceIndex(tiny_model, service.codec, 3)
+def index(entry: CatalogEntry) -> FaceIndex:
+    return FaceIndex(entry, 3)
 
 
-def test_face_index_cosines(index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces) -> None:
+def test_face_index_cosines(index: FaceIndex, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     faces = make_faces(3)
-    index.add([stored(service, face, number, number + 1) for number, face in enumerate(faces)])
+    index.add([stored(entry, face, number, number + 1) for number, face in enumerate(faces)])
     for layers in (1, 2, 3):
         rows = index.embed(faces, layers)
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
         expected = sorted(zip(rows @ rows[1], range(3), strict=True), reverse=True)
-        best = index.search(faces[1], layers, 3)
+        best = index.search(faces[1].truncate(layers, entry.config.layer_ends), 3)
         assert [one.id for one in best] == [f"cam-{number}" for _, number in expected]
         assert np.allclose([one.cosine for one in best], [cosine for cosine, _ in expected], atol=1e-5)
 
 
-def test_face_index_evicts_oldest(index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces) -> None:
+def test_face_index_evicts_oldest(index: FaceIndex, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     faces = make_faces(5)
-    index.add([stored(service, face, number, number + 1) for number, face in enumerate(faces)])
+    index.add([stored(entry, face, number, number + 1) for number, face in enumerate(faces)])
     assert (len(index), index.revision) == (3, 5)
-    index.add([stored(service, faces[2], 2, 6)])
-    assert sorted(one.id for one in index.search(faces[4], 1, 9)) == ["cam-2", "cam-3", "cam-4"]
+    index.add([stored(entry, faces[2], 2, 6)])
+    assert sorted(one.id for one in index.search(faces[4].truncate(1, entry.config.layer_ends), 9)) == [
+        "cam-2",
+        "cam-3",
+        "cam-4",
+    ]
     for number in (2, 3, 4):
-        assert index.search(faces[number], 3, 1)[0].id == f"cam-{number}"
+        assert index.search(faces[number], 1)[0].id == f"cam-{number}"
 
 
 def test_face_index_skips_foreign_and_damaged(
-    index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces, caplog: pytest.LogCaptureFixture
+    index: FaceIndex, entry: CatalogEntry, make_faces: MakeFaces, caplog: pytest.LogCaptureFixture
 ) -> None:
     (face,) = make_faces(1)
-    good = stored(service, face, 0, 1)
+    good = stored(entry, face, 0, 1)
     other = StoredFace(1, "cam", 1, b"87654321", 3, good.frame, 0.0, 2)
-    damaged = StoredFace(2, "cam", 2, service.model_id, 3, good.frame[:-1] + b"\0", 0.0, 3)
+    damaged = StoredFace(2, "cam", 2, entry.model_id, 3, good.frame[:-1] + b"\0", 0.0, 3)
     caplog.set_level(logging.ERROR)
     index.add([good, other, damaged])
     assert (len(index), index.revision) == (1, 3)
@@ -214,9 +218,9 @@ def test_face_index_skips_foreign_and_damaged(
 
 @pytest.mark.anyio
 async def test_follow_changes_recovers_from_failure(
-    index: FaceIndex, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    index: FaceIndex, entry: CatalogEntry, make_faces: MakeFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(match, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(search, "RETRY_SECONDS", 0.01)
     store, add, failed = FaceStore(tmp_path / "faces.db"), index.add, False
 
     def fails_once(changes: list[StoredFace]) -> None:
@@ -229,9 +233,9 @@ async def test_follow_changes_recovers_from_failure(
     monkeypatch.setattr(index, "add", fails_once)
     (face,) = make_faces(1)
     async with ChangeFeed(store) as feed, asyncio.timeout(30):
-        task = asyncio.create_task(match.follow_changes(index, feed, 3))
-        frame = ValidatedFrame(service.codec.encode_frame(face), 3)
-        await asyncio.to_thread(store.accept, "cam", 0, service.model_id, [frame], lambda old, new: old == new)
+        task = asyncio.create_task(search.follow_changes(index, feed, 3))
+        frame = ValidatedFrame(entry.codec.encode_frame(face), 3)
+        await asyncio.to_thread(store.accept, "cam", 0, entry.model_id, [frame], lambda old, new: old == new)
         while len(index) == 0:
             await asyncio.sleep(0.01)
         task.cancel()
@@ -242,13 +246,13 @@ async def test_follow_changes_recovers_from_failure(
 
 @pytest.mark.anyio
 async def test_match_earlier_model_not_searched(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
+    serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
-    create(tmp_path / "other", service.config, seed=1)
+    create(tmp_path / "other", entry.config, seed=1)
     async with serve() as client:
-        await post(client, service, make_faces(1), "cam")
+        await post(client, entry, make_faces(1), "cam")
     async with serve(model=tmp_path / "other") as client:
-        later = FaceDecoder(tmp_path / "other")
+        (later,) = ModelCatalog([tmp_path / "other"])
         await post(client, later, make_faces(1), "new")
         assert await found(client, 1, later.codec.encode_stream(make_faces(1))) == ["new-0"]
         assert (await client.post("/v1/match", json={"face": "cam-0"})).status_code == 409

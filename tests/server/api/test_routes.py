@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from edge_stscq.server import app as server_app
-from edge_stscq.server.decoding.catalog import Models, Order
-from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
+from edge_stscq.codec.face_decoder import FaceDecoder
+from edge_stscq.server.decoding import backend
+from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.decoding.pool import DecoderPool
+from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio
@@ -37,15 +39,15 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[int] = []
         self.started, self.release = threading.Event(), threading.Event()
-        decode = Models.decode
+        decode = DecoderPool.decode
 
-        def held(models: Models, orders: Sequence[Order]) -> list[np.ndarray]:
-            self.batches.append(len(orders))
+        def held(pool: DecoderPool, requests: Sequence[DecodeRequest]) -> list[np.ndarray]:
+            self.batches.append(len(requests))
             self.started.set()
             assert self.release.wait(60)
-            return decode(models, orders)
+            return decode(pool, requests)
 
-        monkeypatch.setattr(Models, "decode", held)
+        monkeypatch.setattr(DecoderPool, "decode", held)
 
     async def hold(self, client: httpx2.AsyncClient) -> "asyncio.Task[httpx2.Response]":
         """Ask for cam-0, and return once its batch is running."""
@@ -57,14 +59,16 @@ class Gate:
 async def queued(app: FastAPI, count: int) -> None:
     """Return once `count` faces wait for the decoder."""
     async with asyncio.timeout(60):
-        while app.state.batcher.queued != count:
+        while app.state.backend.load().queued != count:
             await asyncio.sleep(0.01)
 
 
-async def test_stream_becomes_faces(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_stream_becomes_faces(
+    serve: Serve, entry: CatalogEntry, decoder: FaceDecoder, make_faces: MakeFaces
+) -> None:
     faces = make_faces(2)
     async with serve() as client:
-        answer = await post(client, service.codec.encode_stream(faces), 41)
+        answer = await post(client, entry.codec.encode_stream(faces), 41)
         assert answer.status_code == 200
         assert answer.json() == {
             "device": "cam", "first": 41, "count": 2, "stored": 2, "extended": 0, "duplicate": 0,
@@ -76,43 +80,43 @@ async def test_stream_becomes_faces(serve: Serve, service: FaceDecoder, make_fac
             assert png.headers["edge-layers"] == str(layers or 3)
             assert png.headers["cache-control"] == "private, no-cache"
             picture = cv2.imdecode(np.frombuffer(png.content, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
-            assert np.array_equal(picture, service.decode([Job(faces[1], layers or 3)])[0])
+            assert np.array_equal(picture, decoder.decode([faces[1].truncate(layers or 3, entry.config.layer_ends)])[0])
 
 
-async def test_face_image_differs_by_layers(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_face_image_differs_by_layers(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     async with serve() as client:
-        await post(client, service.codec.encode_stream(make_faces(1)))
+        await post(client, entry.codec.encode_stream(make_faces(1)))
         pictures = {(await client.get(f"/v1/faces/cam-0.png?layers={layers}")).content for layers in (1, 2, 3)}
         assert len(pictures) == 3
 
 
-async def test_frames_retry_and_extension(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_frames_retry_and_extension(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     (face,) = make_faces(1)
-    short = face.truncate(1, service.config.layer_ends)
+    short = face.truncate(1, entry.config.layer_ends)
     async with serve() as client:
         for sent, expected in ((short, "stored"), (short, "duplicate"), (face, "extended"), (short, "duplicate")):
-            answer = (await post(client, service.codec.encode_stream([sent]))).json()
+            answer = (await post(client, entry.codec.encode_stream([sent]))).json()
             assert answer[expected] == 1
             assert answer["stored"] + answer["extended"] + answer["duplicate"] == 1
         (kept,) = (await client.get("/v1/faces")).json()["faces"]
-        assert (kept["layers"], kept["bytes"]) == (3, len(service.codec.encode_frame(face)))
+        assert (kept["layers"], kept["bytes"]) == (3, len(entry.codec.encode_frame(face)))
 
 
-async def test_frames_number_conflict(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_frames_number_conflict(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     first, second, third = make_faces(3)
     async with serve() as client:
-        await post(client, service.codec.encode_stream([first]), 1)
-        other = third.truncate(1, service.config.layer_ends)
+        await post(client, entry.codec.encode_stream([first]), 1)
+        other = third.truncate(1, entry.config.layer_ends)
         for clash in ([second, third], [second, other]):
-            answer = await post(client, service.codec.encode_stream(clash), 0)
+            answer = await post(client, entry.codec.encode_stream(clash), 0)
             assert answer.status_code == 409
             assert "cam-1 is already another face" in answer.json()["error"]
         assert await stored(client) == ["cam-1"]
 
 
-async def test_faces_pagination(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_faces_pagination(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     async with serve() as client:
-        await post(client, service.codec.encode_stream(make_faces(5)))
+        await post(client, entry.codec.encode_stream(make_faces(5)))
         seen, after = [], 0
         for size in (2, 2, 1):
             page = (await client.get("/v1/faces", params={"after": after, "limit": 2})).json()
@@ -122,9 +126,9 @@ async def test_faces_pagination(serve: Serve, service: FaceDecoder, make_faces: 
         assert (seen, after) == ([0, 1, 2, 3, 4], None)
 
 
-async def test_face_image_unknown(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_face_image_unknown(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     async with serve() as client:
-        await post(client, service.codec.encode_stream(make_faces(1, layers=1)))
+        await post(client, entry.codec.encode_stream(make_faces(1, layers=1)))
         assert (await client.get("/v1/faces/cam-0.png")).headers["edge-layers"] == "1"
         for path in ("cam-1.png", "cam-00.png", "nobody.png", "cam-0.png?layers=2"):
             answer = await client.get(f"/v1/faces/{path}")
@@ -133,20 +137,20 @@ async def test_face_image_unknown(serve: Serve, service: FaceDecoder, make_faces
         assert (await client.get("/v1/faces/cam-0.png?layers=4")).status_code == 422
 
 
-async def test_restart_keeps_faces(serve: Serve, service: FaceDecoder, make_faces: MakeFaces) -> None:
+async def test_restart_keeps_faces(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     async with serve() as client:
-        await post(client, service.codec.encode_stream(make_faces(2)))
+        await post(client, entry.codec.encode_stream(make_faces(2)))
         before = (await client.get("/v1/faces/cam-1.png")).content
     async with serve() as client:
         assert await stored(client) == ["cam-0", "cam-1"]
         assert (await client.get("/v1/faces/cam-1.png")).content == before
-        assert (await post(client, service.codec.encode_stream(make_faces(2)))).json()["duplicate"] == 2
+        assert (await post(client, entry.codec.encode_stream(make_faces(2)))).json()["duplicate"] == 2
 
 
-async def test_models_and_probes(serve: Serve, service: FaceDecoder) -> None:
+async def test_models_and_probes(serve: Serve, entry: CatalogEntry) -> None:
     async with serve() as client:
         (model,) = (await client.get("/v1/models")).json()["models"]
-        assert (model["name"], model["model_id"]) == ("tiny", service.model_id.hex())
+        assert (model["name"], model["model_id"]) == ("tiny", entry.model_id.hex())
         assert (model["device"], model["precision"], model["config"]["groups"]) == ("cpu", "float32", 2)
         for probe in ("/health", "/ready"):
             answer = await client.get(probe)
@@ -154,13 +158,18 @@ async def test_models_and_probes(serve: Serve, service: FaceDecoder) -> None:
 
 
 async def test_face_image_concurrent_requests_batched(
-    serve: Serve, make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
+    make_app: MakeApp,
+    entry: CatalogEntry,
+    decoder: FaceDecoder,
+    make_faces: MakeFaces,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gate = Gate(monkeypatch)
     faces = make_faces(9)
     app = make_app(max_batch=4)
     async with serve(app=app) as client:
-        await post(client, service.codec.encode_stream(faces))
+        await post(client, entry.codec.encode_stream(faces))
         asks = [await gate.hold(client)]
         asks += [asyncio.create_task(client.get(f"/v1/faces/cam-{n}.png?layers={n % 3 + 1}")) for n in range(1, 9)]
         await queued(app, 8)
@@ -170,17 +179,17 @@ async def test_face_image_concurrent_requests_batched(
     for number, answer in enumerate(answers):
         layers = number % 3 + 1 if number else 3
         picture = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
-        alone = service.decode([Job(faces[number], layers)])[0]
+        alone = decoder.decode([faces[number].truncate(layers, entry.config.layer_ends)])[0]
         assert np.abs(picture.astype(int) - alone.astype(int)).max() <= 1
 
 
 async def test_face_image_full_queue(
-    serve: Serve, make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, make_app: MakeApp, entry: CatalogEntry, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
     app = make_app(queue_size=1)
     async with serve(app=app) as client:
-        await post(client, service.codec.encode_stream(make_faces(3)))
+        await post(client, entry.codec.encode_stream(make_faces(3)))
         running = await gate.hold(client)
         waiting = asyncio.create_task(client.get("/v1/faces/cam-1.png"))
         await queued(app, 1)
@@ -196,12 +205,12 @@ async def test_face_image_full_queue(
 
 
 async def test_face_image_client_disconnect(
-    serve: Serve, make_app: MakeApp, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, make_app: MakeApp, entry: CatalogEntry, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
     app = make_app()
     async with serve(app=app) as client:
-        await post(client, service.codec.encode_stream(make_faces(3)))
+        await post(client, entry.codec.encode_stream(make_faces(3)))
         running = await gate.hold(client)
         hung_up = await ask_and_hang_up(app, "/v1/faces/cam-1.png")
         patient = asyncio.create_task(client.get("/v1/faces/cam-2.png"))
@@ -237,20 +246,20 @@ async def ask_and_hang_up(app: FastAPI, path: str) -> list[int]:
 
 
 async def test_health_failing_decoder(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = True
-    decode = Models.decode
+    decode = DecoderPool.decode
 
-    def maybe(models: Models, orders: Sequence[Order]) -> list[np.ndarray]:
+    def maybe(pool: DecoderPool, requests: Sequence[DecodeRequest]) -> list[np.ndarray]:
         if broken:
             raise RuntimeError("out of memory")
-        return decode(models, orders)
+        return decode(pool, requests)
 
-    monkeypatch.setattr(Models, "decode", maybe)
+    monkeypatch.setattr(DecoderPool, "decode", maybe)
     async with serve() as client:
-        await post(client, service.codec.encode_stream(make_faces(1)))
-        for _ in range(server_app.FAILED_BATCHES):
+        await post(client, entry.codec.encode_stream(make_faces(1)))
+        for _ in range(backend.MAX_FAILURES):
             assert (await client.get("/health")).status_code == 200
             answer = await client.get("/v1/faces/cam-0.png")
             assert answer.status_code == 500
@@ -263,12 +272,12 @@ async def test_health_failing_decoder(
 
 
 async def test_health_hung_decoder(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)
-    monkeypatch.setattr(server_app, "STALLED_SECONDS", 0.05)
+    monkeypatch.setattr(backend, "STALLED_SECONDS", 0.05)
     async with serve() as client:
-        await post(client, service.codec.encode_stream(make_faces(1)))
+        await post(client, entry.codec.encode_stream(make_faces(1)))
         ask = await gate.hold(client)
         await asyncio.sleep(0.1)
         assert (await client.get("/health")).status_code == 503
@@ -278,17 +287,17 @@ async def test_health_hung_decoder(
 
 
 async def test_face_image_earlier_model(
-    serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path
+    serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     from edge_stscq.codec.store import create
 
     other = tmp_path / "other"
-    create(other, service.config, seed=1)
+    create(other, entry.config, seed=1)
     async with serve() as client:
-        await post(client, service.codec.encode_stream(make_faces(1)))
+        await post(client, entry.codec.encode_stream(make_faces(1)))
     async with serve(model=other) as client:
         assert await stored(client) == ["cam-0"]
         answer = await client.get("/v1/faces/cam-0.png")
         assert answer.status_code == 409
-        assert service.model_id.hex() in answer.json()["error"]
-        assert (await post(client, service.codec.encode_stream(make_faces(1)))).status_code == 409
+        assert entry.model_id.hex() in answer.json()["error"]
+        assert (await post(client, entry.codec.encode_stream(make_faces(1)))).status_code == 409

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth import audit_log as audit
 from edge_stscq.server.auth import guard as guard_module
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
@@ -37,11 +37,11 @@ def lines(tmp_path: Path) -> Iterator[Lines]:
 
 @pytest.mark.anyio
 async def test_audit_log_line(
-    serve: Serve, issue: Issue, service: FaceDecoder, make_faces: MakeFaces, lines: Lines
+    serve: Serve, issue: Issue, entry: CatalogEntry, make_faces: MakeFaces, lines: Lines
 ) -> None:
     token = issue("door", "send", "read")
     who = token.split("_")[1]
-    body = service.codec.encode_stream(make_faces(2))
+    body = entry.codec.encode_stream(make_faces(2))
     headers = {"Authorization": f"Bearer {token}", "Edge-Device": "door", "Edge-Sequence": "41"}
     async with serve() as client:
         await client.post("/v1/frames", content=body, headers=headers)
@@ -65,12 +65,12 @@ async def test_audit_log_line(
 
 @pytest.mark.anyio
 async def test_audit_log_holds_no_secret(
-    make_app: MakeApp, serve: Serve, issue: Issue, service: FaceDecoder, make_faces: MakeFaces, lines: Lines,
+    make_app: MakeApp, serve: Serve, issue: Issue, entry: CatalogEntry, make_faces: MakeFaces, lines: Lines,
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     token, foreign = issue("cam", "send", "read"), "stscq_000000000000_" + "x" * 43
     faces = make_faces(2)
-    body, marker = service.codec.encode_stream(faces), b"MARKER-OF-A-FRAME"
+    body, marker = entry.codec.encode_stream(faces), b"MARKER-OF-A-FRAME"
     sending = {"Authorization": f"Bearer {token}", "Edge-Device": "cam", "Edge-Sequence": "0"}
     app = make_app()
     caplog.set_level(logging.DEBUG)
@@ -82,7 +82,7 @@ async def test_audit_log_holds_no_secret(
 
         statuses = [
             await post(body),
-            await post(service.codec.encode_stream(faces[::-1])),
+            await post(entry.codec.encode_stream(faces[::-1])),
             await post(body + marker),
             await post(body, Authorization=f"Bearer {foreign}"),
             await post(body, Edge_Device=token + "!"),
@@ -102,7 +102,7 @@ async def test_audit_log_holds_no_secret(
     ours = [record.getMessage() for record in caplog.records if not record.name.startswith("httpx2")]
     logged = "\n".join(ours) + json.dumps(lines())
     assert "the store failed: disk I/O error" in logged
-    frames = [service.codec.encode_frame(face) for face in faces]
+    frames = [entry.codec.encode_frame(face) for face in faces]
     for secret in (token[19:], foreign[19:], marker.decode(), *(part.hex() for part in frames), *map(repr, frames)):
         assert secret not in logged
 

@@ -16,7 +16,7 @@ from edge_stscq.server.auth import guard as guard_module
 from edge_stscq.server.auth import rate_limit as limits
 from edge_stscq.server.auth.rate_limit import RateLimited, RateLimiter
 from edge_stscq.server.auth.tokens import Scope, TokenStore
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.security_headers import SECURITY_HEADERS
 from edge_stscq.stream import CodedFace
 
@@ -43,8 +43,8 @@ def bearer(token: str, device: str = "cam", sequence: int = 0) -> dict[str, str]
 
 
 @pytest.fixture
-def body(service: FaceDecoder, make_faces: MakeFaces) -> bytes:
-    return service.codec.encode_stream(make_faces(1))
+def body(entry: CatalogEntry, make_faces: MakeFaces) -> bytes:
+    return entry.codec.encode_stream(make_faces(1))
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from edge_stscq.server.decoding.batcher import BusyError, MicroBatcher
+from edge_stscq.server.decoding.backend import BusyError
+from edge_stscq.server.decoding.batcher import MicroBatcher
 
 pytestmark = pytest.mark.anyio
 Batcher = MicroBatcher[int, int, int]
@@ -80,7 +81,7 @@ async def test_batcher_isolates_error() -> None:
         results = await asyncio.gather(*map(queue.submit, (1, 13, 2, 3)), return_exceptions=True)
         assert [results[0], results[2], results[3]] == [2, 4, 6]
         assert isinstance(results[1], ValueError)
-        assert queue.failed_batches == 0
+        assert queue.load().failures == 0
 
 
 async def test_batcher_counts_failed_batches() -> None:
@@ -89,9 +90,9 @@ async def test_batcher_counts_failed_batches() -> None:
         for _ in range(3):
             with pytest.raises(ValueError, match="thirteen"):
                 await queue.submit(13)
-        assert queue.failed_batches == 3
+        assert queue.load().failures == 3
         assert await queue.submit(1) == 2
-        assert queue.failed_batches == 0
+        assert queue.load().failures == 0
 
 
 async def test_batcher_cancelled_while_queued() -> None:
@@ -135,7 +136,7 @@ async def test_batcher_abandoned_batch_is_no_failure() -> None:
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
         run.gate.set()
-    assert queue.failed_batches == 0
+    assert queue.load().failures == 0
 
 
 async def test_batcher_full_queue() -> None:
@@ -144,7 +145,7 @@ async def test_batcher_full_queue() -> None:
         held = await run.hold(queue, 0)
         waiting = [asyncio.create_task(queue.submit(item)) for item in (1, 2)]
         await asyncio.sleep(0)
-        assert queue.queued == 2
+        assert queue.load().queued == 2
         with pytest.raises(BusyError, match="queue of 2 is full"):
             await queue.submit(3)
         run.gate.set()
@@ -183,13 +184,13 @@ async def test_batcher_missing_result() -> None:
 async def test_batcher_hung_batch_is_visible() -> None:
     run = Doubler()
     async with batcher(run) as queue:
-        assert queue.batch_seconds == 0
+        assert queue.load().oldest_seconds == 0
         held = await run.hold(queue, 0)
         await asyncio.sleep(0.02)
-        assert queue.batch_seconds > 0.01
+        assert queue.load().oldest_seconds > 0.01
         run.gate.set()
         await held
-        assert queue.batch_seconds == 0
+        assert queue.load().oldest_seconds == 0
 
 
 async def test_batcher_deadline_exceeded() -> None:
@@ -198,7 +199,7 @@ async def test_batcher_deadline_exceeded() -> None:
         held = await run.hold(queue, 0)
         with pytest.raises(BusyError, match="did not come to this face in 0.1 s"):
             await queue.submit(1)
-        assert queue.queued == 0
+        assert queue.load().queued == 0
         run.gate.set()
         assert await held == 0
         late = asyncio.get_running_loop().time() - 1

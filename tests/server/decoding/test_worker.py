@@ -13,9 +13,10 @@ import httpx2
 import numpy as np
 import pytest
 
+from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.catalog import Models, Order
-from edge_stscq.server.decoding.face_decoder import Job
+from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.decoding.worker import DecoderProcess
 from edge_stscq.stream import CodedFace
 
@@ -23,58 +24,58 @@ MakeFaces = Callable[..., list[CodedFace]]
 
 
 @pytest.fixture(scope="module")
-def decoder(tiny_model: Path) -> DecoderProcess:
+def worker(tiny_model: Path) -> DecoderProcess:
     with contextlib.closing(DecoderProcess([tiny_model], "cpu")) as made:
         made.wait_until_ready()
         yield made
 
 
 @pytest.fixture
-def orders(models: Models, make_faces: MakeFaces) -> list[Order]:
-    (service,) = models
-    return [Order(service, Job(face, layers)) for layers, face in enumerate(make_faces(3), 1)]
+def requests(entry: CatalogEntry, make_faces: MakeFaces) -> list[DecodeRequest]:
+    ends = entry.config.layer_ends
+    return [DecodeRequest(entry.model_id, face.truncate(layers, ends)) for layers, face in enumerate(make_faces(3), 1)]
 
 
 def running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
 
 
-def test_worker_same_pictures(decoder: DecoderProcess, models: Models, orders: list[Order]) -> None:
-    assert np.array_equal(decoder.decode(orders), models.decode(orders))
+def test_worker_same_pictures(worker: DecoderProcess, decoder: FaceDecoder, requests: list[DecodeRequest]) -> None:
+    assert np.array_equal(worker.decode(requests), decoder.decode([request.face for request in requests]))
 
 
-def test_worker_survives_failed_batch(decoder: DecoderProcess, orders: list[Order]) -> None:
-    before, good = decoder.pid, orders[0]
-    with pytest.raises(RuntimeError, match="ValueError: a face of 3 layers cannot be decoded from 9"):
-        decoder.decode([good, Order(good.service, Job(good.job.face, 9))])
-    assert len(decoder.decode([good])) == 1
-    assert decoder.pid == before
+def test_worker_survives_failed_batch(worker: DecoderProcess, requests: list[DecodeRequest]) -> None:
+    before, good = worker.pid, requests[0]
+    with pytest.raises(RuntimeError, match="KeyError"):
+        worker.decode([good, DecodeRequest(bytes(8), good.face)])
+    assert len(worker.decode([good])) == 1
+    assert worker.pid == before
 
 
-def test_worker_restarts_after_kill(decoder: DecoderProcess, orders: list[Order]) -> None:
-    before = decoder.pid
+def test_worker_restarts_after_kill(worker: DecoderProcess, requests: list[DecodeRequest]) -> None:
+    before = worker.pid
     os.kill(before, signal.SIGSTOP)
     os.kill(before, signal.SIGKILL)
     with contextlib.suppress(RuntimeError):  # it may be gone before it is asked
-        decoder.decode(orders)
-    assert len(decoder.decode(orders)) == len(orders)
-    assert decoder.pid != before
+        worker.decode(requests)
+    assert len(worker.decode(requests)) == len(requests)
+    assert worker.pid != before
 
 
 def test_worker_start_failure(tmp_path: Path) -> None:
     with (
-        contextlib.closing(DecoderProcess([tmp_path], "cpu")) as decoder,
+        contextlib.closing(DecoderProcess([tmp_path], "cpu")) as worker,
         pytest.raises(EdgeError, match=f"the decoder cannot start: .*{tmp_path}"),
     ):
-        decoder.wait_until_ready()
+        worker.wait_until_ready()
 
 
 def test_worker_ends_with_killed_server(tiny_model: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from edge_stscq.server.decoding.worker import DecoderProcess\n"
         "if __name__ == '__main__':\n"
-        "    decoder = DecoderProcess([Path(sys.argv[1])], 'cpu'); decoder.wait_until_ready()\n"
-        "    print(decoder.pid, flush=True); input()\n"
+        "    worker = DecoderProcess([Path(sys.argv[1])], 'cpu'); worker.wait_until_ready()\n"
+        "    print(worker.pid, flush=True); input()\n"
     )
     server = subprocess.Popen(
         [sys.executable, "-c", script, str(tiny_model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -91,18 +92,17 @@ def test_worker_ends_with_killed_server(tiny_model: Path) -> None:
 
 def test_server_outlives_killed_worker(
     served: Callable[..., contextlib.AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]],
-    tiny_model: Path, tmp_path: Path, models: Models, make_faces: MakeFaces,
+    tiny_model: Path, tmp_path: Path, entry: CatalogEntry, make_faces: MakeFaces,
 ) -> None:  # fmt: skip
-    (service,) = models
     place, said = ("--model", tiny_model, "--store", tmp_path / "faces.db"), "(?s)(.*process ended with -9\n)?"
     with served(*place, "--cache-bytes", 0, said=said) as (url, process):
         headers = {"Edge-Device": "cam", "Edge-Sequence": "0"}
-        sent = httpx2.post(f"{url}/v1/frames", content=service.codec.encode_stream(make_faces(1)), headers=headers)
+        sent = httpx2.post(f"{url}/v1/frames", content=entry.codec.encode_stream(make_faces(1)), headers=headers)
         assert sent.status_code == 200
         first = httpx2.get(f"{url}/v1/faces/cam-0.png", timeout=60)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        (decoder,) = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        os.kill(int(decoder), signal.SIGKILL)
+        (worker,) = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(int(worker), signal.SIGKILL)
         answers = [httpx2.get(f"{url}/v1/faces/cam-0.png", timeout=60) for _ in range(2)]
         assert answers[-1].content == first.content
         assert first.status_code == 200

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -95,10 +95,10 @@ def page(browser: Any) -> Page:
 
 
 def post(
-    url: str, service: FaceDecoder, faces: list[CodedFace], first: int = 0, device: str = "cam", token: str = "-"
+    url: str, entry: CatalogEntry, faces: list[CodedFace], first: int = 0, device: str = "cam", token: str = "-"
 ) -> None:
     headers = {"Edge-Device": device, "Edge-Sequence": str(first), "Authorization": f"Bearer {token}"}
-    body = service.codec.encode_stream(faces)
+    body = entry.codec.encode_stream(faces)
     assert httpx2.post(f"{url}/v1/frames", content=body, headers=headers, timeout=PATIENCE).status_code == 200
 
 
@@ -113,10 +113,10 @@ def assert_named(page: Page, within: str = "body") -> None:
 
 
 def test_page_faces_arrive_and_are_found(
-    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, entry: CatalogEntry, make_faces: MakeFaces
 ) -> None:
     faces = make_faces(4)
-    basic = faces[0].truncate(1, service.config.layer_ends)
+    basic = faces[0].truncate(1, entry.config.layer_ends)
     with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
         page.driver.get(url)
         page.until("document.getElementById('connection').dataset.state === 'live'")
@@ -125,21 +125,21 @@ def test_page_faces_arrive_and_are_found(
             f"edge-stscq capture --source 0 --bundle BUNDLE --device door-1 --send {url}" in page.one("#command").text
         )
 
-        post(url, service, [basic])
+        post(url, entry, [basic])
         page.until_decoded(1)
         assert not page.one("#empty").is_displayed()
         card = page.one("#grid .card")
         assert re.fullmatch(
-            rf"cam\s{len(service.codec.encode_frame(basic))} B\s[\d:]+ [AP]M\sFind this person", card.text
+            rf"cam\s{len(entry.codec.encode_frame(basic))} B\s[\d:]+ [AP]M\sFind this person", card.text
         )
-        post(url, service, faces[:1])
+        post(url, entry, faces[:1])
         page.until_decoded(3)
         (card,) = page.all("#grid .card")
-        assert f"{len(service.codec.encode_frame(faces[0]))} B" in card.text
+        assert f"{len(entry.codec.encode_frame(faces[0]))} B" in card.text
         assert card.find_element("css selector", ".layers").get_attribute("aria-label") == "layers: all"
         assert "sharper" in card.find_element("css selector", "img").get_attribute("class")
 
-        post(url, service, faces[1:], 1, "door")
+        post(url, entry, faces[1:], 1, "door")
         page.until_decoded(3, 4)
         assert [card.get_attribute("data-id") for card in page.all("#grid .card")] == [
             "door-3", "door-2", "door-1", "cam-0",
@@ -165,11 +165,11 @@ def test_page_faces_arrive_and_are_found(
 
 
 def test_page_keyboard_phone_and_names(
-    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, entry: CatalogEntry, make_faces: MakeFaces
 ) -> None:
     with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
-        post(url, service, make_faces(9), device="a-camera-with-a-name-of-which-nobody-has-thought-before")
-        post(url, service, make_faces(1), device="d" * 64)
+        post(url, entry, make_faces(9), device="a-camera-with-a-name-of-which-nobody-has-thought-before")
+        post(url, entry, make_faces(1), device="d" * 64)
         page.driver.get(url)
         page.until_decoded(3, 10)
         here = "document.activeElement.closest('.card').dataset.id"
@@ -199,12 +199,12 @@ def test_page_keyboard_phone_and_names(
 
 
 def test_page_token(
-    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces,
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, entry: CatalogEntry, make_faces: MakeFaces,
     issue: Issue,
 ) -> None:  # fmt: skip
     token, sender = issue("*", "read", "match"), issue("*", "send")
     with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
-        post(url, service, make_faces(2), token=sender)
+        post(url, entry, make_faces(2), token=sender)
         page.driver.get(url)
         page.until("document.getElementById('token-dialog').open")
         assert page.all(".card") == []
@@ -223,22 +223,22 @@ def test_page_token(
 
 
 def test_page_reconnect_and_pause(
-    served: Served, page: Page, tiny_model: Path, tmp_path: Path, service: FaceDecoder, make_faces: MakeFaces
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, entry: CatalogEntry, make_faces: MakeFaces
 ) -> None:
     faces = make_faces(3)
     place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
     with served(*place) as (url, _):
-        post(url, service, faces[:1])
+        post(url, entry, faces[:1])
         page.driver.get(url)
         page.until_decoded(3)
         page.one("#pause").click()
-        post(url, service, faces[1:2], 1)
+        post(url, entry, faces[1:2], 1)
         page.until("document.getElementById('held').textContent === 'Show 1 waiting'")
         assert len(page.all("#grid .card")) == 1
         page.one("#pause").click()
         page.until_decoded(3, 2)
     page.until("document.getElementById('connection').dataset.state === 'lost'")
     with served(*place, "--port", url.rpartition(":")[2]):
-        post(url, service, faces[2:], 2)
+        post(url, entry, faces[2:], 2)
         page.until("document.getElementById('connection').dataset.state === 'live'")
         page.until_decoded(3, 3)

@@ -17,7 +17,8 @@ import httpx2
 import pytest
 
 from edge_stscq.client.sender import Sender, SendReport
-from edge_stscq.server.decoding.face_decoder import FaceDecoder, Job
+from edge_stscq.codec.face_decoder import FaceDecoder, to_png
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
 
 pytest.importorskip("ray.serve", reason="Ray is not installed; pip install 'edge-stscq[ray]'")
@@ -124,10 +125,10 @@ def cluster(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     assert not left, [started[pid] for pid in left]
 
 
-def test_ingress_replicas_agree(cluster: Cluster, service: FaceDecoder, make_faces: MakeFaces) -> None:
-    assert (len(cluster.replicas("ingress")), len(cluster.replicas("decode"))) == (2, 2)
+def test_ingress_replicas_agree(cluster: Cluster, entry: CatalogEntry, make_faces: MakeFaces) -> None:
+    assert (len(cluster.replicas("ingress")), len(cluster.replicas("decoder"))) == (2, 2)
     with Sender(cluster.url, "first") as sender:
-        sender.send_stream(service.codec.encode_stream(make_faces(3, seed=1)))
+        sender.send_stream(entry.codec.encode_stream(make_faces(3, seed=1)))
     wanted = ["first-0", "first-1", "first-2"]
     logs = [cluster.folder / f"audit.{rank}.jsonl" for rank in range(2)]
     for _ in range(200):
@@ -139,9 +140,9 @@ def test_ingress_replicas_agree(cluster: Cluster, service: FaceDecoder, make_fac
     assert {json.loads(line)["who"] for log in logs for line in log.read_text().splitlines()} == {"local"}
 
 
-def test_ingress_routes_and_limits(cluster: Cluster, service: FaceDecoder) -> None:
+def test_ingress_routes_and_limits(cluster: Cluster, entry: CatalogEntry) -> None:
     model = cluster.get("/v1/models").json()["models"][0]
-    assert (model["model_id"], model["precision"]) == (service.model_id.hex(), "float32")
+    assert (model["model_id"], model["precision"]) == (entry.model_id.hex(), "float32")
     assert cluster.get("/ready").json() == {"ok": True, "reason": None}
     assert httpx2.get(f"{cluster.url}/v1/models", headers={"Host": "evil.example"}, timeout=60).status_code == 403
     headers = {"Edge-Device": "cam", "Edge-Sequence": "0"}
@@ -153,8 +154,10 @@ def test_ingress_routes_and_limits(cluster: Cluster, service: FaceDecoder) -> No
     assert httpx2.post(f"{cluster.url}/v1/frames", headers=headers, content=b"x", timeout=60).status_code == 400
 
 
-def test_replicas_killed_while_receiving(cluster: Cluster, service: FaceDecoder, make_faces: MakeFaces) -> None:
-    faces, kills, seen = make_faces(FRAMES, seed=2), {60: "ingress", 120: "decode"}, {}
+def test_replicas_killed_while_receiving(
+    cluster: Cluster, entry: CatalogEntry, decoder: FaceDecoder, make_faces: MakeFaces
+) -> None:
+    faces, kills, seen = make_faces(FRAMES, seed=2), {60: "ingress", 120: "decoder"}, {}
 
     def meanwhile(report: SendReport) -> None:
         if report.frames in kills:
@@ -163,13 +166,14 @@ def test_replicas_killed_while_receiving(cluster: Cluster, service: FaceDecoder,
         seen[newest] = cluster.get(f"/v1/faces/cam-{newest}.png").content
 
     with Sender(cluster.url, "cam", batch=4, attempts=30, pause=0.1) as sender:
-        report = sender.send_stream(service.codec.encode_stream(faces), 0, meanwhile)
+        report = sender.send_stream(entry.codec.encode_stream(faces), 0, meanwhile)
     assert kills == {}
     assert (report.frames, report.stored + report.duplicate) == (FRAMES, FRAMES)
     stored = [face for face in cluster.faces() if face.startswith("cam-")]
     assert sorted(stored) == sorted(f"cam-{number}" for number in range(FRAMES))
     assert len(seen) == FRAMES // 4
     for number, png in seen.items():
-        assert png == service.decode_png([Job(faces[number], 3)])[0]
+        assert png == to_png(decoder.decode([faces[number]])[0])
+    basic = faces[7].truncate(1, entry.config.layer_ends)
     again = cluster.get("/v1/faces/cam-7.png?layers=1")
-    assert (again.headers["edge-layers"], again.content) == ("1", service.decode_png([Job(faces[7], 1)])[0])
+    assert (again.headers["edge-layers"], again.content) == ("1", to_png(decoder.decode([basic])[0]))

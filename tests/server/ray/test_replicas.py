@@ -4,23 +4,21 @@ import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from edge_stscq.errors import EdgeError, MissingExtraError
-from edge_stscq.server.decoding.batcher import BusyError
-from edge_stscq.server.decoding.catalog import Order
-from edge_stscq.server.decoding.face_decoder import Job
+from edge_stscq.server.decoding.backend import BusyError
+from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.ray.deploy import RayOptions, check, parse_replicas, running
 from edge_stscq.server.ray.proxy import BoundedBody, NoRayHeaders
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio
-ORDER = Order(SimpleNamespace(model_id=bytes(8)), Job(CodedFace(0, np.zeros(4, np.uint16), 1), 1))  # type: ignore[arg-type]
+REQUEST = DecodeRequest(bytes(8), CodedFace(0, np.zeros(4, np.uint16), 1))
 DEADLINE = 30
 
 
@@ -30,7 +28,7 @@ class Answers:
     def __init__(self, *outcomes: bytes | Exception) -> None:
         self.outcomes, self.go, self.cancelled = list(outcomes), asyncio.Event(), 0
 
-    def remote(self, model: bytes, job: Job) -> "Answers":
+    def remote(self, request: DecodeRequest) -> "Answers":
         return self
 
     def cancel(self) -> None:
@@ -58,42 +56,42 @@ async def test_backend_retries_on_dead_replica(replicas) -> None:
     decode = Answers(RayActorError(), RayActorError(), b"png", *[RayActorError()] * replicas.ATTEMPTS)
     decode.go.set()
     async with replicas.RayDecoderBackend(decode, 4, DEADLINE) as backend:
-        assert await backend.submit(ORDER) == b"png"
+        assert await backend.submit(REQUEST) == b"png"
         with pytest.raises(BusyError, match="went away"):
-            await backend.submit(ORDER)
-        assert (backend.queued, backend.failed_batches) == (0, 0)
+            await backend.submit(REQUEST)
+        assert (backend.load().queued, backend.load().failures) == (0, 0)
     with pytest.raises(BusyError, match="not running"):
-        await backend.submit(ORDER)
+        await backend.submit(REQUEST)
 
 
 async def test_backend_bounded_and_cancels(replicas) -> None:
     decode = Answers(b"one", ValueError("this very face"))
     async with replicas.RayDecoderBackend(decode, 2, DEADLINE) as backend:
-        first, second = (asyncio.ensure_future(backend.submit(ORDER)) for _ in range(2))
+        first, second = (asyncio.ensure_future(backend.submit(REQUEST)) for _ in range(2))
         await asyncio.sleep(0)
         assert backend.rejection() is not None
-        assert backend.batch_seconds > 0
+        assert backend.load().oldest_seconds > 0
         with pytest.raises(BusyError, match="2 faces are waiting"):
-            await backend.submit(ORDER)
+            await backend.submit(REQUEST)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
-        assert (decode.cancelled, backend.queued) == (1, 1)
+        assert (decode.cancelled, backend.load().queued) == (1, 1)
         decode.go.set()
         assert await first == b"one"
         with pytest.raises(ValueError, match="this very face"):
-            await backend.submit(ORDER)
-        assert (backend.failed_batches, backend.batch_seconds) == (1, 0)
+            await backend.submit(REQUEST)
+        assert (backend.load().failures, backend.load().oldest_seconds) == (1, 0)
 
 
 async def test_backend_deadline_exceeded(replicas) -> None:
     decode = Answers(b"late")
     async with replicas.RayDecoderBackend(decode, 2, 0.05) as backend:
         with pytest.raises(BusyError, match=r"no decoder came to this face in 0\.05 s"):
-            await backend.submit(ORDER)
-        assert (decode.cancelled, backend.queued, backend.failed_batches) == (1, 0, 0)
+            await backend.submit(REQUEST)
+        assert (decode.cancelled, backend.load().queued, backend.load().failures) == (1, 0, 0)
         with pytest.raises(BusyError, match="would wait over"):
-            await backend.submit(ORDER, asyncio.get_running_loop().time() - 1)
+            await backend.submit(REQUEST, asyncio.get_running_loop().time() - 1)
 
 
 async def test_proxy_body_bounded() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.postgres import PASSWORD, Cluster
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.face_decoder import FaceDecoder
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage import database
 from edge_stscq.server.storage.database import StoreError
 from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
@@ -53,14 +53,14 @@ def test_postgres_lock_timeout(url: str, open_store: OpenStore, monkeypatch: pyt
 
 @pytest.mark.anyio
 async def test_postgres_outage_and_recovery(
-    postgres: Cluster, url: str, serve: Serve, service: FaceDecoder, make_faces: MakeFaces, tmp_path: Path,
+    postgres: Cluster, url: str, serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     faces = make_faces(2)
 
     async def post(first: int) -> httpx2.Response:
         headers = {"Edge-Device": "cam", "Edge-Sequence": str(first)}
-        return await client.post("/v1/frames", content=service.codec.encode_stream([faces[first]]), headers=headers)
+        return await client.post("/v1/frames", content=entry.codec.encode_stream([faces[first]]), headers=headers)
 
     async with serve(store=url, tokens=tmp_path / "tokens.db") as client:
         assert (await post(0)).json()["stored"] == 1
@@ -78,7 +78,7 @@ async def test_postgres_outage_and_recovery(
     logged = "\n".join(record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)
     assert "the store failed: " in logged
     assert not leaks(logged)
-    assert not any(repr(service.codec.encode_frame(face))[2:-1] in logged for face in faces)
+    assert not any(repr(entry.codec.encode_frame(face))[2:-1] in logged for face in faces)
 
 
 def leaks(said: str) -> bool:
@@ -110,12 +110,12 @@ def test_postgres_errors_hide_password(url: str, open_store: OpenStore) -> None:
 
 def test_postgres_serve_command(
     url: str, served: Served, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    service: FaceDecoder, make_faces: MakeFaces, open_store: OpenStore,
+    entry: CatalogEntry, make_faces: MakeFaces, open_store: OpenStore,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     with served("--model", tiny_model, EDGE_STSCQ_STORE=url) as (address, process):
         headers = {"Edge-Device": "cam", "Edge-Sequence": "3"}
-        body = service.codec.encode_stream(make_faces(2))
+        body = entry.codec.encode_stream(make_faces(2))
         assert httpx2.post(f"{address}/v1/frames", content=body, headers=headers, timeout=60).json()["stored"] == 2
     assert [face.id for face in open_store(url).page(0, 9)] == ["cam-3", "cam-4"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.jsonl", "tokens.db"]

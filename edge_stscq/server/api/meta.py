@@ -1,0 +1,70 @@
+"""Routes about the server itself: models, probes, metrics and the OpenAPI document."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from edge_stscq.server.api.schemas import ErrorAnswer, ModelInfo, ModelList, State
+from edge_stscq.server.auth.guard import Guard
+from edge_stscq.server.auth.tokens import Scope
+from edge_stscq.server.decoding.backend import DecoderBackend
+from edge_stscq.server.decoding.catalog import ModelCatalog
+from edge_stscq.server.metrics import Metrics
+from edge_stscq.server.storage.face_store import FaceStore
+
+
+def model_routes(guard: Guard, catalog: ModelCatalog, device: str) -> APIRouter:
+    """`GET /v1/models`; `device` decodes their faces."""
+    router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
+
+    @router.get("/models", dependencies=[Depends(guard.require(*Scope))])
+    def get_models() -> ModelList:
+        return ModelList(models=[ModelInfo.of(model, device) for model in catalog])
+
+    return router
+
+
+def probe_routes(store: FaceStore, backend: DecoderBackend) -> APIRouter:
+    """Liveness (restart me when red) and readiness (send me work when green)."""
+    router = APIRouter()
+
+    def probe_response(reason: str | None) -> JSONResponse:
+        state = State(ok=reason is None, reason=reason)
+        return JSONResponse(state.model_dump(), 200 if state.ok else 503)
+
+    @router.get("/health", response_model=State)
+    async def health() -> JSONResponse:
+        return probe_response(backend.load().unhealthy_reason)
+
+    @router.get("/ready", response_model=State)
+    async def ready() -> JSONResponse:
+        reason = backend.load().unhealthy_reason
+        if reason is None and (rejection := backend.rejection()) is not None:
+            reason = str(rejection)
+        if reason is None:
+            await asyncio.to_thread(store.check_writable)
+        return probe_response(reason)
+
+    return router
+
+
+def metrics_routes(guard: Guard, metrics: Metrics) -> APIRouter:
+    """`GET /metrics`, for Prometheus."""
+    router = APIRouter()
+
+    @router.get("/metrics", response_class=Response, dependencies=[Depends(guard.require(Scope.ADMIN))])
+    def get_metrics() -> Response:
+        return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return router
+
+
+def add_openapi(app: FastAPI, guard: Guard) -> None:
+    """Serve the document of all routes to administrators."""
+
+    @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(guard.require(Scope.ADMIN))])
+    def get_schema() -> dict[str, Any]:
+        return app.openapi()

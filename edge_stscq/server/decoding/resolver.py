@@ -1,0 +1,58 @@
+"""Resolver of decode requests: from the name of a stored face, or from an uploaded stream."""
+
+from itertools import islice
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
+from edge_stscq.server.decoding.request import DecodeRequest
+from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.stream.face import CodedFace
+from edge_stscq.stream.frame import stream_model_id
+
+
+class NoFaceError(EdgeError):
+    """There is no such face, or not yet with so many layers."""
+
+
+class RequestResolver:
+    """Resolves requests for faces of the models in a catalog. Its methods may block; call them from a thread."""
+
+    def __init__(self, catalog: ModelCatalog, store: FaceStore) -> None:
+        self._catalog, self._store = catalog, store
+
+    def for_face(self, face_id: str, layers: int | None) -> DecodeRequest:
+        """Request for a stored face; `layers=None` is all it has.
+
+        Raises:
+            NoFaceError: it is unknown, or has fewer layers.
+            WrongModelError: the model it was stored under is not in the catalog.
+            FrameError: its frame was damaged in the store.
+        """
+        stored = self._store.find(face_id)
+        if stored is None:
+            raise NoFaceError(f"there is no face {face_id}; GET /v1/faces lists them")
+        if layers is not None and layers > stored.layers:
+            raise NoFaceError(f"face {face_id} has {stored.layers} of the {layers} layers asked for")
+        entry = self._catalog.find(stored.model, f"face {face_id}")
+        face, _ = entry.codec.decode_frame(stored.frame)
+        return _cut(entry, face, layers or face.layers)
+
+    def for_stream(self, body: bytes, layers: int) -> DecodeRequest:
+        """Request for the only face of the stream in `body`, which must have `layers` layers.
+
+        Raises:
+            FrameError: the stream is damaged.
+            WrongModelError: its model is not in the catalog.
+            EdgeError: it has another number of frames, or fewer layers.
+        """
+        entry = self._catalog.find(stream_model_id(body), "this stream")
+        faces = list(islice(entry.codec.iter_stream(body), 2))
+        if len(faces) != 1:
+            raise EdgeError("a search is for one face; send a stream with one frame")
+        if faces[0].layers < layers:
+            raise EdgeError(f"the face has {faces[0].layers} of the {layers} layers asked for")
+        return _cut(entry, faces[0], layers)
+
+
+def _cut(entry: CatalogEntry, face: CodedFace, layers: int) -> DecodeRequest:
+    return DecodeRequest(entry.model_id, face.truncate(layers, entry.config.layer_ends))
