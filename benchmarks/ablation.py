@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 
 from benchmarks.record import write
+from edge_stscq._files import write_file
+from edge_stscq.config.recipe import Recipe
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.faces import load_faces
 from edge_stscq.evaluation.lfw import judge
@@ -22,9 +24,7 @@ from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers
 from edge_stscq.evaluation.report import progress_bar
 from edge_stscq.evaluation.subject import open_subject
 from edge_stscq.evaluation.verification import read_pairs
-from edge_stscq.stream.files import write_file
 from edge_stscq.training.loop import Intervals
-from edge_stscq.training.recipe import Recipe
 from edge_stscq.training.train import Run, devices, train
 
 Changes = Mapping[str, Any]

@@ -15,7 +15,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.record import write
-from edge_stscq.codec.config import LAYER_NAMES
+from edge_stscq.config.codec import LAYER_NAMES
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.artefact import coded_by
 from edge_stscq.evaluation.faces import load_faces

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import typer
 
+from edge_stscq._files import write_file
 from edge_stscq.evaluation.faces import load_faces
 from edge_stscq.evaluation.subject import open_subject
-from edge_stscq.stream.files import write_file
 
 ACROSS = 8
 

@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.record import RESULTS
+from edge_stscq._files import write_file
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.recognisers import JUDGE
-from edge_stscq.stream.files import write_file
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "models/face64/MODEL_CARD.md", "docs/*.md")

@@ -14,8 +14,8 @@ import numpy as np
 import safetensors.numpy
 from pydantic_core import from_json
 
+from edge_stscq.bundle.manifest import MANIFEST, SEAL, Manifest, _sealed
 from edge_stscq.client.split import split_stream
-from edge_stscq.device.manifest import MANIFEST, SEAL, Manifest, _sealed
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
 from fuzz import FOLDER

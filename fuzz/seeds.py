@@ -10,8 +10,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from edge_stscq.codec.config import CodecConfig
-from edge_stscq.device.manifest import (
+from edge_stscq.bundle.manifest import (
     CODEBOOKS,
     GOLDEN,
     SEAL,
@@ -21,6 +20,7 @@ from edge_stscq.device.manifest import (
     RuntimeRange,
     TensorSpec,
 )
+from edge_stscq.config.codec import CodecConfig
 from edge_stscq.stream import CodedFace
 from fuzz import CORPUS, FOLDER
 from fuzz.properties import MODEL, codec

@@ -5,8 +5,8 @@ See `targets/base.py` for what a target is. Nothing here imports torch.
 
 from difflib import get_close_matches
 
-from edge_stscq.codec.config import CROP
-from edge_stscq.device.manifest import RuntimeRange, TensorSpec
+from edge_stscq.bundle.manifest import RuntimeRange, TensorSpec
+from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
 from targets.base import IMAGE, Target
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.codec.config import CROP
-from edge_stscq.device.manifest import Precision, RuntimeRange, TargetName, TensorSpec
+from edge_stscq.bundle.manifest import Precision, RuntimeRange, TargetName, TensorSpec
+from edge_stscq.config.codec import CROP
 from edge_stscq.errors import require
 
 if TYPE_CHECKING:

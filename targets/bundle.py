@@ -20,9 +20,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 import edge_stscq
-from edge_stscq.codec.config import CodecConfig
-from edge_stscq.device import Manifest, open_bundle
-from edge_stscq.device.manifest import (
+from edge_stscq._files import write_file
+from edge_stscq.bundle import Manifest, open_bundle
+from edge_stscq.bundle.manifest import (
     CODEBOOKS,
     GOLDEN,
     MANIFEST,
@@ -32,9 +32,9 @@ from edge_stscq.device.manifest import (
     TensorSpec,
     sha256_files,
 )
+from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Tables, model_id
-from edge_stscq.stream.files import write_file
 from targets import golden
 from targets.base import GROUP, TOKENS, Prediction, Target
 from targets.check import run_fresh

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_stscq.device import Bundle, DeviceEncoder, load_encoder, open_bundle
+from edge_stscq.bundle import Bundle, open_bundle
+from edge_stscq.device import DeviceEncoder, load_encoder
 from edge_stscq.errors import EdgeError
 from targets.base import Prediction
 

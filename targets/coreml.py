@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_stscq._quiet import quiet
 from edge_stscq.errors import EdgeError, require
-from quantization.quiet import quiet
 from targets import reference
 from targets.base import GROUP, TOKENS, Prediction
 from targets.mil.package import write_package

@@ -7,9 +7,9 @@ XNNPACK takes quantize, operator, dequantize together as one integer kernel; the
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_stscq._files import write_file
+from edge_stscq._quiet import quiet
 from edge_stscq.errors import EdgeError, require
-from edge_stscq.stream.files import write_file
-from quantization.quiet import quiet
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

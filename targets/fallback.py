@@ -9,9 +9,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from edge_stscq.device import Bundle
+from edge_stscq._quiet import quiet
+from edge_stscq.bundle import Bundle
 from edge_stscq.errors import EdgeError, require
-from quantization.quiet import quiet
 
 _MOVES = {
     "Cast", "Concat", "Constant", "Expand", "Flatten", "Gather", "Identity", "Pad", "ReorderInput", "ReorderOutput",

@@ -15,9 +15,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_stscq._files import write_file
+from edge_stscq._quiet import quiet
 from edge_stscq.errors import EdgeError, require
-from edge_stscq.stream.files import write_file
-from quantization.quiet import quiet
 from targets.base import GROUP, IMAGE, TOKENS
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
     import torch
 
-    from edge_stscq.codec.config import CodecConfig, LayerConfig
     from edge_stscq.codec.store import create, load_student, save_student
+    from edge_stscq.config.codec import CodecConfig, LayerConfig
     from targets.golden import candidates
 
     folder = tmp_path_factory.mktemp("model") / "tiny"

@@ -43,6 +43,7 @@ def rate(
     require("torch", "train")
     require("matplotlib", "bench")
     require("scipy", "bench")
+    from edge_stscq._files import write_file
     from edge_stscq.evaluation import peers, rate
     from edge_stscq.evaluation.artefact import coded_by
     from edge_stscq.evaluation.faces import load_faces
@@ -52,7 +53,6 @@ def rate(
     from edge_stscq.evaluation.report import progress_bar, rate_table
     from edge_stscq.evaluation.subject import open_subject
     from edge_stscq.evaluation.verification import read_pairs
-    from edge_stscq.stream.files import write_file
 
     chosen = peers.find(codec or [])
     listed = read_pairs(pairs)

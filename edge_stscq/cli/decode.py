@@ -22,10 +22,10 @@ def decode(
     from rich.markup import escape
     from rich.table import Table
 
+    from edge_stscq._files import write_file
     from edge_stscq.client.split import read_stream
     from edge_stscq.errors import EdgeError, FrameError
     from edge_stscq.server.decode_service import DecodeService, Job
-    from edge_stscq.stream.files import write_file
 
     data = read_stream(stream)
     service = DecodeService(model, device)

@@ -41,8 +41,8 @@ def demo(
 
     from demo_camera.portraits import portraits
     from demo_camera.sheet import contact_sheet, png
+    from edge_stscq._files import write_file
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
-    from edge_stscq.stream.files import write_file
 
     require("fastapi", "all")
     require("torch", "all")
@@ -142,9 +142,9 @@ def _rows(url: str, target: str, names: Sequence[str], output: Path) -> "list[Ro
 
     from demo_camera.sheet import Row, Tile
     from demo_camera.source import read_picture
-    from edge_stscq.device import open_bundle
+    from edge_stscq._files import write_file
+    from edge_stscq.bundle import open_bundle
     from edge_stscq.errors import EdgeError
-    from edge_stscq.stream.files import write_file
 
     bundle = open_bundle(_bundle(output, target))
     ends, rows = bundle.config.layer_ends, []

@@ -20,10 +20,11 @@ def encode(
     from rich.table import Table
 
     from demo_camera.source import read_picture
-    from edge_stscq.codec.config import CROP
-    from edge_stscq.device import load_encoder, open_bundle
+    from edge_stscq._files import write_file
+    from edge_stscq.bundle import open_bundle
+    from edge_stscq.config.codec import CROP
+    from edge_stscq.device import load_encoder
     from edge_stscq.errors import EdgeError
-    from edge_stscq.stream.files import write_file
 
     opened = open_bundle(bundle)
     crops = []

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edge_stscq.device.manifest import Precision
+from edge_stscq.bundle.manifest import Precision
 from targets import ALL, TARGETS
 
 TARGET_HELP = "One of " + "; ".join(f"{t.name} ({', '.join(t.aliases)}): {t.description}" for t in TARGETS)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edge_stscq.evaluation.thresholds import Thresholds
+    from edge_stscq.config.thresholds import Thresholds
 
 MODEL = Path("models/face64")
 _ASKED = "Thresholds, otherwise those of MODEL/recipe.toml"
@@ -75,7 +75,8 @@ def parity(
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
 
     require("torch", "train")
-    from edge_stscq.device import open_bundle
+    from edge_stscq._files import write_file
+    from edge_stscq.bundle import open_bundle
     from edge_stscq.evaluation.artefact import check_same_model
     from edge_stscq.evaluation.bundle_parity import FullPrecision, PairedFaces, golden_faces
     from edge_stscq.evaluation.faces import load_faces
@@ -83,7 +84,6 @@ def parity(
     from edge_stscq.evaluation.parity_page import page
     from edge_stscq.evaluation.recognisers import recogniser_folder
     from edge_stscq.evaluation.report import matrix_table, parity_table
-    from edge_stscq.stream.files import write_file
     from targets.check import open_encoder
 
     asked = {
@@ -137,9 +137,9 @@ def parity(
 
 def _thresholds(model: Path, floor: bool, asked: dict[str, float]) -> tuple["Thresholds", str]:
     """What is asked for, and in words where it is stated."""
+    from edge_stscq.config.recipe import Recipe
+    from edge_stscq.config.thresholds import ParityBars, Thresholds
     from edge_stscq.errors import EdgeError
-    from edge_stscq.evaluation.thresholds import ParityBars, Thresholds
-    from edge_stscq.training.recipe import Recipe
 
     path = model / "recipe.toml"
     recipe = Recipe.load(path) if path.exists() else None

@@ -148,7 +148,7 @@ def _print(report: dict[str, Any], shown: "Sequence[Row]", rows: "Sequence[Row]"
     from rich.console import Console
     from rich.table import Table
 
-    from edge_stscq.codec.config import LAYER_NAMES
+    from edge_stscq.config.codec import LAYER_NAMES
 
     kept = report["kept"]
     if rows:

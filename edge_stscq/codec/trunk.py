@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from edge_stscq.codec.config import EMBEDDING, TRUNK
+from edge_stscq.config.codec import EMBEDDING, TRUNK
 
 INPUT = 112
 """Side in pixels of the trunk's input: the centre of the 128-px crop."""

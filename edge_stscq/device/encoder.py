@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.codec.config import CROP
-from edge_stscq.device.bundle import Bundle, open_bundle
-from edge_stscq.device.manifest import AGAIN
+from edge_stscq.bundle.bundle import Bundle, open_bundle
+from edge_stscq.bundle.manifest import AGAIN
+from edge_stscq.config.codec import CROP
 from edge_stscq.device.runtimes import Runner, load_runner, runtime_version
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import CodedFace

@@ -12,8 +12,8 @@ from importlib import metadata
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_stscq.device.bundle import Bundle
-from edge_stscq.device.manifest import AGAIN, TensorSpec
+from edge_stscq.bundle.bundle import Bundle
+from edge_stscq.bundle.manifest import AGAIN, TensorSpec
 from edge_stscq.errors import BundleError, EdgeError, MissingExtraError, require
 
 Outputs = tuple[ArrayLike, ArrayLike]

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.codec import store
-from edge_stscq.device import Bundle, DeviceEncoder, open_bundle
+from edge_stscq.device import DeviceEncoder
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.subject import Codes, Encode, Progress, Subject, quiet
 from edge_stscq.stream import model_id

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from edge_stscq.bundle import Bundle
+from edge_stscq.bundle.manifest import Precision
 from edge_stscq.codec import store
-from edge_stscq.device import Bundle, DeviceEncoder
-from edge_stscq.device.manifest import Precision
+from edge_stscq.config.thresholds import Thresholds
+from edge_stscq.device import DeviceEncoder
 from edge_stscq.evaluation.artefact import encode_with
 from edge_stscq.evaluation.faces import Faces, load_faces
 from edge_stscq.evaluation.lfw import Judgement, judge
@@ -19,7 +21,6 @@ from edge_stscq.evaluation.parity_accuracy import accuracy
 from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers
 from edge_stscq.evaluation.report import progress_bar
 from edge_stscq.evaluation.subject import Codes, Subject, analyse, batches, from_modules
-from edge_stscq.evaluation.thresholds import Thresholds
 from edge_stscq.evaluation.verification import Pairs, read_pairs
 
 

@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
+from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.codec import store
-from edge_stscq.codec.config import CROP
 from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.device import Bundle, open_bundle
+from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, MissingExtraError, require
 from edge_stscq.evaluation.artefact import check_same_model
 from edge_stscq.evaluation.encode_report import EncodeReport, Peak, Row, Run, Timing

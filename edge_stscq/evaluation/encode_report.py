@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from edge_stscq.device.manifest import Precision
+from edge_stscq.bundle.manifest import Precision
 from edge_stscq.evaluation.encode_trial import Trial
 
 Status = Literal["passed", "exported, failed parity", "failed"]

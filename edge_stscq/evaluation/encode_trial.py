@@ -39,7 +39,7 @@ class Trial(BaseModel):
 
 def of_bundle(folder: Path) -> Trial:
     """Replay the golden pictures of a bundle on one thread."""
-    from edge_stscq.device import open_bundle, selftest
+    from edge_stscq.bundle import open_bundle, selftest
     from targets.check import open_encoder
 
     bundle = open_bundle(folder)
@@ -57,7 +57,7 @@ def of_module(folder: Path, name: str) -> Trial:
     import torch
 
     from edge_stscq.codec import store
-    from edge_stscq.codec.config import CROP
+    from edge_stscq.config.codec import CROP
 
     torch.set_num_threads(1)
     before = peak_mib()

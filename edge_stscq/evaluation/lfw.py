@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge_stscq.codec.config import LAYER_NAMES
+from edge_stscq.config.codec import LAYER_NAMES
 from edge_stscq.evaluation.faces import Faces
 from edge_stscq.evaluation.metrics import cosine, ms_ssim, pooled_psnr, squared_error
 from edge_stscq.evaluation.perceptual import Perceptual

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge_stscq.config.thresholds import Check, Thresholds, at_least, at_most
 from edge_stscq.evaluation.agreement import Agreement, compare, equal_tokens
 from edge_stscq.evaluation.faces import Faces
 from edge_stscq.evaluation.metrics import cosine, pooled_psnr, psnr, squared_error
 from edge_stscq.evaluation.parity_accuracy import Accuracy
 from edge_stscq.evaluation.subject import Codes, Progress, batches, quiet
-from edge_stscq.evaluation.thresholds import Check, Thresholds, at_least, at_most
 
 WORST = 10
 """Faces that the report names and shows."""

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq.config.thresholds import Check
 from edge_stscq.evaluation import parity_plots as plots
 from edge_stscq.evaluation.parity import Difference, Judged, Parity
 from edge_stscq.evaluation.parity_markup import html, node
 from edge_stscq.evaluation.parity_matrix import Matrix
 from edge_stscq.evaluation.report import accuracy_cell, agreement_rows, comparisons, decibels, percent, picture_rows
-from edge_stscq.evaluation.thresholds import Check
 
 AMPLIFIED = 8
 """Factor by which the difference of two pictures is shown."""

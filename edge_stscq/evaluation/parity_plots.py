@@ -9,7 +9,7 @@ from itertools import pairwise
 from math import ceil
 from xml.etree.ElementTree import Element
 
-from edge_stscq.codec.config import LAYER_NAMES
+from edge_stscq.config.codec import LAYER_NAMES
 from edge_stscq.evaluation.agreement import DISTANCE_BARS, DISTANCE_STEP, Agreement, FlipDistances
 from edge_stscq.evaluation.parity_markup import node
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.codec.config import CROP
+from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, require
 
 EXTRA = "bench"

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from edge_stscq.codec.config import CROP
-from edge_stscq.codec.vector_cache import VectorCache
+from edge_stscq.config.codec import CROP
+from edge_stscq.data.embedding_cache import VectorCache
 from edge_stscq.errors import EdgeError
 
 JUDGE = "mobilefacenet192"

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from edge_stscq.codec.config import LAYER_NAMES
+from edge_stscq.config.codec import LAYER_NAMES
+from edge_stscq.config.thresholds import Check
 from edge_stscq.evaluation.agreement import Agreement
 from edge_stscq.evaluation.lfw import Judgement
 from edge_stscq.evaluation.parity import Parity
@@ -19,7 +20,6 @@ from edge_stscq.evaluation.parity_accuracy import Accuracy
 from edge_stscq.evaluation.parity_matrix import Matrix
 from edge_stscq.evaluation.rate import RateReport
 from edge_stscq.evaluation.subject import Progress as Advance
-from edge_stscq.evaluation.thresholds import Check
 from edge_stscq.evaluation.verification import Verification
 
 

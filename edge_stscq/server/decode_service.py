@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_stscq.codec.config import CROP, CodecConfig
+from edge_stscq.config.codec import CROP, CodecConfig
 from edge_stscq.errors import EdgeError, require
 from edge_stscq.server.policy import POLICIES, Policy
 from edge_stscq.stream.face import CodedFace

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_stscq.codec.config import CROP
+from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decode_service import Job
 from edge_stscq.server.models import Models, Order

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_stscq.codec.config import EMBEDDING
 from edge_stscq.codec.matching import Matcher
+from edge_stscq.config.codec import EMBEDDING
 from edge_stscq.errors import FrameError
 from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.store import StoredFace

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge_stscq.codec.config import CodecConfig
+from edge_stscq.config.codec import CodecConfig
 from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.policy import POLICIES
 from edge_stscq.server.store import StoredFace

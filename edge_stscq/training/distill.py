@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.trunk import IdentityTrunk, fold
-from edge_stscq.training.data import Loader
+from edge_stscq.data.loader import Loader
 from edge_stscq.training.embeddings import centre
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import channels_last

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from edge_stscq.codec.encoder import normalise_image
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
-from edge_stscq.codec.vector_cache import VectorCache
-from edge_stscq.training.data import FaceSet
+from edge_stscq.data.embedding_cache import VectorCache
+from edge_stscq.data.loader import FaceSet
 from edge_stscq.training.loop import is_main
 
 _BATCH = 32

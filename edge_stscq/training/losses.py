@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_stscq.codec.config import CROP
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk, fold
+from edge_stscq.config.codec import CROP
 
 _Network = TypeVar("_Network", bound=nn.Module)
 

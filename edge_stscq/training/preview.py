@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from edge_stscq.codec.config import CROP
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.training.data import FaceSet
+from edge_stscq.config.codec import CROP
+from edge_stscq.data.loader import FaceSet
 
 _FACES = 8
 

@@ -12,8 +12,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_stscq.codec.config import EMBEDDING
 from edge_stscq.codec.trunk import IdentityTrunk, fold
+from edge_stscq.config.codec import EMBEDDING
 
 _HELD = 2_000_000
 """Places (pictures times pixels) whose activations are held at once."""

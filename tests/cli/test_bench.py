@@ -13,8 +13,8 @@ import typer
 from torch import nn
 from typer.testing import CliRunner
 
+from edge_stscq.bundle.manifest import GOLDEN, Manifest, sha256_files
 from edge_stscq.cli.bench import encode
-from edge_stscq.device.manifest import GOLDEN, Manifest, sha256_files
 from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, MissingExtraError
 from edge_stscq.evaluation.encode_bench import interleaved, macs_of, picture_codec
 from targets import find

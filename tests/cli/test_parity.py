@@ -15,9 +15,9 @@ import typer
 from torch import nn
 from typer.testing import CliRunner
 
+from edge_stscq.bundle.manifest import Manifest, QuantisationSpec, sha256_files
 from edge_stscq.cli.parity import parity
 from edge_stscq.codec import store
-from edge_stscq.device.manifest import Manifest, QuantisationSpec, sha256_files
 from edge_stscq.errors import EdgeError
 from quantization import calibrate
 from targets import find

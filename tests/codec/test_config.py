@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from edge_stscq.codec.config import CodecConfig, LayerConfig
+from edge_stscq.config.codec import CodecConfig, LayerConfig
 from edge_stscq.errors import EdgeError
 
 BASIC = LayerConfig(identity=16, spatial=0, identity_dims=64)

@@ -1,9 +1,9 @@
 import torch
 from torch import nn
 
-from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image, student, teacher
 from edge_stscq.codec.trunk import IdentityTrunk, fold
+from edge_stscq.config.codec import CodecConfig, LayerConfig
 
 LAYER = LayerConfig(identity=2, spatial=3, identity_dims=6)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from demo_camera.detect import Detector
 from demo_camera.loop import CaptureLoop
 from demo_camera.portraits import portraits
+from edge_stscq.device.detect import Detector
 from edge_stscq.stream import CodedFace, FrameCodec, Tables
 
 LAYER_ENDS = (4, 8, 12)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from demo_camera.align import SPEC, TEMPLATE, crop_face, umeyama
+from edge_stscq.device.crop import SPEC, TEMPLATE, crop_face, umeyama
 
 
 def similarity(scale: float, angle: float, shift: tuple[float, float]) -> NDArray[np.float64]:

@@ -14,10 +14,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from demo_camera.source import read_picture
+from edge_stscq.bundle import open_bundle
+from edge_stscq.bundle.manifest import CropSpec
 from edge_stscq.cli.capture import capture
 from edge_stscq.client.spool import Spool
-from edge_stscq.device import open_bundle
-from edge_stscq.device.manifest import CropSpec
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import HEADER_BYTES
 from tests.device.conftest import answer, write_sums_bundle

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from demo_camera.align import TEMPLATE, umeyama
-from demo_camera.detect import Detector, Face
 from demo_camera.source import read_picture
+from edge_stscq.device.crop import TEMPLATE, umeyama
+from edge_stscq.device.detect import Detector, Face
 
 # Eye, eye, nose, mouth corner, mouth corner, left to right in the picture; read off the portraits by eye.
 BY_EYE = {

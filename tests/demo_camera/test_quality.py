@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from demo_camera.align import TEMPLATE, crop_face
-from demo_camera.detect import Detector, Face
-from demo_camera.quality import Gate, sharpness
 from demo_camera.source import read_picture
+from edge_stscq.device.crop import TEMPLATE, crop_face
+from edge_stscq.device.detect import Detector, Face
+from edge_stscq.device.quality import Gate, sharpness
 
 
 @pytest.mark.parametrize("name", ["astronaut", "grace_hopper"])

@@ -13,8 +13,8 @@ import pytest
 import safetensors.numpy
 from onnx import TensorProto, helper
 
-from edge_stscq.codec.config import CodecConfig, LayerConfig
-from edge_stscq.device.manifest import CODEBOOKS, GOLDEN, TABLES, Manifest, RuntimeRange, TensorSpec, sha256_files
+from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, TABLES, Manifest, RuntimeRange, TensorSpec, sha256_files
+from edge_stscq.config.codec import CodecConfig, LayerConfig
 from edge_stscq.stream import Tables, model_id
 
 LAYER = LayerConfig(identity=2, identity_dims=4, spatial=2)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from edge_stscq.device import open_bundle
-from edge_stscq.device.manifest import CODEBOOKS, GOLDEN, MANIFEST, TABLES, Manifest, sha256_files
+from edge_stscq.bundle import open_bundle
+from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, MANIFEST, TABLES, Manifest, sha256_files
 from edge_stscq.errors import BundleError
 from edge_stscq.stream import Tables
 

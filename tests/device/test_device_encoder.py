@@ -6,8 +6,9 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from edge_stscq.device import DeviceEncoder, load_encoder, open_bundle
-from edge_stscq.device.manifest import RuntimeRange, TensorSpec
+from edge_stscq.bundle import open_bundle
+from edge_stscq.bundle.manifest import RuntimeRange, TensorSpec
+from edge_stscq.device import DeviceEncoder, load_encoder
 from edge_stscq.errors import BundleError, EdgeError, MissingExtraError
 
 from .conftest import CONFIG, answer, sums_onnx

@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from edge_stscq.bundle import open_bundle
 from edge_stscq.cli.encode import encode
-from edge_stscq.device import open_bundle
 from edge_stscq.errors import EdgeError
 
 from .conftest import CONFIG, answer

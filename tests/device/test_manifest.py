@@ -6,7 +6,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from edge_stscq.device.manifest import (
+from edge_stscq.bundle.manifest import (
     MANIFEST,
     CropSpec,
     Manifest,

@@ -10,9 +10,10 @@ import safetensors.numpy
 import typer
 from typer.testing import CliRunner
 
+from edge_stscq.bundle import open_bundle, selftest
+from edge_stscq.bundle.manifest import GOLDEN, Manifest, sha256_files
 from edge_stscq.cli.selftest import selftest as command
-from edge_stscq.device import load_encoder, open_bundle, selftest
-from edge_stscq.device.manifest import GOLDEN, Manifest, sha256_files
+from edge_stscq.device import load_encoder
 from edge_stscq.errors import EXIT_CHECK_FAILED, BundleError
 
 from .conftest import answer

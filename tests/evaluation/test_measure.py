@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.faces import Faces
 from edge_stscq.evaluation.lfw import Judgement, LayerResult
@@ -11,7 +12,6 @@ from edge_stscq.evaluation.parity import WORST, Judged, Measured, Parity, Refere
 from edge_stscq.evaluation.parity_accuracy import accuracy
 from edge_stscq.evaluation.parity_matrix import matrix
 from edge_stscq.evaluation.subject import Codes, Progress, quiet
-from edge_stscq.evaluation.thresholds import Thresholds
 from edge_stscq.evaluation.verification import Verification
 
 FACES, ENDS = 10, (1, 2, 4)

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from edge_stscq.evaluation.thresholds import ParityBars, Thresholds, at_least, at_most
+from edge_stscq.config.thresholds import ParityBars, Thresholds, at_least, at_most
 
 
 def test_a_floor_repeats_only_what_it_lowers() -> None:

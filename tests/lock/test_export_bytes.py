@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edge_stscq.codec.config import CodecConfig
 from safetensors.torch import load_file, save_file
 
-from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.store import create, load_student
 from quantization import calibrate
 from targets.golden import candidates

@@ -13,11 +13,11 @@ import pytest
 import torch
 from fastapi import FastAPI
 
-from demo_camera.align import crop_face
-from demo_camera.detect import Detector
 from demo_camera.portraits import portraits
 from demo_camera.source import read_picture
 from edge_stscq.codec.store import create, load_student
+from edge_stscq.device.crop import crop_face
+from edge_stscq.device.detect import Detector
 from edge_stscq.server import match
 from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.feed import Feed

@@ -6,8 +6,8 @@ import stat
 
 import pytest
 
+from edge_stscq._files import write_file
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream.files import write_file
 
 
 def test_a_file_is_replaced_and_has_the_usual_rights(tmp_path):

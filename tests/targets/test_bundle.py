@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_stscq.device import load_encoder, open_bundle
-from edge_stscq.device.selftest import selftest
+from edge_stscq.bundle import open_bundle
+from edge_stscq.bundle.selftest import selftest
+from edge_stscq.device import load_encoder
 from edge_stscq.errors import EdgeError, MissingExtraError
 from targets import TARGETS, find
 from targets.base import Target

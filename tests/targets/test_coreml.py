@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from edge_stscq.codec.config import CodecConfig
+from edge_stscq._quiet import quiet
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.encoder import student as new_student
 from edge_stscq.codec.store import load_config
+from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from quantization import calibrate, captured_graph, quantized_graph
-from quantization.quiet import quiet
 from targets import coreml, reference
 from targets.mil.package import locate
 from targets.mil.program import Program, read_program

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edge_stscq.device import open_bundle
+from edge_stscq.bundle import open_bundle
 from targets.fallback import fell_back
 
 

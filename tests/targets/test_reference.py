@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_stscq._quiet import quiet
 from edge_stscq.errors import EdgeError
-from quantization.quiet import quiet
 from targets import reference
 from targets.mil.operators import OPERATORS
 from targets.mil.package import locate, write_package

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_stscq.training.data import FaceSet
+from edge_stscq.data.loader import FaceSet
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from edge_stscq.data.loader import Augmentation, FaceSet, Loader, augment
 from edge_stscq.errors import EdgeError
-from edge_stscq.training.data import Augmentation, FaceSet, Loader, augment
 
 STILL = Augmentation(flip=False, shift=0, rotation=0, scale=0, brightness=0, contrast=0)
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.device.manifest import CropSpec
+from edge_stscq.bundle.manifest import CropSpec
 from edge_stscq.errors import EdgeError
 
 SPEC = CropSpec()

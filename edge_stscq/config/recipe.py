@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from edge_stscq.codec.config import CodecConfig
+from edge_stscq.config.codec import CodecConfig
+from edge_stscq.config.thresholds import ParityBars
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.thresholds import ParityBars
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo_camera.detect import Face
+from edge_stscq.device.detect import Face
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from edge_stscq.codec.config import CodecConfig
+from edge_stscq._files import write_file
+from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import BundleError
-from edge_stscq.stream.files import write_file
 
 MANIFEST = "manifest.json"
 CODEBOOKS = "codebooks.safetensors"

@@ -15,8 +15,8 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from edge_stscq.codec.config import CROP, CodecConfig
-from edge_stscq.device.manifest import AGAIN, CODEBOOKS, GOLDEN, TABLES, Manifest, differences, sha256_files
+from edge_stscq.bundle.manifest import AGAIN, CODEBOOKS, GOLDEN, TABLES, Manifest, differences, sha256_files
+from edge_stscq.config.codec import CROP, CodecConfig
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
 

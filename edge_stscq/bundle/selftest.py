@@ -6,13 +6,13 @@ golden vectors name. A picture that went to the other group has other codebooks,
 """
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.codec.config import LAYER_NAMES, CodecConfig
-from edge_stscq.device.bundle import Bundle
-from edge_stscq.device.encoder import DeviceEncoder
+from edge_stscq.bundle.bundle import Bundle
+from edge_stscq.config.codec import LAYER_NAMES, CodecConfig
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,14 @@ class SelfTest:
         return self.first is None
 
 
-def selftest(bundle: Bundle, encoder: DeviceEncoder) -> SelfTest:
+class Encoder(Protocol):
+    """Something that codes one crop, such as a `DeviceEncoder`."""
+
+    def run(self, image: NDArray[np.uint8]) -> tuple[int, NDArray[np.int32]]:
+        """Group and all tokens int32 `[T]` of one crop, uint8 `[128, 128, 3]` RGB."""
+
+
+def selftest(bundle: Bundle, encoder: Encoder) -> SelfTest:
     """Run every golden picture through `encoder` and compare group and tokens."""
     golden = bundle.golden
     answers = [encoder.run(image) for image in golden.images]

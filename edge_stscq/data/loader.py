@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_stscq.codec.config import CROP
+from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
 
 _SUFFIXES = {".webp", ".png", ".jpg", ".jpeg"}
