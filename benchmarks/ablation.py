@@ -17,8 +17,8 @@ from rich.console import Console
 from benchmarks.record import write
 from edge_stscq._files import write_file
 from edge_stscq.config.recipe import Recipe
+from edge_stscq.data.crops import load_faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.faces import load_faces
 from edge_stscq.evaluation.lfw import judge
 from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers
 from edge_stscq.evaluation.report import progress_bar

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from benchmarks.record import write
 from edge_stscq.config.codec import LAYER_NAMES
+from edge_stscq.data.crops import load_faces
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.artefact import coded_by
-from edge_stscq.evaluation.faces import load_faces
 from edge_stscq.evaluation.metrics import cosine
 from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers
 from edge_stscq.evaluation.subject import open_subject

@@ -29,3 +29,18 @@ def write_file(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise EdgeError(f"cannot write {path}: {error.strerror}; check the folder and its free space") from error
+
+
+def make_folder(path: Path, option: str = "-o") -> None:
+    """Make a folder and its parents, unless it is there.
+
+    Args:
+        option: the command's option by which the user can choose another one.
+
+    Raises:
+        EdgeError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgeError(f"cannot make the folder {path}: {error.strerror}; choose another with {option}") from error

@@ -15,9 +15,9 @@ import safetensors.numpy
 from pydantic_core import from_json
 
 from edge_stscq.bundle.manifest import MANIFEST, SEAL, Manifest, _sealed
-from edge_stscq.client.split import split_stream
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
+from edge_stscq.stream.frame import split_stream
 from fuzz import FOLDER
 
 MODEL = FOLDER.parent / "models" / "face64"

@@ -57,7 +57,7 @@ def in_fresh_process(module: str, *words: object, seconds: float = SECONDS) -> d
     """
     with tempfile.TemporaryDirectory() as scratch:
         answer = Path(scratch) / "answer.json"
-        command = [sys.executable, "-m", module, *map(str, words), str(answer)]
+        command = [sys.executable, "-P", "-m", module, *map(str, words), str(answer)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:

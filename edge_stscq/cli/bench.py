@@ -43,10 +43,10 @@ def rate(
     require("torch", "train")
     require("matplotlib", "bench")
     require("scipy", "bench")
-    from edge_stscq._files import write_file
+    from edge_stscq._files import make_folder, write_file
+    from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation import peers, rate
     from edge_stscq.evaluation.artefact import coded_by
-    from edge_stscq.evaluation.faces import load_faces
     from edge_stscq.evaluation.lfw import judge
     from edge_stscq.evaluation.rate_plot import plot
     from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers, recogniser_folder
@@ -65,10 +65,7 @@ def rate(
         subject = coded_by(subject, bundle, model)
     net = load_recognisers(folder, [JUDGE])[JUDGE]
     faces = load_faces(crops, names=listed.names)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(f"cannot write to {output}: {error.strerror}; choose another folder with -o") from None
+    make_folder(output)
     points = rate.Points(output / "points.jsonl")
     curves, missing = [], {}
     for peer in chosen:
@@ -111,9 +108,9 @@ def encode(
     from edge_stscq.errors import EXIT_CHECK_FAILED, require
 
     require("torch", "train")
+    from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation import encode_bench
     from edge_stscq.evaluation.encode_report import encode_table
-    from edge_stscq.evaluation.faces import load_faces
     from edge_stscq.evaluation.report import progress_bar
 
     chosen = tuple(threads or (1, 2))

@@ -49,7 +49,7 @@ def capture(
     from demo_camera.outlet import Outlet
     from demo_camera.source import open_source
     from edge_stscq.bundle import open_bundle
-    from edge_stscq.client.budget import parse_size
+    from edge_stscq.client.byte_budget import parse_size
     from edge_stscq.client.sender import Sender
     from edge_stscq.client.spool import Spool
     from edge_stscq.device import load_encoder
@@ -127,12 +127,8 @@ def _table(loop: "CaptureLoop") -> "Table":
 
 
 def _save(path: Path, crop: "NDArray[np.uint8]") -> None:
-    from demo_camera.sheet import png
-    from edge_stscq._files import write_file
-    from edge_stscq.errors import EdgeError
+    from edge_stscq._files import make_folder, write_file
+    from edge_stscq._images import encode_image
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(f"cannot make {path.parent}: {error.strerror}; choose another folder") from None
-    write_file(path, png(crop))
+    make_folder(path.parent, "--save-crops")
+    write_file(path, encode_image(crop))

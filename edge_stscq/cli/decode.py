@@ -22,10 +22,10 @@ def decode(
     from rich.markup import escape
     from rich.table import Table
 
-    from edge_stscq._files import write_file
-    from edge_stscq.client.split import read_stream
+    from edge_stscq._files import make_folder, write_file
     from edge_stscq.errors import EdgeError, FrameError
     from edge_stscq.server.decode_service import DecodeService, Job
+    from edge_stscq.stream.frame import read_stream
 
     data = read_stream(stream)
     service = DecodeService(model, device)
@@ -35,10 +35,7 @@ def decode(
         raise FrameError(f"{stream}: {error}") from None
     if not jobs:
         raise EdgeError(f"{stream} has a header and no frame; encode a face first")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(f"cannot make {output}: {error.strerror}; choose another folder with -o") from None
+    make_folder(output)
     faces = []
     for start in range(0, len(jobs), BATCH):
         batch = jobs[start : start + BATCH]

@@ -34,8 +34,8 @@ def evaluate(
     from edge_stscq.errors import require
 
     require("torch", "train")
+    from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import coded_by
-    from edge_stscq.evaluation.faces import load_faces
     from edge_stscq.evaluation.lfw import judge
     from edge_stscq.evaluation.recognisers import RECOGNISERS, load_recognisers, recogniser_folder
     from edge_stscq.evaluation.report import judgement_table, progress_bar

@@ -75,11 +75,11 @@ def parity(
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
 
     require("torch", "train")
-    from edge_stscq._files import write_file
+    from edge_stscq._files import make_folder, write_file
     from edge_stscq.bundle import open_bundle
+    from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import check_same_model
     from edge_stscq.evaluation.bundle_parity import FullPrecision, PairedFaces, golden_faces
-    from edge_stscq.evaluation.faces import load_faces
     from edge_stscq.evaluation.parity_matrix import matrix
     from edge_stscq.evaluation.parity_page import page
     from edge_stscq.evaluation.recognisers import recogniser_folder
@@ -110,7 +110,7 @@ def parity(
     paired = PairedFaces.load(pairs, pictures, first) if pairs and pictures else None
     full = FullPrecision(model, recogniser_folder(recognisers), shown, source, paired)
     if html is not None:
-        _make_folder(html.parent)
+        make_folder(html.parent, "--html")
 
     console, judged = Console(), []
     for artefact in artefacts:
@@ -151,13 +151,3 @@ def _thresholds(model: Path, floor: bool, asked: dict[str, float]) -> tuple["Thr
             raise EdgeError(f"{path} states no floor; write the table [parity.floor] there, see docs/parity.md")
         thresholds, bar = stated.floor, f"[parity.floor] of {path}"
     return thresholds.model_copy(update=asked), f"{bar}, changed by options: {', '.join(asked)}" if asked else bar
-
-
-def _make_folder(folder: Path) -> None:
-    """Before the long work, not after it."""
-    from edge_stscq.errors import EdgeError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(f"cannot write to {folder}: {error.strerror}; choose another place for --html") from None

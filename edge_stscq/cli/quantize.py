@@ -63,7 +63,7 @@ def quantize(
 
     import quantization as q
     from edge_stscq.codec.store import load_student, round_as_stored, save_student
-    from edge_stscq.evaluation.faces import load_faces
+    from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.report import progress_bar
 
     if keep and agreement is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from edge_stscq.codec.store import load_weights, save_weights
 
 
-class VectorCache:
+class EmbeddingCache:
     """Tensors of one shape by the digest of a picture, in one safetensors file.
 
     Args:

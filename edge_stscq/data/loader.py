@@ -5,8 +5,6 @@ function of the seed and the step number, so a resumed run sees exactly the pict
 """
 
 import hashlib
-import tarfile
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge_stscq._images import decode_image
 from edge_stscq.config.codec import CROP
+from edge_stscq.data.crops import open_crops
 from edge_stscq.errors import EdgeError
 
-_SUFFIXES = {".webp", ".png", ".jpg", ".jpeg"}
-_LARGEST = 1 << 20
+MAX_FILE_BYTES = 1024 * 1024
+"""Pictures may be larger than the canonical crop; one of more bytes is no crop."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class FaceSet:
         self.names: list[str] = []
         self.encoded: list[bytes] = []
         for source in sources:
-            for name, data in _read(Path(source)):
-                self.names.append(name)
-                self.encoded.append(data)
+            with open_crops(Path(source), MAX_FILE_BYTES) as (names, read):
+                self.names += [f"{source}: {name}" for name in names]
+                self.encoded += [read(name) for name in names]
         if not self.encoded:
             raise EdgeError(f"no pictures in {', '.join(map(str, sources))}; expected .webp, .png or .jpg crops")
 
@@ -61,7 +61,7 @@ class FaceSet:
 
     def picture(self, index: int) -> np.ndarray:
         """Decoded picture, RGB uint8 [S, S, 3] with S >= 128."""
-        image = cv2.imdecode(np.frombuffer(self.encoded[index], np.uint8), cv2.IMREAD_COLOR_RGB)
+        image = decode_image(self.encoded[index])
         if image is None:
             raise EdgeError(f"{self.names[index]} is not a readable picture; remove it from the training set")
         if image.shape[0] != image.shape[1] or image.shape[0] < CROP:
@@ -75,24 +75,6 @@ class FaceSet:
         offset = (image.shape[0] - CROP) // 2
         image = image[offset : offset + CROP, offset : offset + CROP]
         return np.ascontiguousarray(image[:, ::-1] if flip else image)
-
-
-def _read(source: Path) -> Iterator[tuple[str, bytes]]:
-    if source.is_dir():
-        for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in _SUFFIXES):
-            yield str(path.relative_to(source)), path.read_bytes()
-        return
-    try:
-        with tarfile.open(source) as archive:
-            for member in archive:
-                if member.isfile() and Path(member.name).suffix.lower() in _SUFFIXES and member.size <= _LARGEST:
-                    stream = archive.extractfile(member)
-                    assert stream is not None
-                    yield f"{source.name}/{member.name}", stream.read()
-    except FileNotFoundError:
-        raise EdgeError(f"{source} does not exist; give a folder of crops or .tar shards") from None
-    except tarfile.TarError as error:
-        raise EdgeError(f"{source} is not a readable .tar ({error})") from None
 
 
 def augment(image: np.ndarray, change: Augmentation, flip: bool, draws: np.ndarray) -> np.ndarray:
@@ -112,7 +94,7 @@ def augment(image: np.ndarray, change: Augmentation, flip: bool, draws: np.ndarr
     crop = cv2.warpAffine(image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     gain = 1 + change.contrast * draws[4]
     offset = 127.5 * (change.brightness * draws[5] + 1 - gain)
-    return np.clip(crop * np.float32(gain) + np.float32(offset), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(crop * np.float32(gain) + np.float32(offset), 0, 255), np.uint8)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from edge_stscq.bundle import Bundle
 from edge_stscq.bundle.manifest import Precision
 from edge_stscq.codec import store
 from edge_stscq.config.thresholds import Thresholds
+from edge_stscq.data.crops import Faces, load_faces
 from edge_stscq.device import DeviceEncoder
 from edge_stscq.evaluation.artefact import encode_with
-from edge_stscq.evaluation.faces import Faces, load_faces
 from edge_stscq.evaluation.lfw import Judgement, judge
 from edge_stscq.evaluation.parity import Judged, Parity, Reference, checks, measure
 from edge_stscq.evaluation.parity_accuracy import accuracy

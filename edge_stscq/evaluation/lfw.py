@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.config.codec import LAYER_NAMES
-from edge_stscq.evaluation.faces import Faces
+from edge_stscq.data.crops import Faces
 from edge_stscq.evaluation.metrics import cosine, ms_ssim, pooled_psnr, squared_error
 from edge_stscq.evaluation.perceptual import Perceptual
 from edge_stscq.evaluation.recognisers import Recogniser, embed_cached

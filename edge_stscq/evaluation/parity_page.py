@@ -6,10 +6,10 @@ from datetime import datetime
 from importlib.resources import files
 from xml.etree.ElementTree import Element
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq._images import encode_image
 from edge_stscq.config.thresholds import Check
 from edge_stscq.evaluation import parity_plots as plots
 from edge_stscq.evaluation.parity import Difference, Judged, Parity
@@ -184,9 +184,8 @@ def _face(difference: Difference, portraits: NDArray[np.uint8]) -> Element:
 
 
 def _image(image: NDArray[np.uint8], alt: str) -> Element:
-    _, data = cv2.imencode(".png", image[..., ::-1])
     height, width = image.shape[:2]
-    source = "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
+    source = "data:image/png;base64," + base64.b64encode(encode_image(image)).decode()
     return node("img", src=source, alt=alt, width=width, height=height)
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError, require
-from edge_stscq.evaluation.faces import Faces
 from edge_stscq.evaluation.lfw import Judgement
 from edge_stscq.evaluation.metrics import cosine
 from edge_stscq.evaluation.peers import EXTRA, Peer

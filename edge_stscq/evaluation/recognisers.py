@@ -24,7 +24,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from edge_stscq.config.codec import CROP
-from edge_stscq.data.embedding_cache import VectorCache
+from edge_stscq.data.embedding_cache import EmbeddingCache
 from edge_stscq.errors import EdgeError
 
 JUDGE = "mobilefacenet192"
@@ -73,7 +73,7 @@ def embed_cached(net: Recogniser, crops: NDArray[np.uint8], folder: Path) -> NDA
         for part in (missing[start : start + 32] for start in range(0, len(missing), 32)):
             yield from torch.from_numpy(net.embed(crops[part]))
 
-    return np.asarray(VectorCache(path).vectors(digests, compute).numpy(), np.float32)
+    return np.asarray(EmbeddingCache(path).vectors(digests, compute).numpy(), np.float32)
 
 
 def _digest(net: nn.Module) -> str:

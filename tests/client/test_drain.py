@@ -18,14 +18,14 @@ import httpx2
 import pytest
 
 from edge_stscq.cli import main
-from edge_stscq.client.budget import Budget, TokenBucket
+from edge_stscq.client.byte_budget import Budget, ByteLimiter
 from edge_stscq.client.drain import Drain
 from edge_stscq.client.sender import Sender
-from edge_stscq.client.split import split_stream
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.store import FaceStore, NewFrame
 from edge_stscq.stream import FrameCodec, stream_model_id
+from edge_stscq.stream.frame import split_stream
 
 Made = list[list[bytes]]
 
@@ -167,7 +167,7 @@ def test_no_minute_has_more_bytes_than_the_budget(spool: Spool, server: Server, 
     server.clock = clock
     fill(spool, codec, made, 300)
     server.script = [chance.choice((200, 200, 503)) for _ in range(60)]
-    bucket = TokenBucket(Budget(2000, 60), clock, clock.sleep)
+    bucket = ByteLimiter(Budget(2000, 60), clock, clock.sleep)
     with Sender("http://edge.test", "cam", transport=httpx2.MockTransport(server), sleep=clock.sleep) as edge:
         drain = Drain(spool, edge, bucket, sleep=clock.sleep)
         drain.run()
@@ -376,8 +376,3 @@ def test_what_cannot_be_drained_is_one_line_and_stays(
         assert (code, len(err.splitlines())) == (2, 1)
         assert words in err
         assert (spool.waiting, spool.status().leased) == (1, 0)
-
-
-def test_the_spool_needs_no_torch() -> None:
-    program = "import sys, edge_stscq.client.drain, edge_stscq.cli.spool; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from edge_stscq.codec import store
+from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.faces import Faces
 from edge_stscq.evaluation.lfw import judge
 from edge_stscq.evaluation.recognisers import embed_cached
 from edge_stscq.evaluation.subject import Codes, Subject, analyse, open_subject

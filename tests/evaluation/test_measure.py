@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_stscq.config.thresholds import Thresholds
+from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.faces import Faces
 from edge_stscq.evaluation.lfw import Judgement, LayerResult
 from edge_stscq.evaluation.parity import WORST, Judged, Measured, Parity, Reference, checks, measure
 from edge_stscq.evaluation.parity_accuracy import accuracy

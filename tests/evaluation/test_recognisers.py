@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from edge_stscq.data.crops import load_faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.faces import load_faces
 from edge_stscq.evaluation.recognisers import (
     JUDGE,
     RECOGNISERS,

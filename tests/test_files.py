@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from edge_stscq._files import write_file
+from edge_stscq._files import make_folder, write_file
 from edge_stscq.errors import EdgeError
 
 
@@ -39,3 +39,11 @@ def test_a_folder_is_not_overwritten(tmp_path):
     with pytest.raises(EdgeError, match="cannot write"):
         write_file(tmp_path / "folder", b"")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_make_folder_makes_parents_and_names_what_is_in_the_way(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgeError, match="cannot make the folder .*file/b: Not a directory; choose another with --html"):
+        make_folder(tmp_path / "file" / "b", "--html")

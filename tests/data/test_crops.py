@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_stscq.data import crops
+from edge_stscq.data.crops import load_faces, open_crops
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation import faces
-from edge_stscq.evaluation.faces import load_faces
 
 
 def picture(value: int, side: int = 128) -> np.ndarray:
@@ -89,7 +89,7 @@ def test_wanted_names(write) -> None:  # noqa: ANN001
         (b"", "not a readable picture"),
         (b"not a picture", "not a readable picture"),
         (png(picture(1, 64)), "64 x 64"),
-        (b"\x89PNG" + bytes(faces.MAX_FILE_BYTES), "larger than"),
+        (b"\x89PNG" + bytes(crops.MAX_FILE_BYTES), "larger than"),
     ],
 )
 def test_what_is_no_crop_is_named(write, data: bytes, message: str) -> None:  # noqa: ANN001
@@ -117,11 +117,23 @@ def test_truncated_tar(tmp_path: Path) -> None:
 
 
 def test_number_of_faces_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faces, "MAX_FACES", 2)
+    monkeypatch.setattr(crops, "MAX_FACES", 2)
     source = write_folder(tmp_path / "faces", {f"{i}.png": png(picture(i)) for i in range(3)})
     with pytest.raises(EdgeError, match="--count"):
         load_faces(source)
     assert len(load_faces(source, count=2)) == 2
+
+
+def test_open_crops_keeps_the_order_of_an_archive_and_sorts_a_folder(tmp_path: Path) -> None:
+    """Batches of training depend on it."""
+    files = {name: png(picture(1)) for name in ("c.png", "a.png", "sub/b.png", "._a.png")}
+    for source, order in (
+        (write_tar(tmp_path / "faces.tar", files), ["c.png", "a.png", "sub/b.png"]),
+        (write_folder(tmp_path / "faces", files), ["a.png", "c.png", "sub/b.png"]),
+    ):
+        with open_crops(source, 10_000) as (names, read):
+            assert names == order
+            assert all(read(name) == files[name] for name in names)
 
 
 def test_real_crops(shared_data: Path) -> None:

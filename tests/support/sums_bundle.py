@@ -1,15 +1,13 @@
-"""A bundle made by hand: an ONNX graph of sums whose answer is known without any runtime.
+"""Bundle made by hand: an ONNX graph of sums whose answer is known without any runtime.
 
 group  = sum of all pixels mod M
 tokens = sum of the t-th of T equal strips of rows mod K
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 import safetensors.numpy
 from onnx import TensorProto, helper
 
@@ -89,19 +87,3 @@ def write_sums_bundle(folder: Path, artefact: bytes | None = None, **changes: ob
     }  # fmt: skip
     Manifest.model_validate(fields | changes).save(folder)
     return folder
-
-
-@pytest.fixture
-def sums_bundle(tmp_path: Path) -> Path:
-    return write_sums_bundle(tmp_path / "bundle")
-
-
-@pytest.fixture
-def make_sums_bundle(tmp_path: Path) -> Callable[..., Path]:
-    """`make_sums_bundle(artefact=..., field=value, ...)` writes a bundle with other fields in its manifest."""
-    return lambda **arguments: write_sums_bundle(tmp_path / "bundle", **arguments)
-
-
-@pytest.fixture
-def crop() -> np.ndarray:
-    return np.random.default_rng(7).integers(0, 256, (128, 128, 3), np.uint8)

@@ -1,9 +1,9 @@
-"""Canonical crops read for judging: a folder of pictures or one plain `.tar`, sorted by name.
+"""Face crops read from a folder of pictures or a plain `.tar`.
 
-A crop is 128 x 128 RGB, aligned as the model was trained. Training crops carry 8 more pixels on each side (144 x 144)
-and are cut to their centre. Nothing is resized: a picture of any other size isn't a crop, and judging it would
-measure the resampling. What is read is bounded in bytes and in number, so that a wrong path costs an error and not
-the machine.
+A canonical crop is 128 x 128 RGB, aligned as the model was trained. Training crops carry 8 more pixels on each side
+(144 x 144) and are cut to their center for evaluation. Nothing is resized there: a picture of any other size isn't a
+crop, and judging it would measure the resampling. What is read is bounded in bytes and in number, so that a wrong path
+costs an error and not the machine.
 """
 
 import tarfile
@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq._images import decode_image
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
 
@@ -53,7 +53,7 @@ def load_faces(source: Path, *, count: int | None = None, names: Collection[str]
     """
     if count is not None and count < 1:
         raise EdgeError(f"cannot read {count} faces; ask for at least one")
-    with _opened(source) as (found, read):
+    with open_crops(source, MAX_FILE_BYTES) as (found, read):
         stems = {PurePosixPath(name).stem: name for name in found}
         if names is not None:
             missing = sorted(set(names) - stems.keys())
@@ -75,14 +75,24 @@ def load_faces(source: Path, *, count: int | None = None, names: Collection[str]
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
-    """Names of the pictures in `source` and a function that reads one of them, never more than the byte limit."""
+def open_crops(source: Path, limit: int) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+    """Names of the pictures in a folder (sorted, with its subfolders) or `.tar` (in its order), and their reader.
+
+    The reader takes a name and returns the file's bytes.
+
+    Args:
+        source: folder or uncompressed `.tar` with WebP, PNG or JPEG pictures.
+        limit: largest file in bytes that is read.
+
+    Raises:
+        EdgeError: the source is neither, or is damaged; from the reader, also: a file is larger than `limit`.
+    """
     if source.is_dir():
-        files = {path.relative_to(source).as_posix(): path for path in source.rglob("*") if path.is_file()}
+        files = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()}
 
         def read_file(name: str) -> bytes:
             with files[name].open("rb") as file:
-                return file.read(MAX_FILE_BYTES + 1)
+                return _bounded(file.read(limit + 1), limit, f"{source}: {name}")
 
         yield [name for name in files if _is_picture(name)], read_file
         return
@@ -101,9 +111,10 @@ def _opened(source: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
         def read_member(name: str) -> bytes:
             try:
                 stream = archive.extractfile(members[name])
-                return b"" if stream is None else stream.read(MAX_FILE_BYTES + 1)
+                data = b"" if stream is None else stream.read(limit + 1)
             except (tarfile.TarError, OSError) as error:
                 raise EdgeError(f"{source}: {name} cannot be read ({error})") from None
+            return _bounded(data, limit, f"{source}: {name}")
 
         yield [name for name in members if _is_picture(name)], read_member
 
@@ -113,14 +124,15 @@ def _is_picture(name: str) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
+def _bounded(data: bytes, limit: int, where: str) -> bytes:
+    if len(data) > limit:
+        raise EdgeError(f"{where} is larger than {limit // 1024} KiB; it is not an aligned crop")
+    return data
+
+
 def _crop(data: bytes, where: str) -> NDArray[np.uint8]:
     """Decode one picture and cut it to the canonical crop, uint8 [128,128,3] RGB."""
-    if len(data) > MAX_FILE_BYTES:
-        raise EdgeError(f"{where} is larger than {MAX_FILE_BYTES // 1024} KiB; it is not an aligned crop")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:
-        image = None
+    image = decode_image(data)
     if image is None:
         raise EdgeError(f"{where} is not a readable picture; remove it or make it again")
     height, width = image.shape[:2]
@@ -128,4 +140,4 @@ def _crop(data: bytes, where: str) -> NDArray[np.uint8]:
         sizes = f"{CROP} x {CROP} or {TRAINING_CROP} x {TRAINING_CROP}"
         raise EdgeError(f"{where} is {width} x {height}; aligned crops are {sizes}")
     edge = (height - CROP) // 2
-    return np.asarray(image[edge : edge + CROP, edge : edge + CROP, ::-1], np.uint8)
+    return image[edge : edge + CROP, edge : edge + CROP]

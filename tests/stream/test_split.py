@@ -6,9 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_stscq.client.split import read_stream, split_stream
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream import HEADER_BYTES, CodedFace, FrameCodec
+from edge_stscq.stream.frame import read_stream, split_stream
+from tests.support.streams import long_codec, long_faces
+
+
+@pytest.fixture(scope="module")
+def codec() -> FrameCodec:
+    return long_codec()
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[CodedFace]:
+    return long_faces()
+
+
+@pytest.fixture(scope="module")
+def stream(codec: FrameCodec, faces: list[CodedFace]) -> bytes:
+    return codec.encode_stream(faces)
 
 
 def test_the_parts_are_the_encoder_s_frames(codec: FrameCodec, faces: list[CodedFace], stream: bytes) -> None:

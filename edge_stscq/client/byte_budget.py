@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_stscq._token_bucket import TokenBucket
 from edge_stscq.errors import EdgeError
 
 SIZES = {"B": 1, "kB": 1000, "KiB": 1024, "MB": 1000**2, "MiB": 1024**2, "GB": 1000**3, "GiB": 1024**3}
@@ -56,8 +57,8 @@ def parse_budget(text: str) -> Budget:
     return Budget(parse_size(size), PERIODS[period])
 
 
-class TokenBucket:
-    """Full at first.
+class ByteLimiter:
+    """Waits until bytes may leave; the budget is saved up for one period at most, and full at first.
 
     Args:
         clock: seconds of a clock that never goes back.
@@ -71,25 +72,21 @@ class TokenBucket:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.capacity = budget.bytes
-        self._rate = budget.bytes / budget.seconds
         self._clock, self._sleep = clock, sleep
-        self._level, self._at = float(budget.bytes), clock()
+        self._bucket = TokenBucket(budget.bytes, budget.bytes / budget.seconds, clock())
 
     def level(self) -> float:
         """Bytes that may leave now; negative after something larger than the bucket."""
-        now = self._clock()
-        self._level = min(self.capacity, self._level + (now - self._at) * self._rate)
-        self._at = now
-        return self._level
+        return self._bucket.level(self._clock())
 
     def wait_for(self, size: float) -> None:
         """Wait until `size` bytes may leave; until the bucket is full, if that is less."""
-        while (lack := min(size, self.capacity) - self.level()) > 0:
-            self._sleep(max(lack / self._rate, SHORTEST_WAIT))
+        while (seconds := self._bucket.seconds_until(min(size, self.capacity), self._clock())) > 0:
+            self._sleep(max(seconds, SHORTEST_WAIT))
 
     def take(self, size: int) -> None:
         """Wait for `size` bytes and take them. What is larger than the bucket goes when it is full; the debt is paid
         before anything else leaves.
         """
         self.wait_for(size)
-        self._level -= size
+        self._bucket.take(size, self._clock())

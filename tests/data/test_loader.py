@@ -30,7 +30,7 @@ def test_bad_sources_are_named(tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match="no pictures"):
         FaceSet([tmp_path])
     (tmp_path / "x.tar").write_bytes(b"not a tar" * 100)
-    with pytest.raises(EdgeError, match="not a readable .tar"):
+    with pytest.raises(EdgeError, match="neither a folder nor an uncompressed .tar"):
         FaceSet([tmp_path / "x.tar"])
     folder = tmp_path / "folder"
     folder.mkdir()

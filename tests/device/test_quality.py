@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from demo_camera.source import read_picture
+from edge_stscq._images import read_image
 from edge_stscq.device.crop import TEMPLATE, crop_face
 from edge_stscq.device.detect import Detector, Face
 from edge_stscq.device.quality import Gate, sharpness
@@ -16,7 +16,7 @@ from edge_stscq.device.quality import Gate, sharpness
 def test_portraits_pass_and_their_blurred_copies_do_not(
     name: str, detector: Detector, portrait: dict[str, Path]
 ) -> None:
-    image = read_picture(portrait[name])
+    image = read_image(portrait[name])
     face = detector.largest(image)
     assert face is not None
     crop = crop_face(image, face.points)

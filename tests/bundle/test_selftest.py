@@ -15,8 +15,7 @@ from edge_stscq.bundle.manifest import GOLDEN, Manifest, sha256_files
 from edge_stscq.cli.selftest import selftest as command
 from edge_stscq.device import load_encoder
 from edge_stscq.errors import EXIT_CHECK_FAILED, BundleError
-
-from .conftest import answer
+from tests.support.sums_bundle import answer
 
 app = typer.Typer()
 app.command()(command)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from demo_camera.source import read_picture
+from edge_stscq._images import read_image
 from edge_stscq.device.crop import TEMPLATE, umeyama
 from edge_stscq.device.detect import Detector, Face
 
@@ -28,7 +28,7 @@ def residual(face: Face) -> float:
 def test_points_are_where_a_person_sees_them(
     name: str, scale: float, detector: Detector, portrait: dict[str, Path]
 ) -> None:
-    image = cv2.resize(read_picture(portrait[name]), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    image = cv2.resize(read_image(portrait[name]), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     face = detector.largest(np.asarray(image, np.uint8))
     assert face is not None
     assert face.score > 0.85
@@ -42,14 +42,14 @@ def test_swapped_points_do_not_fit_the_template(
     name: str, order: tuple[int, ...], detector: Detector, portrait: dict[str, Path]
 ) -> None:
     """The order of the detector is that of the template: any swap of a pair fits visibly worse."""
-    face = detector.largest(read_picture(portrait[name]))
+    face = detector.largest(read_image(portrait[name]))
     assert face is not None
     swapped = Face(face.points[list(order)], face.box, face.score)
     assert residual(swapped) > 3 * residual(face)
 
 
 def test_the_largest_of_two_faces(detector: Detector, portrait: dict[str, Path]) -> None:
-    large = read_picture(portrait["grace_hopper"])
+    large = read_image(portrait["grace_hopper"])
     small = cv2.resize(large, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     canvas = np.full((600, 800, 3), 120, np.uint8)
     canvas[150 : 150 + small.shape[0], : small.shape[1]] = small

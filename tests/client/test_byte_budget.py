@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from edge_stscq.client.budget import Budget, TokenBucket, parse_budget, parse_size
+from edge_stscq.client.byte_budget import Budget, ByteLimiter, parse_budget, parse_size
 from edge_stscq.errors import EdgeError
 
 
@@ -52,7 +52,7 @@ def test_sizes_are_read() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_stretch_of_time_has_more_than_a_burst_and_its_share(seed: int) -> None:
     time, chance = Time(), random.Random(seed)
-    bucket = TokenBucket(Budget(2000, 60), time, time.sleep)
+    bucket = ByteLimiter(Budget(2000, 60), time, time.sleep)
     taken: list[tuple[float, int]] = []
     for _ in range(300):
         size = chance.randint(1, 2000)
@@ -69,7 +69,7 @@ def test_no_stretch_of_time_has_more_than_a_burst_and_its_share(seed: int) -> No
 
 def test_all_of_a_budget_can_be_used() -> None:
     time = Time()
-    bucket = TokenBucket(Budget(2000, 60), time, time.sleep)
+    bucket = ByteLimiter(Budget(2000, 60), time, time.sleep)
     for _ in range(100):
         bucket.take(100)
     assert time.now - 1000 == pytest.approx((100 * 100 - 2000) * 60 / 2000, abs=0.1)
@@ -77,7 +77,7 @@ def test_all_of_a_budget_can_be_used() -> None:
 
 def test_what_is_larger_than_the_bucket_goes_and_is_paid_back() -> None:
     time = Time()
-    bucket = TokenBucket(Budget(100, 10), time, time.sleep)
+    bucket = ByteLimiter(Budget(100, 10), time, time.sleep)
     bucket.take(250)
     assert (time.now, bucket.level()) == (1000.0, -150)
     bucket.take(1)

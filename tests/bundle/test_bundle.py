@@ -8,8 +8,7 @@ from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, MANIFEST, TABLES, Manifest, sha256_files
 from edge_stscq.errors import BundleError
 from edge_stscq.stream import Tables
-
-from .conftest import CONFIG, answer
+from tests.support.sums_bundle import CONFIG, answer
 
 FILES = ("encoder.onnx", CODEBOOKS, TABLES, GOLDEN, MANIFEST)
 
