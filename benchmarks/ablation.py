@@ -16,14 +16,14 @@ from rich.console import Console
 
 from benchmarks.record import write
 from edge_stscq._files import write_file
+from edge_stscq.cli.ui import progress_bar
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.data.crops import load_faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.lfw import judge
 from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers
-from edge_stscq.evaluation.report import progress_bar
 from edge_stscq.evaluation.subject import open_subject
-from edge_stscq.evaluation.verification import read_pairs
+from edge_stscq.evaluation.verification.layers import judge
+from edge_stscq.evaluation.verification.pairs import read_pairs
 from edge_stscq.training.loop import Intervals
 from edge_stscq.training.train import Run, devices, train
 

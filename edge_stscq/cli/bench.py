@@ -44,17 +44,18 @@ def rate(
     require("matplotlib", "bench")
     require("scipy", "bench")
     from edge_stscq._files import make_folder, write_file
+    from edge_stscq.cli.tables import rate_table
+    from edge_stscq.cli.ui import progress_bar
     from edge_stscq.data.crops import load_faces
-    from edge_stscq.evaluation import peers, rate
     from edge_stscq.evaluation.artefact import coded_by
-    from edge_stscq.evaluation.lfw import judge
-    from edge_stscq.evaluation.rate_plot import plot
+    from edge_stscq.evaluation.rate import baselines, curves
+    from edge_stscq.evaluation.rate.plot import plot
     from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers, recogniser_folder
-    from edge_stscq.evaluation.report import progress_bar, rate_table
     from edge_stscq.evaluation.subject import open_subject
-    from edge_stscq.evaluation.verification import read_pairs
+    from edge_stscq.evaluation.verification.layers import judge
+    from edge_stscq.evaluation.verification.pairs import read_pairs
 
-    chosen = peers.find(codec or [])
+    chosen = baselines.find(codec or [])
     listed = read_pairs(pairs)
     listed = listed if first is None else listed.head(first)
     folder = recogniser_folder(recognisers)
@@ -66,17 +67,17 @@ def rate(
     net = load_recognisers(folder, [JUDGE])[JUDGE]
     faces = load_faces(crops, names=listed.names)
     make_folder(output)
-    points = rate.Points(output / "points.jsonl")
-    curves, missing = [], {}
+    points = curves.Points(output / "points.jsonl")
+    measured, missing = [], {}
     for peer in chosen:
         with progress_bar(peer.name, len(peer.settings)) as progress:
             try:
-                curves.append(rate.peer_curve(peer, faces, listed, net, points, progress))
+                measured.append(curves.peer_curve(peer, faces, listed, net, points, progress))
             except MissingExtraError as error:
                 missing[peer.name] = str(error)
     with progress_bar("edge-stscq", len(faces)) as progress:
         judged = judge(subject, faces, listed, {JUDGE: net}, progress, cache=output)
-    report = rate.compare(judged, JUDGE, curves, missing)
+    report = curves.compare(judged, JUDGE, measured, missing)
     write_file(output / "rate.json", (report.model_dump_json(indent=2) + "\n").encode())
     write_file(output / "rate.png", plot(report))
     if as_json:
@@ -108,15 +109,15 @@ def encode(
     from edge_stscq.errors import EXIT_CHECK_FAILED, require
 
     require("torch", "train")
+    from edge_stscq.cli.tables import encode_table
+    from edge_stscq.cli.ui import progress_bar
     from edge_stscq.data.crops import load_faces
-    from edge_stscq.evaluation import encode_bench
-    from edge_stscq.evaluation.encode_report import encode_table
-    from edge_stscq.evaluation.report import progress_bar
+    from edge_stscq.evaluation.speed import benchmark
 
     chosen = tuple(threads or (1, 2))
     pictures = None if faces is None else load_faces(faces, count=count).images
-    with progress_bar("encoders, then rounds", encode_bench.steps(bundles, chosen, rounds)) as progress:
-        report = encode_bench.measure(bundles, model, pictures, chosen, rounds, progress)
+    with progress_bar("encoders, then rounds", benchmark.steps(bundles, chosen, rounds)) as progress:
+        report = benchmark.measure(bundles, model, pictures, chosen, rounds, progress)
     if as_json:
         typer.echo(report.model_dump_json())
     else:

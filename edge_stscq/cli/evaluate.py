@@ -34,13 +34,14 @@ def evaluate(
     from edge_stscq.errors import require
 
     require("torch", "train")
+    from edge_stscq.cli.tables import judgement_table
+    from edge_stscq.cli.ui import progress_bar
     from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import coded_by
-    from edge_stscq.evaluation.lfw import judge
     from edge_stscq.evaluation.recognisers import RECOGNISERS, load_recognisers, recogniser_folder
-    from edge_stscq.evaluation.report import judgement_table, progress_bar
     from edge_stscq.evaluation.subject import open_subject
-    from edge_stscq.evaluation.verification import read_pairs
+    from edge_stscq.evaluation.verification.layers import judge
+    from edge_stscq.evaluation.verification.pairs import read_pairs
 
     listed = read_pairs(pairs)
     chosen = listed if first is None else listed.head(first)

@@ -77,13 +77,14 @@ def parity(
     require("torch", "train")
     from edge_stscq._files import make_folder, write_file
     from edge_stscq.bundle import open_bundle
+    from edge_stscq.cli.tables import matrix_table, parity_table
+    from edge_stscq.cli.ui import progress_bar
     from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import check_same_model
-    from edge_stscq.evaluation.bundle_parity import FullPrecision, PairedFaces, golden_faces
-    from edge_stscq.evaluation.parity_matrix import matrix
-    from edge_stscq.evaluation.parity_page import page
+    from edge_stscq.evaluation.parity.bundles import FullPrecision, PairedFaces, golden_faces
+    from edge_stscq.evaluation.parity.cross_target import matrix
+    from edge_stscq.evaluation.parity.html.page import page
     from edge_stscq.evaluation.recognisers import recogniser_folder
-    from edge_stscq.evaluation.report import matrix_table, parity_table
     from targets.check import open_encoder
 
     asked = {
@@ -108,7 +109,7 @@ def parity(
     shown = golden_faces(opened[0]) if faces is None else load_faces(faces, count=count)
     source = f"the golden pictures of {bundles[0]}" if faces is None else faces.name
     paired = PairedFaces.load(pairs, pictures, first) if pairs and pictures else None
-    full = FullPrecision(model, recogniser_folder(recognisers), shown, source, paired)
+    full = FullPrecision(model, recogniser_folder(recognisers), shown, source, paired, progress_bar)
     if html is not None:
         make_folder(html.parent, "--html")
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from edge_stscq.bundle.manifest import GOLDEN, Manifest, sha256_files
 from edge_stscq.cli.bench import encode
 from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, MissingExtraError
-from edge_stscq.evaluation.encode_bench import interleaved, macs_of, picture_codec
+from edge_stscq.evaluation.speed.benchmark import interleaved, macs_of, picture_codec
 from targets import find
 from targets.bundle import load_source, write_bundle
 

@@ -19,7 +19,7 @@ from edge_stscq.evaluation.recognisers import (
     load_recognisers,
     recogniser_folder,
 )
-from edge_stscq.evaluation.verification import read_pairs
+from edge_stscq.evaluation.verification.pairs import read_pairs
 
 
 def test_folding_keeps_the_function() -> None:

@@ -3,8 +3,8 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.lfw import Judgement
-from edge_stscq.evaluation.verification import Verification
+from edge_stscq.evaluation.verification.layers import Judgement
+from edge_stscq.evaluation.verification.pairs import Verification
 
 
 class AccuracyRow(BaseModel):

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.config.thresholds import Check, Thresholds, at_least, at_most
 from edge_stscq.data.crops import Faces
-from edge_stscq.evaluation.agreement import Agreement, compare, equal_tokens
 from edge_stscq.evaluation.metrics import cosine, pooled_psnr, psnr, squared_error
-from edge_stscq.evaluation.parity_accuracy import Accuracy
+from edge_stscq.evaluation.parity.accuracy import Accuracy
+from edge_stscq.evaluation.parity.agreement import Agreement, compare, equal_tokens
 from edge_stscq.evaluation.subject import Codes, Progress, batches, quiet
 
 WORST = 10

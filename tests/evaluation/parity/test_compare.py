@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.lfw import Judgement, LayerResult
-from edge_stscq.evaluation.parity import WORST, Judged, Measured, Parity, Reference, checks, measure
-from edge_stscq.evaluation.parity_accuracy import accuracy
-from edge_stscq.evaluation.parity_matrix import matrix
+from edge_stscq.evaluation.parity.accuracy import accuracy
+from edge_stscq.evaluation.parity.compare import WORST, Judged, Measured, Parity, Reference, checks, measure
+from edge_stscq.evaluation.parity.cross_target import matrix
 from edge_stscq.evaluation.subject import Codes, Progress, quiet
-from edge_stscq.evaluation.verification import Verification
+from edge_stscq.evaluation.verification.layers import Judgement, LayerResult
+from edge_stscq.evaluation.verification.pairs import Verification
 
 FACES, ENDS = 10, (1, 2, 4)
 IMAGES = np.zeros((FACES, 128, 128, 3), np.uint8)

@@ -6,8 +6,8 @@ from itertools import combinations
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.config.thresholds import Check, at_least
-from edge_stscq.evaluation.agreement import equal_tokens
-from edge_stscq.evaluation.parity import Judged
+from edge_stscq.evaluation.parity.agreement import equal_tokens
+from edge_stscq.evaluation.parity.compare import Judged
 
 
 class Matrix(BaseModel):

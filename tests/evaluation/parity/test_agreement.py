@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge_stscq.evaluation.agreement import DISTANCE_BARS, DISTANCE_STEP, compare
+from edge_stscq.evaluation.parity.agreement import DISTANCE_BARS, DISTANCE_STEP, compare
 from edge_stscq.evaluation.subject import Codes
 
 ENDS = (1, 2, 4)

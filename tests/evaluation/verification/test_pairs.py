@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.verification import Pairs, best_threshold, read_pairs, tar_at_far, verify
+from edge_stscq.evaluation.verification.pairs import Pairs, best_threshold, read_pairs, tar_at_far, verify
 
 
 def write_pairs(path: Path, folds: int = 3, half: int = 2) -> Path:

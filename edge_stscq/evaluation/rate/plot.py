@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from edge_stscq.evaluation.rate import Counted, Curve, RateReport, hull
+from edge_stscq.evaluation.rate.curves import Counted, Curve, RateReport, hull
 
 
 def plot(report: RateReport) -> bytes:

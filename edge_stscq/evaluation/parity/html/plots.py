@@ -10,8 +10,8 @@ from math import ceil
 from xml.etree.ElementTree import Element
 
 from edge_stscq.config.codec import LAYER_NAMES
-from edge_stscq.evaluation.agreement import DISTANCE_BARS, DISTANCE_STEP, Agreement, FlipDistances
-from edge_stscq.evaluation.parity_markup import node
+from edge_stscq.evaluation.parity.agreement import DISTANCE_BARS, DISTANCE_STEP, Agreement, FlipDistances
+from edge_stscq.evaluation.parity.html.markup import node
 
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 414, 26, 206

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.lfw import Judgement, LayerResult
-from edge_stscq.evaluation.rate import Curve, Point, Points, compare, hull
-from edge_stscq.evaluation.rate_plot import plot
-from edge_stscq.evaluation.verification import Verification
+from edge_stscq.evaluation.rate.curves import Curve, Point, Points, compare, hull
+from edge_stscq.evaluation.rate.plot import plot
+from edge_stscq.evaluation.verification.layers import Judgement, LayerResult
+from edge_stscq.evaluation.verification.pairs import Verification
 
 
 def point(size: float, accuracy: float, setting: str = "some") -> Point:

@@ -28,9 +28,9 @@ from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, MissingExtraError, require
 from edge_stscq.evaluation.artefact import check_same_model
-from edge_stscq.evaluation.encode_report import EncodeReport, Peak, Row, Run, Timing
-from edge_stscq.evaluation.encode_trial import Trial
-from edge_stscq.evaluation.machine_rate import fp32_rate, int8_rate
+from edge_stscq.evaluation.speed.peak import fp32_rate, int8_rate
+from edge_stscq.evaluation.speed.report import EncodeReport, Peak, Row, Run, Timing
+from edge_stscq.evaluation.speed.subprocess_run import Trial
 from edge_stscq.evaluation.subject import Progress, quiet
 from targets.check import in_fresh_process, open_encoder
 from targets.fallback import fell_back
@@ -42,7 +42,7 @@ QUALITY = 20
 """Of WebP and AVIF: low enough to be quick and near our sizes, high enough to still show a face."""
 SETTLE = 0.002
 """Seconds of rest before a call: so long the threads of the runtime that ran before wait busily for more."""
-_TRIAL = "edge_stscq.evaluation.encode_trial"
+_TRIAL = "edge_stscq.evaluation.speed.subprocess_run"
 _FRAME = "frame"
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from edge_stscq.errors import EdgeError, MissingExtraError
-from edge_stscq.evaluation import peers
 from edge_stscq.evaluation.metrics import psnr, squared_error
-from edge_stscq.evaluation.peers import PEERS, Peer
+from edge_stscq.evaluation.rate.baselines import PEERS, Peer
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +47,19 @@ def test_frames_of_a_stream_stand_alone(peer: Peer, crops: np.ndarray) -> None:
 
 def test_known_headers_are_left_out(crops: np.ndarray) -> None:
     """RIFF and chunk header of WebP are 20 bytes; a JPEG XL codestream has none."""
-    webp, jxl = peers.find(["webp"])[0].run(crops, 32, 20), peers.find(["JPEG XL"])[0].run(crops, 32, 40)
+    webp, jxl = baselines.find(["webp"])[0].run(crops, 32, 20), baselines.find(["JPEG XL"])[0].run(crops, 32, 40)
     assert (webp.container - webp.payload <= 21).all()
     assert (webp.container - webp.payload >= 20).all()
     assert (jxl.container == jxl.payload).all()
 
 
 def test_names_are_found_as_people_write_them() -> None:
-    assert [peer.name for peer in peers.find(["jpeg2000", "hevc", "VVC-intra"])] == [
+    assert [peer.name for peer in baselines.find(["jpeg2000", "hevc", "VVC-intra"])] == [
         "JPEG 2000", "HEVC intra", "VVC intra",
     ]  # fmt: skip
-    assert peers.find([]) == PEERS
+    assert baselines.find([]) == PEERS
     with pytest.raises(EdgeError, match="unknown codec 'gif'; choose from JPEG, "):
-        peers.find(["gif"])
+        baselines.find(["gif"])
 
 
 def test_a_missing_package_is_named(crops: np.ndarray) -> None:

@@ -21,7 +21,7 @@ from edge_stscq.evaluation.metrics import cosine, ms_ssim, pooled_psnr, squared_
 from edge_stscq.evaluation.perceptual import Perceptual
 from edge_stscq.evaluation.recognisers import Recogniser, embed_cached
 from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, quiet
-from edge_stscq.evaluation.verification import Pairs, Verification, verify
+from edge_stscq.evaluation.verification.pairs import Pairs, Verification, verify
 
 
 class LayerResult(BaseModel):

@@ -11,11 +11,18 @@ from numpy.typing import NDArray
 
 from edge_stscq._images import encode_image
 from edge_stscq.config.thresholds import Check
-from edge_stscq.evaluation import parity_plots as plots
-from edge_stscq.evaluation.parity import Difference, Judged, Parity
-from edge_stscq.evaluation.parity_markup import html, node
-from edge_stscq.evaluation.parity_matrix import Matrix
-from edge_stscq.evaluation.report import accuracy_cell, agreement_rows, comparisons, decibels, percent, picture_rows
+from edge_stscq.evaluation.parity.compare import Difference, Judged, Parity
+from edge_stscq.evaluation.parity.cross_target import Matrix
+from edge_stscq.evaluation.parity.html import plots as plots
+from edge_stscq.evaluation.parity.html.markup import html, node
+from edge_stscq.evaluation.parity.summary import (
+    accuracy_cell,
+    agreement_rows,
+    comparisons,
+    decibels,
+    percent,
+    picture_rows,
+)
 
 AMPLIFIED = 8
 """Factor by which the difference of two pictures is shown."""
@@ -46,7 +53,7 @@ def page(judged: Sequence[Judged], matrix: Matrix | None, bar: str, date: dateti
     reports = [one.report for one in judged]
     first, day = reports[0], f"{date:%Y-%m-%d}"
     title = f"Parity of {first.model} {first.model_id}, {day}: {', '.join(map(_name, reports))}"
-    style = files("edge_stscq.evaluation").joinpath("parity_page.css").read_text()
+    style = files("edge_stscq.evaluation.parity.html").joinpath("page.css").read_text()
     head = node(
         "head",
         node("meta", charset="utf-8"),

@@ -1,5 +1,7 @@
 """Parity of bundles: what `parity.measure` needs, taken from bundles, a model folder and a recogniser."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +17,20 @@ from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.data.crops import Faces, load_faces
 from edge_stscq.device import DeviceEncoder
 from edge_stscq.evaluation.artefact import encode_with
-from edge_stscq.evaluation.lfw import Judgement, judge
-from edge_stscq.evaluation.parity import Judged, Parity, Reference, checks, measure
-from edge_stscq.evaluation.parity_accuracy import accuracy
+from edge_stscq.evaluation.parity.accuracy import accuracy
+from edge_stscq.evaluation.parity.compare import Judged, Parity, Reference, checks, measure
 from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers
-from edge_stscq.evaluation.report import progress_bar
-from edge_stscq.evaluation.subject import Codes, Subject, analyse, batches, from_modules
-from edge_stscq.evaluation.verification import Pairs, read_pairs
+from edge_stscq.evaluation.subject import Codes, Progress, Subject, analyse, batches, from_modules, quiet
+from edge_stscq.evaluation.verification.layers import Judgement, judge
+from edge_stscq.evaluation.verification.pairs import Pairs, read_pairs
+
+ShowProgress = Callable[[str, int], AbstractContextManager[Progress]]
+
+
+@contextmanager
+def no_progress_bar(name: str, faces: int) -> Iterator[Progress]:
+    """A step that nobody watches."""
+    yield quiet
 
 
 class PairedFaces(NamedTuple):
@@ -57,16 +66,23 @@ class FullPrecision:
         faces: what every bundle codes.
         source: where they came from, for the report.
         paired: what verification accuracy is measured on, if at all.
+        progress: shows a step of so many faces; called with its name and their number.
 
     Raises:
         EdgeError: the model is incomplete, or the judge is missing.
     """
 
     def __init__(
-        self, model: Path, recognisers: Path | None, faces: Faces, source: str, paired: PairedFaces | None = None
+        self,
+        model: Path,
+        recognisers: Path | None,
+        faces: Faces,
+        source: str,
+        paired: PairedFaces | None = None,
+        progress: ShowProgress = no_progress_bar,
     ) -> None:
         self._model, self._faces, self._source, self._paired = model, faces, source, paired
-        self._student = store.load_student(model)
+        self._student, self._progress = store.load_student(model), progress
         self._graphs: dict[Precision, Codes] = {}
         self._subject = from_modules(self._student, store.load_decoder(model), "student")
         self._judges = {} if recognisers is None else load_recognisers(recognisers, [JUDGE])
@@ -80,7 +96,7 @@ class FullPrecision:
         manifest, reference = artefact.bundle.manifest, self._reference
         graph = None if manifest.precision == "fp32" else self._graph(manifest.precision)
         encode, name = encode_with(artefact), f"{manifest.target} {manifest.precision}"
-        with progress_bar(name, 2 * len(self._faces)) as progress:
+        with self._progress(name, 2 * len(self._faces)) as progress:
             codes = encode(self._faces.images, progress)
             measured = measure(reference, codes, graph, progress)
         verified = None
@@ -110,7 +126,7 @@ class FullPrecision:
     @cached_property
     def _reference(self) -> Reference:
         images, parts = self._faces.images, []
-        with progress_bar("full precision", len(images)) as progress:
+        with self._progress("full precision", len(images)) as progress:
             for part in batches(len(images)):
                 parts.append(analyse(self._student, images[part]))
                 progress(part.stop - part.start)
@@ -138,7 +154,7 @@ class FullPrecision:
 
         make = quantized_encoder if precision == "int8" else weight_only_encoder
         graph, rows = captured_graph(make(self._student, Calibration.load(self._model))).module(), []
-        with progress_bar(f"{precision} graph", len(self._faces)) as progress, torch.no_grad():
+        with self._progress(f"{precision} graph", len(self._faces)) as progress, torch.no_grad():
             for image in self._faces.images:
                 rows.append(graph(torch.from_numpy(image[None].copy())))
                 progress(1)
@@ -151,5 +167,5 @@ class FullPrecision:
     def _verify(self, subject: Subject) -> Judgement:
         assert self._paired is not None
         faces, pairs = self._paired
-        with progress_bar(f"pairs, {subject.name}", len(faces)) as progress:
+        with self._progress(f"pairs, {subject.name}", len(faces)) as progress:
             return judge(subject, faces, pairs, self._judges, progress)

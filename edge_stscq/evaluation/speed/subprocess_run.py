@@ -1,6 +1,6 @@
 """An encoder tried in a process of its own: does it still answer as at export, and how much memory does it take?
 
-    python -m edge_stscq.evaluation.encode_trial bundle|student|teacher FOLDER ANSWER.json
+    python -m edge_stscq.evaluation.speed.subprocess_run bundle|student|teacher FOLDER ANSWER.json
 
 Memory is the most that the process had in use at a time, the interpreter included. What was in use when the runtime had
 been imported and nothing was loaded yet is given beside it, since ExecuTorch's Python runtime brings torch with it.

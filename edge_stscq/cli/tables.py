@@ -1,37 +1,26 @@
-"""Reports as tables for people, and the bar that shows how far a long run is.
+"""Reports as tables for people. Numbers are the same as in the JSON."""
 
-Everything goes through a `rich` console that the caller chooses; numbers are the same as in the JSON.
-"""
+from collections.abc import Sequence
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-from rich.console import Console, Group
+from rich.console import Group
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from edge_stscq.config.codec import LAYER_NAMES
 from edge_stscq.config.thresholds import Check
-from edge_stscq.evaluation.agreement import Agreement
-from edge_stscq.evaluation.lfw import Judgement
-from edge_stscq.evaluation.parity import Parity
-from edge_stscq.evaluation.parity_accuracy import Accuracy
-from edge_stscq.evaluation.parity_matrix import Matrix
-from edge_stscq.evaluation.rate import RateReport
-from edge_stscq.evaluation.subject import Progress as Advance
-from edge_stscq.evaluation.verification import Verification
-
-
-@contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Advance]:
-    """A bar on stderr that disappears when done; nothing is drawn where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), "left",
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda done: bar.advance(task, done)
+from edge_stscq.evaluation.parity.accuracy import Accuracy
+from edge_stscq.evaluation.parity.compare import Parity
+from edge_stscq.evaluation.parity.cross_target import Matrix
+from edge_stscq.evaluation.parity.summary import (
+    accuracy_cell,
+    agreement_rows,
+    comparisons,
+    decibels,
+    percent,
+    picture_rows,
+)
+from edge_stscq.evaluation.rate.curves import RateReport
+from edge_stscq.evaluation.speed.report import EncodeReport, Peak, Run
+from edge_stscq.evaluation.verification.layers import Judgement
 
 
 def parity_table(report: Parity) -> Group:
@@ -50,17 +39,6 @@ def parity_table(report: Parity) -> Group:
     tables = [table, pictures] + ([_accuracy_table(report.accuracy)] if report.accuracy else [])
     source = f"{report.pictures.faces} faces from {escape(report.faces)}; the student is the full-precision model"
     return Group(*tables, source, *_verdict(report.checks))
-
-
-def comparisons(report: Parity) -> list[tuple[str, Agreement]]:
-    """The comparisons of a report and what is compared: three, or one of an fp32 artefact."""
-    if report.quantisation is None:
-        return [("artefact vs student", report.device)]
-    return [
-        ("artefact vs quantised graph", report.runtime),
-        ("quantised graph vs student", report.quantisation),
-        ("artefact vs student", report.device),
-    ]
 
 
 def matrix_table(report: Matrix) -> Group:
@@ -134,45 +112,66 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def agreement_rows(a: Agreement) -> list[tuple[str, str]]:
-    """What an agreement says, line by line."""
-    layers = zip(LAYER_NAMES, a.layers, strict=True)
-    quartiles = ("nearest ties", "2nd quarter", "3rd quarter", "clearest")
-    far, low = a.flip_distances, min(a.positions)
-    return [
-        ("tokens", percent(a.tokens)),
-        *((f"  {name} layer", percent(value)) for name, value in layers),
-        ("  worst position", f"{percent(low)} (at {a.positions.index(low)})"),
-        ("tokens, groups equal", percent(a.tokens_in_same_group)),
-        *((f"  margin: {q}", percent(m.tokens)) for q, m in zip(quartiles, a.margins, strict=True)),
-        ("  margin > flips' median", percent(a.clear_tokens)),
-        ("groups", percent(a.groups)),
-        ("whole codes", percent(a.faces_equal)),
-        ("flips", str(a.flips)),
-        ("  distance: mean, median", "-" if far is None else f"{far.mean:.2f}, {far.median:.2f}"),
-        ("  distance: 95 %, largest", "-" if far is None else f"{far.p95:.2f}, {far.largest:.2f}"),
+def encode_table(report: EncodeReport) -> Group:
+    """What every encoder is, and for each number of threads how fast it is."""
+    about = Table("encoder", "", "run by", title=f"{report.model}: encoders")
+    for heading in ("artefact", "memory", "of it loaded"):
+        about.add_column(heading, justify="right")
+    for row in report.encoders:
+        colour = "green" if row.status == "passed" else "red"
+        size = "-" if row.artefact_bytes is None else f"{row.artefact_bytes / 1e6:.1f} MB"
+        memory, loaded = "-", "-"
+        if row.memory is not None:
+            memory = f"{row.memory.peak_mib:.0f} MiB"
+            loaded = f"{row.memory.peak_mib - row.memory.before_mib:.0f} MiB"
+        runtime = escape((row.runtime or "-").split(" (")[0])
+        about.add_row(escape(row.name), f"[{colour}]{row.status}[/{colour}]", runtime, size, memory, loaded)
+    return Group(about, *(_speed(report, peak) for peak in report.peaks), *map(escape, _notes(report)))
+
+
+def _speed(report: EncodeReport, peak: Peak) -> Table:
+    threads = f"{peak.threads} thread" + ("s" if peak.threads > 1 else "")
+    table = Table(title=f"milliseconds for a picture, {threads}, {report.rounds} rounds")
+    table.add_column("encoder", no_wrap=True)
+    for heading in ("median", "10-90 %", "+ frame", "of peak", "student", "teacher"):
+        table.add_column(heading, justify="right")
+    for row in report.encoders:
+        for run in row.runs:
+            if run.threads == peak.threads:
+                table.add_row(
+                    row.name, f"{run.encode.median_ms:.2f}", f"{run.encode.p10_ms:.1f}-{run.encode.p90_ms:.1f}",
+                    "-" if run.frame is None else f"{run.frame.median_ms:.2f}",
+                    "-" if run.of_peak is None else f"{run.of_peak:.0%}",
+                    *(f"{_faster(report, run, name):.2f} x" for name in ("student", "teacher")),
+                )  # fmt: skip
+    return table
+
+
+def _faster(report: EncodeReport, run: Run, name: str) -> float:
+    """How many times faster a run is than a network in torch on as many threads."""
+    networks = (row.runs for row in report.encoders if row.name == name)
+    theirs = next(other for runs in networks for other in runs if other.threads == run.threads)
+    return theirs.encode.median_ms / run.encode.median_ms
+
+
+def _notes(report: EncodeReport) -> list[str]:
+    lines = [
+        "+ frame: with entropy coding and CRC; student, teacher: times faster than these in torch",
+        f"multiply-accumulates: student {report.student_macs / 1e6:.0f} million, "
+        f"teacher {report.teacher_macs / 1e6:.0f} million; {report.pictures} pictures in turn",
     ]
-
-
-def picture_rows(report: Parity) -> list[tuple[str, str]]:
-    """What decoded faces say, line by line."""
-    p = report.pictures
-    return [
-        ("PSNR in dB, all faces", decibels(p.psnr)),
-        ("PSNR in dB, worst face", decibels(p.psnr_worst)),
-        (f"identity cosine ({p.embedded_by}), mean", f"{p.identity:.4f}"),
-        ("identity cosine, 95 % of faces reach", f"{p.identity_p05:.4f}"),
-        ("identity cosine, worst face", f"{p.identity_worst:.4f}"),
-    ]
-
-
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def decibels(value: float | None) -> str:
-    return "identical" if value is None else f"{value:.2f}"
-
-
-def accuracy_cell(value: Verification | None) -> str:
-    return "-" if value is None else f"{100 * value.accuracy:.2f} ± {100 * value.standard_error:.2f}"
+    for peak in report.peaks:
+        fp32, int8 = ("not measured" if rate is None else f"{rate:.0f}" for rate in (peak.fp32, peak.int8))
+        lines.append(f"peak of {peak.threads} thread(s), GOP/s of a matrix product: fp32 {fp32}, int8 {int8}")
+    for row in report.encoders:
+        if row.fell_back is not None:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in row.fell_back.items()) or "none"
+            what = "operators in float" if row.name.startswith("onnx") else "operators outside the delegate"
+            lines.append(f"{row.name}: {what}: {kinds}")
+        elif row.name.startswith("coreml") and row.runtime is not None:
+            lines.append(f"{row.name}: run by {row.runtime}; it has no delegate that says what falls back")
+        if row.picture_bytes is not None:
+            lines.append(f"{row.name}: {row.picture_bytes:.0f} bytes a picture; {row.runtime}")
+        if row.reason is not None:
+            lines.append(f"{row.name}: {row.status}: {row.reason}")
+    return lines + [f"not measured: {name}: {why}" for name, why in report.skipped.items()]

@@ -1,6 +1,6 @@
 """Markup from data: names of files are text, whatever they hold."""
 
-from edge_stscq.evaluation.parity_markup import html, node
+from edge_stscq.evaluation.parity.html.markup import html, node
 
 
 def test_text_and_attributes_are_escaped() -> None:

@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError, require
-from edge_stscq.evaluation.lfw import Judgement
 from edge_stscq.evaluation.metrics import cosine
-from edge_stscq.evaluation.peers import EXTRA, Peer
+from edge_stscq.evaluation.rate.baselines import EXTRA, Peer
 from edge_stscq.evaluation.recognisers import Recogniser
-from edge_stscq.evaluation.verification import Pairs, verify
+from edge_stscq.evaluation.verification.layers import Judgement
+from edge_stscq.evaluation.verification.pairs import Pairs, verify
 from edge_stscq.stream.frame import FRAME_OVERHEAD
 
 Counted = Literal["container", "payload"]
