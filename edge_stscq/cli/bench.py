@@ -50,21 +50,21 @@ def rate(
     from edge_stscq.evaluation.artefact import coded_by
     from edge_stscq.evaluation.rate import baselines, curves
     from edge_stscq.evaluation.rate.plot import plot
-    from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers, recogniser_folder
     from edge_stscq.evaluation.subject import open_subject
     from edge_stscq.evaluation.verification.layers import judge
     from edge_stscq.evaluation.verification.pairs import read_pairs
+    from edge_stscq.recognizers import HELD_OUT, load_recognizers, recognizer_folder
 
     chosen = baselines.find(codec or [])
     listed = read_pairs(pairs)
     listed = listed if first is None else listed.head(first)
-    folder = recogniser_folder(recognisers)
+    folder = recognizer_folder(recognisers)
     if folder is None:
         raise EdgeError("accuracy needs a judge; give --recognisers or set EDGE_STSCQ_DATA")
     subject = open_subject(model)
     if bundle is not None:
         subject = coded_by(subject, bundle, model)
-    net = load_recognisers(folder, [JUDGE])[JUDGE]
+    net = load_recognizers(folder, [HELD_OUT])[HELD_OUT]
     faces = load_faces(crops, names=listed.names)
     make_folder(output)
     points = curves.Points(output / "points.jsonl")
@@ -76,8 +76,8 @@ def rate(
             except MissingExtraError as error:
                 missing[peer.name] = str(error)
     with progress_bar("edge-stscq", len(faces)) as progress:
-        judged = judge(subject, faces, listed, {JUDGE: net}, progress, cache=output)
-    report = curves.compare(judged, JUDGE, measured, missing)
+        judged = judge(subject, faces, listed, {HELD_OUT: net}, progress, cache=output)
+    report = curves.compare(judged, HELD_OUT, measured, missing)
     write_file(output / "rate.json", (report.model_dump_json(indent=2) + "\n").encode())
     write_file(output / "rate.png", plot(report))
     if as_json:

@@ -84,7 +84,7 @@ def parity(
     from edge_stscq.evaluation.parity.bundles import FullPrecision, PairedFaces, golden_faces
     from edge_stscq.evaluation.parity.cross_target import matrix
     from edge_stscq.evaluation.parity.html.page import page
-    from edge_stscq.evaluation.recognisers import recogniser_folder
+    from edge_stscq.recognizers import recognizer_folder
     from targets.check import open_encoder
 
     asked = {
@@ -109,7 +109,7 @@ def parity(
     shown = golden_faces(opened[0]) if faces is None else load_faces(faces, count=count)
     source = f"the golden pictures of {bundles[0]}" if faces is None else faces.name
     paired = PairedFaces.load(pairs, pictures, first) if pairs and pictures else None
-    full = FullPrecision(model, recogniser_folder(recognisers), shown, source, paired, progress_bar)
+    full = FullPrecision(model, recognizer_folder(recognisers), shown, source, paired, progress_bar)
     if html is not None:
         make_folder(html.parent, "--html")
 

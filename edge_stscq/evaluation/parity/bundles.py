@@ -19,10 +19,10 @@ from edge_stscq.device import DeviceEncoder
 from edge_stscq.evaluation.artefact import encode_with
 from edge_stscq.evaluation.parity.accuracy import accuracy
 from edge_stscq.evaluation.parity.compare import Judged, Parity, Reference, checks, measure
-from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers
 from edge_stscq.evaluation.subject import Codes, Progress, Subject, analyse, batches, from_modules, quiet
 from edge_stscq.evaluation.verification.layers import Judgement, judge
 from edge_stscq.evaluation.verification.pairs import Pairs, read_pairs
+from edge_stscq.recognizers import HELD_OUT, load_recognizers
 
 ShowProgress = Callable[[str, int], AbstractContextManager[Progress]]
 
@@ -85,7 +85,7 @@ class FullPrecision:
         self._student, self._progress = store.load_student(model), progress
         self._graphs: dict[Precision, Codes] = {}
         self._subject = from_modules(self._student, store.load_decoder(model), "student")
-        self._judges = {} if recognisers is None else load_recognisers(recognisers, [JUDGE])
+        self._judges = {} if recognisers is None else load_recognizers(recognisers, [HELD_OUT])
 
     def judge(self, artefact: DeviceEncoder, thresholds: Thresholds) -> Judged:
         """Compare an artefact of this model with its quantised graph and with the full-precision student.
@@ -137,8 +137,8 @@ class FullPrecision:
             codes=codes,
             margin=np.concatenate([part.margin for part in parts]),
             decode=lambda codes: self._subject.decode(codes, len(self._subject.config.layers)),
-            embed=self._judges[JUDGE].embed if self._judges else embed,
-            embedded_by=JUDGE if self._judges else by,
+            embed=self._judges[HELD_OUT].embed if self._judges else embed,
+            embedded_by=HELD_OUT if self._judges else by,
             books=store.full_books(self._model),
             layer_ends=self._subject.config.layer_ends,
         )

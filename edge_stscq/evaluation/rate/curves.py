@@ -21,9 +21,9 @@ from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError, require
 from edge_stscq.evaluation.metrics import cosine
 from edge_stscq.evaluation.rate.baselines import EXTRA, Peer
-from edge_stscq.evaluation.recognisers import Recogniser
 from edge_stscq.evaluation.verification.layers import Judgement
 from edge_stscq.evaluation.verification.pairs import Pairs, verify
+from edge_stscq.recognizers import Recognizer
 from edge_stscq.stream.frame import FRAME_OVERHEAD
 
 Counted = Literal["container", "payload"]
@@ -139,7 +139,7 @@ class Points:
 
 
 def peer_curve(
-    peer: Peer, faces: Faces, pairs: Pairs, judge: Recogniser, points: Points, progress: Callable[[int], None]
+    peer: Peer, faces: Faces, pairs: Pairs, judge: Recognizer, points: Points, progress: Callable[[int], None]
 ) -> Curve:
     """Code every face with every setting of a peer and verify the pairs.
 

@@ -19,9 +19,9 @@ from edge_stscq.config.codec import LAYER_NAMES
 from edge_stscq.data.crops import Faces
 from edge_stscq.evaluation.metrics import cosine, ms_ssim, pooled_psnr, squared_error
 from edge_stscq.evaluation.perceptual import Perceptual
-from edge_stscq.evaluation.recognisers import Recogniser, embed_cached
 from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, quiet
 from edge_stscq.evaluation.verification.pairs import Pairs, Verification, verify
+from edge_stscq.recognizers import Recognizer, embed_cached
 
 
 class LayerResult(BaseModel):
@@ -58,7 +58,7 @@ def judge(
     subject: Subject,
     faces: Faces,
     pairs: Pairs,
-    recognisers: Mapping[str, Recogniser],
+    recognisers: Mapping[str, Recognizer],
     progress: Progress = quiet,
     layers: Sequence[int] = (1, 2, 3),
     cache: Path | None = None,

@@ -7,6 +7,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError, MissingExtraError
 from edge_stscq.evaluation.metrics import psnr, squared_error
+from edge_stscq.evaluation.rate import baselines
 from edge_stscq.evaluation.rate.baselines import PEERS, Peer
 
 

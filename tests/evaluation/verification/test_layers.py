@@ -9,10 +9,10 @@ import torch
 from edge_stscq.codec import store
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.recognisers import embed_cached
 from edge_stscq.evaluation.subject import Codes, Subject, analyse, open_subject
 from edge_stscq.evaluation.verification.layers import judge
 from edge_stscq.evaluation.verification.pairs import Pairs
+from edge_stscq.recognizers import embed_cached
 
 
 @pytest.fixture(scope="module")
