@@ -19,12 +19,13 @@ from benchmarks.record import RESULTS
 from edge_stscq._files import write_file
 from edge_stscq.errors import EdgeError
 from edge_stscq.recognizers import HELD_OUT
+from targets import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "models/face64/MODEL_CARD.md", "docs/*.md")
 _PLACE = re.compile(r"<!-- table: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end of table -->", re.DOTALL)
 _LAYERS = {"basic": "basic", "middle": "+ middle", "enhanced": "+ enhanced"}
-_TARGETS = {"onnx": "ONNX", "executorch": "ExecuTorch", "coreml": "Core ML"}
+_TARGETS = {target.name: target.title for target in TARGETS}
 _ENCODERS = {"student": "student fp32, torch", "teacher": "teacher fp32, torch"}
 
 Row = Sequence[str]
@@ -139,8 +140,8 @@ def encode() -> str:
     rows = []
     for each in results["encoders"]:
         run = runs.get(each["name"])
-        if run is None or each["name"].startswith("coreml"):
-            continue  # the reference executor's time says nothing about a device
+        if run is None or each["runtime"].startswith("reference executor"):
+            continue  # its time says nothing about a device
         target, _, precision = each["name"].partition(" ")
         name = f"{_TARGETS[target]} {precision}" if target in _TARGETS else _ENCODERS.get(each["name"], each["name"])
         size = "-" if each["artefact_bytes"] is None else f"{each['artefact_bytes'] / 1e6:.1f} MB"

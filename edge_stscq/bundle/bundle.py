@@ -15,7 +15,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from edge_stscq.bundle.manifest import AGAIN, CODEBOOKS, GOLDEN, TABLES, Manifest, differences, sha256_files
+from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, REEXPORT_HINT, TABLES, Manifest, differences, sha256_files
 from edge_stscq.config.codec import CROP, CodecConfig
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
@@ -90,7 +90,7 @@ class Bundle:
             tensors.setdefault(f"other_{name}", tensors[name])  # an older bundle has no ties
         found = {name: (array.dtype, array.shape) for name, array in tensors.items()}
         if found != expected or count == 0:
-            raise BundleError(f"{self.folder / GOLDEN} holds no golden vectors of this model; {AGAIN}")
+            raise BundleError(f"{self.folder / GOLDEN} holds no golden vectors of this model; {REEXPORT_HINT}")
         images, *answers = (tensors[name] for name in expected)
         return Golden(images.astype(np.uint8), *(answer.astype(np.int32) for answer in answers))
 
@@ -106,11 +106,13 @@ def open_bundle(folder: Path | str) -> Bundle:
     manifest = Manifest.load(folder)
     if problems := differences(manifest.files, sha256_files(folder)):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise BundleError(f"{folder}: {problems[0]}{more}; {AGAIN}")
+        raise BundleError(f"{folder}: {problems[0]}{more}; {REEXPORT_HINT}")
     books, tables = _load_books(folder, manifest), _load_tables(folder, manifest)
     found = model_id(books, tables)
     if found.hex() != manifest.model_id:
-        raise BundleError(f"{folder}: model id is {found.hex()}, the manifest says {manifest.model_id}; {AGAIN}")
+        raise BundleError(
+            f"{folder}: model id is {found.hex()}, the manifest says {manifest.model_id}; {REEXPORT_HINT}"
+        )
     return Bundle(folder, manifest, books, FrameCodec(tables, found))
 
 
@@ -118,9 +120,9 @@ def _read(folder: Path, manifest: Manifest, name: str) -> bytes:
     try:
         data = (folder / name).read_bytes()
     except OSError as error:
-        raise BundleError(f"cannot read {folder / name}: {error.strerror}; {AGAIN}") from error
+        raise BundleError(f"cannot read {folder / name}: {error.strerror}; {REEXPORT_HINT}") from error
     if hashlib.sha256(data).hexdigest() != manifest.files.get(name):
-        raise BundleError(f"{folder}: {name} was altered (sha256 differs); {AGAIN}")
+        raise BundleError(f"{folder}: {name} was altered (sha256 differs); {REEXPORT_HINT}")
     return data
 
 
@@ -128,7 +130,7 @@ def _tensors(folder: Path, manifest: Manifest, name: str) -> dict[str, NDArray[n
     try:
         tensors: dict[str, NDArray[np.generic]] = safetensors.numpy.load(_read(folder, manifest, name))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{folder / name} is not a safetensors file ({error}); {AGAIN}") from error
+        raise BundleError(f"{folder / name} is not a safetensors file ({error}); {REEXPORT_HINT}") from error
     return tensors
 
 
@@ -137,7 +139,7 @@ def _load_books(folder: Path, manifest: Manifest) -> NDArray[np.float32]:
     shape = (config.groups, config.tokens, config.entries, config.dim)
     books = _tensors(folder, manifest, CODEBOOKS).get("books", np.empty(0))
     if books.dtype != np.float32 or books.shape != shape or not np.isfinite(books.astype(np.float32)).all():
-        raise BundleError(f"{folder / CODEBOOKS} holds no finite float32 books of shape {shape}; {AGAIN}")
+        raise BundleError(f"{folder / CODEBOOKS} holds no finite float32 books of shape {shape}; {REEXPORT_HINT}")
     return books.astype(np.float32)
 
 
@@ -148,7 +150,7 @@ def _load_tables(folder: Path, manifest: Manifest) -> Tables:
     except BundleError:
         raise
     except EdgeError as error:
-        raise BundleError(f"{folder / TABLES}: {error}; {AGAIN}") from error
+        raise BundleError(f"{folder / TABLES}: {error}; {REEXPORT_HINT}") from error
     if tables.shape != (config.groups, config.tokens, config.entries) or tables.layer_ends != config.layer_ends:
-        raise BundleError(f"{folder / TABLES} is of another configuration than the manifest's; {AGAIN}")
+        raise BundleError(f"{folder / TABLES} is of another configuration than the manifest's; {REEXPORT_HINT}")
     return tables

@@ -33,8 +33,8 @@ MANIFEST = "manifest.json"
 CODEBOOKS = "codebooks.safetensors"
 TABLES = "tables.safetensors"
 GOLDEN = "golden.safetensors"
-SEAL = "manifest_sha256"
-AGAIN = "copy or export the bundle again"
+SELF_HASH_FIELD = "manifest_sha256"
+REEXPORT_HINT = "copy or export the bundle again"
 
 ARCFACE_112 = (
     (38.2946, 51.6963),
@@ -58,7 +58,8 @@ RelativePath = Annotated[str, AfterValidator(_inside)]
 Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
 
 
-TargetName = Literal["onnx", "executorch", "coreml"]
+TargetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+"""Name of a target; which names have a runtime, `device/runtimes` knows."""
 Precision = Literal["int8", "w8", "fp32"]
 """int8 weights and activations; int8 weights and float32 arithmetic; float32."""
 
@@ -153,7 +154,7 @@ class Manifest(_Frozen):
 
     def to_json(self) -> str:
         """The file's text: canonical JSON with a hash of itself, so that no byte of it can change unseen."""
-        return _sealed(self.model_dump(mode="json"))
+        return sealed_json(self.model_dump(mode="json"))
 
     def save(self, folder: Path) -> None:
         """Write `folder/manifest.json` in one step. Do it last: without it the folder is no bundle."""
@@ -171,26 +172,26 @@ class Manifest(_Frozen):
             data = path.read_bytes()
             content = from_json(data)
             if not isinstance(content, dict):
-                raise BundleError(f"{path}: is not an object; {AGAIN}")
-            content.pop(SEAL, None)
+                raise BundleError(f"{path}: is not an object; {REEXPORT_HINT}")
+            content.pop(SELF_HASH_FIELD, None)
             manifest = cls.model_validate(content)
         except OSError:
             raise BundleError(f"{folder} is not a bundle: no {MANIFEST}; make one with `edge-stscq export`") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "file"
-            raise BundleError(f"{path}: {where}: {first['msg']}; {AGAIN}") from None
+            raise BundleError(f"{path}: {where}: {first['msg']}; {REEXPORT_HINT}") from None
         except ValueError as error:
-            raise BundleError(f"{path}: {error}; {AGAIN}") from None
-        if _sealed(content).encode() != data:
-            raise BundleError(f"{path} was altered (its {SEAL} differs); {AGAIN}")
+            raise BundleError(f"{path}: {error}; {REEXPORT_HINT}") from None
+        if sealed_json(content).encode() != data:
+            raise BundleError(f"{path} was altered (its {SELF_HASH_FIELD} differs); {REEXPORT_HINT}")
         return manifest
 
 
-def _sealed(content: dict[str, Any]) -> str:
-    """JSON with sorted keys, two spaces and a final newline; `SEAL` is the sha256 of the same without it."""
+def sealed_json(content: dict[str, Any]) -> str:
+    """JSON with sorted keys, two spaces and a final newline; `SELF_HASH_FIELD` is the sha256 of the same without it."""
     seal = hashlib.sha256(_canonical(content).encode()).hexdigest()
-    return _canonical(content | {SEAL: seal})
+    return _canonical(content | {SELF_HASH_FIELD: seal})
 
 
 def _canonical(content: dict[str, Any]) -> str:

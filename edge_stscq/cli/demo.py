@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from targets import TARGETS
+
 if TYPE_CHECKING:
     from edge_stscq._images import Row
 
-CAMERAS = {"onnx": "ONNX Runtime", "executorch": "ExecuTorch"}
+CAMERAS = {target.name: target.runtime.title for target in TARGETS if target.runtime.unavailable() is None}
 """Targets that capture here, and what runs them."""
-TARGETS = (*CAMERAS, "coreml")
 HEADINGS = ("original crop", "basic", "+ middle", "+ enhanced")
 START_SECONDS = 60
 PROGRAM = (sys.executable, "-P", "-m", "edge_stscq")
@@ -68,7 +69,7 @@ def demo(
     sheet = output / "contact_sheet.png"
     write_file(sheet, encode_image(contact_sheet(HEADINGS, rows)))
 
-    bundles = [_bundle(output, target) for target in TARGETS]
+    bundles = [_bundle(output, target.name) for target in TARGETS]
     if _run("parity", *bundles, "--model", model, "--faces", crops, allowed=EXIT_CHECK_FAILED):
         typer.echo(f"parity is below its thresholds on these {len(names)} faces; judge it on more of them")
     typer.echo(f"\n{sheet}: look at it. All this took {time.monotonic() - start:.0f} seconds.")

@@ -85,7 +85,7 @@ def parity(
     from edge_stscq.evaluation.parity.cross_target import matrix
     from edge_stscq.evaluation.parity.html.page import page
     from edge_stscq.recognizers import recognizer_folder
-    from targets.check import open_encoder
+    from targets.subprocess_check import load_encoder_or_reference
 
     asked = {
         "runtime_agreement": runtime_agreement,
@@ -105,7 +105,7 @@ def parity(
     opened = [open_bundle(bundle) for bundle in bundles]
     for bundle in opened:
         check_same_model(bundle, model)
-    artefacts = [open_encoder(bundle) for bundle in opened]
+    artefacts = [load_encoder_or_reference(bundle) for bundle in opened]
     shown = golden_faces(opened[0]) if faces is None else load_faces(faces, count=count)
     source = f"the golden pictures of {bundles[0]}" if faces is None else faces.name
     paired = PairedFaces.load(pairs, pictures, first) if pairs and pictures else None

@@ -19,8 +19,9 @@ from edge_stscq.evaluation.parity.summary import (
     picture_rows,
 )
 from edge_stscq.evaluation.rate.curves import RateReport
-from edge_stscq.evaluation.speed.report import EncodeReport, Peak, Run
+from edge_stscq.evaluation.speed.report import EncodeReport, Peak, Row, Run
 from edge_stscq.evaluation.verification.layers import Judgement
+from targets import Target, find
 
 
 def parity_table(report: Parity) -> Group:
@@ -166,12 +167,16 @@ def _notes(report: EncodeReport) -> list[str]:
     for row in report.encoders:
         if row.fell_back is not None:
             kinds = ", ".join(f"{count} {kind}" for kind, count in row.fell_back.items()) or "none"
-            what = "operators in float" if row.name.startswith("onnx") else "operators outside the delegate"
-            lines.append(f"{row.name}: {what}: {kinds}")
-        elif row.name.startswith("coreml") and row.runtime is not None:
+            lines.append(f"{row.name}: {_target(row).undelegated}: {kinds}")
+        elif row.artefact_bytes is not None and row.runtime is not None and not _target(row).undelegated:
             lines.append(f"{row.name}: run by {row.runtime}; it has no delegate that says what falls back")
         if row.picture_bytes is not None:
             lines.append(f"{row.name}: {row.picture_bytes:.0f} bytes a picture; {row.runtime}")
         if row.reason is not None:
             lines.append(f"{row.name}: {row.status}: {row.reason}")
     return lines + [f"not measured: {name}: {why}" for name, why in report.skipped.items()]
+
+
+def _target(row: Row) -> Target:
+    """The target of a bundle's row, whose name is target and precision."""
+    return find(row.name.split()[0])[0]

@@ -12,7 +12,7 @@ from edge_stscq.device import DeviceEncoder
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.subject import Codes, Encode, Progress, Subject, quiet
 from edge_stscq.stream import model_id
-from targets.check import open_encoder
+from targets.subprocess_check import load_encoder_or_reference
 
 
 def encode_with(encoder: DeviceEncoder) -> Encode:
@@ -36,7 +36,7 @@ def coded_by(subject: Subject, bundle: Path, model: Path) -> Subject:
     """
     opened = open_bundle(bundle)
     check_same_model(opened, model)
-    artefact = open_encoder(opened)
+    artefact = load_encoder_or_reference(opened)
     name = f"{opened.manifest.target} {opened.manifest.precision} on {artefact.runtime}"
     return replace(subject, name=name, encode=encode_with(artefact))
 

@@ -127,7 +127,7 @@ def test_core_ml_is_replayed_by_the_reference_executor(make_sums_bundle, monkeyp
             return group, np.array(tokens, np.int32)
 
     monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setitem(sys.modules, "targets.reference", SimpleNamespace(load=lambda path: Program()))
+    monkeypatch.setitem(sys.modules, "targets.coreml.reference", SimpleNamespace(load=lambda path: Program()))
     done = CliRunner().invoke(app, [str(make_sums_bundle(target="coreml"))])
     assert done.exit_code == 0, done.output
     assert "reference executor" in done.output

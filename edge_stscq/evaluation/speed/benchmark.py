@@ -32,8 +32,8 @@ from edge_stscq.evaluation.speed.peak import fp32_rate, int8_rate
 from edge_stscq.evaluation.speed.report import EncodeReport, Peak, Row, Run, Timing
 from edge_stscq.evaluation.speed.subprocess_run import Trial
 from edge_stscq.evaluation.subject import Progress, quiet
-from targets.check import in_fresh_process, open_encoder
-from targets.fallback import fell_back
+from targets import target_of
+from targets.subprocess_check import load_encoder_or_reference, run_module
 
 Picture = NDArray[np.uint8]
 Encode = Callable[[Picture], object]
@@ -107,12 +107,12 @@ def _bundle(folder: Path, model: Path, macs: int) -> Contender:
     check_same_model(bundle, model)
     row = _described(bundle)
     try:
-        trial = Trial.model_validate(in_fresh_process(_TRIAL, "bundle", folder.resolve()))
+        trial = Trial.model_validate(run_module(_TRIAL, "bundle", folder.resolve()))
     except EdgeError as error:
         return _failed(row, error)
     known: dict[str, object] = {"runtime": trial.runtime, "memory": trial}
     try:
-        known["fell_back"] = fell_back(bundle)
+        known["fell_back"] = target_of(bundle).delegation(bundle)
     except EdgeError as error:
         known["reason"] = f"what falls back is not known: {error}"
     if trial.difference is not None:
@@ -135,9 +135,10 @@ def _described(bundle: Bundle) -> Row:
 
 
 def _ready_bundle(bundle: Bundle, threads: int) -> dict[str, Encode]:
-    if bundle.manifest.target == "executorch":  # its threads are the process's, not the artefact's
-        require("executorch.extension.pybindings._C", "executorch")._unsafe_reset_threadpool(threads)
-    encoder = open_encoder(bundle, threads)
+    target = target_of(bundle)
+    if target.stand_in is None:
+        target.runtime.set_threads(threads)
+    encoder = load_encoder_or_reference(bundle, threads)
     frames = bundle.frames
     return {"encode": encoder.run, _FRAME: lambda picture: frames.encode_frame(encoder.encode(picture))}
 
@@ -149,7 +150,7 @@ def network(name: str, encoder: EdgeEncoder, macs: int, model: Path) -> Contende
     def encode(picture: Picture) -> object:
         return encoder(torch.from_numpy(picture[None]))
 
-    trial = Trial.model_validate(in_fresh_process(_TRIAL, name, model.resolve()))
+    trial = Trial.model_validate(run_module(_TRIAL, name, model.resolve()))
     row = Row(name=name, runtime=trial.runtime, precision="fp32", memory=trial)
     return Contender(row, macs, lambda threads: {"encode": encode})
 

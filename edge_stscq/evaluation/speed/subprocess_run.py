@@ -17,13 +17,6 @@ from pydantic import BaseModel, ConfigDict
 
 from edge_stscq.errors import EdgeError
 
-RUNTIMES = {
-    "onnx": ("onnxruntime",),
-    "executorch": ("torch", "executorch.extension.pybindings._C"),
-    "coreml": ("coremltools",) if sys.platform == "darwin" else ("coremltools", "targets.reference"),
-}
-"""What loading an artefact imports."""
-
 
 class Trial(BaseModel):
     """What the fresh process found. Memory is in MiB."""
@@ -40,13 +33,15 @@ class Trial(BaseModel):
 def of_bundle(folder: Path) -> Trial:
     """Replay the golden pictures of a bundle on one thread."""
     from edge_stscq.bundle import open_bundle, selftest
-    from targets.check import open_encoder
+    from targets import target_of
+    from targets.subprocess_check import load_encoder_or_reference
 
     bundle = open_bundle(folder)
-    for module in RUNTIMES[bundle.manifest.target]:
+    target = target_of(bundle)
+    for module in (target.stand_in or target.runtime).modules:
         import_module(module)
     before = peak_mib()
-    encoder = open_encoder(bundle, threads=1)
+    encoder = load_encoder_or_reference(bundle, threads=1)
     result = selftest(bundle, encoder)
     difference = None if result.first is None else str(result.first)
     return Trial(runtime=encoder.runtime, difference=difference, before_mib=before, peak_mib=peak_mib())

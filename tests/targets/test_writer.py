@@ -1,10 +1,9 @@
 """Bundles appear whole and tried, or not at all."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +14,10 @@ from edge_stscq.device import load_encoder
 from edge_stscq.errors import EdgeError, MissingExtraError
 from targets import TARGETS, find
 from targets.base import Target
-from targets.bundle import Source, load_source, write_bundle
-from targets.check import open_encoder
+from targets.captured import CapturedModel, capture_model
+from targets.onnx import OnnxTarget
+from targets.subprocess_check import load_encoder_or_reference
+from targets.writer import write_bundle
 
 ONNX, EXECUTORCH, COREML = TARGETS
 
@@ -26,12 +27,12 @@ def bundle(bundles: dict[str, Path]) -> Path:
     return bundles["onnx"]
 
 
-def lowering(lower: Any) -> Target:
-    """The ONNX row with another backend."""
+def lowering(lower: Callable[[object, Path], None]) -> Target:
+    """The ONNX target with another way to lower."""
 
-    class Other(Target):
-        def backend(self) -> Any:
-            return SimpleNamespace(lower=lower)
+    class Other(OnnxTarget):
+        def lower(self, program: object, path: Path) -> None:
+            lower(program, path)
 
     return Other(**vars(ONNX))
 
@@ -51,10 +52,10 @@ def test_a_typo_is_answered_with_what_was_meant(typo: str, meant: str) -> None:
 
 def test_a_missing_package_is_answered_with_the_extra() -> None:
     with pytest.raises(MissingExtraError, match=r"pip install 'edge-stscq\[coreml\]'"):
-        replace(COREML, packages=("a_package_nobody_has",)).backend()
+        replace(COREML, packages=("a_package_nobody_has",)).check_installed()
 
 
-def test_int8_bundle_says_what_it_is_and_passes_its_selftest(bundle: Path, source: Source) -> None:
+def test_int8_bundle_says_what_it_is_and_passes_its_selftest(bundle: Path, source: CapturedModel) -> None:
     opened = open_bundle(bundle)
     manifest = opened.manifest
     assert (manifest.target, manifest.precision, manifest.artefact) == ("onnx", "int8", "encoder.onnx")
@@ -72,28 +73,28 @@ def test_int8_bundle_says_what_it_is_and_passes_its_selftest(bundle: Path, sourc
 
 
 @pytest.mark.parametrize("name", [target.name for target in TARGETS])
-def test_every_target_answers_as_at_export(bundles: dict[str, Path], source: Source, name: str) -> None:
+def test_every_target_answers_as_at_export(bundles: dict[str, Path], source: CapturedModel, name: str) -> None:
     opened = open_bundle(bundles[name])
     assert (opened.golden.tokens == source.expected.tokens).mean() >= 0.9
-    assert selftest(opened, open_encoder(opened)).passed
+    assert selftest(opened, load_encoder_or_reference(opened)).passed
 
 
 @pytest.fixture(scope="module")
-def same_source(calibrated: Path) -> Source:
+def same_source(calibrated: Path) -> CapturedModel:
     """Read, quantised and captured a second time."""
-    return load_source(calibrated, "int8")
+    return capture_model(calibrated, "int8")
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_the_same_model_gives_the_same_bytes(
-    same_source: Source, bundles: dict[str, Path], target: Target, tmp_path: Path
+    same_source: CapturedModel, bundles: dict[str, Path], target: Target, tmp_path: Path
 ) -> None:
     """Of every file, also inside the `.mlpackage`, whose identifiers are not random."""
     again = write_bundle(same_source, target, tmp_path / "again").folder
     assert open_bundle(again).manifest == open_bundle(bundles[target.name]).manifest
 
 
-def test_a_bundle_is_replaced_only_when_asked(source: Source, bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_is_replaced_only_when_asked(source: CapturedModel, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match="--force"):
         write_bundle(source, ONNX, bundle)
     (tmp_path / "notes").mkdir()
@@ -101,7 +102,9 @@ def test_a_bundle_is_replaced_only_when_asked(source: Source, bundle: Path, tmp_
         write_bundle(source, ONNX, tmp_path / "notes", force=True)
 
 
-def test_an_artefact_that_does_not_run_leaves_the_earlier_bundle(source: Source, bundle: Path, tmp_path: Path) -> None:
+def test_write_bundle_of_an_artifact_that_does_not_run_leaves_the_earlier_one(
+    source: CapturedModel, bundle: Path, tmp_path: Path
+) -> None:
     shutil.copytree(bundle, tmp_path / "onnx-int8")
 
     def garbage(program: object, path: Path) -> None:
@@ -114,7 +117,9 @@ def test_an_artefact_that_does_not_run_leaves_the_earlier_bundle(source: Source,
     assert selftest(opened, load_encoder(opened)).passed
 
 
-def test_an_artefact_that_answers_differently_leaves_no_bundle(source: Source, bundle: Path, tmp_path: Path) -> None:
+def test_write_bundle_of_an_artifact_that_answers_differently_leaves_none(
+    source: CapturedModel, bundle: Path, tmp_path: Path
+) -> None:
     def copy(program: object, path: Path) -> None:
         shutil.copyfile(bundle / "encoder.onnx", path)
 
@@ -126,4 +131,4 @@ def test_an_artefact_that_answers_differently_leaves_no_bundle(source: Source, b
 
 def test_int8_of_a_model_that_was_not_calibrated_names_the_command(tiny_model: Path) -> None:
     with pytest.raises(EdgeError, match="edge-stscq quantize"):
-        load_source(tiny_model, "int8")
+        capture_model(tiny_model, "int8")

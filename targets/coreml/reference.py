@@ -2,8 +2,8 @@
 
 coremltools converts on Linux, but only macOS predicts. This executor reads the saved package back from disk and runs
 its MIL program operation by operation, so that parity and self-tests look at the artefact itself and not at the model
-it came from. It gives the operators the meaning of their specification (`targets/mil/operators.py`), in float32 where
-the program says so. What it cannot show is how a phone's accelerator rounds.
+it came from. It gives the operators the meaning of their specification (`operators.py`), in float32 where the program
+says so. What it cannot show is how a phone's accelerator rounds.
 
 Every output is held against the type that the program declares for it, and an operator that is not known is named.
 """
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from edge_stscq.errors import EdgeError
 from targets.base import GROUP, IMAGE, TOKENS
-from targets.mil.operators import OPERATORS, Array
-from targets.mil.program import Operation, Program, Value, read_program
+from targets.coreml.operators import OPERATORS, Array
+from targets.coreml.program import Operation, Program, Value, read_program
 
 _CONSTANT = "constexpr_"  # operators that a device evaluates when it loads the model
 

@@ -10,14 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.numpy
-from numpy.typing import NDArray
 
 import edge_stscq
 from edge_stscq._files import write_file
@@ -28,50 +25,22 @@ from edge_stscq.bundle.manifest import (
     MANIFEST,
     TABLES,
     Precision,
-    QuantisationSpec,
     TensorSpec,
     sha256_files,
 )
-from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import Tables, model_id
-from targets import golden
+from edge_stscq.stream import model_id
 from targets.base import GROUP, TOKENS, Prediction, Target
-from targets.check import run_fresh
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
+from targets.captured import CapturedModel
+from targets.subprocess_check import verify_in_subprocess
 
 LEAST_AGREEMENT = 0.98
 """Share of the graph's golden tokens that its artefact must give. The backbone is exact on every runtime
 (`quantization/exact.py`); what is summed in another order behind it may turn a tie."""
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A model ready to be lowered: all that bundles of one precision have in common.
-
-    Attributes:
-        program: the graph; `targets/base.py` describes it.
-        images: golden pictures uint8 [G, 128, 128, 3].
-        expected: what the graph answers to them.
-        other: as good an answer where it is a tie, the expected one elsewhere; `targets/golden.py` says what a tie is.
-        books: float32 [M, T, K, D].
-    """
-
-    config: CodecConfig
-    precision: Precision
-    program: "ExportedProgram"
-    images: NDArray[np.uint8]
-    expected: Prediction
-    other: Prediction
-    books: NDArray[np.float32]
-    tables: Tables
-    quantisation: QuantisationSpec | None
-
-
 @dataclass(frozen=True)
-class Written:
+class ExportResult:
     """A bundle that was written.
 
     Attributes:
@@ -88,49 +57,6 @@ class Written:
     bundle_bytes: int
     agreement: float
     runtime: str
-
-
-def load_source(model: Path, precision: Precision) -> Source:
-    """Read a model folder and capture its student's graph.
-
-    Raises:
-        EdgeError: the folder is incomplete or, but for fp32, was not calibrated since the student was trained.
-    """
-    import torch
-
-    from edge_stscq.codec import store
-    from edge_stscq.codec.encoder import EdgeEncoder
-    from quantization import WEIGHT_ONLY, Calibration, captured_graph, quantized_encoder, weight_only_encoder
-
-    config, books = store.load_config(model), store.full_books(model)
-    student = encoder = store.load_student(model)
-    quantisation = None
-    if precision != "fp32":
-        calibration = Calibration.load(model)
-        make = quantized_encoder if precision == "int8" else weight_only_encoder
-        encoder = make(student, calibration)
-        quantisation = QuantisationSpec(
-            scheme=calibration.scheme if precision == "int8" else WEIGHT_ONLY,
-            calibration_images=calibration.count, calibration_sha256=calibration.faces_sha256,
-        )  # fmt: skip
-
-    def look(encoder: EdgeEncoder, pictures: NDArray[np.uint8]) -> golden.View:
-        found = encoder.analyse(torch.from_numpy(pictures))
-        return golden.view(found.group_logits.numpy(), found.group.numpy(), found.z.numpy(), books)
-
-    images, unsure = golden.choose(partial(look, student), config.groups)
-    seen = golden.View(*map(np.concatenate, zip(*(look(encoder, image[None]) for image in images), strict=True)))
-    other = Prediction(
-        np.where(unsure, seen.other_group, seen.group),
-        np.where(seen.border < golden.TIE, seen.runner_up, seen.tokens),
-    )
-    program = captured_graph(encoder)
-    graph = program.module()
-    answers = [graph(torch.from_numpy(image)[None]) for image in images]
-    expected = Prediction(*(torch.cat(part).numpy() for part in zip(*answers, strict=True)))
-    return Source(
-        config, precision, program, images, expected, other, books, store.load_tables(model), quantisation,
-    )  # fmt: skip
 
 
 def bundle_folder(output: Path, target: Target, precision: Precision) -> Path:
@@ -150,7 +76,7 @@ def check_free(folder: Path, force: bool) -> None:
         raise EdgeError(f"{folder} exists; replace it with --force or choose another folder with -o")
 
 
-def write_bundle(source: Source, target: Target, folder: Path, *, force: bool = False) -> Written:
+def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: bool = False) -> ExportResult:
     """Lower the graph for a target and write its bundle.
 
     Args:
@@ -161,25 +87,26 @@ def write_bundle(source: Source, target: Target, folder: Path, *, force: bool = 
             long or answers differently from the graph. No bundle is left then, and an earlier one stays.
     """
     check_free(folder, force)
-    with _appearing(folder) as place:
-        target.backend().lower(source.program, place / target.artefact)
+    with staged_folder(folder) as place:
+        target.check_installed()
+        target.lower(source.program, place / target.artefact)
         write_file(place / CODEBOOKS, safetensors.numpy.save({"books": source.books}))
         source.tables.save(place / TABLES)
-        _describe(source, target, place, source.expected)
-        answer, runtime = run_fresh(place)
+        _write_manifest(source, target, place, source.expected)
+        answer, runtime = verify_in_subprocess(place)
         agreement = float(np.mean(answer.tokens == source.expected.tokens))
         if agreement < LEAST_AGREEMENT:
             raise EdgeError(f"the artefact gives only {agreement:.1%} of its graph's golden tokens on {runtime}")
-        _describe(source, target, place, answer)
+        _write_manifest(source, target, place, answer)
     manifest = open_bundle(folder).manifest
     sizes = {name: (folder / name).stat().st_size for name in (*manifest.files, MANIFEST)}
     artefact = sum(size for name, size in sizes.items() if name.split("/")[0] == target.artefact)
-    return Written(
+    return ExportResult(
         target.name, source.precision, folder, manifest.model_id, artefact, sum(sizes.values()), agreement, runtime
     )
 
 
-def _describe(source: Source, target: Target, folder: Path, answer: Prediction) -> None:
+def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer: Prediction) -> None:
     """Write golden vectors with this answer, and the manifest over all files of the folder.
 
     Where the artefact answered otherwise than its graph it is at a tie, and the graph's answer is as good.
@@ -208,7 +135,7 @@ def _describe(source: Source, target: Target, folder: Path, answer: Prediction) 
         ),
         quantisation=source.quantisation,
         tool_versions=_tool_versions(target, source.precision),
-        runtime=target.runtime,
+        runtime=target.supported,
         files=sha256_files(folder),
     ).save(folder)
 
@@ -219,7 +146,7 @@ def _tool_versions(target: Target, precision: Precision) -> dict[str, str]:
 
 
 @contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
+def staged_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder to fill; it takes the place of `folder` if the block succeeds and goes away if not.
 
     Raises:

@@ -1,9 +1,9 @@
-"""Does an artefact run? Asked in a process of its own, since an int8 artefact can take down the process that loads it.
+"""Check that an artifact runs, in a process of its own: an int8 artifact can take down the process that loads it.
 
-    python -m targets.check BUNDLE ANSWER.json
+    python -m targets.subprocess_check BUNDLE ANSWER.json
 
 opens the bundle as a device does (every hash, the runtime's version), runs the golden pictures twice and writes what
-came out. `run_fresh` starts that process, limits its time and turns whatever happens to it into an error.
+came out. `verify_in_subprocess` starts that process, limits its time and turns whatever happens to it into an error.
 """
 
 import json
@@ -19,37 +19,37 @@ import numpy as np
 from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.device import DeviceEncoder, load_encoder
 from edge_stscq.errors import EdgeError
+from targets import target_of
 from targets.base import Prediction
 
 SECONDS = 300
 """Time limit of a fresh process."""
 
 
-def open_encoder(bundle: Bundle, threads: int = 0) -> DeviceEncoder:
-    """The artefact in its runtime or, for Core ML off macOS, in the reference executor; its `runtime` says which.
+def load_encoder_or_reference(bundle: Bundle, threads: int = 0) -> DeviceEncoder:
+    """The artifact in its runtime or, where that does not run here, in its reference executor; `runtime` says which.
 
     Raises:
-        EdgeError: the runtime is not installed or cannot load the artefact.
+        EdgeError: the runtime is not installed or cannot load the artifact.
     """
-    if bundle.manifest.target != "coreml" or sys.platform == "darwin":
+    reference = target_of(bundle).stand_in
+    if reference is None:
         return load_encoder(bundle, threads)
-    from targets.reference import load
-
-    return DeviceEncoder(bundle, load(bundle.artefact).run, "reference executor (Core ML runs on macOS only)")
+    return DeviceEncoder(bundle, reference.load(bundle), reference.title)
 
 
-def run_fresh(folder: Path, seconds: float = SECONDS) -> tuple[Prediction, str]:
+def verify_in_subprocess(folder: Path, seconds: float = SECONDS) -> tuple[Prediction, str]:
     """Answers of a bundle's artefact to its golden pictures, from a fresh process, and the runtime that gave them.
 
     Raises:
-        EdgeError: as `in_fresh_process`, or the artefact answered differently the second time.
+        EdgeError: as `run_module`, or the artefact answered differently the second time.
     """
-    content = in_fresh_process("targets.check", folder.resolve(), seconds=seconds)
+    content = run_module("targets.subprocess_check", folder.resolve(), seconds=seconds)
     groups, tokens = (np.array(content[key], np.int32) for key in ("groups", "tokens"))
     return Prediction(groups, tokens), str(content["runtime"])
 
 
-def in_fresh_process(module: str, *words: object, seconds: float = SECONDS) -> dict[str, Any]:
+def run_module(module: str, *words: object, seconds: float = SECONDS) -> dict[str, Any]:
     """Run `python -m MODULE WORDS... ANSWER.json`, which runs an artefact, and return the answer that it writes.
 
     Raises:
@@ -82,7 +82,7 @@ def _last_words(stderr: str) -> str:
 
 def main(folder: Path, answer: Path) -> None:
     bundle = open_bundle(folder)
-    encoder = open_encoder(bundle, threads=1)
+    encoder = load_encoder_or_reference(bundle, threads=1)
     first, second = ([encoder.run(image) for image in bundle.golden.images] for _ in range(2))
     groups, tokens = [group for group, _ in first], [tokens.tolist() for _, tokens in first]
     if groups != [group for group, _ in second] or tokens != [tokens.tolist() for _, tokens in second]:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.errors import EdgeError, MissingExtraError
-from targets.mil.package import locate
+from targets.coreml.package import locate
 
 Value = NDArray[Any] | str
 

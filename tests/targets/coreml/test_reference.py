@@ -14,10 +14,10 @@ import pytest
 
 from edge_stscq._quiet import quiet
 from edge_stscq.errors import EdgeError
-from targets import reference
-from targets.mil.operators import OPERATORS
-from targets.mil.package import locate, write_package
-from targets.mil.program import BlobFile, read_program
+from targets.coreml import reference
+from targets.coreml.operators import OPERATORS
+from targets.coreml.package import locate, write_package
+from targets.coreml.program import BlobFile, read_program
 
 with quiet():
     ct = pytest.importorskip("coremltools", reason="install edge-stscq[coreml]")
@@ -25,7 +25,7 @@ with quiet():
     from coremltools.converters.mil.mil import types
     from coremltools.proto import Model_pb2
 
-    from tests.targets.mil_cases import CASES, INPUTS, WEIGHT, Case
+    from tests.targets.coreml.mil_cases import CASES, INPUTS, WEIGHT, Case
 
 
 def save(path: Path, body: Callable[..., Any]) -> Path:
