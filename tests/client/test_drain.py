@@ -44,12 +44,13 @@ class Server:
         self.arrivals: list[tuple[float, int, list[int], int]] = []
         self.script: list[int] = []
 
-    def accept(self, device: str, first: int, body: bytes) -> dict[str, int]:
+    def accept(self, device: str, first: int, body: bytes) -> dict[str, object]:
         assert stream_model_id(body) == self.codec.model_id
         frames = [NewFrame(frame, frame[0]) for frame in split_stream(body)[1]]
         outcomes = self.store.accept(device, first, self.codec.model_id, frames, self._same)
         self.outcomes.update(zip(range(first, first + len(frames)), outcomes, strict=True))
-        return {"count": len(frames)} | {name: outcomes.count(name) for name in ("stored", "extended", "duplicate")}
+        counts = {name: outcomes.count(name) for name in ("stored", "extended", "duplicate")}
+        return {"device": device, "first": first, "count": len(frames)} | counts
 
     def _same(self, old: bytes, new: bytes) -> bool:
         layers = min(old[0], new[0])
@@ -194,7 +195,7 @@ def test_a_request_has_the_bytes_that_are_counted() -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             lines = [self.requestline, *map(": ".join, self.headers.items()), ""]
             got.append(sum(len(line) + 2 for line in lines) + len(body))
-            answer = b'{"count": 1, "stored": 1, "extended": 0, "duplicate": 0}'
+            answer = b'{"device": "cam", "first": 0, "count": 1, "stored": 1, "extended": 0, "duplicate": 0}'
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()

@@ -120,7 +120,9 @@ def test_a_refusal_is_final_and_quoted(stream: bytes, status: int) -> None:
     [
         httpx2.Response(200, text="<html>hello</html>"),
         httpx2.Response(200, json={"count": 5}),
-        httpx2.Response(200, json={"count": 1, "stored": 1, "extended": 0, "duplicate": 0}),
+        httpx2.Response(
+            200, json={"device": "cam", "first": 0, "count": 1, "stored": 1, "extended": 0, "duplicate": 0}
+        ),
     ],
 )
 def test_an_answer_that_acknowledges_nothing_is_no_success(stream: bytes, answer: httpx2.Response) -> None:
