@@ -15,16 +15,16 @@ import typer
 from rich.console import Console
 
 from benchmarks.record import write
+from edge_stscq._files import write_file
+from edge_stscq.cli.ui import progress_bar
+from edge_stscq.config.recipe import Recipe
+from edge_stscq.data.crops import load_faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.faces import load_faces
-from edge_stscq.evaluation.lfw import judge
-from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers
-from edge_stscq.evaluation.report import progress_bar
 from edge_stscq.evaluation.subject import open_subject
-from edge_stscq.evaluation.verification import read_pairs
-from edge_stscq.stream.files import write_file
+from edge_stscq.evaluation.verification.layers import judge
+from edge_stscq.evaluation.verification.pairs import read_pairs
+from edge_stscq.recognizers import HELD_OUT, load_recognizers
 from edge_stscq.training.loop import Intervals
-from edge_stscq.training.recipe import Recipe
 from edge_stscq.training.train import Run, devices, train
 
 Changes = Mapping[str, Any]
@@ -85,7 +85,7 @@ def main(
         raise EdgeError(f"unknown variant {min(unknown)!r}; choose from {', '.join(VARIANTS)}")
     pairs = read_pairs(data / "lfw" / "pairs.txt").head(first)
     faces = load_faces(data / "lfw" / "lfw-crops.tar", names=pairs.names)
-    nets = load_recognisers(data / "recognisers", [JUDGE])
+    nets = load_recognizers(data / "recognisers", [HELD_OUT])
     rows = []
     for name in chosen:
         meaning, codec, stage = VARIANTS[name]

@@ -24,8 +24,9 @@ import typer
 
 from benchmarks.load import Server, closed_loop, fill, random_faces, serving
 from benchmarks.record import write
+from edge_stscq._images import encode_image
 from edge_stscq.codec.execution_profile import PROFILES
-from edge_stscq.codec.face_decoder import FaceDecoder, to_png
+from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.codec.store import load_frame_codec
 from edge_stscq.errors import EdgeError
 
@@ -68,7 +69,7 @@ def main(
             chosen = coded[numbers.start : numbers.stop]
             for size, direct in decoders.items():
                 parts = [chosen[start : start + size] for start in range(0, faces, size)]
-                measure(f"direct_{size}", lambda: [to_png(one) for part in parts for one in direct.decode(part)])  # noqa: B023
+                measure(f"direct_{size}", lambda: [encode_image(one) for part in parts for one in direct.decode(part)])  # noqa: B023
             measure("http", lambda: ask(plain, numbers), plain)  # noqa: B023
             measure("http_first", lambda: ask(caching, numbers), caching)  # noqa: B023
             measure("http_cached", lambda: ask(caching, numbers), caching)  # noqa: B023

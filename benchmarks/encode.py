@@ -13,10 +13,10 @@ import torch
 import typer
 
 from benchmarks.record import command, write
+from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec import store
 from edge_stscq.codec.decoder import Decoder
-from edge_stscq.evaluation.encode_bench import interleaved
-from edge_stscq.evaluation.report import progress_bar
+from edge_stscq.evaluation.speed.benchmark import interleaved
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 

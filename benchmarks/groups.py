@@ -15,13 +15,13 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.record import write
-from edge_stscq.codec.config import LAYER_NAMES
+from edge_stscq.config.codec import LAYER_NAMES
+from edge_stscq.data.crops import load_faces
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.artefact import coded_by
-from edge_stscq.evaluation.faces import load_faces
 from edge_stscq.evaluation.metrics import cosine
-from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers
 from edge_stscq.evaluation.subject import open_subject
+from edge_stscq.recognizers import HELD_OUT, load_recognizers
 
 AGES = (0, 4, 13, 20, 40, 60, 200)
 AGE_NAMES = ("0 to 3", "4 to 12", "13 to 19", "20 to 39", "40 to 59", "60 and older")
@@ -56,7 +56,7 @@ def main(
     subject = open_subject(model)
     if bundle is not None:
         subject = coded_by(subject, bundle, model)
-    judge = load_recognisers(data / "recognisers", [JUDGE])[JUDGE]
+    judge = load_recognizers(data / "recognisers", [HELD_OUT])[HELD_OUT]
     original, codes = judge.embed(faces.images), subject.encode(faces.images)
     cosines = {
         name: cosine(original, judge.embed(subject.decode(codes, layer))) for layer, name in enumerate(LAYER_NAMES, 1)
@@ -70,7 +70,7 @@ def main(
 
     groups = [{"label": label, "value": value} | row(chosen) for label, value, chosen in _labels(faces.names)]
     everyone = row(np.ones(len(faces), bool))
-    typer.echo(write("groups", {"subject": subject.name, "judge": JUDGE, "all": everyone, "groups": groups}))
+    typer.echo(write("groups", {"subject": subject.name, "judge": HELD_OUT, "all": everyone, "groups": groups}))
 
 
 if __name__ == "__main__":

@@ -33,13 +33,13 @@ import numpy as np
 import typer
 
 from benchmarks.record import write
+from edge_stscq._files import write_file
 from edge_stscq.client.drain import Drain
 from edge_stscq.client.sender import Sender
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.stream import CodedFace, FrameCodec
-from edge_stscq.stream.files import write_file
 
 DEVICE = "door-1"
 BATCH = 16

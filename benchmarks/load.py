@@ -20,7 +20,7 @@ import numpy as np
 import typer
 
 from edge_stscq.client.sender import Sender
-from edge_stscq.codec.config import CodecConfig
+from edge_stscq.config.codec import CodecConfig
 from edge_stscq.stream import CodedFace
 from edge_stscq.stream.frame import FrameCodec
 

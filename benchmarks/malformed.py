@@ -32,9 +32,9 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.record import write
+from edge_stscq._files import write_file
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import HEADER_BYTES
-from edge_stscq.stream.files import write_file
 from fuzz.properties import PROPERTIES, codec
 from fuzz.seeds import faces
 

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 
 from edge_stscq import __version__
-from edge_stscq.stream.files import write_file
+from edge_stscq._files import write_file
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxruntime", "numpy", "opencv-python-headless")

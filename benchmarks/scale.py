@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import typer
 
 from benchmarks.record import RESULTS
-from edge_stscq.codec.config import EMBEDDING
+from edge_stscq.config.codec import EMBEDDING
 from edge_stscq.stream.frame import HEADER_BYTES
 
 DAY = 86_400

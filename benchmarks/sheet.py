@@ -8,13 +8,13 @@ Faces stand in bands of eight; each band is one row a layer, basic first. `--ori
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import numpy as np
 import typer
 
-from edge_stscq.evaluation.faces import load_faces
+from edge_stscq._files import write_file
+from edge_stscq._images import encode_image, mosaic
+from edge_stscq.data.crops import load_faces
 from edge_stscq.evaluation.subject import open_subject
-from edge_stscq.stream.files import write_file
 
 ACROSS = 8
 
@@ -33,12 +33,11 @@ def main(
     rows = [images] if originals else []
     rows += [subject.decode(codes, layers) for layers in range(1, len(subject.config.layers) + 1)]
     bands = [
-        np.concatenate([np.concatenate(list(row[start : start + ACROSS]), axis=1) for row in rows])
-        for start in range(0, len(images) - ACROSS + 1, ACROSS)
+        mosaic([row[start : start + ACROSS] for row in rows]) for start in range(0, len(images) - ACROSS + 1, ACROSS)
     ]
     gap = np.full((8, bands[0].shape[1], 3), 255, np.uint8)
     sheet = np.concatenate([part for band in bands for part in (band, gap)][:-1])
-    write_file(output, cv2.imencode(output.suffix, sheet[..., ::-1])[1].tobytes())
+    write_file(output, encode_image(sheet, output.suffix))
     typer.echo(output)
 
 

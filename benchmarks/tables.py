@@ -16,15 +16,16 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.record import RESULTS
+from edge_stscq._files import write_file
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.recognisers import JUDGE
-from edge_stscq.stream.files import write_file
+from edge_stscq.recognizers import HELD_OUT
+from targets import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "models/face64/MODEL_CARD.md", "docs/*.md")
 _PLACE = re.compile(r"<!-- table: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end of table -->", re.DOTALL)
 _LAYERS = {"basic": "basic", "middle": "+ middle", "enhanced": "+ enhanced"}
-_TARGETS = {"onnx": "ONNX", "executorch": "ExecuTorch", "coreml": "Core ML"}
+_TARGETS = {target.name: target.title for target in TARGETS}
 _ENCODERS = {"student": "student fp32, torch", "teacher": "teacher fp32, torch"}
 
 Row = Sequence[str]
@@ -64,9 +65,9 @@ def verification() -> str:
     for report, layer in _layers():
         rows.append([
             _LAYERS[layer["name"]], f"{layer['payload_bytes']:.1f} bytes", _subject(report),
-            _accuracy(layer["compressed"]), _accuracy(layer["decoded"][JUDGE]), f"{layer['identity'][JUDGE]:.2f}",
+            _accuracy(layer["compressed"]), _accuracy(layer["decoded"][HELD_OUT]), f"{layer['identity'][HELD_OUT]:.2f}",
         ])  # fmt: skip
-    originals = _load("lfw")["results"][0]["originals"][JUDGE]
+    originals = _load("lfw")["results"][0]["originals"][HELD_OUT]
     rows.append(["originals", "49,152 bytes", "", "", _accuracy(originals), "1"])
     head = ["layers", "payload", "encoder", "matched without decoding", "decoded, verified by an unseen recogniser"]
     return _markdown([*head, "cosine to the original"], rows)
@@ -78,14 +79,14 @@ def verification_in_full() -> str:
     for report, layer in _layers():
         rows.append([
             layer["name"], _subject(report), f"{layer['payload_bytes']:.1f}", _accuracy(layer["compressed"]),
-            *(_accuracy(layer["decoded"][judge]) for judge in (JUDGE, "sface")),
-            *(f"{layer['identity'][judge]:.3f}" for judge in (JUDGE, "sface")),
+            *(_accuracy(layer["decoded"][judge]) for judge in (HELD_OUT, "sface")),
+            *(f"{layer['identity'][judge]:.3f}" for judge in (HELD_OUT, "sface")),
             f"{layer['psnr']:.2f} dB", f"{layer['ms_ssim']:.3f}", f"{layer['perceptual']:.3f}",
         ])  # fmt: skip
-    head = ["layers", "encoder", "payload, bytes", "matched without decoding", f"verified by {JUDGE}"]
+    head = ["layers", "encoder", "payload, bytes", "matched without decoding", f"verified by {HELD_OUT}"]
     head += [
         "by SFace (used in training)",
-        f"cosine, {JUDGE}",
+        f"cosine, {HELD_OUT}",
         "cosine, SFace",
         "PSNR",
         "MS-SSIM",
@@ -139,8 +140,8 @@ def encode() -> str:
     rows = []
     for each in results["encoders"]:
         run = runs.get(each["name"])
-        if run is None or each["name"].startswith("coreml"):
-            continue  # the reference executor's time says nothing about a device
+        if run is None or each["runtime"].startswith("reference executor"):
+            continue  # its time says nothing about a device
         target, _, precision = each["name"].partition(" ")
         name = f"{_TARGETS[target]} {precision}" if target in _TARGETS else _ENCODERS.get(each["name"], each["name"])
         size = "-" if each["artefact_bytes"] is None else f"{each['artefact_bytes'] / 1e6:.1f} MB"
@@ -183,13 +184,13 @@ def ablation() -> str:
         rows.append([
             each["meaning"], " / ".join(f"{layer['payload_bytes']:.1f}" for layer in layers),
             " / ".join("-" if (one := layer["compressed"]) is None else _share(one) for layer in layers),
-            " / ".join(_share(layer["decoded"][JUDGE]) for layer in layers),
-            " / ".join(f"{layer['identity'][JUDGE]:.3f}" for layer in (basic, enhanced)),
+            " / ".join(_share(layer["decoded"][HELD_OUT]) for layer in layers),
+            " / ".join(f"{layer['identity'][HELD_OUT]:.3f}" for layer in (basic, enhanced)),
             " / ".join(f"{layer['psnr']:.2f}" for layer in (basic, enhanced)) + " dB",
             f"{enhanced['perceptual']:.2f}",
         ])  # fmt: skip
-    head = ["variant", "payload, bytes", "matched without decoding", f"decoded, verified by {JUDGE}"]
-    head += [f"cosine, {JUDGE}, basic / enhanced", "PSNR, basic / enhanced", "perceptual distance, enhanced"]
+    head = ["variant", "payload, bytes", "matched without decoding", f"decoded, verified by {HELD_OUT}"]
+    head += [f"cosine, {HELD_OUT}, basic / enhanced", "PSNR, basic / enhanced", "perceptual distance, enhanced"]
     return _markdown(head, rows)
 
 

@@ -19,15 +19,15 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import write
+from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec import store
-from edge_stscq.codec.trunk import load_sface
-from edge_stscq.evaluation.report import progress_bar
-from edge_stscq.training.data import Augmentation, FaceSet, Loader
+from edge_stscq.config.recipe import Recipe
+from edge_stscq.data.loader import Augmentation, FaceSet, Loader
+from edge_stscq.recognizers.sface import load_sface
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
 from edge_stscq.training.finetune import DecoderTask
 from edge_stscq.training.loop import Task
 from edge_stscq.training.losses import Recogniser
-from edge_stscq.training.recipe import Recipe
 from edge_stscq.training.task import CodecTask
 from edge_stscq.training.train import devices
 

@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from demo_camera.align import crop_face
-from demo_camera.detect import Detector, Face
-from demo_camera.quality import Gate
 from demo_camera.source import Source
+from edge_stscq.device.crop import crop_face
+from edge_stscq.device.detect import Detector, Face
+from edge_stscq.device.quality import Gate
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import CodedFace, FrameCodec
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_stscq._files import write_file
 from edge_stscq.client.sender import Sender
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream.files import write_file
 
 BATCH = 64
 """Most frames that wait for the server."""

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq._images import read_image
 from edge_stscq.errors import EdgeError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm"})
@@ -50,7 +51,7 @@ class Source:
             yield from _video(self.video)
         else:
             for path in self.files:
-                yield Picture(path.name, read_picture(path))
+                yield Picture(path.name, read_image(path))
 
 
 def open_source(word: str) -> Source:
@@ -70,24 +71,6 @@ def open_source(word: str) -> Source:
     if not path.is_file():
         raise EdgeError(f"{path} does not exist; give a camera's number, a picture, a video or a folder of pictures")
     return Source(camera=None, files=(path,)) if _is_picture(path) else Source(camera=None, video=path)
-
-
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Read one picture file as `uint8 [H, W, 3]`, RGB, upright.
-
-    Raises:
-        EdgeError: the file is missing, truncated, damaged or not a picture.
-    """
-    try:
-        data = path.read_bytes()
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except OSError as error:
-        raise EdgeError(f"{path} cannot be read: {error.strerror}; check the path") from None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise EdgeError(f"{path} is damaged or not a picture; give a whole JPEG, PNG or WebP file")
-    return _rgb(image)
 
 
 def _is_picture(path: Path) -> bool:

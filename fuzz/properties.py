@@ -14,10 +14,10 @@ import numpy as np
 import safetensors.numpy
 from pydantic_core import from_json
 
-from edge_stscq.client.split import split_stream
-from edge_stscq.device.manifest import MANIFEST, SEAL, Manifest, _sealed
+from edge_stscq.bundle.manifest import MANIFEST, SELF_HASH_FIELD, Manifest, sealed_json
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
+from edge_stscq.stream.frame import split_stream
 from fuzz import FOLDER
 
 MODEL = FOLDER.parent / "models" / "face64"
@@ -66,7 +66,7 @@ def manifest(data: bytes) -> bool:
     accepted = _loads(data)
     try:
         content = from_json(data)
-        sealed = _sealed({name: value for name, value in content.items() if name != SEAL}).encode()
+        sealed = sealed_json({name: value for name, value in content.items() if name != SELF_HASH_FIELD}).encode()
     except (ValueError, AttributeError, TypeError, RecursionError):
         return accepted
     return _loads(sealed) or accepted

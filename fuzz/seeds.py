@@ -10,17 +10,17 @@ from hashlib import sha256
 
 import numpy as np
 
-from edge_stscq.codec.config import CodecConfig
-from edge_stscq.device.manifest import (
+from edge_stscq.bundle.manifest import (
     CODEBOOKS,
     GOLDEN,
-    SEAL,
+    SELF_HASH_FIELD,
     TABLES,
     Manifest,
     QuantisationSpec,
     RuntimeRange,
     TensorSpec,
 )
+from edge_stscq.config.codec import CodecConfig
 from edge_stscq.stream import CodedFace
 from fuzz import CORPUS, FOLDER
 from fuzz.properties import MODEL, codec
@@ -28,7 +28,9 @@ from fuzz.properties import MODEL, codec
 WORDS: dict[str, tuple[bytes, ...]] = {
     "stream": (b"STSQ\x01", b"\x01", b"\x02", b"\x03", b"\x80\x80\x80\x00"),
     "payload": (b"\x01", b"\x02", b"\x03", b"\x7f", b"\x80\x01", b"\xff\xff\xff\x7f"),
-    "manifest": tuple(f'"{name}"'.encode() for name in (*Manifest.model_fields, *CodecConfig.model_fields, SEAL)),
+    "manifest": tuple(
+        f'"{name}"'.encode() for name in (*Manifest.model_fields, *CodecConfig.model_fields, SELF_HASH_FIELD)
+    ),
     "request": (
         b"POST ", b"GET ", b"HEAD ", b"/v1/frames", b"/v1/faces", b"/v1/faces/", b".png", b"?layers=", b"&limit=",
         b"after=", b"/v1/models", b"/v1/match", b"/health", b"/ready", b"/openapi.json", b"\nedge-device:",

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from edge_stscq._files import write_file
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream.files import write_file
 
 FILE = "calibration.safetensors"
 AGAIN = "run: edge-stscq quantize --model DIR --faces DIR_OR_TAR"

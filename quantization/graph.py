@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
-from edge_stscq.codec.config import CROP
+from edge_stscq._quiet import quiet
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, require
 from quantization.bias import BiasCorrection
 from quantization.calibration import Calibration, backbone_sha256
 from quantization.exact import make_exact
 from quantization.fold import fold_constants
 from quantization.observers import capture, load, measured_ranges, prepare, watch
-from quantization.quiet import quiet
 from quantization.ranges import Observer
 from quantization.simulation import Simulation, with_backbone
 from quantization.weights import hold_weights

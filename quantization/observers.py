@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edge_stscq.codec.config import CROP
 from edge_stscq.codec.encoder import normalise_image
+from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, require
 from quantization.calibration import AGAIN, Calibration
 from quantization.ranges import Histogram, Observer, aligned

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edge_stscq._quiet import quiet
 from edge_stscq.codec.encoder import Analysis, EdgeEncoder
 from quantization.calibration import Calibration
 from quantization.exact import bias_grids, on_grid
 from quantization.observers import Observed, layer_bias, layers, load, observed, prepare, set_layer_bias
-from quantization.quiet import quiet
 
 _BATCH = 16
 

@@ -5,49 +5,17 @@ See `targets/base.py` for what a target is. Nothing here imports torch.
 
 from difflib import get_close_matches
 
-from edge_stscq.codec.config import CROP
-from edge_stscq.device.manifest import RuntimeRange, TensorSpec
+from edge_stscq.bundle import Bundle
 from edge_stscq.errors import EdgeError
-from targets.base import IMAGE, Target
+from targets import coreml, executorch, onnx
+from targets.base import Target
 
-__all__ = ["ALL", "TARGETS", "Target", "find"]
+__all__ = ["ALL", "TARGETS", "Target", "find", "target_of"]
 
 ALL = "all"
 """The word that stands for every row of the table."""
 
-TARGETS = (
-    Target(
-        name="onnx",
-        artefact="encoder.onnx",
-        description="ONNX Runtime: Linux, Windows, Android, iOS; a single QDQ file",
-        aliases=("ort", "onnxruntime"),
-        extra="onnx",
-        packages=("torch", "onnx", "onnxscript", "onnxruntime"),
-        runtime=RuntimeRange(package="onnxruntime", minimum="1.22", maximum_exclusive="2"),
-    ),
-    Target(
-        name="executorch",
-        artefact="encoder.pte",
-        description="ExecuTorch with XNNPACK: Android, iOS, Linux on Arm",
-        aliases=("pte", "et", "xnnpack"),
-        extra="executorch",
-        packages=("torch", "executorch"),
-        runtime=RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7"),
-        precisions=("int8", "fp32"),  # XNNPACK's convolutions take int8 weights with int8 activations only
-    ),
-    Target(
-        name="coreml",
-        artefact="encoder.mlpackage",
-        description="Core ML: iOS 17, macOS 14 and later; converts on Linux, runs on macOS",
-        aliases=("mlmodel", "mlpackage", "apple", "ios", "macos"),
-        extra="coreml",
-        packages=("torch", "coremltools"),
-        runtime=RuntimeRange(package="coremltools", minimum="9.0", maximum_exclusive="10"),
-        image=TensorSpec(  # Core ML has no uint8 tensors
-            name=IMAGE, shape=(1, CROP, CROP, 3), dtype="int32", description="canonical crop, RGB, 0..255"
-        ),
-    ),
-)
+TARGETS: tuple[Target, ...] = (onnx.TARGET, executorch.TARGET, coreml.TARGET)
 
 
 def find(name: str) -> tuple[Target, ...]:
@@ -66,3 +34,12 @@ def find(name: str) -> tuple[Target, ...]:
     close = get_close_matches(wanted, [*names, ALL], n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise EdgeError(f"unknown target {name!r}{hint} (targets: {known})")
+
+
+def target_of(bundle: Bundle) -> Target:
+    """The target that a bundle was exported for.
+
+    Raises:
+        EdgeError: this version of the program has none of that name.
+    """
+    return find(bundle.manifest.target)[0]

@@ -4,33 +4,77 @@ XNNPACK takes quantize, operator, dequantize together as one integer kernel; the
 (picture layout, arg-min, gathering a group's codebooks) run in ExecuTorch's portable kernels.
 """
 
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_stscq._files import write_file
+from edge_stscq._quiet import quiet
+from edge_stscq.bundle import Bundle
+from edge_stscq.bundle.manifest import RuntimeRange
+from edge_stscq.device.runtimes import executorch as runtime
 from edge_stscq.errors import EdgeError, require
-from edge_stscq.stream.files import write_file
-from quantization.quiet import quiet
+from targets.base import Target
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-def lower(program: "ExportedProgram", path: Path) -> None:
-    """Write the graph as a `.pte` file.
+@dataclass(frozen=True)
+class ExecuTorchTarget(Target):
+    """ExecuTorch's program for the XNNPACK delegate."""
 
-    Raises:
-        EdgeError: XNNPACK cannot take the graph, or takes no part of it.
-    """
+    def lower(self, program: "ExportedProgram", path: Path) -> None:
+        """Write the graph as a `.pte` file.
+
+        Raises:
+            EdgeError: XNNPACK cannot take the graph, or takes no part of it.
+        """
+        with quiet():
+            exir = require("executorch.exir", "executorch")
+            partitioner = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
+            try:
+                edge = exir.to_edge_transform_and_lower(program, partitioner=[partitioner.XnnpackPartitioner()])
+                lowered = edge.to_executorch()
+            except Exception as error:  # ExecuTorch's passes raise bare exceptions
+                cause = error.__cause__ or error
+                reason = str(cause).strip().splitlines()[-1:] or [type(cause).__name__]
+                raise EdgeError(f"the graph does not lower to ExecuTorch: {reason[0]}") from error
+        if not lowered.executorch_program.execution_plan[0].delegates:
+            raise EdgeError("XNNPACK took no part of the graph; the artefact would run unaccelerated")
+        write_file(path, lowered.buffer)
+
+    def delegation(self, bundle: Bundle) -> dict[str, int] | None:
+        """Calls of portable kernels beside the calls of the XNNPACK delegate."""
+        return _outside_delegate(bundle.read(bundle.manifest.artefact))
+
+
+def _outside_delegate(data: bytes) -> dict[str, int]:
     with quiet():
-        exir = require("executorch.exir", "executorch")
-        partitioner = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
-        try:
-            edge = exir.to_edge_transform_and_lower(program, partitioner=[partitioner.XnnpackPartitioner()])
-            lowered = edge.to_executorch()
-        except Exception as error:  # ExecuTorch's passes raise bare exceptions
-            cause = error.__cause__ or error
-            reason = str(cause).strip().splitlines()[-1:] or [type(cause).__name__]
-            raise EdgeError(f"the graph does not lower to ExecuTorch: {reason[0]}") from error
-    if not lowered.executorch_program.execution_plan[0].delegates:
-        raise EdgeError("XNNPACK took no part of the graph; the artefact would run unaccelerated")
-    write_file(path, lowered.buffer)
+        reader = require("executorch.exir._serialize._program", "executorch")
+        schema = require("executorch.exir.schema", "executorch")
+    try:
+        program = reader.deserialize_pte_binary(data).program
+    except Exception as error:  # ExecuTorch's reader raises bare exceptions
+        raise EdgeError(f"the .pte cannot be read ({error}); export the bundle again") from error
+    counts: Counter[str] = Counter()
+    for plan in program.execution_plan:
+        for chain in plan.chains:
+            calls = [step.instr_args for step in chain.instructions if isinstance(step.instr_args, schema.KernelCall)]
+            counts.update(plan.operators[call.op_index].name.removeprefix("aten::") for call in calls)
+    return dict(sorted(counts.items()))
+
+
+TARGET = ExecuTorchTarget(
+    title="ExecuTorch",
+    artefact="encoder.pte",
+    description="ExecuTorch with XNNPACK: Android, iOS, Linux on Arm",
+    aliases=("pte", "et", "xnnpack"),
+    extra="executorch",
+    packages=("torch", "executorch"),
+    runtime=runtime.RUNTIME,
+    supported=RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7"),
+    precisions=("int8", "fp32"),  # XNNPACK's convolutions take int8 weights with int8 activations only
+    undelegated="operators outside the delegate",
+)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.codec.config import CROP
+from edge_stscq.config.codec import CROP
 
 Picture = NDArray[np.uint8]
 FIRST = 32

@@ -10,47 +10,72 @@ when it loads the file. Three things are done to what torch writes:
 """
 
 import io
+import tempfile
 from collections import Counter
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_stscq._files import write_file
+from edge_stscq._quiet import quiet
+from edge_stscq.bundle import Bundle
+from edge_stscq.bundle.manifest import RuntimeRange
+from edge_stscq.device.runtimes import onnx as runtime
 from edge_stscq.errors import EdgeError, require
-from edge_stscq.stream.files import write_file
-from quantization.quiet import quiet
-from targets.base import GROUP, IMAGE, TOKENS
+from targets.base import GROUP, IMAGE, TOKENS, Target
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 OPSET = 20
 
+_MOVES = {
+    "Cast", "Concat", "Constant", "Expand", "Flatten", "Gather", "Identity", "Pad", "ReorderInput", "ReorderOutput",
+    "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+}  # fmt: skip
+_INTEGER = {"QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm"}
 
-def lower(program: "ExportedProgram", path: Path) -> None:
-    """Write the graph as a single `.onnx` file.
 
-    Raises:
-        EdgeError: an operator has no ONNX form, or the file is not valid.
-    """
-    torch, onnx = require("torch", "onnx"), require("onnx", "onnx")
-    with quiet(), redirect_stdout(io.StringIO()):
+@dataclass(frozen=True)
+class OnnxTarget(Target):
+    """ONNX Runtime's QDQ form."""
+
+    def lower(self, program: "ExportedProgram", path: Path) -> None:
+        """Write the graph as a single `.onnx` file.
+
+        Raises:
+            EdgeError: an operator has no ONNX form, or the file is not valid.
+        """
+        torch, onnx = require("torch", "onnx"), require("onnx", "onnx")
+        with quiet(), redirect_stdout(io.StringIO()):
+            try:
+                exported = torch.onnx.export(
+                    program, (), dynamo=True, verbose=False, opset_version=OPSET, external_data=False,
+                    input_names=[IMAGE], output_names=[GROUP, TOKENS],
+                )  # fmt: skip
+            except torch.onnx.OnnxExporterError as error:
+                raise EdgeError(f"the graph does not convert to ONNX: {_last_line(error)}") from error
+        model = exported.model_proto
+        _own_quantisation_parameters(model)
+        _drop_notes(model)
+        if any(tensor.external_data for tensor in model.graph.initializer):
+            raise EdgeError("the ONNX file would need data outside itself; make the model smaller than 2 GB")
         try:
-            exported = torch.onnx.export(
-                program, (), dynamo=True, verbose=False, opset_version=OPSET, external_data=False,
-                input_names=[IMAGE], output_names=[GROUP, TOKENS],
-            )  # fmt: skip
-        except torch.onnx.OnnxExporterError as error:
-            raise EdgeError(f"the graph does not convert to ONNX: {_last_line(error)}") from error
-    model = exported.model_proto
-    _own_quantisation_parameters(model)
-    _drop_notes(model)
-    if any(tensor.external_data for tensor in model.graph.initializer):
-        raise EdgeError("the ONNX file would need data outside itself; make the model smaller than 2 GB")
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise EdgeError(f"the converted ONNX graph is not valid: {_last_line(error)}") from error
-    write_file(path, model.SerializeToString(deterministic=True))
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise EdgeError(f"the converted ONNX graph is not valid: {_last_line(error)}") from error
+        write_file(path, model.SerializeToString(deterministic=True))
+
+    def delegation(self, bundle: Bundle) -> dict[str, int] | None:
+        """Operators that an int8 artifact computes in float.
+
+        They are those of the graph that ONNX Runtime runs after its own optimization, without those that only move or
+        requantize data. Pooling, routing and the codebook search do so by design and are among them.
+        """
+        if bundle.manifest.precision != "int8":
+            return None
+        return _in_float(bundle.read(bundle.manifest.artefact))
 
 
 def _own_quantisation_parameters(model: Any) -> None:
@@ -80,3 +105,34 @@ def _drop_notes(model: Any) -> None:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+def _in_float(data: bytes) -> dict[str, int]:
+    ort, onnx = require("onnxruntime", "onnx"), require("onnx", "onnx")
+    with tempfile.TemporaryDirectory() as scratch:
+        optimised = Path(scratch) / "optimised.onnx"
+        options = ort.SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        options.log_severity_level = 3
+        options.optimized_model_filepath = str(optimised)
+        try:
+            ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions have no common type
+            raise EdgeError(f"the .onnx cannot be read ({error}); export the bundle again") from error
+        nodes = onnx.load(optimised).graph.node
+    kinds = (node.op_type for node in nodes)
+    counts = Counter(kind for kind in kinds if not kind.startswith("QLinear") and kind not in _MOVES | _INTEGER)
+    return dict(sorted(counts.items()))
+
+
+TARGET = OnnxTarget(
+    title="ONNX",
+    artefact="encoder.onnx",
+    description="ONNX Runtime: Linux, Windows, Android, iOS; a single QDQ file",
+    aliases=("ort", "onnxruntime"),
+    extra="onnx",
+    packages=("torch", "onnx", "onnxscript", "onnxruntime"),
+    runtime=runtime.RUNTIME,
+    supported=RuntimeRange(package="onnxruntime", minimum="1.22", maximum_exclusive="2"),
+    undelegated="operators in float",
+)

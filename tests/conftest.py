@@ -1,9 +1,18 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edge_stscq.data.loader import FaceSet
+    from edge_stscq.device.detect import Detector
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -26,22 +35,67 @@ def model_dir() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete model of random weights, small enough to export in seconds, whose student uses both groups."""
+    from tests.support.tiny_model import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def sums_bundle(tmp_path: Path) -> Path:
+    """A bundle whose answers are known without any runtime."""
+    from tests.support.sums_bundle import write_sums_bundle
+
+    return write_sums_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def make_sums_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """`make_sums_bundle(artefact=..., field=value, ...)` writes a bundle with other fields in its manifest."""
+    from tests.support.sums_bundle import write_sums_bundle
+
+    return lambda **arguments: write_sums_bundle(tmp_path / "bundle", **arguments)
+
+
+@pytest.fixture
+def crop() -> "NDArray[np.uint8]":
+    """A crop of noise, uint8 [128, 128, 3]."""
     import numpy as np
-    import torch
 
-    from edge_stscq.codec.config import CodecConfig, LayerConfig
-    from edge_stscq.codec.store import create, load_student, save_student
-    from targets.golden import candidates
+    return np.random.default_rng(7).integers(0, 256, (128, 128, 3), np.uint8)
 
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    layer = LayerConfig(identity=2, spatial=2, identity_dims=8)
-    config = CodecConfig(
-        name="tiny", groups=2, entries=16, dim=4, basic=layer, middle=layer, enhanced=layer, thumbnail=16,
-        teacher_width=16, student_width=16, student_trunk=(8,) * 6, decoder_channels=(16, 16, 8, 8), style_dim=16,
-    )  # fmt: skip
-    create(folder, config)
-    student = load_student(folder)
-    logits = student.analyse(torch.from_numpy(np.stack(candidates(32)))).group_logits
-    student.router.layers[-1].bias -= logits.median(0).values
-    save_student(folder, student)
+
+@pytest.fixture(scope="session")
+def detector() -> "Detector":
+    from edge_stscq.device.detect import Detector
+
+    return Detector()
+
+
+@pytest.fixture(scope="session")
+def portrait() -> dict[str, Path]:
+    """Files of two public-domain portraits by name."""
+    from demo_camera.portraits import portraits
+
+    return portraits()
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four 144-px pictures of blobs, no two alike."""
+    import cv2
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for index in range(24):
+        blobs = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        image = cv2.resize(blobs, (144, 144), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / f"{index:02d}.png"), image)
     return folder
+
+
+@pytest.fixture(scope="session")
+def faces(pictures: Path) -> "FaceSet":
+    from edge_stscq.data.loader import FaceSet
+
+    return FaceSet([pictures])

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from demo_camera.align import crop_face
-from demo_camera.detect import Detector
 from demo_camera.portraits import portraits
-from demo_camera.source import read_picture
+from edge_stscq._images import read_image
 from edge_stscq.codec import store
 from edge_stscq.codec.matching import Matcher
+from edge_stscq.device.crop import crop_face
+from edge_stscq.device.detect import Detector
 from quantization import Calibration, quantized_encoder
 
 pytest.importorskip("executorch", reason="install edge-stscq[executorch]")
@@ -25,7 +25,7 @@ def crops() -> torch.Tensor:
     detector = Detector()
     found = []
     for name in sorted(portraits()):
-        picture = read_picture(portraits()[name])
+        picture = read_image(portraits()[name])
         face = detector.largest(picture)
         assert face is not None
         crop = crop_face(picture, face.points)

@@ -43,43 +43,41 @@ def rate(
     require("torch", "train")
     require("matplotlib", "bench")
     require("scipy", "bench")
-    from edge_stscq.evaluation import peers, rate
+    from edge_stscq._files import make_folder, write_file
+    from edge_stscq.cli.tables import rate_table
+    from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import coded_by
-    from edge_stscq.evaluation.faces import load_faces
-    from edge_stscq.evaluation.lfw import judge
-    from edge_stscq.evaluation.rate_plot import plot
-    from edge_stscq.evaluation.recognisers import JUDGE, load_recognisers, recogniser_folder
-    from edge_stscq.evaluation.report import progress_bar, rate_table
+    from edge_stscq.evaluation.rate import baselines, curves
+    from edge_stscq.evaluation.rate.plot import plot
     from edge_stscq.evaluation.subject import open_subject
-    from edge_stscq.evaluation.verification import read_pairs
-    from edge_stscq.stream.files import write_file
+    from edge_stscq.evaluation.verification.layers import judge
+    from edge_stscq.evaluation.verification.pairs import read_pairs
+    from edge_stscq.recognizers import HELD_OUT, load_recognizers, recognizer_folder
 
-    chosen = peers.find(codec or [])
+    chosen = baselines.find(codec or [])
     listed = read_pairs(pairs)
     listed = listed if first is None else listed.head(first)
-    folder = recogniser_folder(recognisers)
+    folder = recognizer_folder(recognisers)
     if folder is None:
         raise EdgeError("accuracy needs a judge; give --recognisers or set EDGE_STSCQ_DATA")
     subject = open_subject(model)
     if bundle is not None:
         subject = coded_by(subject, bundle, model)
-    net = load_recognisers(folder, [JUDGE])[JUDGE]
+    net = load_recognizers(folder, [HELD_OUT])[HELD_OUT]
     faces = load_faces(crops, names=listed.names)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(f"cannot write to {output}: {error.strerror}; choose another folder with -o") from None
-    points = rate.Points(output / "points.jsonl")
-    curves, missing = [], {}
+    make_folder(output)
+    points = curves.Points(output / "points.jsonl")
+    measured, missing = [], {}
     for peer in chosen:
         with progress_bar(peer.name, len(peer.settings)) as progress:
             try:
-                curves.append(rate.peer_curve(peer, faces, listed, net, points, progress))
+                measured.append(curves.peer_curve(peer, faces, listed, net, points, progress))
             except MissingExtraError as error:
                 missing[peer.name] = str(error)
     with progress_bar("edge-stscq", len(faces)) as progress:
-        judged = judge(subject, faces, listed, {JUDGE: net}, progress, cache=output)
-    report = rate.compare(judged, JUDGE, curves, missing)
+        judged = judge(subject, faces, listed, {HELD_OUT: net}, progress, cache=output)
+    report = curves.compare(judged, HELD_OUT, measured, missing)
     write_file(output / "rate.json", (report.model_dump_json(indent=2) + "\n").encode())
     write_file(output / "rate.png", plot(report))
     if as_json:
@@ -111,15 +109,15 @@ def encode(
     from edge_stscq.errors import EXIT_CHECK_FAILED, require
 
     require("torch", "train")
-    from edge_stscq.evaluation import encode_bench
-    from edge_stscq.evaluation.encode_report import encode_table
-    from edge_stscq.evaluation.faces import load_faces
-    from edge_stscq.evaluation.report import progress_bar
+    from edge_stscq.cli.tables import encode_table
+    from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.data.crops import load_faces
+    from edge_stscq.evaluation.speed import benchmark
 
     chosen = tuple(threads or (1, 2))
     pictures = None if faces is None else load_faces(faces, count=count).images
-    with progress_bar("encoders, then rounds", encode_bench.steps(bundles, chosen, rounds)) as progress:
-        report = encode_bench.measure(bundles, model, pictures, chosen, rounds, progress)
+    with progress_bar("encoders, then rounds", benchmark.steps(bundles, chosen, rounds)) as progress:
+        report = benchmark.measure(bundles, model, pictures, chosen, rounds, progress)
     if as_json:
         typer.echo(report.model_dump_json())
     else:

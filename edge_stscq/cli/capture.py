@@ -45,15 +45,16 @@ def capture(
     from rich.console import Console
     from rich.live import Live
 
-    from demo_camera.align import check
-    from demo_camera.detect import Detector
     from demo_camera.loop import CaptureLoop
     from demo_camera.outlet import Outlet
     from demo_camera.source import open_source
-    from edge_stscq.client.budget import parse_size
+    from edge_stscq.bundle import open_bundle
+    from edge_stscq.client.byte_budget import parse_size
     from edge_stscq.client.sender import Sender
     from edge_stscq.client.spool import Spool
-    from edge_stscq.device import load_encoder, open_bundle
+    from edge_stscq.device import load_encoder
+    from edge_stscq.device.crop import check
+    from edge_stscq.device.detect import Detector
     from edge_stscq.errors import EdgeError
 
     pictures = open_source(source)
@@ -126,12 +127,8 @@ def _table(loop: "CaptureLoop") -> "Table":
 
 
 def _save(path: Path, crop: "NDArray[np.uint8]") -> None:
-    from demo_camera.sheet import png
-    from edge_stscq.errors import EdgeError
-    from edge_stscq.stream.files import write_file
+    from edge_stscq._files import make_folder, write_file
+    from edge_stscq._images import encode_image
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(f"cannot make {path.parent}: {error.strerror}; choose another folder") from None
-    write_file(path, png(crop))
+    make_folder(path.parent, "--save-crops")
+    write_file(path, encode_image(crop))

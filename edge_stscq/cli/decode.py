@@ -22,11 +22,12 @@ def decode(
     from rich.markup import escape
     from rich.table import Table
 
-    from edge_stscq.client.split import read_stream
-    from edge_stscq.codec.face_decoder import FaceDecoder, to_png
+    from edge_stscq._files import make_folder, write_file
+    from edge_stscq._images import encode_image
+    from edge_stscq.codec.face_decoder import FaceDecoder
     from edge_stscq.codec.store import load_frame_codec
     from edge_stscq.errors import EdgeError, FrameError
-    from edge_stscq.stream.files import write_file
+    from edge_stscq.stream.frame import read_stream
 
     data = read_stream(stream)
     codec, decoder = load_frame_codec(model), FaceDecoder(model, device)
@@ -37,16 +38,13 @@ def decode(
         raise FrameError(f"{stream}: {error}") from None
     if not coded:
         raise EdgeError(f"{stream} has a header and no frame; encode a face first")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(f"cannot make {output}: {error.strerror}; choose another folder with -o") from None
+    make_folder(output)
     faces = []
     for start in range(0, len(coded), BATCH):
         batch = coded[start : start + BATCH]
         for number, (face, picture) in enumerate(zip(batch, decoder.decode(batch), strict=True), start):
             path = output / f"{number:06d}.png"
-            write_file(path, to_png(picture))
+            write_file(path, encode_image(picture))
             received = codec.payload_size(face)
             faces.append({"file": str(path), "group": face.group, "layers": face.layers, "payload_bytes": received})
     if as_json:

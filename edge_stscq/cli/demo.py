@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from demo_camera.sheet import Row
+from targets import TARGETS
 
-CAMERAS = {"onnx": "ONNX Runtime", "executorch": "ExecuTorch"}
+if TYPE_CHECKING:
+    from edge_stscq._images import Row
+
+CAMERAS = {target.name: target.runtime.title for target in TARGETS if target.runtime.unavailable() is None}
 """Targets that capture here, and what runs them."""
-TARGETS = (*CAMERAS, "coreml")
 HEADINGS = ("original crop", "basic", "+ middle", "+ enhanced")
 START_SECONDS = 60
-PROGRAM = (sys.executable, "-c", "from edge_stscq.cli import main; main()")
+PROGRAM = (sys.executable, "-P", "-m", "edge_stscq")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "EDGE_STSCQ_TOKEN"}
 """The demo's server is its own and asks for no token."""
 
@@ -40,17 +41,17 @@ def demo(
     import shutil
 
     from demo_camera.portraits import portraits
-    from demo_camera.sheet import contact_sheet, png
+    from edge_stscq._files import make_folder, write_file
+    from edge_stscq._images import contact_sheet, encode_image
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
-    from edge_stscq.stream.files import write_file
 
     require("fastapi", "all")
     require("torch", "all")
     start = time.monotonic()
     pictures, crops = output / "portraits", output / "crops"
     names = sorted(portraits())
+    make_folder(pictures)
     try:
-        pictures.mkdir(parents=True, exist_ok=True)
         for source in portraits().values():
             shutil.copyfile(source, pictures / source.name)
     except OSError as error:
@@ -66,9 +67,9 @@ def demo(
             )  # fmt: skip
             rows += _rows(url, target, names, output)
     sheet = output / "contact_sheet.png"
-    write_file(sheet, png(contact_sheet(HEADINGS, rows)))
+    write_file(sheet, encode_image(contact_sheet(HEADINGS, rows)))
 
-    bundles = [_bundle(output, target) for target in TARGETS]
+    bundles = [_bundle(output, target.name) for target in TARGETS]
     if _run("parity", *bundles, "--model", model, "--faces", crops, allowed=EXIT_CHECK_FAILED):
         typer.echo(f"parity is below its thresholds on these {len(names)} faces; judge it on more of them")
     typer.echo(f"\n{sheet}: look at it. All this took {time.monotonic() - start:.0f} seconds.")
@@ -140,18 +141,17 @@ def _rows(url: str, target: str, names: Sequence[str], output: Path) -> "list[Ro
     """One row a portrait: its crop, and what the server paints from one, two and three layers of its frame."""
     import httpx2
 
-    from demo_camera.sheet import Row, Tile
-    from demo_camera.source import read_picture
-    from edge_stscq.device import open_bundle
+    from edge_stscq._files import write_file
+    from edge_stscq._images import Row, Tile, read_image
+    from edge_stscq.bundle import open_bundle
     from edge_stscq.errors import EdgeError
-    from edge_stscq.stream.files import write_file
 
     bundle = open_bundle(_bundle(output, target))
     ends, rows = bundle.config.layer_ends, []
     (output / "faces").mkdir(exist_ok=True)
     faces = bundle.frames.decode_stream((output / f"{target}.stsq").read_bytes())
     for number, (name, face) in enumerate(zip(names, faces, strict=True)):
-        crop = read_picture(output / "crops" / f"{number:06d}.png")
+        crop = read_image(output / "crops" / f"{number:06d}.png")
         tiles = [Tile(crop, f"{crop.size:,} bytes of pixels")]
         for layers in range(1, face.layers + 1):
             answer = httpx2.get(f"{url}/v1/faces/{target}-{number}.png", params={"layers": layers})
@@ -160,6 +160,6 @@ def _rows(url: str, target: str, names: Sequence[str], output: Path) -> "list[Ro
             path = output / "faces" / f"{target}-{name}-{layers}.png"
             write_file(path, answer.content)
             payload = bundle.frames.payload_size(face.truncate(layers, ends))
-            tiles.append(Tile(read_picture(path), f"{payload} bytes"))
+            tiles.append(Tile(read_image(path), f"{payload} bytes"))
         rows.append(Row(f"{name.replace('_', ' ')}, {CAMERAS[target]}", tiles))
     return rows

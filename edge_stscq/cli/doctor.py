@@ -6,7 +6,6 @@ Packages are looked up and not imported: the answer comes at once, also where on
 import ctypes
 import json
 import platform
-import sys
 from dataclasses import asdict, dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, module_from_spec
@@ -19,16 +18,16 @@ from edge_stscq import __version__
 from edge_stscq.device.runtimes import installed_version
 from targets import TARGETS, Target
 
-_MODULES = {
-    "numpy": "numpy", "opencv-python-headless": "cv2", "onnxruntime": "onnxruntime", "torch": "torch",
-    "torchao": "torchao", "executorch": "executorch", "onnx": "onnx", "onnxscript": "onnxscript",
-    "coremltools": "coremltools",
-}  # fmt: skip
-"""Packages by the name that pip knows, and what must be importable."""
-_NATIVE = {"coremltools": "libmilstoragepython", "executorch": "extension.pybindings._C"}
-"""Compiled parts that a package lacks where it was installed for another Python or processor."""
-_QUANTISER = ("torchao", "executorch")
+_QUANTIZER = ("torchao", "executorch")
 """What makes the int8 graph of every target."""
+_PACKAGES = tuple(dict.fromkeys((
+    "numpy", "opencv-python-headless", "torch", *_QUANTIZER,
+    *(package for target in TARGETS for package in (target.runtime.package, *target.packages)),
+)))  # fmt: skip
+"""Everything that is looked for, by the name that pip knows."""
+_MODULES = {"opencv-python-headless": "cv2"}
+"""What must be importable of a package, where it is not called as the package."""
+_COMPILED = {target.runtime.package: target.runtime.compiled_module for target in TARGETS}
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def doctor(
     """List runtimes and packages, and what each target can do here; exit code 1 if none can be run."""
     from edge_stscq.errors import EXIT_CHECK_FAILED
 
-    versions = {package: _version(package) for package in _MODULES}
+    versions = {package: _version(package) for package in _PACKAGES}
     abilities = [_ability(target, versions) for target in TARGETS]
     device = _decoder_device()
     if as_json:
@@ -119,28 +118,31 @@ def _by(ability: _Ability) -> str:
 
 
 def _ability(target: Target, versions: dict[str, str | None]) -> _Ability:
-    runtime = target.runtime
+    runtime, supported = target.runtime, target.supported
     version = versions[runtime.package]
-    in_range = version is not None and runtime.admits(version)
-    stand_in = target.name == "coreml" and sys.platform != "darwin"
-    to_run = {runtime.package} | ({"torch"} if stand_in or target.name == "executorch" else set())
-    missing = tuple(package for package in dict.fromkeys((*target.packages, *_QUANTISER)) if versions[package] is None)
+    in_range = version is not None and supported.admits(version)
+    stand_in = target.stand_in
+    needs_torch = runtime.needs_torch if stand_in is None else stand_in.needs_torch
+    to_run = {runtime.package} | ({"torch"} if needs_torch else set())
+    missing = tuple(package for package in dict.fromkeys((*target.packages, *_QUANTIZER)) if versions[package] is None)
     run: Literal["yes", "checked", "no"] = "no"
-    if in_range and not to_run & set(missing):
-        run = "checked" if stand_in else "yes"
+    if in_range and not to_run & set(missing) and (stand_in is not None or runtime.unavailable() is None):
+        run = "yes" if stand_in is None else "checked"
     install = [f"pip install 'edge-stscq[{target.extra}]'"] if missing else []
     if version is not None and not in_range:
-        install.append(f"pip install '{runtime.requirement}'")
+        install.append(f"pip install '{supported.requirement}'")
     return _Ability(
-        target.name, not missing and run != "no", run, runtime.package, version, runtime.requirement, in_range,
+        target.name, not missing and run != "no", run, runtime.package, version, supported.requirement, in_range,
         missing, tuple(install),
     )  # fmt: skip
 
 
 def _version(package: str) -> str | None:
     """Version of a package whose module, compiled parts included, is there to be imported."""
-    spec, native = find_spec(_MODULES[package]), _NATIVE.get(package)
-    return None if spec is None or (native and _inside(spec, native) is None) else installed_version(package)
+    spec, compiled = find_spec(_MODULES.get(package, package)), _COMPILED.get(package)
+    if spec is None or (compiled is not None and _inside(spec, compiled.partition(".")[2]) is None):
+        return None
+    return installed_version(package)
 
 
 def _inside(package: ModuleSpec, name: str) -> ModuleSpec | None:

@@ -19,16 +19,17 @@ def encode(
     from rich.markup import escape
     from rich.table import Table
 
-    from demo_camera.source import read_picture
-    from edge_stscq.codec.config import CROP
-    from edge_stscq.device import load_encoder, open_bundle
+    from edge_stscq._files import write_file
+    from edge_stscq._images import read_image
+    from edge_stscq.bundle import open_bundle
+    from edge_stscq.config.codec import CROP
+    from edge_stscq.device import load_encoder
     from edge_stscq.errors import EdgeError
-    from edge_stscq.stream.files import write_file
 
     opened = open_bundle(bundle)
     crops = []
     for path in images:
-        crop = read_picture(path)
+        crop = read_image(path)
         height, width = crop.shape[:2]
         if (height, width) != (CROP, CROP):
             raise EdgeError(

@@ -34,21 +34,22 @@ def evaluate(
     from edge_stscq.errors import require
 
     require("torch", "train")
+    from edge_stscq.cli.tables import judgement_table
+    from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import coded_by
-    from edge_stscq.evaluation.faces import load_faces
-    from edge_stscq.evaluation.lfw import judge
-    from edge_stscq.evaluation.recognisers import RECOGNISERS, load_recognisers, recogniser_folder
-    from edge_stscq.evaluation.report import judgement_table, progress_bar
     from edge_stscq.evaluation.subject import open_subject
-    from edge_stscq.evaluation.verification import read_pairs
+    from edge_stscq.evaluation.verification.layers import judge
+    from edge_stscq.evaluation.verification.pairs import read_pairs
+    from edge_stscq.recognizers import RECOGNIZERS, load_recognizers, recognizer_folder
 
     listed = read_pairs(pairs)
     chosen = listed if first is None else listed.head(first)
     subject = open_subject(model, encoder, device)
     if bundle is not None:
         subject = coded_by(subject, bundle, model)
-    folder = recogniser_folder(recognisers)
-    nets = load_recognisers(folder, recogniser or RECOGNISERS) if folder else {}
+    folder = recognizer_folder(recognisers)
+    nets = load_recognizers(folder, recogniser or RECOGNIZERS) if folder else {}
     for net in nets.values():
         net.to(device)
     faces = load_faces(crops, names=chosen.names)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edge_stscq.device.manifest import Precision
+from edge_stscq.bundle.manifest import Precision
 from targets import ALL, TARGETS
 
 TARGET_HELP = "One of " + "; ".join(f"{t.name} ({', '.join(t.aliases)}): {t.description}" for t in TARGETS)
@@ -37,7 +37,8 @@ def export(
 
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError
     from targets import find, golden
-    from targets.bundle import Written, bundle_folder, check_free, load_source, write_bundle
+    from targets.captured import capture_model
+    from targets.writer import ExportResult, bundle_folder, check_free, write_bundle
 
     console = Console(stderr=True)
     chosen = [row for row in find(target) if target.strip().lower() != ALL or precision in row.precisions]
@@ -47,14 +48,14 @@ def export(
         row.check_installed()
         check_free(bundle_folder(output, row, precision), force)
     with console.status(f"{model}: capturing the {precision} graph"):
-        source = load_source(model, precision)
+        source = capture_model(model, precision)
     reached = len(set(source.expected.groups.tolist()))
     if reached < source.config.groups:
         console.print(
             f"[yellow]the golden pictures reach {reached} of {source.config.groups} groups[/yellow]; "
             f"none of {golden.MOST:,} pictures was surely routed to another"
         )
-    written: list[tuple[Written, float]] = []
+    written: list[tuple[ExportResult, float]] = []
     failed: dict[str, str] = {}
     for row in chosen:
         start = time.monotonic()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edge_stscq.evaluation.thresholds import Thresholds
+    from edge_stscq.config.thresholds import Thresholds
 
 MODEL = Path("models/face64")
 _ASKED = "Thresholds, otherwise those of MODEL/recipe.toml"
@@ -75,16 +75,17 @@ def parity(
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
 
     require("torch", "train")
-    from edge_stscq.device import open_bundle
+    from edge_stscq._files import make_folder, write_file
+    from edge_stscq.bundle import open_bundle
+    from edge_stscq.cli.tables import matrix_table, parity_table
+    from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import check_same_model
-    from edge_stscq.evaluation.bundle_parity import FullPrecision, PairedFaces, golden_faces
-    from edge_stscq.evaluation.faces import load_faces
-    from edge_stscq.evaluation.parity_matrix import matrix
-    from edge_stscq.evaluation.parity_page import page
-    from edge_stscq.evaluation.recognisers import recogniser_folder
-    from edge_stscq.evaluation.report import matrix_table, parity_table
-    from edge_stscq.stream.files import write_file
-    from targets.check import open_encoder
+    from edge_stscq.evaluation.parity.bundles import FullPrecision, PairedFaces, golden_faces
+    from edge_stscq.evaluation.parity.cross_target import matrix
+    from edge_stscq.evaluation.parity.html.page import page
+    from edge_stscq.recognizers import recognizer_folder
+    from targets.subprocess_check import load_encoder_or_reference
 
     asked = {
         "runtime_agreement": runtime_agreement,
@@ -104,13 +105,13 @@ def parity(
     opened = [open_bundle(bundle) for bundle in bundles]
     for bundle in opened:
         check_same_model(bundle, model)
-    artefacts = [open_encoder(bundle) for bundle in opened]
+    artefacts = [load_encoder_or_reference(bundle) for bundle in opened]
     shown = golden_faces(opened[0]) if faces is None else load_faces(faces, count=count)
     source = f"the golden pictures of {bundles[0]}" if faces is None else faces.name
     paired = PairedFaces.load(pairs, pictures, first) if pairs and pictures else None
-    full = FullPrecision(model, recogniser_folder(recognisers), shown, source, paired)
+    full = FullPrecision(model, recognizer_folder(recognisers), shown, source, paired, progress_bar)
     if html is not None:
-        _make_folder(html.parent)
+        make_folder(html.parent, "--html")
 
     console, judged = Console(), []
     for artefact in artefacts:
@@ -137,9 +138,9 @@ def parity(
 
 def _thresholds(model: Path, floor: bool, asked: dict[str, float]) -> tuple["Thresholds", str]:
     """What is asked for, and in words where it is stated."""
+    from edge_stscq.config.recipe import Recipe
+    from edge_stscq.config.thresholds import ParityBars, Thresholds
     from edge_stscq.errors import EdgeError
-    from edge_stscq.evaluation.thresholds import ParityBars, Thresholds
-    from edge_stscq.training.recipe import Recipe
 
     path = model / "recipe.toml"
     recipe = Recipe.load(path) if path.exists() else None
@@ -151,13 +152,3 @@ def _thresholds(model: Path, floor: bool, asked: dict[str, float]) -> tuple["Thr
             raise EdgeError(f"{path} states no floor; write the table [parity.floor] there, see docs/parity.md")
         thresholds, bar = stated.floor, f"[parity.floor] of {path}"
     return thresholds.model_copy(update=asked), f"{bar}, changed by options: {', '.join(asked)}" if asked else bar
-
-
-def _make_folder(folder: Path) -> None:
-    """Before the long work, not after it."""
-    from edge_stscq.errors import EdgeError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeError(f"cannot write to {folder}: {error.strerror}; choose another place for --html") from None

@@ -62,9 +62,9 @@ def quantize(
     import torch
 
     import quantization as q
+    from edge_stscq.cli.ui import progress_bar
     from edge_stscq.codec.store import load_student, round_as_stored, save_student
-    from edge_stscq.evaluation.faces import load_faces
-    from edge_stscq.evaluation.report import progress_bar
+    from edge_stscq.data.crops import load_faces
 
     if keep and agreement is not None:
         raise EdgeError("--agreement chooses what stays in float32, --keep names it; give one of them")
@@ -148,7 +148,7 @@ def _print(report: dict[str, Any], shown: "Sequence[Row]", rows: "Sequence[Row]"
     from rich.console import Console
     from rich.table import Table
 
-    from edge_stscq.codec.config import LAYER_NAMES
+    from edge_stscq.config.codec import LAYER_NAMES
 
     kept = report["kept"]
     if rows:

@@ -12,13 +12,13 @@ def selftest(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Verify every hash of a bundle, replay its golden vectors and compare all tokens; exit code 1 if one is wrong."""
-    from edge_stscq.device import open_bundle
-    from edge_stscq.device import selftest as replay
+    from edge_stscq.bundle import open_bundle
+    from edge_stscq.bundle import selftest as replay
     from edge_stscq.errors import EXIT_CHECK_FAILED
-    from targets.check import open_encoder
+    from targets.subprocess_check import load_encoder_or_reference
 
     opened = open_bundle(bundle)
-    encoder = open_encoder(opened)
+    encoder = load_encoder_or_reference(opened)
     result = replay(opened, encoder)
     covered = len(set(opened.golden.groups.tolist()))
     if as_json:

@@ -31,13 +31,13 @@ def send(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from edge_stscq.client.certificate import tls_context
+    from edge_stscq._tls import client_context
     from edge_stscq.client.sender import Sender, SendReport
-    from edge_stscq.client.split import read_stream, split_stream
+    from edge_stscq.stream.frame import read_stream, split_stream
 
     data = read_stream(stream)
     total = len(split_stream(data)[1])
-    tls = tls_context(cert, key, ca)
+    tls = client_context(cert, key, ca)
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counters]}"))
     console = Console(stderr=True)
     quiet = as_json or not sys.stderr.isatty()

@@ -51,18 +51,18 @@ def serve(
     uvicorn = require("uvicorn", "server")
     require("fastapi", "server")
     require("sqlalchemy", "server")
+    from edge_stscq._tls import server_arguments
     from edge_stscq.server.auth.audit_log import audit_log
     from edge_stscq.server.auth.guard import open_tokens
     from edge_stscq.server.settings import ServerSettings, is_loopback
     from edge_stscq.server.storage.store_url import sibling_path
-    from edge_stscq.server.tls import tls_arguments
 
     settings = ServerSettings(
         model=tuple(model), store=store, host=host, port=port, device=device, tokens=tokens,
         deadline=deadline, cache_bytes=cache_bytes,
         requests_per_minute=requests_per_minute, bytes_per_minute=bytes_per_minute,
     )  # fmt: skip
-    tls = tls_arguments(tls_cert, tls_key, tls_client_ca)
+    tls = server_arguments(tls_cert, tls_key, tls_client_ca)
     open_tokens(settings).close()
     if not tls and not is_loopback(host):
         typer.echo(f"warning: faces and tokens reach {host} in the clear; give --tls-cert and --tls-key", err=True)

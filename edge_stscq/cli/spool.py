@@ -87,8 +87,8 @@ def drain(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from edge_stscq.client.budget import TokenBucket, parse_budget
-    from edge_stscq.client.certificate import tls_context
+    from edge_stscq._tls import client_context
+    from edge_stscq.client.byte_budget import ByteLimiter, parse_budget
     from edge_stscq.client.drain import Drain, DrainReport
     from edge_stscq.client.sender import Sender
     from edge_stscq.client.spool import Spool
@@ -98,8 +98,8 @@ def drain(
         raise EdgeError("two tokens; give --token (or EDGE_STSCQ_TOKEN) or --token-file")
     if token_file is not None:
         token = _read_token(token_file)
-    tls = tls_context(cert, key, ca)
-    bucket = None if budget is None else TokenBucket(parse_budget(budget))
+    tls = client_context(cert, key, ca)
+    bucket = None if budget is None else ByteLimiter(parse_budget(budget))
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counters]}"))
     stopped = False
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -98,8 +98,8 @@ def _job(
     torch = require("torch", "train")
     from rich.console import Console
 
+    from edge_stscq.config.recipe import Recipe
     from edge_stscq.training.loop import Intervals
-    from edge_stscq.training.recipe import Recipe
     from edge_stscq.training.train import Run, devices
 
     if threads:

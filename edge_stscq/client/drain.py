@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_stscq.client.budget import TokenBucket
+from edge_stscq.client.byte_budget import ByteLimiter
 from edge_stscq.client.sender import MAX_PAUSE, Sender, UnreachableError
 from edge_stscq.client.spool import Lease, Spool
 from edge_stscq.errors import EdgeError
@@ -61,7 +61,7 @@ class Drain:
         self,
         spool: Spool,
         sender: Sender,
-        bucket: TokenBucket | None = None,
+        bucket: ByteLimiter | None = None,
         *,
         batch: int = 64,
         whole: bool = False,

@@ -15,28 +15,24 @@ from dataclasses import dataclass
 from types import TracebackType
 
 import httpx2
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from edge_stscq import __version__
-from edge_stscq.client.names import check_device
-from edge_stscq.client.split import split_stream
 from edge_stscq.errors import EdgeError
+from edge_stscq.protocol import (
+    DEVICE_HEADER,
+    FRAMES_PATH,
+    MAX_SEQUENCE,
+    SEQUENCE_HEADER,
+    Acknowledgement,
+    check_device,
+)
+from edge_stscq.stream.frame import split_stream
 
-MAX_SEQUENCE = 2**53 - 1
-"""No server takes a larger number."""
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that another try may change."""
 MAX_PAUSE = 30.0
 """Longest pause between two tries, in seconds, whatever the server asks for."""
-
-
-class Acknowledgement(BaseModel):
-    """What the server says about one batch: all of it is on its disk."""
-
-    count: int = Field(ge=0)
-    stored: int = Field(ge=0)
-    extended: int = Field(ge=0)
-    duplicate: int = Field(ge=0)
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ class Sender:
         if not _is_address(self._url):
             raise EdgeError(f"{url!r} is not a server address; use e.g. http://127.0.0.1:8377")
         check_device(device)
-        headers = {"User-Agent": f"edge-stscq/{__version__}", "Edge-Device": device}
+        headers = {"User-Agent": f"edge-stscq/{__version__}", DEVICE_HEADER: device}
         if token:
             if not re.fullmatch(r"[!-~]+", token):
                 raise EdgeError("the token has spaces or non-ASCII characters; copy it from the server again")
@@ -202,8 +198,8 @@ class Sender:
         return sum(len(line) + 2 for line in lines)
 
     def _request(self, body: bytes, sequence: int) -> httpx2.Request:
-        headers = {"Edge-Sequence": str(sequence), "Content-Type": "application/octet-stream"}
-        return self._http.build_request("POST", f"{self._url}/v1/frames", content=body, headers=headers)
+        headers = {SEQUENCE_HEADER: str(sequence), "Content-Type": "application/octet-stream"}
+        return self._http.build_request("POST", self._url + FRAMES_PATH, content=body, headers=headers)
 
     def _try(self, body: bytes, sequence: int) -> Acknowledgement:
         try:

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_stscq.client.names import check_device
+from edge_stscq._sqlite import immediate_transaction, read_signature, sign
 from edge_stscq.errors import EdgeError
+from edge_stscq.protocol import check_device
 
 _APPLICATION_ID = int.from_bytes(b"SPOL")
 _VERSION = 2
@@ -91,24 +92,22 @@ class SpoolFile:
             raise
 
     def _prepare(self, db: sqlite3.Connection, device: str | None, max_bytes: int) -> None:
-        application, version, tables = (
-            db.execute(query).fetchone()[0]
-            for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-        )
-        if device is not None and application == 0 and tables == 0:
+        found = read_signature(db)
+        if device is not None and found.blank:
             for statement in (*_TABLES, _STATE):
                 db.execute(statement)
             db.execute("INSERT INTO state (device, max_bytes) VALUES (?, ?)", (device, max_bytes))
-            db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version={_VERSION}")
-        elif application != _APPLICATION_ID:
+            sign(db, _APPLICATION_ID, _VERSION)
+        elif found.application_id != _APPLICATION_ID:
             raise EdgeError(f"{self._path} is not a spool; choose another file")
-        elif version == 1:
+        elif found.version == 1:
             for statement in _FROM_VERSION_1:
                 db.execute(statement)
-            db.execute(f"PRAGMA user_version={_VERSION}")
-        elif version != _VERSION:
-            raise EdgeError(f"{self._path} is of spool version {version}, this program's is {_VERSION}; upgrade it")
+            sign(db, _APPLICATION_ID, _VERSION)
+        elif found.version != _VERSION:
+            raise EdgeError(
+                f"{self._path} is of spool version {found.version}, this program's is {_VERSION}; upgrade it"
+            )
         (owner,) = db.execute("SELECT device FROM state").fetchone()
         if device not in (None, owner):
             raise EdgeError(f"{self._path} holds faces of device {owner}; give --device {owner} or another file")
@@ -135,15 +134,8 @@ class SpoolFile:
         Raises:
             EdgeError: the file is damaged, the disk is full, or another process writes for half a minute.
         """
-        with self._named_errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._named_errors(), immediate_transaction(self._db) as db:
+            yield db
 
     def wipe(self) -> None:
         """Give the room of deleted faces back to the disk, and leave none of their bytes in the log."""

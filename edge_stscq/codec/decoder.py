@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_stscq.codec.codebooks import SwitchedCodebooks
-from edge_stscq.codec.config import CodecConfig
+from edge_stscq.config.codec import CodecConfig
 
 SKETCH = 32
 """Side of the sketch in pixels."""

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from edge_stscq.codec.codebooks import SwitchedCodebooks
-from edge_stscq.codec.config import CROP, CodecConfig
 from edge_stscq.codec.identity import IdentityHead
 from edge_stscq.codec.pooling import RegionalPooling
 from edge_stscq.codec.router import Router
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
+from edge_stscq.config.codec import CROP, CodecConfig
 
 _MARGIN = (CROP - INPUT) // 2
 

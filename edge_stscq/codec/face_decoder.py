@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from edge_stscq.codec import store
-from edge_stscq.codec.config import CROP, CodecConfig
 from edge_stscq.codec.execution_profile import PROFILES, ExecutionProfile
+from edge_stscq.config.codec import CROP, CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.face import CodedFace
 
@@ -83,13 +83,3 @@ class FaceDecoder:
         face = CodedFace(0, np.zeros(self.config.layer_ends[0], np.uint16), 1)
         for size in self.profile.shapes:
             self.decode([face] * size)
-
-
-def to_png(picture: NDArray[np.uint8]) -> bytes:
-    """PNG bytes of an RGB uint8 picture [H, W, 3]."""
-    import cv2
-
-    done, data = cv2.imencode(".png", picture[:, :, ::-1])
-    if not done:
-        raise RuntimeError("the picture could not be written as PNG")
-    return data.tobytes()

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from edge_stscq.codec.config import EMBEDDING, CodecConfig
+from edge_stscq.config.codec import EMBEDDING, CodecConfig
 
 SCALE = math.sqrt(EMBEDDING)
 

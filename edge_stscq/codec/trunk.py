@@ -5,13 +5,9 @@ whole, the student has fewer channels, biases in place of batch norms and ReLUs 
 fuse them.
 """
 
-import copy
-
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from edge_stscq.codec.config import EMBEDDING, TRUNK
+from edge_stscq.config.codec import EMBEDDING, TRUNK
 
 INPUT = 112
 """Side in pixels of the trunk's input: the centre of the 128-px crop."""
@@ -67,43 +63,3 @@ class IdentityTrunk(nn.Module):
             features = self.features[index](features)
         embedding: Tensor = self.embedding_norm(self.project(self.features_norm(features).flatten(1)))
         return embedding
-
-
-def load_sface(state: dict[str, Tensor]) -> IdentityTrunk:
-    """The whole trunk with SFace's weights, given as the flat list of layers `body.<i>.*` in their order."""
-    trunk = IdentityTrunk()
-    modules = [*trunk.features, trunk.features_norm, None, trunk.project, trunk.embedding_norm]  # None: flatten
-    for index, module in enumerate(modules):
-        if module is not None:
-            prefix = f"body.{index}."
-            module.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
-    return trunk.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def fold(trunk: IdentityTrunk) -> IdentityTrunk:
-    """A frozen copy of an original trunk in eval mode, its batch norms folded into convolutions and projection."""
-    folded = copy.deepcopy(trunk).eval().requires_grad_(False)
-    layers = folded.features
-    for index in range(0, len(layers), 3):
-        convolution, norm = layers[index], layers[index + 1]
-        assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        layers[index], layers[index + 1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
-    inner, inner_offset = _affine(folded.features_norm)
-    outer, outer_offset = _affine(folded.embedding_norm)
-    weight = folded.project.weight.unflatten(1, (len(inner), -1))
-    bias = folded.project.bias + (weight * inner_offset[:, None]).sum((1, 2))
-    folded.project.weight.copy_((weight * inner[:, None]).flatten(1) * outer[:, None])
-    folded.project.bias.copy_(bias * outer + outer_offset)
-    folded.features_norm = folded.embedding_norm = nn.Identity()
-    return folded
-
-
-def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Scale and offset that a batch norm applies in eval mode."""
-    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
-    assert norm.running_var is not None
-    assert norm.running_mean is not None
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return scale, norm.bias - norm.running_mean * scale

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.codec.config import CROP
-from edge_stscq.device.bundle import Bundle, open_bundle
-from edge_stscq.device.manifest import AGAIN
-from edge_stscq.device.runtimes import Runner, load_runner, runtime_version
+from edge_stscq.bundle.bundle import Bundle, open_bundle
+from edge_stscq.bundle.manifest import REEXPORT_HINT
+from edge_stscq.config.codec import CROP
+from edge_stscq.device.runtimes import Runner, runtime_of
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import CodedFace
 from edge_stscq.stream.face import LAYERS
@@ -45,7 +45,9 @@ class DeviceEncoder:
             or not 0 <= int(group[0]) < config.groups
             or not 0 <= int(tokens.min()) <= int(tokens.max()) < config.entries
         ):  # fmt: skip
-            raise BundleError(f"{self.bundle.artefact} answered with no group and tokens of this model; {AGAIN}")
+            raise BundleError(
+                f"{self.bundle.artefact} answered with no group and tokens of this model; {REEXPORT_HINT}"
+            )
         return int(group[0]), tokens.astype(np.int32)
 
     def encode(self, image: NDArray[np.uint8], layers: int = LAYERS) -> CodedFace:
@@ -61,8 +63,9 @@ def load_encoder(bundle: Bundle | Path | str, threads: int = 0) -> DeviceEncoder
         threads: threads of one inference, 0 for the runtime's own choice.
 
     Raises:
-        MissingExtraError, BundleError, EdgeError: as `open_bundle` and `runtimes.load_runner`.
+        MissingExtraError, BundleError, EdgeError: as `open_bundle`, `runtime_of` and `Runtime.open`.
     """
     if not isinstance(bundle, Bundle):
         bundle = open_bundle(bundle)
-    return DeviceEncoder(bundle, load_runner(bundle, threads), runtime_version(bundle))
+    runtime = runtime_of(bundle)
+    return DeviceEncoder(bundle, runtime.open(bundle, threads), runtime.version(bundle))

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.codec import store
-from edge_stscq.device import Bundle, DeviceEncoder, open_bundle
+from edge_stscq.device import DeviceEncoder
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.subject import Codes, Encode, Progress, Subject, quiet
 from edge_stscq.stream import model_id
-from targets.check import open_encoder
+from targets.subprocess_check import load_encoder_or_reference
 
 
 def encode_with(encoder: DeviceEncoder) -> Encode:
@@ -35,7 +36,7 @@ def coded_by(subject: Subject, bundle: Path, model: Path) -> Subject:
     """
     opened = open_bundle(bundle)
     check_same_model(opened, model)
-    artefact = open_encoder(opened)
+    artefact = load_encoder_or_reference(opened)
     name = f"{opened.manifest.target} {opened.manifest.precision} on {artefact.runtime}"
     return replace(subject, name=name, encode=encode_with(artefact))
 

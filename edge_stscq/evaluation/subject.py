@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from edge_stscq.codec import store
-from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.codec.matching import Matcher
+from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.face import CodedFace
 from edge_stscq.stream.frame import FrameCodec

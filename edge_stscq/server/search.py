@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_stscq.codec.config import EMBEDDING
+from edge_stscq.config.codec import EMBEDDING
 from edge_stscq.errors import FrameError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage.change_feed import ChangeFeed

@@ -17,6 +17,7 @@ frames is a shorter stream. Cut anywhere else, it is refused.
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -238,3 +239,37 @@ def _byte(buffer: bytes, offset: int, what: str) -> int:
     if offset >= len(buffer):
         raise FrameError(f"truncated: no {what}")
     return buffer[offset]
+
+
+def read_stream(path: Path) -> bytes:
+    """Bytes of a stream file.
+
+    Raises:
+        EdgeError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EdgeError(f"cannot read {path}: {error.strerror}; make one with `edge-stscq encode`") from None
+
+
+def split_stream(data: bytes) -> tuple[bytes, list[bytes]]:
+    """Header and frames of a stream, without the tables that would decode them; joined again they are `data`.
+
+    A sender need not know the model: layout and CRC tell where each frame ends and whether it is whole, so a damaged
+    file is noticed on the device, before anything travels.
+
+    Raises:
+        FrameError: the header is not one, or a frame is truncated or fails its CRC; names the frame and its offset.
+    """
+    model_id = stream_model_id(data)
+    frames: list[bytes] = []
+    offset = HEADER_BYTES
+    while offset < len(data):
+        try:
+            end = check_frame(data, offset, model_id).end
+        except FrameError as error:
+            raise FrameError(f"frame {len(frames)} at byte {offset}: {error}") from None
+        frames.append(data[offset:end])
+        offset = end
+    return data[:HEADER_BYTES], frames

@@ -19,10 +19,10 @@ import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 
+from edge_stscq._files import write_file
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.arithmetic import PRECISION, TOTAL, sufficient_bytes
 from edge_stscq.stream.face import LAYERS
-from edge_stscq.stream.files import write_file
 
 MODEL_ID_BYTES = 8
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
-from edge_stscq.codec.trunk import IdentityTrunk, fold
-from edge_stscq.training.data import Loader
+from edge_stscq.codec.trunk import IdentityTrunk
+from edge_stscq.data.loader import Loader
+from edge_stscq.recognizers.sface import fuse_batchnorms
 from edge_stscq.training.embeddings import centre
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import channels_last
@@ -67,7 +68,7 @@ class IdentityDistillation:
         device: torch.device,
     ) -> None:  # fmt: skip
         self.loader, self.settings, self.device, self.batch = loader, settings, device, settings.batch
-        self.whole = channels_last(fold(whole).to(device))
+        self.whole = channels_last(fuse_batchnorms(whole).to(device))
         self.trunk = channels_last(trunk.requires_grad_(True).train().to(device))
         self.reader, self.spread = self._fit_reader()
         self.average = Average(self.trunk, settings.decay)

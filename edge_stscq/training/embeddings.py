@@ -15,8 +15,8 @@ from torch import Tensor
 
 from edge_stscq.codec.encoder import normalise_image
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
-from edge_stscq.codec.vector_cache import VectorCache
-from edge_stscq.training.data import FaceSet
+from edge_stscq.data.embedding_cache import EmbeddingCache
+from edge_stscq.data.loader import FaceSet
 from edge_stscq.training.loop import is_main
 
 _BATCH = 32
@@ -50,7 +50,7 @@ def cached_embeddings(
 
     if not is_main():
         dist.barrier()
-    vectors = VectorCache(cache).vectors([digest.tobytes() for digest in faces.digests()], compute)
+    vectors = EmbeddingCache(cache).vectors([digest.tobytes() for digest in faces.digests()], compute)
     if dist.is_initialized() and is_main():
         dist.barrier()
     return vectors

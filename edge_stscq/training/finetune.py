@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
-from edge_stscq.training.data import FaceSet, Loader
+from edge_stscq.config.recipe import Finetuning
+from edge_stscq.data.loader import FaceSet, Loader
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import Recogniser, View, channels_last, perceptual, roughness
 from edge_stscq.training.preview import contact_sheet
-from edge_stscq.training.recipe import Finetuning
 
 
 class DecoderTask:

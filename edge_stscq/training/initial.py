@@ -13,12 +13,12 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional
 
-from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.decoder import SKETCH, Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.codec.identity import allocate
 from edge_stscq.codec.pooling import face_density
-from edge_stscq.training.data import FaceSet
+from edge_stscq.config.codec import CodecConfig
+from edge_stscq.data.loader import FaceSet
 from edge_stscq.training.latents import sweep
 
 _SETTLE = 640

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from edge_stscq.codec.decoder import SKETCH
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
-from edge_stscq.training.data import FaceSet
+from edge_stscq.data.loader import FaceSet
 
 _CHUNK = 256
 

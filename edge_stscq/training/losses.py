@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_stscq.codec.config import CROP
-from edge_stscq.codec.trunk import INPUT, IdentityTrunk, fold
+from edge_stscq.codec.trunk import INPUT, IdentityTrunk
+from edge_stscq.config.codec import CROP
+from edge_stscq.recognizers.sface import fuse_batchnorms
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -79,7 +80,7 @@ class Recogniser(nn.Module):
 
     def __init__(self, trunk: IdentityTrunk) -> None:
         super().__init__()
-        self.trunk = (copy.deepcopy(trunk).eval() if trunk.plain else fold(trunk)).requires_grad_(False)
+        self.trunk = (copy.deepcopy(trunk).eval() if trunk.plain else fuse_batchnorms(trunk)).requires_grad_(False)
         self._taps = _PLAIN_TAPS if trunk.plain else _TAPS
         channels_last(self.trunk)
 

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch.nn import functional
 
-from edge_stscq.codec.config import CROP
+from edge_stscq._files import write_file
+from edge_stscq._images import encode_image, mosaic
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.training.data import FaceSet
+from edge_stscq.config.codec import CROP
+from edge_stscq.data.loader import FaceSet
 
 _FACES = 8
 
@@ -29,5 +30,4 @@ def contact_sheet(
         painted = decoder(words, torch.full((count,), layers, device=device), size)
         painted = functional.interpolate(painted, size=CROP, mode="bilinear", align_corners=False)
         rows.append((painted * 128 + 128).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
-    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    write_file(path, encode_image(mosaic(rows)))

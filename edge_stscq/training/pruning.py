@@ -12,8 +12,9 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_stscq.codec.config import EMBEDDING
-from edge_stscq.codec.trunk import IdentityTrunk, fold
+from edge_stscq.codec.trunk import IdentityTrunk
+from edge_stscq.config.codec import EMBEDDING
+from edge_stscq.recognizers.sface import fuse_batchnorms
 
 _HELD = 2_000_000
 """Places (pictures times pixels) whose activations are held at once."""
@@ -33,7 +34,7 @@ def prune(whole: IdentityTrunk, channels: tuple[int, ...], pictures: Tensor, pro
     Args:
         pictures: [n, 3, 112, 112], normalised; some thousands of faces of the kind to come.
     """
-    small, original = IdentityTrunk(channels, plain=True).eval(), fold(whole)
+    small, original = IdentityTrunk(channels, plain=True).eval(), fuse_batchnorms(whole)
     wide, narrow = _steps(original, 3), _steps(small, 2)
     kept, side = torch.arange(3), pictures.shape[-1]
     theirs = ours = pictures[:0]

@@ -12,7 +12,8 @@ from edge_stscq.codec.codebooks import CodebookAverages
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.router import group_use, router_losses
-from edge_stscq.training.data import FaceSet, Loader
+from edge_stscq.config.recipe import Recipe, Stage
+from edge_stscq.data.loader import FaceSet, Loader
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import (
     Discriminator,
@@ -24,7 +25,6 @@ from edge_stscq.training.losses import (
     roughness,
 )
 from edge_stscq.training.preview import contact_sheet
-from edge_stscq.training.recipe import Recipe, Stage
 
 _RESEED_EVERY = 50
 _FITTED_PACE = 0.1

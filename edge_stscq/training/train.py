@@ -23,13 +23,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge_stscq.codec import store
-from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, student, teacher
-from edge_stscq.codec.trunk import IdentityTrunk, load_sface
+from edge_stscq.codec.trunk import IdentityTrunk
+from edge_stscq.config.codec import CodecConfig
+from edge_stscq.config.recipe import Recipe, Stage
+from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.errors import EdgeError
+from edge_stscq.recognizers.sface import load_sface
 from edge_stscq.stream.tables import Tables
-from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
 from edge_stscq.training.embeddings import cached_embeddings, centre
 from edge_stscq.training.finetune import DecoderTask
@@ -38,7 +40,6 @@ from edge_stscq.training.latents import Latents, fit_codebooks, latents, refit, 
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run
 from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.pruning import prune
-from edge_stscq.training.recipe import Recipe, Stage
 from edge_stscq.training.task import CodecTask
 
 _FEW = 3000

@@ -8,7 +8,7 @@ import torch
 from benchmarks.ablation import VARIANTS, variant
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import teacher
-from edge_stscq.training.recipe import Recipe
+from edge_stscq.config.recipe import Recipe
 
 BASE = Recipe.load(Path(__file__).resolve().parents[2] / "recipes" / "ablation.toml")
 

@@ -13,12 +13,13 @@ import typer
 from torch import nn
 from typer.testing import CliRunner
 
+from edge_stscq.bundle.manifest import GOLDEN, Manifest, sha256_files
 from edge_stscq.cli.bench import encode
-from edge_stscq.device.manifest import GOLDEN, Manifest, sha256_files
 from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, MissingExtraError
-from edge_stscq.evaluation.encode_bench import interleaved, macs_of, picture_codec
+from edge_stscq.evaluation.speed.benchmark import interleaved, macs_of, picture_codec
 from targets import find
-from targets.bundle import load_source, write_bundle
+from targets.captured import capture_model
+from targets.writer import write_bundle
 
 app = typer.Typer()
 app.command()(encode)
@@ -27,7 +28,7 @@ app.command()(encode)
 @pytest.fixture(scope="module")
 def bundle(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("bundles") / "onnx-fp32"
-    return write_bundle(load_source(tiny_model, "fp32"), find("onnx")[0], place).folder
+    return write_bundle(capture_model(tiny_model, "fp32"), find("onnx")[0], place).folder
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ import typer
 from torch import nn
 from typer.testing import CliRunner
 
+from edge_stscq.bundle.manifest import Manifest, QuantisationSpec, sha256_files
 from edge_stscq.cli.parity import parity
 from edge_stscq.codec import store
-from edge_stscq.device.manifest import Manifest, QuantisationSpec, sha256_files
 from edge_stscq.errors import EdgeError
 from quantization import calibrate
 from targets import find
-from targets.bundle import load_source, write_bundle
+from targets.captured import capture_model
+from targets.writer import write_bundle
 
 ABLATION = Path(__file__).resolve().parents[2] / "recipes" / "ablation.toml"
 NOTHING_ASKED = """
@@ -83,7 +84,7 @@ def model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(model: Path) -> Path:
     folder = model.parent / "onnx-fp32"
-    write_bundle(load_source(model, "fp32"), find("onnx")[0], folder)
+    write_bundle(capture_model(model, "fp32"), find("onnx")[0], folder)
     return folder
 
 
@@ -101,7 +102,7 @@ def changed(model: Path) -> Path:
 @pytest.fixture(scope="module")
 def other(changed: Path) -> Path:
     folder = changed.parent / "onnx-other"
-    write_bundle(load_source(changed, "fp32"), find("onnx")[0], folder)
+    write_bundle(capture_model(changed, "fp32"), find("onnx")[0], folder)
     return folder
 
 

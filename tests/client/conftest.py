@@ -7,24 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_stscq.stream import CodedFace, FrameCodec, Tables
+from edge_stscq.stream import CodedFace, FrameCodec
+from tests.support.streams import long_codec, long_faces
 
 
 @pytest.fixture(scope="session")
 def codec() -> FrameCodec:
-    tables = Tables.from_counts(np.zeros((2, 300, 16), np.int64), np.zeros(2, np.int64), (4, 8, 300))
-    return FrameCodec(tables, b"\x01\x02\x03\x04\x05\x06\x07\x08")
+    return long_codec()
 
 
 @pytest.fixture(scope="session")
 def faces() -> list[CodedFace]:
-    """Five faces of 1, 2, 3, 1 and 2 layers; the third has a payload of over 127 bytes."""
-    random = np.random.default_rng(0)
-    sizes = {1: 4, 2: 8, 3: 300}
-    return [
-        CodedFace(layers % 2, random.integers(16, size=sizes[layers]).astype(np.uint16), layers)
-        for layers in (1, 2, 3, 1, 2)
-    ]
+    return long_faces()
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.codec.decoder import Decoder, ModulatedConv, _soften_colour
+from edge_stscq.config.codec import CodecConfig, LayerConfig
 
 LAYER = LayerConfig(identity=2, spatial=3, identity_dims=6)
 CONFIG = CodecConfig(

@@ -1,8 +1,8 @@
 import torch
 from torch.nn import functional
 
-from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.codec.identity import IdentityHead, allocate, normalise
+from edge_stscq.config.codec import CodecConfig, LayerConfig
 
 
 def head() -> tuple[IdentityHead, torch.Tensor]:

@@ -1,14 +1,11 @@
-"""A model-free encoder and the two portraits."""
-
-from pathlib import Path
+"""A model-free encoder and a loop around it."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from demo_camera.detect import Detector
 from demo_camera.loop import CaptureLoop
-from demo_camera.portraits import portraits
+from edge_stscq.device.detect import Detector
 from edge_stscq.stream import CodedFace, FrameCodec, Tables
 
 LAYER_ENDS = (4, 8, 12)
@@ -22,16 +19,6 @@ class FakeEncoder:
         assert image.dtype == np.uint8
         strips = image[:120].reshape(12, -1).mean(1)
         return CodedFace(1, np.asarray(strips // 16, np.uint16), 3).truncate(layers, LAYER_ENDS)
-
-
-@pytest.fixture(scope="session")
-def detector() -> Detector:
-    return Detector()
-
-
-@pytest.fixture(scope="session")
-def portrait() -> dict[str, Path]:
-    return portraits()
 
 
 @pytest.fixture

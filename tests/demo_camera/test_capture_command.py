@@ -13,14 +13,14 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from demo_camera.source import read_picture
+from edge_stscq._images import read_image
+from edge_stscq.bundle import open_bundle
+from edge_stscq.bundle.manifest import CropSpec
 from edge_stscq.cli.capture import capture
 from edge_stscq.client.spool import Spool
-from edge_stscq.device import open_bundle
-from edge_stscq.device.manifest import CropSpec
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import HEADER_BYTES
-from tests.device.conftest import answer, write_sums_bundle
+from tests.support.sums_bundle import answer, write_sums_bundle
 
 app = typer.Typer()
 app.command()(capture)
@@ -59,7 +59,7 @@ def test_pictures_become_a_stream_file_and_crops(folder: Path, bundle: Path, tmp
     assert report["wire_bytes"] == output.stat().st_size - HEADER_BYTES
     assert sorted(path.name for path in crops.iterdir()) == ["000000.png", "000001.png"]
     for number, face in enumerate(faces):
-        group, tokens = answer(read_picture(crops / f"{number:06d}.png"))
+        group, tokens = answer(read_image(crops / f"{number:06d}.png"))
         assert (face.group, face.tokens.tolist()) == (group, tokens)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from demo_camera.loop import CaptureLoop, Shot
-from demo_camera.source import open_source, read_picture
+from demo_camera.source import open_source
+from edge_stscq._images import read_image
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import CodedFace
 
@@ -55,7 +56,7 @@ def test_a_picture_without_a_face_is_an_error(loop: CaptureLoop, tmp_path: Path)
 
 
 def test_a_folder_without_a_usable_face_says_why(loop: CaptureLoop, tmp_path: Path, portrait: dict[str, Path]) -> None:
-    portrait_blurred = cv2.GaussianBlur(read_picture(portrait["grace_hopper"]), (0, 0), 8)
+    portrait_blurred = cv2.GaussianBlur(read_image(portrait["grace_hopper"]), (0, 0), 8)
     for name, image in {"a": np.full((90, 90, 3), 9, np.uint8), "b": portrait_blurred, "c": portrait_blurred}.items():
         assert cv2.imwrite(str(tmp_path / f"{name}.png"), image[..., ::-1])
     with pytest.raises(EdgeError, match=r"no face captured in 3 pictures \(2 too blurred, 1 no face\); give"):
@@ -65,7 +66,7 @@ def test_a_folder_without_a_usable_face_says_why(loop: CaptureLoop, tmp_path: Pa
 def test_a_video_is_captured_and_its_empty_pictures_are_counted(
     loop: CaptureLoop, tmp_path: Path, portrait: dict[str, Path]
 ) -> None:
-    image = read_picture(portrait["astronaut"])
+    image = read_image(portrait["astronaut"])
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (512, 512))
     for picture in (image, np.zeros_like(image), image, image):

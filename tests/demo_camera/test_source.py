@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from demo_camera.source import open_source, read_picture
+from demo_camera.source import open_source
+from edge_stscq._images import read_image
 from edge_stscq.errors import EdgeError
 
 
@@ -39,7 +40,7 @@ def test_grey_transparent_and_deep_pictures_become_rgb(tmp_path: Path) -> None:
         "deep.png": np.full((9, 8, 3), 77 * 257, np.uint16),
     }.items():
         assert cv2.imwrite(str(tmp_path / name), image)
-        np.testing.assert_array_equal(read_picture(tmp_path / name), np.full((9, 8, 3), 77, np.uint8))
+        np.testing.assert_array_equal(read_image(tmp_path / name), np.full((9, 8, 3), 77, np.uint8))
 
 
 def test_a_folder_is_read_by_name(tmp_path: Path, red: np.ndarray) -> None:
@@ -70,7 +71,7 @@ def test_a_truncated_picture_is_refused(name: str, kept: float, tmp_path: Path, 
     path = tmp_path / portrait[name].name
     path.write_bytes(data[: kept if isinstance(kept, int) else int(kept * len(data))])
     with pytest.raises(EdgeError, match="is damaged or not a picture; give a whole"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_a_flipped_byte_in_a_png_is_refused(tmp_path: Path, portrait: dict[str, Path]) -> None:
@@ -79,7 +80,7 @@ def test_a_flipped_byte_in_a_png_is_refused(tmp_path: Path, portrait: dict[str, 
     path = tmp_path / "flipped.png"
     path.write_bytes(data)
     with pytest.raises(EdgeError, match=r"flipped\.png is damaged"):
-        read_picture(path)
+        read_image(path)
 
 
 @pytest.mark.parametrize("name", ["text.jpg", "text.mp4", "text"])

@@ -6,11 +6,11 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from edge_stscq.device import DeviceEncoder, load_encoder, open_bundle
-from edge_stscq.device.manifest import RuntimeRange, TensorSpec
+from edge_stscq.bundle import open_bundle
+from edge_stscq.bundle.manifest import RuntimeRange, TensorSpec
+from edge_stscq.device import DeviceEncoder, load_encoder
 from edge_stscq.errors import BundleError, EdgeError, MissingExtraError
-
-from .conftest import CONFIG, answer, sums_onnx
+from tests.support.sums_bundle import CONFIG, answer, sums_onnx
 
 
 def test_a_crop_becomes_a_face_and_a_frame(sums_bundle, crop):

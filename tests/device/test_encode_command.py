@@ -8,11 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from edge_stscq.bundle import open_bundle
 from edge_stscq.cli.encode import encode
-from edge_stscq.device import open_bundle
 from edge_stscq.errors import EdgeError
-
-from .conftest import CONFIG, answer
+from tests.support.sums_bundle import CONFIG, answer
 
 app = typer.Typer()
 app.command()(encode)

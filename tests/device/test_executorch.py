@@ -5,11 +5,11 @@ import warnings
 import numpy as np
 import pytest
 
-from edge_stscq.device import load_encoder, open_bundle, selftest
-from edge_stscq.device.manifest import Manifest, RuntimeRange, sha256_files
+from edge_stscq.bundle import open_bundle, selftest
+from edge_stscq.bundle.manifest import Manifest, RuntimeRange, sha256_files
+from edge_stscq.device import load_encoder
 from edge_stscq.errors import BundleError
-
-from .conftest import CONFIG, answer
+from tests.support.sums_bundle import CONFIG, answer
 
 RANGE = RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7")
 

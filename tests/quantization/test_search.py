@@ -24,7 +24,8 @@ from quantization import (
 )
 from quantization.bias import BiasCorrection
 from targets import TARGETS, Target
-from targets.bundle import Source, load_source, write_bundle
+from targets.captured import CapturedModel, capture_model
+from targets.writer import write_bundle
 from tests.quantization.conftest import Calibrated
 
 HARMED = "spatial.4"
@@ -107,17 +108,17 @@ def test_an_unknown_kept_layer_is_refused(calibrated: Calibrated) -> None:
 
 
 @pytest.fixture(scope="module")
-def mixed(calibrated: Calibrated, tmp_path_factory: pytest.TempPathFactory) -> Source:
+def mixed(calibrated: Calibrated, tmp_path_factory: pytest.TempPathFactory) -> CapturedModel:
     """A graph with the first, a middle and the last layer of both branches in float32."""
     folder = tmp_path_factory.mktemp("mixed") / "tiny"
     shutil.copytree(calibrated.folder, folder)
     kept = ("identity.features.0", "identity.features.26", "identity.features.52", "spatial.0", "spatial.10")
     replace(calibrated.calibration, kept=kept).save(folder)
-    return load_source(folder, "int8")
+    return capture_model(folder, "int8")
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_every_target_lowers_a_mixed_graph(mixed: Source, target: Target, tmp_path: Path) -> None:
+def test_every_target_lowers_a_mixed_graph(mixed: CapturedModel, target: Target, tmp_path: Path) -> None:
     written = write_bundle(mixed, target, tmp_path / "bundle")
     assert written.agreement > 0.97
     assert mixed.quantisation is not None

@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from edge_stscq.codec.face_decoder import FaceDecoder, to_png
+from edge_stscq._images import encode_image
+from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth.tokens import Scope, TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry
@@ -52,7 +53,7 @@ def test_serve_and_send_survive_kill(
         assert again.returncode == 0
         assert "5 frames acknowledged: 0 stored, 0 extended, 5 duplicate" in again.stdout
         png = httpx2.get(f"{url}/v1/faces/cam-9.png?layers=2", timeout=180)
-        assert png.content == to_png(decoder.decode([faces[2].truncate(2, entry.config.layer_ends)])[0])
+        assert png.content == encode_image(decoder.decode([faces[2].truncate(2, entry.config.layer_ends)])[0])
 
         foreign = tmp_path / "foreign.stsq"
         foreign.write_bytes(FrameCodec(entry.codec.tables, b"\xab" * 8).encode_stream(faces))

@@ -11,12 +11,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from edge_stscq.client.certificate import tls_context
+from edge_stscq._tls import client_context, server_arguments
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.security_headers import HSTS
-from edge_stscq.server.tls import tls_arguments
 from edge_stscq.stream import CodedFace
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -99,7 +98,7 @@ def test_send_and_drain_client_certificate(
 def test_client_certificate_bad_files(pki: Path, tmp_path: Path) -> None:
     cert, key, ca, empty = pki / "client.pem", pki / "client.key", pki / "ca.pem", tmp_path / "empty.pem"
     empty.touch()
-    assert tls_context(None, None, None) is None
+    assert client_context(None, None, None) is None
     for files, message in (
         ((cert, None, None), "both --cert and --key"),
         ((None, key, ca), "both --cert and --key"),
@@ -110,10 +109,10 @@ def test_client_certificate_bad_files(pki: Path, tmp_path: Path) -> None:
         ((cert, key, empty), "--ca .*empty.pem has no PEM certificate"),
     ):
         with pytest.raises(EdgeError, match=message):
-            tls_context(*files)
+            client_context(*files)
 
 
-def test_tls_arguments_bad_files(pki: Path, tmp_path: Path) -> None:
+def test_server_arguments_bad_files(pki: Path, tmp_path: Path) -> None:
     cert, key, ca, none = pki / "server.pem", pki / "server.key", pki / "ca.pem", tmp_path / "none.pem"
     secret, empty = tmp_path / "secret.key", tmp_path / "empty.pem"
     subprocess.run(
@@ -121,7 +120,7 @@ def test_tls_arguments_bad_files(pki: Path, tmp_path: Path) -> None:
         check=True, capture_output=True,
     )  # fmt: skip
     empty.touch()
-    assert tls_arguments(None, None, None) == {}
+    assert server_arguments(None, None, None) == {}
     for files, message in (
         ((cert, None, None), "both --tls-cert and --tls-key"),
         ((None, key, None), "both --tls-cert and --tls-key"),
@@ -136,4 +135,4 @@ def test_tls_arguments_bad_files(pki: Path, tmp_path: Path) -> None:
         ((cert, key, empty), "--tls-client-ca .*empty.pem has no PEM certificate"),
     ):
         with pytest.raises(EdgeError, match=message):
-            tls_arguments(*files)
+            server_arguments(*files)

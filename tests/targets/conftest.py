@@ -8,8 +8,9 @@ import pytest
 from edge_stscq.codec.store import load_student
 from quantization import calibrate
 from targets import TARGETS
-from targets.bundle import Source, load_source, write_bundle
+from targets.captured import CapturedModel, capture_model
 from targets.golden import candidates
+from targets.writer import write_bundle
 
 
 @pytest.fixture(scope="session")
@@ -21,12 +22,12 @@ def calibrated(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
-def source(calibrated: Path) -> Source:
-    return load_source(calibrated, "int8")
+def source(calibrated: Path) -> CapturedModel:
+    return capture_model(calibrated, "int8")
 
 
 @pytest.fixture(scope="session")
-def bundles(source: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def bundles(source: CapturedModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders by the name of the target; not to be written to."""
     place = tmp_path_factory.mktemp("bundles")
     return {target.name: write_bundle(source, target, place / target.name).folder for target in TARGETS}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_stscq.device import open_bundle
+from edge_stscq.bundle import open_bundle
 from edge_stscq.errors import BundleError
 from targets import TARGETS
 

@@ -5,7 +5,7 @@ from itertools import count
 import numpy as np
 import pytest
 
-from edge_stscq.device import open_bundle
+from edge_stscq.bundle import open_bundle
 from targets.golden import FIRST, HARD, MOST, View, candidates, choose, view
 
 

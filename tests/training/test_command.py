@@ -12,8 +12,8 @@ from edge_stscq.codec import store
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student, teacher
 from edge_stscq.codec.trunk import IdentityTrunk
+from edge_stscq.config.recipe import Recipe
 from edge_stscq.errors import EdgeError
-from edge_stscq.training.recipe import Recipe
 
 RECIPE = """
 faces = ["pictures"]

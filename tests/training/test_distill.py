@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from edge_stscq.codec.trunk import IdentityTrunk
-from edge_stscq.training.data import Augmentation, FaceSet, Loader
+from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation
 from edge_stscq.training.embeddings import centre
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.codec.decoder import Decoder
+from edge_stscq.config.codec import CodecConfig, LayerConfig
 from edge_stscq.training.initial import fit_sketch, principal_vectors, ridge
 
 CONFIG = CodecConfig(

@@ -11,13 +11,13 @@ from rich.console import Console
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student, teacher
 from edge_stscq.codec.trunk import IdentityTrunk
+from edge_stscq.config.recipe import Distillation, Finetuning, Losses, Recipe, Stage
+from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.errors import EdgeError
-from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
 from edge_stscq.training.finetune import DecoderTask
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, progress_bar, run
 from edge_stscq.training.losses import Recogniser
-from edge_stscq.training.recipe import Distillation, Finetuning, Losses, Recipe, Stage
 from edge_stscq.training.task import CodecTask
 from tests.training.tiny import CODEC
 

@@ -6,9 +6,9 @@ import torch
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import teacher
 from edge_stscq.codec.trunk import IdentityTrunk
-from edge_stscq.training.data import Augmentation, FaceSet, Loader
+from edge_stscq.config.recipe import Distillation, Recipe, Stage
+from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.training.losses import Recogniser
-from edge_stscq.training.recipe import Distillation, Recipe, Stage
 from edge_stscq.training.task import CodecTask
 from tests.training.tiny import CODEC
 

@@ -1,6 +1,6 @@
 """A codec small enough to train in a test."""
 
-from edge_stscq.codec.config import CodecConfig, LayerConfig
+from edge_stscq.config.codec import CodecConfig, LayerConfig
 
 _LAYER = LayerConfig(identity=2, spatial=2, identity_dims=4)
 CODEC = CodecConfig(

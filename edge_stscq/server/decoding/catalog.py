@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.matching import Matcher
 from edge_stscq.codec.store import load_config, load_frame_codec
+from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.frame import FrameCodec
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq._images import encode_image
 from edge_stscq.codec.execution_profile import profile_for
-from edge_stscq.codec.face_decoder import to_png
 from edge_stscq.server.decoding.batcher import MicroBatcher
 from edge_stscq.server.decoding.pool import DecoderPool
 from edge_stscq.server.decoding.request import DecodeRequest
@@ -22,7 +22,7 @@ def batching_backend(
 ) -> MicroBatcher[DecodeRequest, NDArray[np.uint8], bytes]:
     """Backend whose batches `decode` runs, for example `DecoderProcess.decode`."""
     return MicroBatcher(
-        decode, to_png, max_batch=profile_for(settings.device, settings.max_batch).max_batch,
+        decode, encode_image, max_batch=profile_for(settings.device, settings.max_batch).max_batch,
         max_delay=settings.batch_delay, queue_size=settings.queue_size, deadline=settings.deadline,
     )  # fmt: skip
 

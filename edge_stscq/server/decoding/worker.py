@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.codec.config import CROP
+from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.pool import DecoderPool
 from edge_stscq.server.decoding.request import DecodeRequest

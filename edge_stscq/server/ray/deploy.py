@@ -107,7 +107,7 @@ def running(
 
     Args:
         audit: audit log; each ingress adds its number to the name.
-        tls: what `tls_arguments` made of the certificate.
+        tls: what `server_arguments` made of the certificate.
 
     Raises:
         EdgeError: see `check`; also if Ray is absent, its cluster cannot be used, or a replica cannot start.

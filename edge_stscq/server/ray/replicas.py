@@ -21,8 +21,8 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from edge_stscq._images import encode_image
 from edge_stscq.codec.execution_profile import profile_for
-from edge_stscq.codec.face_decoder import to_png
 from edge_stscq.server.app import create_app
 from edge_stscq.server.auth.audit_log import audit_log
 from edge_stscq.server.decoding.backend import MAX_FAILURES, STALLED_SECONDS, BackendStats, BusyError
@@ -69,7 +69,7 @@ class DecoderReplica:
         return outcomes
 
     def _pngs(self, requests: Sequence[DecodeRequest]) -> list[bytes]:
-        return [to_png(picture) for picture in self._pool.decode(requests)]
+        return [encode_image(picture) for picture in self._pool.decode(requests)]
 
     def check_health(self) -> None:
         """Asked by Ray Serve, which replaces a replica that raises here."""

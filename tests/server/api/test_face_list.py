@@ -10,7 +10,7 @@ import pytest
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage import face_store as store_module
-from edge_stscq.server.storage.store_url import shown, sibling_path, store_url
+from edge_stscq.server.storage.store_url import redacted, sibling_path, store_url
 from edge_stscq.stream import CodedFace
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
@@ -51,11 +51,11 @@ async def test_faces_filtered_by_device_and_time(
 
 def test_store_url_forms(tmp_path: Path) -> None:
     for place in (tmp_path / "f.db", str(tmp_path / "f.db"), f"sqlite:///{tmp_path}/f.db"):
-        assert shown(store_url(place)) == str(tmp_path / "f.db")
+        assert redacted(store_url(place)) == str(tmp_path / "f.db")
         assert sibling_path(place, "tokens.db") == tmp_path / "tokens.db"
     url = "postgresql://me:secret@host:5433/faces?sslmode=require"
     assert store_url(url).drivername == "postgresql+psycopg"
-    assert shown(store_url(url)) == "postgresql://me@host:5433/faces"
+    assert redacted(store_url(url)) == "postgresql://me@host:5433/faces"
     assert sibling_path(url, "tokens.db") == Path("tokens.db")
     for place in ("sqlite://", "sqlite:///:memory:", "sqlite:///f.db?mode=ro"):
         with pytest.raises(EdgeError, match="a SQLite store is a plain file"):

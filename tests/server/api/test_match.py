@@ -13,11 +13,11 @@ import pytest
 import torch
 from fastapi import FastAPI
 
-from demo_camera.align import crop_face
-from demo_camera.detect import Detector
 from demo_camera.portraits import portraits
-from demo_camera.source import read_picture
+from edge_stscq._images import read_image
 from edge_stscq.codec.store import create, load_student
+from edge_stscq.device.crop import crop_face
+from edge_stscq.device.detect import Detector
 from edge_stscq.server import search
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.search import FaceIndex
@@ -36,7 +36,7 @@ def people(model_dir: Path) -> dict[str, CodedFace]:
     """Two portraits and a darker, blurred picture of each, as the released student codes them."""
     detector, crops = Detector(), {}
     for name, path in portraits().items():
-        picture = read_picture(path)
+        picture = read_image(path)
         face = detector.largest(picture)
         assert face is not None
         crops[name] = crop_face(picture, face.points)

@@ -16,8 +16,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from edge_stscq._images import encode_image
 from edge_stscq.client.sender import Sender, SendReport
-from edge_stscq.codec.face_decoder import FaceDecoder, to_png
+from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
 
@@ -173,7 +174,7 @@ def test_replicas_killed_while_receiving(
     assert sorted(stored) == sorted(f"cam-{number}" for number in range(FRAMES))
     assert len(seen) == FRAMES // 4
     for number, png in seen.items():
-        assert png == to_png(decoder.decode([faces[number]])[0])
+        assert png == encode_image(decoder.decode([faces[number]])[0])
     basic = faces[7].truncate(1, entry.config.layer_ends)
     again = cluster.get("/v1/faces/cam-7.png?layers=1")
-    assert (again.headers["edge-layers"], again.content) == ("1", to_png(decoder.decode([basic])[0]))
+    assert (again.headers["edge-layers"], again.content) == ("1", encode_image(decoder.decode([basic])[0]))

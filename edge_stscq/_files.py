@@ -1,0 +1,46 @@
+"""Files that are whole or not there.
+
+A power cut or a full disk must not leave half a table, stream or manifest under the final name. So the bytes go to a
+temporary name in the same folder, reach the disk, and then take the final name in one step.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+from edge_stscq.errors import EdgeError
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the whole new one.
+
+    Raises:
+        EdgeError: the folder does not exist, is not writable or is full; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise EdgeError(f"cannot write {path}: {error.strerror}; check the folder and its free space") from error
+
+
+def make_folder(path: Path, option: str = "-o") -> None:
+    """Make a folder and its parents, unless it is there.
+
+    Args:
+        option: the command's option by which the user can choose another one.
+
+    Raises:
+        EdgeError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgeError(f"cannot make the folder {path}: {error.strerror}; choose another with {option}") from error

@@ -1,0 +1,156 @@
+"""A bundle that was checked from end to end before any of it is used.
+
+Opening one holds every file against the sha256 in the manifest, refuses files that are not listed, and recomputes the
+model id from the codebooks and tables, so that what the device sends is what the server expects. The few bytes that are
+then read are hashed once more as they are read: a file that changes in between is not used either.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, REEXPORT_HINT, TABLES, Manifest, differences, sha256_files
+from edge_stscq.config.codec import CROP, CodecConfig
+from edge_stscq.errors import BundleError, EdgeError
+from edge_stscq.stream import FrameCodec, Tables, model_id
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """Pictures and what the artefact answered when it was exported.
+
+    Attributes:
+        images: uint8 `[G, 128, 128, 3]`, made by a program; no person is on them.
+        groups: int32 `[G]`.
+        tokens: int32 `[G, T]`.
+        other_groups, other_tokens: as good an answer where it is a tie, elsewhere the same one.
+    """
+
+    images: NDArray[np.uint8]
+    groups: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    other_groups: NDArray[np.int32]
+    other_tokens: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """An open bundle; `open_bundle` makes it.
+
+    Attributes:
+        folder: where its files are.
+        manifest: what it says about itself.
+        books: float32 `[M, T, K, D]`.
+        frames: tokens to frames and back, for this model.
+    """
+
+    folder: Path
+    manifest: Manifest
+    books: NDArray[np.float32]
+    frames: FrameCodec
+
+    @property
+    def config(self) -> CodecConfig:
+        return self.manifest.config
+
+    @property
+    def artefact(self) -> Path:
+        """File or folder that the runtime loads."""
+        return self.folder / self.manifest.artefact
+
+    def read(self, name: str) -> bytes:
+        """Contents of one listed file, hashed as they are read.
+
+        Raises:
+            BundleError: the file is not what the manifest says.
+        """
+        return _read(self.folder, self.manifest, name)
+
+    @cached_property
+    def golden(self) -> Golden:
+        """The golden vectors.
+
+        Raises:
+            BundleError: they do not fit the model.
+        """
+        tensors = _tensors(self.folder, self.manifest, GOLDEN)
+        count = len(tensors.get("images", ()))
+        groups, tokens = (np.dtype(np.int32), (count,)), (np.dtype(np.int32), (count, self.config.tokens))
+        expected = {
+            "images": (np.dtype(np.uint8), (count, CROP, CROP, 3)),
+            "groups": groups, "tokens": tokens, "other_groups": groups, "other_tokens": tokens,
+        }  # fmt: skip
+        for name in {"groups", "tokens"} & tensors.keys():
+            tensors.setdefault(f"other_{name}", tensors[name])  # an older bundle has no ties
+        found = {name: (array.dtype, array.shape) for name, array in tensors.items()}
+        if found != expected or count == 0:
+            raise BundleError(f"{self.folder / GOLDEN} holds no golden vectors of this model; {REEXPORT_HINT}")
+        images, *answers = (tensors[name] for name in expected)
+        return Golden(images.astype(np.uint8), *(answer.astype(np.int32) for answer in answers))
+
+
+def open_bundle(folder: Path | str) -> Bundle:
+    """Read a bundle and verify all of it; the artefact is not loaded yet.
+
+    Raises:
+        BundleError: a file is missing, altered or not listed, the manifest does not follow the schema, or codebooks and
+            tables do not have the shapes or the model id that it states.
+    """
+    folder = Path(folder)
+    manifest = Manifest.load(folder)
+    if problems := differences(manifest.files, sha256_files(folder)):
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise BundleError(f"{folder}: {problems[0]}{more}; {REEXPORT_HINT}")
+    books, tables = _load_books(folder, manifest), _load_tables(folder, manifest)
+    found = model_id(books, tables)
+    if found.hex() != manifest.model_id:
+        raise BundleError(
+            f"{folder}: model id is {found.hex()}, the manifest says {manifest.model_id}; {REEXPORT_HINT}"
+        )
+    return Bundle(folder, manifest, books, FrameCodec(tables, found))
+
+
+def _read(folder: Path, manifest: Manifest, name: str) -> bytes:
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read {folder / name}: {error.strerror}; {REEXPORT_HINT}") from error
+    if hashlib.sha256(data).hexdigest() != manifest.files.get(name):
+        raise BundleError(f"{folder}: {name} was altered (sha256 differs); {REEXPORT_HINT}")
+    return data
+
+
+def _tensors(folder: Path, manifest: Manifest, name: str) -> dict[str, NDArray[np.generic]]:
+    try:
+        tensors: dict[str, NDArray[np.generic]] = safetensors.numpy.load(_read(folder, manifest, name))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{folder / name} is not a safetensors file ({error}); {REEXPORT_HINT}") from error
+    return tensors
+
+
+def _load_books(folder: Path, manifest: Manifest) -> NDArray[np.float32]:
+    config = manifest.config
+    shape = (config.groups, config.tokens, config.entries, config.dim)
+    books = _tensors(folder, manifest, CODEBOOKS).get("books", np.empty(0))
+    if books.dtype != np.float32 or books.shape != shape or not np.isfinite(books.astype(np.float32)).all():
+        raise BundleError(f"{folder / CODEBOOKS} holds no finite float32 books of shape {shape}; {REEXPORT_HINT}")
+    return books.astype(np.float32)
+
+
+def _load_tables(folder: Path, manifest: Manifest) -> Tables:
+    config = manifest.config
+    try:
+        tables = Tables.from_bytes(_read(folder, manifest, TABLES))
+    except BundleError:
+        raise
+    except EdgeError as error:
+        raise BundleError(f"{folder / TABLES}: {error}; {REEXPORT_HINT}") from error
+    if tables.shape != (config.groups, config.tokens, config.entries) or tables.layer_ends != config.layer_ends:
+        raise BundleError(f"{folder / TABLES} is of another configuration than the manifest's; {REEXPORT_HINT}")
+    return tables

@@ -1,0 +1,128 @@
+"""A training recipe: everything that decides the result, in one TOML file."""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from edge_stscq.config.codec import CodecConfig
+from edge_stscq.config.thresholds import ParityBars
+from edge_stscq.errors import EdgeError
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+class Losses(BaseModel):
+    """Weights of the hybrid metric; the per-layer factors apply to pictures decoded from that many layers.
+
+    `smooth` weighs what is rougher than the original. Commitment and router count while tokens are learned.
+    """
+
+    model_config = _STRICT
+
+    pixel: float = 1.0
+    perceptual: float = 1.0
+    identity: float = 1.0
+    adversarial: float = 0.0
+    smooth: float = 0.0
+    commitment: float = 0.25
+    router: float = 0.1
+    router_entropy: float = 1.0
+    router_decision: float = 0.1
+    pixel_by_layer: tuple[float, float, float] = (0.3, 0.7, 1.0)
+    identity_by_layer: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class Stage(BaseModel):
+    """One stage of training.
+
+    `tokens` is the paper's stage: "shared" codebooks within each group, "specific" codebooks for every position
+    (initialised by k-means over the latents), or "frozen" encoder and codebooks while the decoder goes on.
+    """
+
+    model_config = _STRICT
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    tokens: Literal["shared", "specific", "frozen"]
+    steps: int = Field(ge=1)
+    size: Literal[32, 64, 128] = 64
+    rate: float = Field(default=1e-3, gt=0)
+    train_encoder: bool = Field(default=True, description="false: the spatial network and its head stay as they start")
+    semantic_share: float = Field(default=0.25, ge=0, le=1, description="share of a batch that the recogniser looks at")
+    layer_odds: tuple[float, float, float] = Field(default=(0.3, 0.2, 0.5), description="of decoding 1, 2, 3 layers")
+    losses: Losses = Losses()
+
+
+class Distillation(BaseModel):
+    model_config = _STRICT
+
+    identity_steps: int = Field(ge=1)
+    identity_rate: float = 1.5e-4
+    blends: float = Field(default=0.0, ge=0, le=1, description="share of a batch of `identity` that blends two faces")
+    token_steps: int = Field(ge=0, description="0: of the student only the identity trunk learns")
+    token_rate: float = 5e-4
+    batch: int = Field(default=32, ge=2)
+
+
+class Finetuning(BaseModel):
+    """The last phase: the decoder learns from the student's tokens."""
+
+    model_config = _STRICT
+
+    steps: int = Field(ge=1)
+    rate: float = Field(default=1e-3, gt=0)
+    batch: int = Field(default=24, ge=2)
+    layer_odds: tuple[float, float, float] = Field(default=(0.3, 0.3, 0.4), description="of decoding 1, 2, 3 layers")
+    trunks: tuple[tuple[int, int, int, int, int, int], ...] = Field(
+        default=(), description="channels of trunks pruned from the recogniser that look beside it and the student's"
+    )
+    noise: float = Field(
+        default=0.0, ge=0, le=1, description="added to token vectors before the search, in their standard deviations"
+    )
+    losses: Losses = Losses()
+
+    @field_validator("losses")
+    @classmethod
+    def _not_adversarial(cls, losses: Losses) -> Losses:
+        if losses.adversarial:
+            raise ValueError("fine-tuning has no adversarial term; leave `adversarial` out")
+        return losses
+
+
+class Recipe(BaseModel):
+    model_config = _STRICT
+
+    seed: int = 1
+    faces: tuple[str, ...] = Field(min_length=1, description="folders or .tar shards, relative to --data")
+    typical: tuple[str, ...] = Field(
+        default=(), description="those of `faces` that are like the cameras' pictures: matching looks at how faces "
+        "differ from their mean; by default all"
+    )  # fmt: skip
+    recogniser: str = Field(description="SFace weights, relative to --data")
+    batch: int = Field(default=32, ge=2)
+    average: float = Field(default=0.998, ge=0, lt=1)
+    codebook_decay: float = Field(default=0.99, gt=0, lt=1)
+    latents: int = Field(default=12_000, ge=100, description="crops that the final codebooks and tables are fitted to")
+    codec: CodecConfig
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    distillation: Distillation
+    finetuning: Finetuning | None = None
+    parity: ParityBars = Field(default=ParityBars(), description="how alike artefacts and full precision must be")
+
+    @classmethod
+    def load(cls, path: Path) -> "Recipe":
+        """Read a recipe.
+
+        Raises:
+            EdgeError: the file is missing, not TOML, or not a valid recipe.
+        """
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text()))
+        except FileNotFoundError:
+            raise EdgeError(f"{path} does not exist; recipes are in the folder recipes/") from None
+        except tomllib.TOMLDecodeError as error:
+            raise EdgeError(f"{path} is not TOML: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise EdgeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -1,0 +1,1 @@
+"""Face crops for training and evaluation: read from folders and archives, augmented, embedded once."""

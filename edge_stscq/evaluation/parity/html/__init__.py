@@ -1,0 +1,1 @@
+"""The parity of bundles as one self-contained HTML page."""

@@ -1,0 +1,1 @@
+"""Accuracy against bytes: this codec beside baseline codecs."""

@@ -1,0 +1,84 @@
+"""A model captured for export: its graph, its golden pictures and what the graph answers to them."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_stscq.bundle.manifest import Precision, QuantisationSpec
+from edge_stscq.config.codec import CodecConfig
+from edge_stscq.stream import Tables
+from targets import golden
+from targets.base import Prediction
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedModel:
+    """A model ready to be lowered: all that bundles of one precision have in common.
+
+    Attributes:
+        program: the graph; `targets/base.py` describes it.
+        images: golden pictures uint8 [G, 128, 128, 3].
+        expected: what the graph answers to them.
+        other: as good an answer where it is a tie, the expected one elsewhere; `targets/golden.py` says what a tie is.
+        books: float32 [M, T, K, D].
+    """
+
+    config: CodecConfig
+    precision: Precision
+    program: "ExportedProgram"
+    images: NDArray[np.uint8]
+    expected: Prediction
+    other: Prediction
+    books: NDArray[np.float32]
+    tables: Tables
+    quantisation: QuantisationSpec | None
+
+
+def capture_model(model: Path, precision: Precision) -> CapturedModel:
+    """Read a model folder and capture its student's graph.
+
+    Raises:
+        EdgeError: the folder is incomplete or, but for fp32, was not calibrated since the student was trained.
+    """
+    import torch
+
+    from edge_stscq.codec import store
+    from edge_stscq.codec.encoder import EdgeEncoder
+    from quantization import WEIGHT_ONLY, Calibration, captured_graph, quantized_encoder, weight_only_encoder
+
+    config, books = store.load_config(model), store.full_books(model)
+    student = encoder = store.load_student(model)
+    quantisation = None
+    if precision != "fp32":
+        calibration = Calibration.load(model)
+        make = quantized_encoder if precision == "int8" else weight_only_encoder
+        encoder = make(student, calibration)
+        quantisation = QuantisationSpec(
+            scheme=calibration.scheme if precision == "int8" else WEIGHT_ONLY,
+            calibration_images=calibration.count, calibration_sha256=calibration.faces_sha256,
+        )  # fmt: skip
+
+    def look(encoder: EdgeEncoder, pictures: NDArray[np.uint8]) -> golden.View:
+        found = encoder.analyse(torch.from_numpy(pictures))
+        return golden.view(found.group_logits.numpy(), found.group.numpy(), found.z.numpy(), books)
+
+    images, unsure = golden.choose(partial(look, student), config.groups)
+    seen = golden.View(*map(np.concatenate, zip(*(look(encoder, image[None]) for image in images), strict=True)))
+    other = Prediction(
+        np.where(unsure, seen.other_group, seen.group),
+        np.where(seen.border < golden.TIE, seen.runner_up, seen.tokens),
+    )
+    program = captured_graph(encoder)
+    graph = program.module()
+    answers = [graph(torch.from_numpy(image)[None]) for image in images]
+    expected = Prediction(*(torch.cat(part).numpy() for part in zip(*answers, strict=True)))
+    return CapturedModel(
+        config, precision, program, images, expected, other, books, store.load_tables(model), quantisation,
+    )  # fmt: skip

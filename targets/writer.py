@@ -1,0 +1,169 @@
+"""Writing bundles: lower, run in a fresh process, describe, and only then give the folder its name.
+
+A bundle is made in a hidden folder beside its place and moved there in one step when all of it is there and has run.
+So there is no bundle that was not tried, and none that is half written.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+import edge_stscq
+from edge_stscq._files import write_file
+from edge_stscq.bundle import Manifest, open_bundle
+from edge_stscq.bundle.manifest import (
+    CODEBOOKS,
+    GOLDEN,
+    MANIFEST,
+    TABLES,
+    Precision,
+    TensorSpec,
+    sha256_files,
+)
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream import model_id
+from targets.base import GROUP, TOKENS, Prediction, Target
+from targets.captured import CapturedModel
+from targets.subprocess_check import verify_in_subprocess
+
+LEAST_AGREEMENT = 0.98
+"""Share of the graph's golden tokens that its artefact must give. The backbone is exact on every runtime
+(`quantization/exact.py`); what is summed in another order behind it may turn a tie."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A bundle that was written.
+
+    Attributes:
+        artefact_bytes, bundle_bytes: sizes of the artefact alone and of the whole folder.
+        agreement: share of golden tokens that are equal to the graph's.
+        runtime: what ran the artefact, e.g. "onnxruntime 1.31.1".
+    """
+
+    target: str
+    precision: str
+    folder: Path
+    model_id: str
+    artefact_bytes: int
+    bundle_bytes: int
+    agreement: float
+    runtime: str
+
+
+def bundle_folder(output: Path, target: Target, precision: Precision) -> Path:
+    """Where a bundle goes below the output folder."""
+    return output / f"{target.name}-{precision}"
+
+
+def check_free(folder: Path, force: bool) -> None:
+    """Refuse a place that is taken: by anything but a bundle, or by a bundle without `force`.
+
+    Raises:
+        EdgeError: the message says how to go on.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise EdgeError(f"{folder} exists and is not a bundle; choose another folder with -o")
+    if folder.exists() and not force:
+        raise EdgeError(f"{folder} exists; replace it with --force or choose another folder with -o")
+
+
+def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: bool = False) -> ExportResult:
+    """Lower the graph for a target and write its bundle.
+
+    Args:
+        folder: made, with its parents; replaced if it is a bundle and `force` is set.
+
+    Raises:
+        EdgeError: the place is taken or not writable, the graph does not convert, or the artefact crashes, takes too
+            long or answers differently from the graph. No bundle is left then, and an earlier one stays.
+    """
+    check_free(folder, force)
+    with staged_folder(folder) as place:
+        target.check_installed()
+        target.lower(source.program, place / target.artefact)
+        write_file(place / CODEBOOKS, safetensors.numpy.save({"books": source.books}))
+        source.tables.save(place / TABLES)
+        _write_manifest(source, target, place, source.expected)
+        answer, runtime = verify_in_subprocess(place)
+        agreement = float(np.mean(answer.tokens == source.expected.tokens))
+        if agreement < LEAST_AGREEMENT:
+            raise EdgeError(f"the artefact gives only {agreement:.1%} of its graph's golden tokens on {runtime}")
+        _write_manifest(source, target, place, answer)
+    manifest = open_bundle(folder).manifest
+    sizes = {name: (folder / name).stat().st_size for name in (*manifest.files, MANIFEST)}
+    artefact = sum(size for name, size in sizes.items() if name.split("/")[0] == target.artefact)
+    return ExportResult(
+        target.name, source.precision, folder, manifest.model_id, artefact, sum(sizes.values()), agreement, runtime
+    )
+
+
+def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer: Prediction) -> None:
+    """Write golden vectors with this answer, and the manifest over all files of the folder.
+
+    Where the artefact answered otherwise than its graph it is at a tie, and the graph's answer is as good.
+    """
+    groups, tokens = (
+        np.where(given == tied, graphs, tied)
+        for given, tied, graphs in zip(answer, source.other, source.expected, strict=True)
+    )
+    vectors = {
+        "images": source.images, "groups": answer.groups, "tokens": answer.tokens,
+        "other_groups": groups, "other_tokens": tokens,
+    }  # fmt: skip
+    write_file(folder / GOLDEN, safetensors.numpy.save(vectors))
+    length = source.config.tokens
+    Manifest(
+        name=source.config.name,
+        target=target.name,
+        precision=source.precision,
+        artefact=target.artefact,
+        model_id=model_id(source.books, source.tables).hex(),
+        config=source.config,
+        inputs=(target.image,),
+        outputs=(
+            TensorSpec(name=GROUP, shape=(1,), dtype="int32", description="codebook group"),
+            TensorSpec(name=TOKENS, shape=(1, length), dtype="int32", description="codebook entry of each position"),
+        ),
+        quantisation=source.quantisation,
+        tool_versions=_tool_versions(target, source.precision),
+        runtime=target.supported,
+        files=sha256_files(folder),
+    ).save(folder)
+
+
+def _tool_versions(target: Target, precision: Precision) -> dict[str, str]:
+    packages = {*target.packages, "torch", *(("torchao", "executorch") if precision != "fp32" else ())}
+    return {"edge-stscq": edge_stscq.__version__} | {name: metadata.version(name) for name in sorted(packages)}
+
+
+@contextmanager
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill; it takes the place of `folder` if the block succeeds and goes away if not.
+
+    Raises:
+        EdgeError: the place is not writable.
+    """
+    scratch: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        fresh, old = scratch / "new", scratch / "old"
+        fresh.mkdir()
+        yield fresh
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(fresh, folder)
+    except OSError as error:
+        raise EdgeError(f"cannot write {folder}: {error.strerror or error}; choose another folder with -o") from error
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)

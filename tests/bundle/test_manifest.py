@@ -1,0 +1,117 @@
+"""The manifest: its schema, its text and the versions it admits."""
+
+import json
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from edge_stscq.bundle.manifest import (
+    MANIFEST,
+    CropSpec,
+    Manifest,
+    QuantisationSpec,
+    RuntimeRange,
+    differences,
+    release,
+    sha256_files,
+)
+from edge_stscq.errors import BundleError
+
+
+def test_text_is_the_same_every_time_and_loads_back(sums_bundle):
+    manifest = Manifest.load(sums_bundle)
+    text = (sums_bundle / MANIFEST).read_text()
+    manifest.save(sums_bundle)
+    assert (sums_bundle / MANIFEST).read_text() == text == manifest.to_json()
+    assert list(json.loads(text)) == sorted(json.loads(text))
+    assert not re.search(r"20\d\d-\d\d", text), "no dates"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("colour", "BGR", "colour: Extra inputs are not permitted"),
+        ("format_version", 2, "format_version"),
+        ("target", "tflite", "target: Input should be 'onnx', 'executorch' or 'coreml'"),
+        ("precision", "int8", "an int8 or w8 bundle describes its quantisation"),
+        ("artefact", "../encoder.onnx", "artefact: .*inside the bundle"),
+        ("artefact", "/etc/passwd", "artefact: .*inside the bundle"),
+        ("artefact", "encoder.pte", "does not list the artefact encoder.pte"),
+        ("model_id", "0123", "model_id"),
+        ("files", {}, "files does not list codebooks.safetensors"),
+    ],
+)
+def test_what_the_schema_does_not_know_is_refused(sums_bundle, field, value, message):
+    content = json.loads((sums_bundle / MANIFEST).read_text()) | {field: value}
+    (sums_bundle / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(BundleError, match=message):
+        Manifest.load(sums_bundle)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"name": "\\ud800"}', "\xff"])
+def test_what_is_no_manifest_is_refused(tmp_path, text):
+    (tmp_path / MANIFEST).write_text(text, encoding="latin-1")
+    with pytest.raises(BundleError, match=MANIFEST):
+        Manifest.load(tmp_path)
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path):
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(BundleError, match="is not a bundle: no manifest.json; make one with `edge-stscq export`"):
+            Manifest.load(path)
+
+
+def test_int8_needs_its_calibration(sums_bundle):
+    manifest = Manifest.load(sums_bundle)
+    spec = QuantisationSpec(scheme="static int8", calibration_images=300, calibration_sha256="0" * 64)
+    with pytest.raises(ValidationError, match="fp32 bundle has none"):
+        Manifest.model_validate(manifest.model_dump() | {"quantisation": spec})
+    int8 = Manifest.model_validate(manifest.model_dump() | {"quantisation": spec, "precision": "int8"})
+    int8.save(sums_bundle)
+    assert Manifest.load(sums_bundle) == int8
+
+
+def test_crop_is_the_arcface_template_with_a_margin():
+    crop = CropSpec()
+    assert crop.size == crop.template_size + 2 * crop.margin
+    with pytest.raises(ValidationError, match="colour"):
+        CropSpec.model_validate({"colour": "BGR"})
+
+
+@pytest.mark.parametrize(
+    ("version", "numbers"),
+    [("1.31.1", (1, 31, 1)), ("2.0.0", (2,)), ("1.5.1+cpu", (1, 5, 1)), ("1.6.0rc1", (1, 6)), ("2.1.dev3", (2, 1))],
+)
+def test_only_release_numbers_count(version, numbers):
+    assert release(version) == numbers
+
+
+def test_range_holds_its_minimum_and_not_its_maximum():
+    runtime = RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7")
+    admitted = [v for v in ("1.4.9", "1.5", "1.5.0", "1.6.12", "1.7", "1.10", "2") if runtime.admits(v)]
+    assert admitted == ["1.5", "1.5.0", "1.6.12"]
+    assert runtime.requirement == "executorch>=1.5,<1.7"
+    with pytest.raises(ValidationError, match="below"):
+        RuntimeRange(package="executorch", minimum="1.7.0", maximum_exclusive="1.7")
+
+
+def test_differences_name_each_file_once():
+    listed, found = {"a": "1", "b": "2", "c": "3"}, {"b": "2", "c": "4", "d": "5"}
+    assert differences(listed, found) == [
+        "a is missing",
+        "d is not listed in manifest.json",
+        "c was altered (sha256 differs)",
+    ]
+
+
+def test_hashes_cover_folders_and_refuse_links(tmp_path):
+    package = tmp_path / "encoder.mlpackage" / "Data"
+    package.mkdir(parents=True)
+    (package / "model").write_bytes(b"")
+    (tmp_path / MANIFEST).write_bytes(b"not hashed")
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert sha256_files(tmp_path) == {"encoder.mlpackage/Data/model": empty}
+    (tmp_path / "link").symlink_to(package)
+    with pytest.raises(BundleError, match="link is neither a plain file nor a folder"):
+        sha256_files(tmp_path)

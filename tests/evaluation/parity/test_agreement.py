@@ -1,0 +1,103 @@
+"""Agreement of codes on hand-made cases."""
+
+import numpy as np
+import pytest
+
+from edge_stscq.evaluation.parity.agreement import DISTANCE_BARS, DISTANCE_STEP, compare
+from edge_stscq.evaluation.subject import Codes
+
+ENDS = (1, 2, 4)
+BOOKS = np.arange(2 * 4 * 3 * 1, dtype=np.float32).reshape(2, 4, 3, 1)
+"""M=2, T=4, K=3, D=1: the entries of each codebook are one apart."""
+
+
+def codes(groups: list[int], tokens: list[list[int]]) -> Codes:
+    return Codes(np.array(groups, np.int32), np.array(tokens, np.int32))
+
+
+def test_equal_codes_agree_everywhere() -> None:
+    one = codes([0, 1], [[0, 1, 2, 0], [2, 2, 1, 1]])
+    result = compare(one, one, ENDS, BOOKS, np.ones((2, 4), np.float32))
+    assert (result.groups, result.tokens, result.tokens_in_same_group, result.faces_equal) == (1, 1, 1, 1)
+    assert result.layers == (1, 1, 1)
+    assert result.positions == (1, 1, 1, 1)
+    assert (result.flips, result.flip_distances, result.clear_tokens) == (0, None, None)
+
+
+def test_flips_by_layer_and_margin() -> None:
+    right = codes([0, 0], [[0, 0, 0, 0], [0, 0, 0, 0]])
+    other = codes([0, 0], [[1, 0, 0, 0], [0, 0, 2, 0]])
+    margin = np.array([[0.1, 0.5, 0.6, 0.7], [0.8, 0.3, 0.2, 0.9]], np.float32)
+    result = compare(right, other, ENDS, BOOKS, margin)
+    assert result.tokens == 6 / 8
+    assert result.layers == (1 / 2, 1, 3 / 4)
+    assert result.positions == (1 / 2, 1, 1 / 2, 1)
+    assert result.faces_equal == 0
+    assert [bucket.tokens for bucket in result.margins] == [0, 1, 1, 1]  # both flips are the nearest ties
+    # Distances 1 and 2; two random entries of {0, 1, 2} have a variance of 2/3 each, so a mean square distance of 4/3.
+    assert result.margins[-1].upper == pytest.approx(0.9 / (4 / 3))
+    assert result.flips == 2
+    far = result.flip_distances
+    assert far is not None
+    assert far.mean == pytest.approx(1.5 / np.sqrt(4 / 3))
+    assert (far.median, far.largest) == pytest.approx((far.mean, 2 / np.sqrt(4 / 3)))
+    assert far.mean < far.p95 < far.largest
+    assert {bar: count for bar, count in enumerate(far.histogram) if count} == {8: 1, 17: 1}  # 0.87 and 1.73
+
+
+def test_margins_are_relative_to_their_codebook() -> None:
+    """Position 3 is a hundred times larger in every respect; its nearest ties are still its nearest ties."""
+    books = BOOKS.copy()
+    books[:, 3] *= 100
+    right = codes([0] * 4, [[0] * 4] * 4)
+    other = codes([0] * 4, [[0] * 4] * 3 + [[0, 0, 0, 1]])
+    margin = np.repeat(np.array([[4], [3], [2], [1]], np.float32), 4, axis=1) * [1, 1, 1, 100**2]
+    result = compare(right, other, ENDS, books, margin)
+    assert [bucket.tokens for bucket in result.margins] == [3 / 4, 1, 1, 1]
+    assert result.flip_distances is not None
+    assert result.flip_distances.mean == pytest.approx(1 / np.sqrt(4 / 3))
+
+
+def test_a_flip_far_away_is_in_the_last_bar() -> None:
+    """An outlier among close entries: further apart than any two random ones."""
+    books = np.zeros((1, 1, 100, 1), np.float32)
+    books[0, 0, 1] = 1
+    result = compare(codes([0], [[0]]), codes([0], [[1]]), (1, 1, 1), books, np.ones((1, 1), np.float32))
+    assert result.flip_distances is not None
+    assert result.flip_distances.largest > DISTANCE_BARS * DISTANCE_STEP
+    assert result.flip_distances.histogram == (0,) * (DISTANCE_BARS - 1) + (1,)
+
+
+def test_clear_tokens_are_those_above_the_median_margin_of_the_flips() -> None:
+    """Flips at the margins 1, 3 and 7; of the five tokens above 3, one is wrong. The other group does not count."""
+    margin = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 9, 9, 9]], np.float32)
+    other = codes([0, 0, 1], [[1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
+    result = compare(codes([0] * 3, [[0] * 4] * 3), other, ENDS, BOOKS, margin)
+    assert result.flips == 3
+    assert result.clear_tokens == 4 / 5
+
+
+def test_another_group_disagrees_even_where_indices_are_equal() -> None:
+    right, other = codes([0, 0], [[0, 1, 2, 0], [0, 0, 0, 0]]), codes([1, 0], [[0, 1, 2, 0], [0, 0, 0, 1]])
+    result = compare(right, other, ENDS, BOOKS, np.ones((2, 4), np.float32))
+    assert result.groups == 0.5
+    assert result.tokens == 3 / 8
+    assert result.tokens_in_same_group == 3 / 4
+    assert result.flips == 1
+
+
+def test_no_common_group_leaves_nothing_to_take_a_share_of() -> None:
+    result = compare(codes([0], [[0] * 4]), codes([1], [[0] * 4]), ENDS, BOOKS, np.ones((1, 4), np.float32))
+    assert (result.groups, result.tokens) == (0, 0)
+    assert result.tokens_in_same_group is None
+    assert {bucket.tokens for bucket in result.margins} == {None}
+
+
+def test_a_layer_without_tokens() -> None:
+    one = codes([0], [[0, 0, 0, 0]])
+    assert compare(one, one, (2, 2, 4), BOOKS, np.ones((1, 4), np.float32)).layers == (1, None, 1)
+
+
+def test_codes_of_different_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        compare(codes([0], [[0] * 4]), codes([0], [[0] * 3]), ENDS, BOOKS, np.ones((1, 4), np.float32))

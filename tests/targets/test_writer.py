@@ -1,0 +1,134 @@
+"""Bundles appear whole and tried, or not at all."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_stscq.bundle import open_bundle
+from edge_stscq.bundle.selftest import selftest
+from edge_stscq.device import load_encoder
+from edge_stscq.errors import EdgeError, MissingExtraError
+from targets import TARGETS, find
+from targets.base import Target
+from targets.captured import CapturedModel, capture_model
+from targets.onnx import OnnxTarget
+from targets.subprocess_check import load_encoder_or_reference
+from targets.writer import write_bundle
+
+ONNX, EXECUTORCH, COREML = TARGETS
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles: dict[str, Path]) -> Path:
+    return bundles["onnx"]
+
+
+def lowering(lower: Callable[[object, Path], None]) -> Target:
+    """The ONNX target with another way to lower."""
+
+    class Other(OnnxTarget):
+        def lower(self, program: object, path: Path) -> None:
+            lower(program, path)
+
+    return Other(**vars(ONNX))
+
+
+def test_names_aliases_and_case() -> None:
+    assert find("onnx") == find("ORT") == (ONNX,)
+    assert find("pte") == (EXECUTORCH,)
+    assert find("ios") == (COREML,)
+    assert find("all") == TARGETS
+
+
+@pytest.mark.parametrize(("typo", "meant"), [("onx", "onnx"), ("executorh", "executorch"), ("core-ml", "coreml")])
+def test_a_typo_is_answered_with_what_was_meant(typo: str, meant: str) -> None:
+    with pytest.raises(EdgeError, match=f"did you mean {meant}.*onnx, executorch, coreml, all"):
+        find(typo)
+
+
+def test_a_missing_package_is_answered_with_the_extra() -> None:
+    with pytest.raises(MissingExtraError, match=r"pip install 'edge-stscq\[coreml\]'"):
+        replace(COREML, packages=("a_package_nobody_has",)).check_installed()
+
+
+def test_int8_bundle_says_what_it_is_and_passes_its_selftest(bundle: Path, source: CapturedModel) -> None:
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
+    assert (manifest.target, manifest.precision, manifest.artefact) == ("onnx", "int8", "encoder.onnx")
+    assert manifest.quantisation is not None
+    assert manifest.quantisation.calibration_images == 8
+    assert {"torch", "onnx", "torchao", "edge-stscq"} <= manifest.tool_versions.keys()
+    assert manifest.files.keys() == {
+        "encoder.onnx",
+        "codebooks.safetensors",
+        "tables.safetensors",
+        "golden.safetensors",
+    }
+    np.testing.assert_array_equal(opened.golden.images, source.images)
+    assert selftest(opened, load_encoder(opened)).passed
+
+
+@pytest.mark.parametrize("name", [target.name for target in TARGETS])
+def test_every_target_answers_as_at_export(bundles: dict[str, Path], source: CapturedModel, name: str) -> None:
+    opened = open_bundle(bundles[name])
+    assert (opened.golden.tokens == source.expected.tokens).mean() >= 0.9
+    assert selftest(opened, load_encoder_or_reference(opened)).passed
+
+
+@pytest.fixture(scope="module")
+def same_source(calibrated: Path) -> CapturedModel:
+    """Read, quantised and captured a second time."""
+    return capture_model(calibrated, "int8")
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_the_same_model_gives_the_same_bytes(
+    same_source: CapturedModel, bundles: dict[str, Path], target: Target, tmp_path: Path
+) -> None:
+    """Of every file, also inside the `.mlpackage`, whose identifiers are not random."""
+    again = write_bundle(same_source, target, tmp_path / "again").folder
+    assert open_bundle(again).manifest == open_bundle(bundles[target.name]).manifest
+
+
+def test_a_bundle_is_replaced_only_when_asked(source: CapturedModel, bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match="--force"):
+        write_bundle(source, ONNX, bundle)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(EdgeError, match="is not a bundle"):
+        write_bundle(source, ONNX, tmp_path / "notes", force=True)
+
+
+def test_write_bundle_of_an_artifact_that_does_not_run_leaves_the_earlier_one(
+    source: CapturedModel, bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle, tmp_path / "onnx-int8")
+
+    def garbage(program: object, path: Path) -> None:
+        path.write_bytes(b"not an onnx file")
+
+    with pytest.raises(EdgeError, match="does not run"):
+        write_bundle(source, lowering(garbage), tmp_path / "onnx-int8", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx-int8"]
+    opened = open_bundle(tmp_path / "onnx-int8")
+    assert selftest(opened, load_encoder(opened)).passed
+
+
+def test_write_bundle_of_an_artifact_that_answers_differently_leaves_none(
+    source: CapturedModel, bundle: Path, tmp_path: Path
+) -> None:
+    def copy(program: object, path: Path) -> None:
+        shutil.copyfile(bundle / "encoder.onnx", path)
+
+    other = replace(source, expected=source.expected._replace(tokens=(source.expected.tokens + 1) % 16))
+    with pytest.raises(EdgeError, match="of its graph's golden tokens"):
+        write_bundle(other, lowering(copy), tmp_path / "onnx-int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_of_a_model_that_was_not_calibrated_names_the_command(tiny_model: Path) -> None:
+    with pytest.raises(EdgeError, match="edge-stscq quantize"):
+        capture_model(tiny_model, "int8")
