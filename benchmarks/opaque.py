@@ -17,9 +17,8 @@ import uvicorn
 from fastapi import FastAPI, Header, Request
 from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, Table, Text
 
-from edge_stscq.server.api.schemas import Receipt
-from edge_stscq.server.storage.database import Database
-from edge_stscq.server.storage.store_url import store_url
+from edge_stscq.protocol import Acknowledgement
+from edge_stscq.server.storage.database import Database, store_url
 
 metadata = MetaData()
 blobs = Table(
@@ -49,10 +48,10 @@ def opaque_app(place: str) -> FastAPI:
     @app.post("/v1/frames")
     async def post(
         request: Request, edge_device: Annotated[str, Header()], edge_sequence: Annotated[int, Header(ge=0)]
-    ) -> Receipt:
+    ) -> Acknowledgement:
         body = await request.body()
         await asyncio.to_thread(keep, edge_device, edge_sequence, body)
-        return Receipt(device=edge_device, first=edge_sequence, count=1, stored=1, extended=0, duplicate=0)
+        return Acknowledgement(device=edge_device, first=edge_sequence, count=1, stored=1, extended=0, duplicate=0)
 
     return app
 

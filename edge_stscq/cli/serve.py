@@ -55,7 +55,7 @@ def serve(
     from edge_stscq.server.auth.audit_log import audit_log
     from edge_stscq.server.auth.guard import open_tokens
     from edge_stscq.server.settings import ServerSettings, is_loopback
-    from edge_stscq.server.storage.store_url import sibling_path
+    from edge_stscq.server.storage.database import sibling_path
 
     settings = ServerSettings(
         model=tuple(model), store=store, host=host, port=port, device=device, tokens=tokens,

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
 from edge_stscq.errors import FrameError
-from edge_stscq.server.api.schemas import Receipt
+from edge_stscq.protocol import Acknowledgement
 from edge_stscq.server.auth import tokens
 from edge_stscq.server.decoding.catalog import WrongModelError
 from edge_stscq.server.ingest import TooManyFramesError
@@ -54,10 +54,10 @@ class Metrics:
         """Show a number that something else keeps."""
         Gauge(f"edge_stscq_{name}", what, registry=self.registry).set_function(value)
 
-    def record_upload(self, receipt: Receipt, size: int) -> None:
+    def record_upload(self, acknowledgement: Acknowledgement, size: int) -> None:
         self._bytes.inc(size)
         for outcome in ("stored", "extended", "duplicate"):
-            if count := getattr(receipt, outcome):
+            if count := getattr(acknowledgement, outcome):
                 self._frames.labels(outcome).inc(count)
 
     @contextmanager

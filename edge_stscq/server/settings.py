@@ -9,8 +9,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from edge_stscq.server.storage.store_url import sibling_path
-
 
 def is_loopback(host: str) -> bool:
     """True if `host` is a name or address that only this machine can reach."""
@@ -32,7 +30,7 @@ class ServerSettings(BaseModel):
     model: Annotated[tuple[Path, ...], BeforeValidator(_several)] = Field(
         min_length=1, description="folders of the models whose frames are accepted; one may stand alone"
     )
-    store: Path | str = Field(description="where the accepted frames are: a path or a URL, see `store_url`")
+    store: Path | str = Field(description="where the accepted frames are: a path or a URL, see `database.store_url`")
     host: str = "127.0.0.1"
     port: int = Field(default=8377, ge=0, le=65535, description="0 takes a free port")
     device: Literal["cpu", "cuda"] = "cpu"
@@ -53,7 +51,3 @@ class ServerSettings(BaseModel):
     cache_bytes: int = Field(default=64 << 20, ge=0, description="decoded faces that are kept in memory; 0 keeps none")
     match_faces: int = Field(default=100_000, ge=1, description="newest faces that can be found by example")
     live_clients: int = Field(default=64, ge=1, description="clients that may follow the feed at once")
-
-    @property
-    def tokens_path(self) -> Path:
-        return self.tokens or sibling_path(self.store, "tokens.db")

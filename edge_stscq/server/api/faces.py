@@ -13,14 +13,15 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime
 from starlette.requests import ClientDisconnect
 
+from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
 from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, FacePage
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
-from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
+from edge_stscq.server.auth.tokens import Scope
 from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
 from edge_stscq.server.decoding.resolver import RequestResolver
-from edge_stscq.server.storage.face_store import MAX_SEQUENCE, FaceStore
+from edge_stscq.server.storage.face_store import FaceStore
 
 Result = TypeVar("Result")
 

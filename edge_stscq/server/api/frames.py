@@ -9,25 +9,25 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from edge_stscq.server.api.schemas import ErrorAnswer, Receipt
+from edge_stscq.protocol import DEVICE_HEADER, DEVICE_NAME, FRAMES_PATH, MAX_SEQUENCE, SEQUENCE_HEADER, Acknowledgement
+from edge_stscq.server.api.schemas import ErrorAnswer
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard
-from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
+from edge_stscq.server.auth.tokens import Scope
 from edge_stscq.server.ingest import FrameUpload
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.face_store import MAX_SEQUENCE
 from edge_stscq.server.storage.write_queue import GroupCommitQueue
 
 _DEVICE = re.compile(DEVICE_NAME)
 _DOCUMENTED: dict[str, Any] = {
     "parameters": [
         {
-            "name": "Edge-Device", "in": "header", "required": True,
+            "name": DEVICE_HEADER, "in": "header", "required": True,
             "schema": {"type": "string", "pattern": f"^{DEVICE_NAME}$"},
         },
         {
-            "name": "Edge-Sequence", "in": "header", "required": True,
+            "name": SEQUENCE_HEADER, "in": "header", "required": True,
             "description": "number of the first frame; the others follow it",
             "schema": {"type": "integer", "minimum": 0, "maximum": MAX_SEQUENCE},
         },
@@ -40,12 +40,12 @@ _DOCUMENTED: dict[str, Any] = {
 
 
 def routes(
-    guard: Guard, queue: GroupCommitQueue[FrameUpload, Receipt], feed: ChangeFeed, metrics: Metrics
+    guard: Guard, queue: GroupCommitQueue[FrameUpload, Acknowledgement], feed: ChangeFeed, metrics: Metrics
 ) -> APIRouter:
-    router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
+    router = APIRouter(responses={"4XX": {"model": ErrorAnswer}})
     sends = guard.require(Scope.SEND)
 
-    @router.post("/frames", response_model=Receipt, openapi_extra=_DOCUMENTED)
+    @router.post(FRAMES_PATH, response_model=Acknowledgement, openapi_extra=_DOCUMENTED)
     async def post_frames(request: Request) -> Response:
         principal = await sends(request)
         device, first = _read_headers(request)
@@ -53,20 +53,20 @@ def routes(
         with metrics.count_rejections():
             principal.check_device(device)
             body = await guard.body(request, principal)
-            receipt = await queue.submit(FrameUpload(device, first, body))
-        metrics.record_upload(receipt, len(body))
+            acknowledgement = await queue.submit(FrameUpload(device, first, body))
+        metrics.record_upload(acknowledgement, len(body))
         feed.notify()
-        annotate(request, **receipt.model_dump())
-        return Response(receipt.model_dump_json(), media_type="application/json")
+        annotate(request, **acknowledgement.model_dump())
+        return Response(acknowledgement.model_dump_json(), media_type="application/json")
 
     return router
 
 
 def _read_headers(request: Request) -> tuple[str, int]:
     """Device and number of the first frame; `HTTPException` 422 if they are missing or cannot be."""
-    device, first = (request.headers.get(name, "") for name in ("edge-device", "edge-sequence"))
+    device, first = (request.headers.get(name, "") for name in (DEVICE_HEADER, SEQUENCE_HEADER))
     if not _DEVICE.fullmatch(device):
-        raise HTTPException(422, f"Edge-Device: it must name a device, with {DEVICE_NAME}")
+        raise HTTPException(422, f"{DEVICE_HEADER}: it must name a device, with {DEVICE_NAME}")
     if not (first.isascii() and first.isdecimal() and len(first) <= 16 and int(first) <= MAX_SEQUENCE):
-        raise HTTPException(422, f"Edge-Sequence: it must be a whole number from 0 to {MAX_SEQUENCE}")
+        raise HTTPException(422, f"{SEQUENCE_HEADER}: it must be a whole number from 0 to {MAX_SEQUENCE}")
     return device, int(first)

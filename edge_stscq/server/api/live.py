@@ -20,11 +20,11 @@ from fastapi import APIRouter, Depends, HTTPException, Query, WebSocket
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
+from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
 from edge_stscq.server.api.schemas import FaceInfo
 from edge_stscq.server.auth.guard import Guard, Principal
-from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
+from edge_stscq.server.auth.tokens import Scope
 from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.face_store import MAX_SEQUENCE
 
 log = logging.getLogger(__name__)
 

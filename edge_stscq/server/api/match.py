@@ -12,10 +12,11 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.protocol import DEVICE_NAME
 from edge_stscq.server.api.schemas import FaceInfo, Match, MatchPage
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
-from edge_stscq.server.auth.tokens import DEVICE_NAME, Scope
+from edge_stscq.server.auth.tokens import Scope
 from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.search import FaceIndexes

@@ -14,17 +14,6 @@ class _Response(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Receipt(_Response):
-    """Acknowledges a request: every frame in it is on disk."""
-
-    device: str
-    first: int = Field(description="sequence number of the first frame")
-    count: int = Field(description="frames in the request")
-    stored: int = Field(description="new faces")
-    extended: int = Field(description="faces that gained layers")
-    duplicate: int = Field(description="frames that were known already")
-
-
 class FaceInfo(_Response):
     """One stored face."""
 

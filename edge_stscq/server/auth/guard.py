@@ -10,16 +10,17 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import HTTPException, Request
 from starlette.requests import HTTPConnection
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth import audit_log as audit
-from edge_stscq.server.auth.body import read_body
 from edge_stscq.server.auth.rate_limit import RateLimited, RateLimiter
 from edge_stscq.server.auth.tokens import ANY_DEVICE, Scope, Token, TokenStore, how_to_create, today
 from edge_stscq.server.settings import ServerSettings, is_loopback
+from edge_stscq.server.storage.database import sibling_path
 
 FAILURES_PER_MINUTE = 60
 """Requests without a valid token that one address may make before it is answered 429."""
@@ -28,13 +29,18 @@ PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")
 REALM = 'Bearer realm="edge-stscq"'
 
 
+def tokens_path(settings: ServerSettings) -> Path:
+    """File of the tokens: the one that is named, or tokens.db beside the store."""
+    return settings.tokens or sibling_path(settings.store, "tokens.db")
+
+
 def open_tokens(settings: ServerSettings) -> TokenStore:
     """The tokens of this server.
 
     Raises:
         EdgeError: other machines can reach its host and it has no valid token, or the file is unusable.
     """
-    path, public = settings.tokens_path, not is_loopback(settings.host)
+    path, public = tokens_path(settings), not is_loopback(settings.host)
     if public and not path.exists():
         raise _no_token(settings)
     tokens = TokenStore(path, create=not public)
@@ -47,7 +53,7 @@ def open_tokens(settings: ServerSettings) -> TokenStore:
 def _no_token(settings: ServerSettings) -> EdgeError:
     return EdgeError(
         f"{settings.host} can be reached by other machines and there is no valid token; "
-        f"make one with: {how_to_create(settings.tokens_path)} (or keep --host 127.0.0.1)"
+        f"make one with: {how_to_create(tokens_path(settings))} (or keep --host 127.0.0.1)"
     )
 
 
@@ -117,9 +123,9 @@ class Guard:
             HTTPException: 429 over the allowance, 413 too large, 408 too slow.
         """
         if principal is LOCAL:
-            return await read_body(request, self._settings)
+            return await _read_body(request, self._settings)
         _raise_if_limited(request, self._bytes.acquire(principal.key, 0), "bytes")
-        return await read_body(request, self._settings, lambda size: self._bytes.charge(principal.key, size))
+        return await _read_body(request, self._settings, lambda size: self._bytes.charge(principal.key, size))
 
     def _token(self, request: HTTPConnection) -> Token | None:
         """The valid token of a request; None where no token is needed, or an answer of 401 or 429."""
@@ -161,3 +167,35 @@ def _raise_if_limited(request: HTTPConnection, limited: RateLimited | None, what
 def _forbidden(message: str, scopes: tuple[Scope, ...] = ()) -> HTTPException:
     scope = f', scope="{" ".join(scopes)}"' if scopes else ""
     return HTTPException(403, message, {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"{scope}'})
+
+
+async def _read_body(
+    request: Request, settings: ServerSettings, on_bytes: Callable[[int], None] = lambda size: None
+) -> bytes:
+    """Read the body with limits on size and time; a declared length may be absent or a lie.
+
+    Nothing beyond the limit is kept.
+
+    Args:
+        on_bytes: called with the size of each piece as it arrives, also of one that is refused.
+
+    Raises:
+        HTTPException: 413 over `max_body_bytes`, 408 slower than `body_seconds`.
+    """
+    message = f"the body is over {settings.max_body_bytes} bytes; send fewer frames in a request"
+    too_large = HTTPException(413, message, {"Connection": "close"})
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > settings.max_body_bytes:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            async for chunk in request.stream():
+                on_bytes(len(chunk))
+                if len(body) + len(chunk) > settings.max_body_bytes:
+                    raise too_large
+                body += chunk
+    except TimeoutError:
+        message = f"the body took over {settings.body_seconds:g} seconds to arrive"
+        raise HTTPException(408, message, {"Connection": "close"}) from None
+    return bytes(body)

@@ -1,8 +1,7 @@
-"""Rate limits: token buckets by key.
+"""Rate limits: one token bucket a key, filled evenly up to one minute's units.
 
-One bucket a key, filled evenly up to one minute's allowance: a device that was silent may burst, a greedy one is held
-to the rate. A bucket may be overdrawn by what has arrived already, and is waited for then, so that a large request
-always gets through in the end.
+A device that was silent may burst, a greedy one is held to the rate. A bucket may be overdrawn by what has arrived
+already, and is waited for then, so that a large request always gets through in the end.
 """
 
 import threading
@@ -11,14 +10,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_stscq._token_bucket import TokenBucket
+
 MAX_KEYS = 4096
 """Buckets that are remembered; beyond, the one that was asked longest ago is forgotten."""
 
 
 @dataclass(slots=True)
-class _Bucket:
-    balance: float
-    counted: float
+class _Entry:
+    bucket: TokenBucket
     refused: bool = False
 
 
@@ -40,35 +40,36 @@ class RateLimiter:
 
     def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_minute, self._clock, self._lock = per_minute, clock, threading.Lock()
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
     def __len__(self) -> int:
         """Keys remembered; at most `MAX_KEYS`."""
-        return len(self._buckets)
+        return len(self._entries)
 
     def acquire(self, key: str, amount: float) -> RateLimited | None:
         """Take `amount` units (0 to `per_minute`) if they are there and the bucket is not empty, else none of them."""
         with self._lock:
-            bucket = self._filled(key)
-            if bucket.balance >= amount and bucket.balance > 0:
-                bucket.balance -= amount
-                bucket.refused = False
+            now, entry = self._clock(), self._entry(key)
+            level = entry.bucket.level(now)
+            if level >= amount and level > 0:
+                entry.bucket.take(amount, now)
+                entry.refused = False
                 return None
-            limited = RateLimited((amount - bucket.balance) * 60 / self._per_minute, bucket.refused)
-            bucket.refused = True
+            limited = RateLimited(entry.bucket.seconds_until(amount, now), entry.refused)
+            entry.refused = True
             return limited
 
     def charge(self, key: str, amount: float) -> None:
         """Take `amount` units that were used already, into debt if need be."""
         with self._lock:
-            self._filled(key).balance -= amount
+            self._entry(key).bucket.take(amount, self._clock())
 
-    def _filled(self, key: str) -> _Bucket:
-        now = self._clock()
-        bucket = self._buckets.setdefault(key, _Bucket(self._per_minute, now))
-        self._buckets.move_to_end(key)
-        if len(self._buckets) > MAX_KEYS:
-            self._buckets.popitem(last=False)
-        gained = (now - bucket.counted) * self._per_minute / 60
-        bucket.balance, bucket.counted = min(self._per_minute, bucket.balance + gained), now
-        return bucket
+    def _entry(self, key: str) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            bucket = TokenBucket(self._per_minute, self._per_minute / 60, self._clock())
+            entry = self._entries[key] = _Entry(bucket)
+        self._entries.move_to_end(key)
+        if len(self._entries) > MAX_KEYS:
+            self._entries.popitem(last=False)
+        return entry

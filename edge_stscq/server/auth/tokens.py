@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.protocol import DEVICE_NAME
 
-DEVICE_NAME = r"[A-Za-z0-9._-]{1,64}"
-"""Pattern of a device's name."""
 ANY_DEVICE = "*"
 SECRET_BYTES = 32
 

@@ -26,13 +26,9 @@ from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, sel
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.auth.tokens import DEVICE_NAME
-from edge_stscq.server.storage.database import Database
-from edge_stscq.server.storage.store_url import store_url
+from edge_stscq.protocol import DEVICE_NAME
+from edge_stscq.server.storage.database import Database, store_url
 from edge_stscq.server.storage.tables import changes, faces
-
-MAX_SEQUENCE = 2**53 - 1
-"""Largest sequence number: the largest integer that every JSON reader keeps exactly."""
 
 WriteResult = Literal["stored", "extended", "duplicate"]
 
