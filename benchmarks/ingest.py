@@ -33,7 +33,8 @@ import typer
 from benchmarks.postgres import Cluster, binaries, cluster
 from benchmarks.record import write
 from edge_stscq.codec import store as models
-from edge_stscq.server.auth.tokens import Scope, TokenStore
+from edge_stscq.server.auth.scope import Scope
+from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
 from edge_stscq.stream import CodedFace, FrameCodec
 from edge_stscq.stream.tables import Tables, model_id

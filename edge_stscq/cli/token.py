@@ -2,13 +2,17 @@
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_stscq.server.auth.audit_log import annotate_command, audit_log
-from edge_stscq.server.auth.tokens import Scope, TokenStore
+from edge_stscq.server.auth.scope import Scope
+
+if TYPE_CHECKING:
+    from edge_stscq.server.auth.tokens import TokenStore
 
 token = typer.Typer(help="Make, list and revoke the bearer tokens of a server.", no_args_is_help=True)
 
@@ -31,7 +35,7 @@ def create(
     """Make a token and print it, this once: only a hash of it is kept."""
     from dataclasses import asdict
 
-    with contextlib.closing(TokenStore(tokens, create=True)) as store, _audited(tokens, audit):
+    with _open(tokens, create=True) as store, _audited(tokens, audit):
         made, text = store.create(device, scope or [Scope.SEND])
         annotate_command("token create", made.id, made.device, " ".join(made.scopes))
     if as_json:
@@ -39,6 +43,23 @@ def create(
     else:
         typer.echo(text)
         typer.echo(f"token {made.id} may {', '.join(made.scopes)} for device {device}; it is not shown again", err=True)
+
+
+@contextlib.contextmanager
+def _open(path: Path, create: bool = False) -> Iterator["TokenStore"]:
+    from edge_stscq.errors import EdgeError, require
+
+    require("sqlalchemy", "server")
+    from edge_stscq.server.auth.tokens import TokenStore
+    from edge_stscq.server.storage.database import StoreError
+
+    try:
+        with contextlib.closing(TokenStore(path, create=create)) as store:
+            yield store
+    except StoreError as error:
+        raise EdgeError(
+            f"{path} is not usable for tokens now: {error}; try again, or choose another --tokens"
+        ) from None
 
 
 def _audited(tokens: Path, audit: Path | None) -> contextlib.AbstractContextManager[None]:
@@ -53,7 +74,7 @@ def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    with contextlib.closing(TokenStore(tokens, create=False)) as store:
+    with _open(tokens) as store:
         found = store.all()
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found]))
@@ -74,7 +95,7 @@ def revoke(
     """Make a token invalid for good; a running server refuses it from the next request on."""
     from dataclasses import asdict
 
-    with contextlib.closing(TokenStore(tokens, create=False)) as store, _audited(tokens, audit):
+    with _open(tokens) as store, _audited(tokens, audit):
         gone = store.revoke(token_id)
         annotate_command("token revoke", gone.id, gone.device, " ".join(gone.scopes))
     typer.echo(json.dumps(asdict(gone)) if as_json else f"token {gone.id} of device {gone.device} is revoked")

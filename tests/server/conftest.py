@@ -21,7 +21,8 @@ from fastapi import FastAPI
 from benchmarks.postgres import Cluster, binaries, cluster
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.server.app import create_app
-from edge_stscq.server.auth.tokens import Scope, TokenStore
+from edge_stscq.server.auth.scope import Scope
+from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.face_store import FaceStore

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from edge_stscq.server.api.schemas import DeviceInfo, DeviceList
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
-from edge_stscq.server.auth.tokens import Scope
+from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.storage.device_stats import DeviceStatsCache
 
 

@@ -17,7 +17,7 @@ from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
 from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, FacePage
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
-from edge_stscq.server.auth.tokens import Scope
+from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
 from edge_stscq.server.decoding.resolver import RequestResolver

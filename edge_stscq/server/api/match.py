@@ -16,7 +16,7 @@ from edge_stscq.protocol import DEVICE_NAME
 from edge_stscq.server.api.schemas import FaceInfo, Match, MatchPage
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
-from edge_stscq.server.auth.tokens import Scope
+from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.search import FaceIndexes

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from edge_stscq.server.api.schemas import ErrorAnswer, ModelInfo, ModelList, State
 from edge_stscq.server.auth.guard import Guard
-from edge_stscq.server.auth.tokens import Scope
+from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.metrics import Metrics

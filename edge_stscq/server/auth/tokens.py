@@ -5,54 +5,38 @@ the secret is 256 random bits. Only the SHA-256 of the whole token is kept. A fa
 passwords, which can be guessed, and nobody guesses 256 random bits at any speed. Hashes are compared in constant time.
 
 The file is apart from the store of faces, so that it can be made before the first start and backed up without them.
-The server reads it at every request: what `edge-stscq token revoke` writes holds from the next request on.
+The server looks at its date at every request, so that what `edge-stscq token revoke` writes holds from the next request
+on, also where the file is replaced by a copy from another machine.
 """
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
-import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import func, select, text
+
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME
+from edge_stscq.server.auth.scope import Scope
+from edge_stscq.server.auth.token_tables import LAYOUT, tokens
+from edge_stscq.server.storage.database import Database, StoreError, store_url
 
 ANY_DEVICE = "*"
 SECRET_BYTES = 32
 
 _TOKEN = re.compile(r"stscq_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
-_APPLICATION_ID = int.from_bytes(b"STSK")
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE tokens (
-    id TEXT PRIMARY KEY,
-    hash BLOB NOT NULL,
-    device TEXT NOT NULL,
-    scopes TEXT NOT NULL,
-    created TEXT NOT NULL,
-    used TEXT,
-    revoked TEXT
-) STRICT
-"""
-_COLUMNS = "id, device, scopes, created, used, revoked"
-
-
-class Scope(StrEnum):
-    """Permission of a token. None includes another."""
-
-    SEND = "send"
-    READ = "read"
-    MATCH = "match"
-    ADMIN = "admin"
+_SETTLED_NS = 100_000_000
+"""A file that was changed so shortly before it was read may change again without showing another time."""
+_COLUMNS = (tokens.c.id, tokens.c.device, tokens.c.scopes, tokens.c.created, tokens.c.used, tokens.c.revoked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +61,8 @@ class Token:
 class TokenStore:
     """Open the tokens at `path`; safe to call from many threads and beside other processes.
 
+    Every method but `close` raises `StoreError` while the file cannot be used.
+
     Args:
         create: make the file, readable by its owner alone, if it is absent.
 
@@ -88,48 +74,29 @@ class TokenStore:
         self.path, self._lock = path, threading.Lock()
         if not create and not path.exists():
             raise EdgeError(f"there are no tokens at {path}; make one with: {how_to_create(path)}")
-        try:
-            if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            raise EdgeError(f"cannot open the tokens at {path}: {error}; choose another --tokens") from None
-        try:
-            self._prepare()
-        except sqlite3.Error as error:
-            self._db.close()
-            raise EdgeError(f"{path} is not usable for tokens: {error}; choose another --tokens") from None
-        except EdgeError:
-            self._db.close()
-            raise
+        self._database = Database(store_url(path), LAYOUT)
+        self._known: dict[str, tuple[bytes, Token]] = {}
+        self._version: tuple[int, ...] | None = None
 
-    def _prepare(self) -> None:
-        application, version, tables = (
-            self._db.execute(query).fetchone()[0]
-            for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-        )
-        if application == 0 and tables == 0:
-            with self._transaction() as db:
-                db.execute(_SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
-                db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version={_VERSION}")
-        elif application != _APPLICATION_ID:
-            raise EdgeError(f"{self.path} is a database of another program; choose another --tokens")
-        elif version != _VERSION:
-            raise EdgeError(f"{self.path} is of token version {version}, this program's is {_VERSION}; upgrade it")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _current(self) -> dict[str, tuple[bytes, Token]]:
+        """Hash and token by id, oldest first: read again whenever the file was changed or replaced."""
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+            now, version, changed = time.time_ns(), *self._file_version()
+            if version != self._version:
+                self._database.close()  # a connection would hold on to the file that was replaced
+                with self._database.read() as db:
+                    rows = db.execute(select(tokens.c.hash, *_COLUMNS).order_by(text("rowid"))).all()
+                self._known = {token_id: (digest, _token(token_id, *rest)) for digest, token_id, *rest in rows}
+                self._version = version if now - changed > _SETTLED_NS else None
+            return self._known
+
+    def _file_version(self) -> tuple[tuple[int, ...], int]:
+        """What tells one state of the file from another, and when it was changed last, in nanoseconds since 1970."""
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise StoreError(f"the tokens at {self.path} are gone: {error.strerror}") from None
+        return (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns), found.st_ctime_ns
 
     def create(self, device: str, scopes: Iterable[Scope]) -> tuple[Token, str]:
         """Make a token; also its text, which is kept nowhere and cannot be shown again.
@@ -147,28 +114,24 @@ class TokenStore:
         token = Token(
             secrets.token_hex(6), device, tuple(scope for scope in Scope if scope in wanted), _now(), None, None
         )
-        text = f"stscq_{token.id}_{secrets.token_urlsafe(SECRET_BYTES)}"
-        row = (token.id, _digest(text), device, " ".join(token.scopes), token.created)
-        with self._transaction() as db:
-            db.execute("INSERT INTO tokens (id, hash, device, scopes, created) VALUES (?, ?, ?, ?, ?)", row)
-        return token, text
+        plain = f"stscq_{token.id}_{secrets.token_urlsafe(SECRET_BYTES)}"
+        values = {"id": token.id, "hash": _digest(plain), "device": device, "created": token.created}
+        with self._database.write() as db:
+            db.execute(tokens.insert().values(values | {"scopes": " ".join(token.scopes)}))
+        return token, plain
 
-    def find(self, text: str) -> Token | None:
-        """The valid token that `text` is, or None. One look at a small file: fit for an event loop."""
-        match = _TOKEN.fullmatch(text)
-        with self._lock:
-            query = f"SELECT hash, {_COLUMNS} FROM tokens WHERE id = ?"
-            found = self._db.execute(query, (match[1] if match else "",)).fetchone()
-        kept, *columns = found or (bytes(hashlib.sha256().digest_size),)
-        if not hmac.compare_digest(_digest(text), kept) or found is None:
+    def find(self, plain: str) -> Token | None:
+        """The valid token that `plain` is, or None. One look at a file's date, mostly: fit for an event loop."""
+        match = _TOKEN.fullmatch(plain)
+        kept, token = self._current().get(match[1] if match else "", (bytes(hashlib.sha256().digest_size), None))
+        if not hmac.compare_digest(_digest(plain), kept) or token is None or token.revoked is not None:
             return None
-        token = _token(columns)
-        return token if token.revoked is None else None
+        return token
 
     def note_use(self, token: Token) -> None:
         """Write down the day of the use; a file that is busy or read-only must not lock a valid token out."""
-        with suppress(sqlite3.OperationalError), self._transaction() as db:
-            db.execute("UPDATE tokens SET used = ? WHERE id = ?", (today(), token.id))
+        with suppress(StoreError), self._database.write() as db:
+            db.execute(tokens.update().where(tokens.c.id == token.id).values(used=today()))
 
     def revoke(self, token_id: str) -> Token:
         """Make a token invalid for good; one that was revoked keeps its first date.
@@ -176,27 +139,24 @@ class TokenStore:
         Raises:
             EdgeError: there is no such token.
         """
-        with self._transaction() as db:
-            db.execute("UPDATE tokens SET revoked = coalesce(revoked, ?) WHERE id = ?", (_now(), token_id))
-            found = db.execute(f"SELECT {_COLUMNS} FROM tokens WHERE id = ?", (token_id,)).fetchone()
+        with self._database.write() as db:
+            changed = tokens.update().where(tokens.c.id == token_id)
+            db.execute(changed.values(revoked=func.coalesce(tokens.c.revoked, _now())))
+            found = db.execute(select(*_COLUMNS).where(tokens.c.id == token_id)).first()
         if found is None:
             raise EdgeError(f"there is no token {token_id} in {self.path}; see: edge-stscq token list")
-        return _token(found)
+        return _token(*found)
 
     def all(self) -> list[Token]:
         """Every token ever made, oldest first."""
-        with self._lock:
-            found = self._db.execute(f"SELECT {_COLUMNS} FROM tokens ORDER BY rowid").fetchall()
-        return [_token(row) for row in found]
+        return [token for _, token in self._current().values()]
 
     def any_made(self) -> bool:
         """True if a token was ever made here, revoked ones among them."""
-        with self._lock:
-            return bool(self._db.execute("SELECT EXISTS (SELECT 1 FROM tokens)").fetchone()[0])
+        return bool(self._current())
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._database.close()
 
 
 def how_to_create(path: Path) -> str:
@@ -217,6 +177,5 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _token(row: Sequence[Any]) -> Token:
-    token_id, device, scopes, *dates = row
+def _token(token_id: str, device: str, scopes: str, *dates: Any) -> Token:
     return Token(token_id, device, tuple(map(Scope, scopes.split())), *dates)

@@ -1,43 +1,36 @@
-"""SQLAlchemy engine, transactions and migrations of the store, durable on SQLite and PostgreSQL.
+"""SQLAlchemy engine and transactions of the server's databases, durable on SQLite and PostgreSQL.
 
-SQLite commits with `synchronous=FULL` to a write-ahead log, PostgreSQL with `synchronous_commit=on`: what a commit has
+SQLite commits with `synchronous=FULL`, PostgreSQL with `synchronous_commit=on`: what a commit has
 returned for is on disk. `Database` yields transactions of two kinds. A writing one has SQLite's write lock from its
 first statement; in PostgreSQL the writers themselves say what they hold. Whatever fails in one, from a full disk to a
 server that is away, is a `StoreError`; the next transaction tries again on a fresh connection.
 
-Opening brings the layout up to date (`migrations`), under a lock, in one transaction.
+Opening brings the layout up to date (see `layout`), under a lock, in one transaction.
 """
 
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from edge_stscq.errors import EdgeError, require
-from edge_stscq.server.storage import migrations
-from edge_stscq.server.storage.tables import metadata
+from edge_stscq.server.storage.layout import Layout
 
-VERSION_TABLE = "edge_stscq_version"
-"""Where Alembic notes the layout; other programs in the same database have theirs."""
-APPLICATION_ID = int.from_bytes(b"STSQ")
-"""In the header of a SQLite store."""
 WAIT_SECONDS = 5
 """For a connection, and for a lock that another server holds."""
+RETRY_SECONDS = 0.02
+"""Between two attempts at what does not wait for a lock by itself."""
 POOL = 8
 """Connections of one server."""
 
-_FIRST, _NUMBERED_BY_ALEMBIC = 1, 2  # user_version of a SQLite store
 _FORMS = "give a path, sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
-_UPGRADE_LOCK = int.from_bytes(b"edgeSTSQ")
 _POSTGRES = {
     "synchronous_commit": "on",
     "lock_timeout": f"{WAIT_SECONDS}s",
@@ -51,31 +44,34 @@ class StoreError(Exception):
 
 
 class Database:
-    """Open or create the store at `url`; safe to call from many threads, beside other servers.
+    """Open or create the database at `url`; safe to call from many threads, beside other servers.
 
     Attributes:
-        name: the store as messages may show it.
+        name: the database as messages may show it.
 
     Raises:
         EdgeError: it cannot be reached or written, is another program's, or is of a newer version.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, layout: Layout) -> None:
         self.name, file = redacted(url), sqlite_path(url)
         self._writer = nullcontext() if file is None else threading.Lock()
-        self._engine = _postgres(url) if file is None else _sqlite(url, file)
+        self._engine = _postgres(url) if file is None else _sqlite(url, file, layout)
         try:
-            with self.write() as connection:
-                if file is None:
-                    _upgrade_postgres(connection, self.name)
-                else:
-                    _upgrade_sqlite(connection, self.name)
+            if not (layout.read_only and self._is_current(layout)):
+                with self.write() as connection:
+                    layout.upgrade(connection, self.name)
         except StoreError as error:
             self.close()
-            raise EdgeError(f"{self.name} is not usable as a store: {error}; choose another --store") from None
+            problem = f"{self.name} is not usable for {layout.noun}: {error}"
+            raise EdgeError(f"{problem}; choose another {layout.option}") from None
         except EdgeError:
             self.close()
             raise
+
+    def _is_current(self, layout: Layout) -> bool:
+        with self.read() as connection:
+            return layout.is_current(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -93,6 +89,7 @@ class Database:
                 yield connection
 
     def close(self) -> None:
+        """Close every connection; the next transaction opens another."""
         self._engine.dispose()
 
 
@@ -106,19 +103,29 @@ def _failures() -> Iterator[None]:
         raise StoreError(" ".join(str(reason).split())) from None
 
 
-def _sqlite(url: URL, file: Path) -> Engine:
+def _sqlite(url: URL, file: Path, layout: Layout) -> Engine:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(file, os.O_CREAT | (os.O_RDONLY if layout.read_only else os.O_RDWR), 0o600))
     except OSError as error:
-        raise EdgeError(f"cannot open the store {file}: {error}; choose another --store") from None
+        raise EdgeError(f"cannot open {layout.noun} at {file}: {error}; choose another {layout.option}") from None
     engine = _engine(url, timeout=WAIT_SECONDS)
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: object) -> None:
+    def prepare(connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say so
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON"):
-            connection.execute(f"PRAGMA {pragma}")
+        # Neither the recovery of a log nor the change of a journal mode waits for a lock by itself.
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                for pragma in (f"journal_mode={layout.journal_mode}", "synchronous=FULL", "fullfsync=ON"):
+                    connection.execute(f"PRAGMA {pragma}")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(RETRY_SECONDS)
+            else:
+                return
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -145,57 +152,6 @@ def _engine(url: URL, **connect: Any) -> Engine:
         url, connect_args=connect, hide_parameters=True, pool_size=POOL, max_overflow=0, pool_timeout=WAIT_SECONDS,
         **postgres if url.drivername != "sqlite" else {},
     )  # fmt: skip
-
-
-def _upgrade_sqlite(connection: Connection, name: str) -> None:
-    application, version, tables = (
-        connection.exec_driver_sql(query).scalar_one()
-        for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
-    )
-    if application != APPLICATION_ID and (application or tables):
-        raise EdgeError(f"{name} is a database of another program; choose another --store")
-    if application and version not in (_FIRST, _NUMBERED_BY_ALEMBIC):
-        raise EdgeError(f"{name} is of store version {version}, which this program does not know; upgrade it")
-    _upgrade(connection, name, unversioned="0001" if application and version == _FIRST else None)
-    if version != _NUMBERED_BY_ALEMBIC:
-        connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.exec_driver_sql(f"PRAGMA user_version={_NUMBERED_BY_ALEMBIC}")
-
-
-def _upgrade_postgres(connection: Connection, name: str) -> None:
-    # The first server upgrades, others wait for it, however long it takes.
-    connection.execute(text("SET LOCAL lock_timeout = 0"))
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
-    tables = set(inspect(connection).get_table_names())
-    if VERSION_TABLE not in tables and tables & set(metadata.tables):
-        raise EdgeError(f"{name} has tables of another program; choose another database or schema")
-    _upgrade(connection, name, unversioned=None)
-
-
-def _upgrade(connection: Connection, name: str, unversioned: str | None) -> None:
-    """Run the steps that the layout lacks. `unversioned` is the layout of a store that notes none."""
-    config = alembic_config(connection)
-    script = ScriptDirectory.from_config(config)
-    if unversioned is not None:
-        command.stamp(config, unversioned)
-    if inspect(connection).has_table(VERSION_TABLE):
-        found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one()
-        if found == script.get_current_head():
-            return
-        try:
-            script.get_revision(found)
-        except CommandError:
-            raise EdgeError(f"{name} is of layout {found}, newer than this program's; upgrade edge-stscq") from None
-    command.upgrade(config, "head")
-
-
-def alembic_config(connection: Connection) -> Config:
-    """Alembic, on this connection."""
-    config = Config(attributes={"connection": connection, "version_table": VERSION_TABLE})
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
 
 
 def store_url(place: Path | str) -> URL:

@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME
 from edge_stscq.server.storage.database import Database, store_url
-from edge_stscq.server.storage.tables import changes, faces
+from edge_stscq.server.storage.tables import LAYOUT, changes, faces
 
 WriteResult = Literal["stored", "extended", "duplicate"]
 
@@ -127,7 +127,7 @@ class FaceStore:
     """
 
     def __init__(self, place: Path | str) -> None:
-        self._database = Database(store_url(place))
+        self._database = Database(store_url(place), LAYOUT)
         self.name = self._database.name
 
     def accept(

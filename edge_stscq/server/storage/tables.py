@@ -3,6 +3,8 @@
 `migrations` holds the steps that lead here from every earlier layout; a test compares the two.
 """
 
+from pathlib import Path
+
 from sqlalchemy import (
     REAL,
     BigInteger,
@@ -19,11 +21,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from edge_stscq.server.storage import migrations
+from edge_stscq.server.storage.layout import Layout
+
 whole = BigInteger().with_variant(Integer, "sqlite")
 """64 bits in both."""
 real: TypeEngine[float] = Double().with_variant(REAL, "sqlite")
 
 metadata = MetaData()
+LAYOUT = Layout(
+    metadata, steps=Path(migrations.__file__).parent / "versions", application_id=int.from_bytes(b"STSQ"),
+    noun="the store", option="--store", journal_mode="WAL", read_only=False,
+)  # fmt: skip
 
 faces = Table(
     "faces",

@@ -15,7 +15,8 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth import guard as guard_module
 from edge_stscq.server.auth import rate_limit as limits
 from edge_stscq.server.auth.rate_limit import RateLimited, RateLimiter
-from edge_stscq.server.auth.tokens import Scope, TokenStore
+from edge_stscq.server.auth.scope import Scope
+from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.security_headers import SECURITY_HEADERS
 from edge_stscq.stream import CodedFace

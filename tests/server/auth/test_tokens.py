@@ -1,19 +1,27 @@
 """Tokens: made once, kept as hashes, found in constant time, revoked for good."""
 
+import contextlib
 import hashlib
 import hmac
 import json
+import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from alembic.command import check as command_check
 from typer.testing import CliRunner, Result
 
 from edge_stscq.cli.token import token as command
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth import tokens as module
-from edge_stscq.server.auth.tokens import Scope, TokenStore
+from edge_stscq.server.auth.scope import Scope
+from edge_stscq.server.auth.token_tables import LAYOUT
+from edge_stscq.server.auth.tokens import TokenStore
+from edge_stscq.server.storage import database
+from edge_stscq.server.storage.database import StoreError
 from edge_stscq.server.storage.face_store import FaceStore
 
 
@@ -86,9 +94,10 @@ def test_note_use_day_only(tokens: TokenStore, monkeypatch: pytest.MonkeyPatch) 
         assert tokens.all()[0].used == module.today() == moment[:10]
 
 
-def test_find_while_file_is_locked(tokens: TokenStore, path: Path) -> None:
+def test_find_while_file_is_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
+    tokens = TokenStore(path, create=True)
     made, text = tokens.create("cam", [Scope.SEND])
-    tokens._db.execute("PRAGMA busy_timeout=50")
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     assert tokens.find(text) == made
@@ -98,6 +107,7 @@ def test_find_while_file_is_locked(tokens: TokenStore, path: Path) -> None:
     assert tokens.all()[0].used is None
     tokens.note_use(made)
     assert tokens.find(text).used == module.today()
+    tokens.close()
 
 
 def test_revoke_seen_by_other_store(tokens: TokenStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,16 +132,112 @@ def test_token_store_foreign_file(tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match="database of another program"):
         TokenStore(tmp_path / "faces.db", create=True)
     (tmp_path / "text").write_text("not a database, but long enough to be looked at as one" * 20)
-    with pytest.raises(EdgeError, match="not usable for tokens"):
+    with pytest.raises(EdgeError, match="not usable for the tokens: file is not a database; choose another --tokens"):
         TokenStore(tmp_path / "text", create=True)
     with pytest.raises(EdgeError, match="cannot open the tokens"):
         TokenStore(tmp_path, create=True)
     TokenStore(tmp_path / "newer.db", create=True).close()
-    with sqlite3.connect(tmp_path / "newer.db") as db:
-        db.execute("PRAGMA user_version=2")
-    db.close()
-    with pytest.raises(EdgeError, match="version 2, this program's is 1"):
+    with contextlib.closing(sqlite3.connect(tmp_path / "newer.db")) as db:
+        db.execute("PRAGMA user_version=3")
+    with pytest.raises(EdgeError, match="version 3, which this program does not know"):
         TokenStore(tmp_path / "newer.db", create=False)
+
+
+FIRST_LAYOUT = """
+CREATE TABLE tokens (
+    id TEXT PRIMARY KEY,
+    hash BLOB NOT NULL,
+    device TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    created TEXT NOT NULL,
+    used TEXT,
+    revoked TEXT
+) STRICT;
+PRAGMA application_id=1398035275;
+PRAGMA user_version=1;
+"""
+"""Written by releases that had no migrations of tokens."""
+
+
+def first_release(path: Path, *rows: tuple[object, ...]) -> Path:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(FIRST_LAYOUT)
+        db.executemany("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        db.commit()
+    return path
+
+
+def test_migrate_first_release(tmp_path: Path) -> None:
+    """Tokens of an earlier release hold, in their order, and the file is upgraded in place."""
+    texts = [f"stscq_{digit * 12}_{digit * 43}" for digit in "ba"]
+    hashes = [hashlib.sha256(text.encode()).digest() for text in texts]
+    path = first_release(
+        tmp_path / "tokens.db",
+        ("b" * 12, hashes[0], "cam", "send read", "2026-01-02T03:04:05+00:00", "2026-02-03", None),
+        ("a" * 12, hashes[1], "*", "admin", "2026-01-02T03:04:05+00:00", None, "2026-03-04T00:00:00+00:00"),
+    )
+    for _ in range(2):
+        with contextlib.closing(TokenStore(path, create=False)) as store:
+            first, second = store.all()
+            assert (first.id, first.device, first.scopes, first.used) == (
+                "b" * 12,
+                "cam",
+                ("send", "read"),
+                "2026-02-03",
+            )
+            assert (second.id, second.revoked) == ("a" * 12, "2026-03-04T00:00:00+00:00")
+            assert store.find(texts[0]) == first
+            assert store.find(texts[1]) is None
+    with contextlib.closing(TokenStore(path, create=False)) as store:
+        made, text = store.create("door", [Scope.SEND])
+        assert [token.id for token in store.all()] == ["b" * 12, "a" * 12, made.id]
+        assert store.find(text) == made
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_migrations_match_tables(tokens: TokenStore) -> None:
+    with tokens._database.write() as db:
+        command_check(LAYOUT.alembic_config(db))
+
+
+@pytest.mark.parametrize(
+    "replace", [shutil.copyfile, lambda source, target: os.replace(shutil.copy(source, f"{target}.new"), target)]
+)
+def test_revoke_in_replaced_file(tmp_path: Path, replace: Callable[[Path, Path], object]) -> None:
+    """A token revoked on one machine holds no more on another one as soon as its file is copied there."""
+    there, here = tmp_path / "there.db", tmp_path / "here.db"
+    with contextlib.closing(TokenStore(there, create=True)) as store:
+        made, text = store.create("cam", [Scope.SEND])
+    shutil.copyfile(there, here)
+    with contextlib.closing(TokenStore(here, create=False)) as serving:
+        assert serving.find(text) is not None
+        serving.note_use(made)  # as many commits here as there: SQLite's own counters cannot tell the files apart
+        assert serving.find(text).used == module.today()
+        with contextlib.closing(TokenStore(there, create=False)) as store:
+            store.revoke(made.id)
+        replace(there, here)
+        assert serving.find(text) is None
+        here.unlink()
+        with pytest.raises(StoreError, match="are gone"):
+            serving.find(text)
+
+
+def test_token_store_read_only_file(path: Path, tokens: TokenStore) -> None:
+    """A file that cannot be written serves all the same."""
+    made, text = tokens.create("cam", [Scope.SEND])
+    path.chmod(0o400)
+    path.parent.chmod(0o500)
+    try:
+        with contextlib.closing(TokenStore(path, create=False)) as store:
+            assert store.find(text) == made
+            store.note_use(made)
+            if os.getuid():  # root may write all the same
+                assert store.find(text).used is None
+    finally:
+        path.parent.chmod(0o700)
 
 
 @pytest.mark.parametrize("device", ["", "a b", "../cam", "c" * 65, "cam*", "cam\n"])

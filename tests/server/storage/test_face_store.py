@@ -245,12 +245,28 @@ def test_store_foreign_file(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version=99")
     db.close()
     for path, message in (
-        (text, "not usable as a store"),
+        (text, "not usable for the store"),
         (foreign, "another program"),
-        (newer, "store version 99"),
+        (newer, "is of version 99"),
         (tmp_path, "cannot open the store"),
         (text / "below", "cannot open the store"),
     ):
         with pytest.raises(EdgeError, match=message):
             FaceStore(path)
     assert text.read_bytes() == b"not a database " * 100
+
+
+def test_open_waits_for_lock(tmp_path: Path) -> None:
+    """SQLite itself refuses at once to change the journal mode of a file that another process has locked."""
+    path = tmp_path / "faces.db"
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("CREATE TABLE other (number INTEGER)")
+    holder.execute("DROP TABLE other")
+    holder.execute("BEGIN EXCLUSIVE")
+    with ThreadPoolExecutor(1) as thread:
+        opening = thread.submit(FaceStore, path)
+        with pytest.raises(TimeoutError):
+            opening.result(0.1)
+        holder.execute("COMMIT")
+        holder.close()
+        opening.result(60).close()

@@ -11,10 +11,11 @@ from alembic import command
 from sqlalchemy import Column, Integer, text
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.storage import database
+from edge_stscq.server.storage import layout
 from edge_stscq.server.storage import tables as schema
-from edge_stscq.server.storage.database import VERSION_TABLE, alembic_config
 from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
+from edge_stscq.server.storage.layout import VERSION_TABLE
+from edge_stscq.server.storage.tables import LAYOUT
 
 OpenStore = Callable[[Path | str], FaceStore]
 MODEL = b"12345678"
@@ -59,18 +60,18 @@ def test_migrate_earlier_layout(place: str, open_store: OpenStore, monkeypatch) 
         config.attributes["connection"].execute(text(insert + "(3, 'cam', 1, :model, 1, :model, 5)"), {"model": MODEL})
 
     with monkeypatch.context() as patched:
-        patched.setattr(database.command, "upgrade", stop_at_first)
+        patched.setattr(layout.command, "upgrade", stop_at_first)
         open_store(place).close()
     assert [(face.id, face.frame, face.revision) for face in open_store(place).changes(0, 9)] == [("cam-1", MODEL, 3)]
 
 
 def test_migrations_match_tables(place: str, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_store(place)._database.write() as db:
-        command.check(alembic_config(db))
+        command.check(LAYOUT.alembic_config(db))
         schema.faces.append_column(Column("forgotten", Integer))
         try:
             with pytest.raises(Exception, match="forgotten"):
-                command.check(alembic_config(db))
+                command.check(LAYOUT.alembic_config(db))
         finally:
             schema.faces._columns.remove(schema.faces.c.forgotten)
 

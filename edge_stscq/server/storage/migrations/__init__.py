@@ -1,4 +1,4 @@
-"""The store's layouts, one Alembic revision each; `database` runs them when a store is opened.
+"""Layouts of the store, one Alembic revision each; `layout` runs them when a store is opened.
 
-To change the layout, change `schema.py` and add a file to `versions`. Released files are never edited.
+To change the layout, change `tables.py` and add a file to `versions`. Released files are never edited.
 """

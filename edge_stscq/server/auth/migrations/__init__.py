@@ -1,0 +1,1 @@
+"""Layouts of the token file, one Alembic revision each; see `storage.migrations`."""
