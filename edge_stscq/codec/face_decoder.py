@@ -6,7 +6,7 @@ A face is decoded alike whoever is in its batch, but for rounding: the order of 
 batch, which moves single values by one step of 255 in float32 and by a few in bfloat16.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,9 @@ class FaceDecoder:
         EdgeError: the folder is incomplete or damaged, or `device` is not there.
 
     Example:
-        >>> decoder = FaceDecoder(Path("models/face64"))
-        >>> pictures = decoder.decode(list(load_frame_codec(folder).iter_stream(data)))
+        >>> folder = Path("models/face64")
+        >>> faces = list(load_frame_codec(folder).iter_stream(data))
+        >>> pictures = FaceDecoder(folder).decode(faces)
     """
 
     def __init__(self, folder: Path, device: str = "cpu", profile: ExecutionProfile | None = None) -> None:
@@ -47,10 +48,10 @@ class FaceDecoder:
         self.config: CodecConfig = store.load_config(folder)
         decoder = store.load_decoder(folder).to(device)
         decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network = decoder.decode_batch
+        self._network: Callable[..., torch.Tensor] = decoder.decode_batch
         if self.profile.compiler is not None:
             self._network = torch.compile(
-                decoder.decode_batch, fullgraph=True, dynamic=False, backend=self.profile.compiler,
+                self._network, fullgraph=True, dynamic=False, backend=self.profile.compiler,
                 recompile_limit=len(self.profile.shapes), isolate_recompiles=True,
             )  # fmt: skip
 

@@ -12,8 +12,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from edge_stscq.protocol import DEVICE_HEADER, DEVICE_NAME, FRAMES_PATH, MAX_SEQUENCE, SEQUENCE_HEADER, Acknowledgement
 from edge_stscq.server.api.schemas import ErrorAnswer
 from edge_stscq.server.auth.audit_log import annotate
-from edge_stscq.server.auth.guard import Guard
-from edge_stscq.server.auth.tokens import Scope
+from edge_stscq.server.auth.guard import BEARER, Guard
+from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.ingest import FrameUpload
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.storage.change_feed import ChangeFeed
@@ -32,6 +32,7 @@ _DOCUMENTED: dict[str, Any] = {
             "schema": {"type": "integer", "minimum": 0, "maximum": MAX_SEQUENCE},
         },
     ],
+    "security": [{BEARER.scheme_name: [Scope.SEND]}],
     "requestBody": {
         "required": True, "description": "a stream: file header and frames",
         "content": {"application/octet-stream": {}},
@@ -43,11 +44,10 @@ def routes(
     guard: Guard, queue: GroupCommitQueue[FrameUpload, Acknowledgement], feed: ChangeFeed, metrics: Metrics
 ) -> APIRouter:
     router = APIRouter(responses={"4XX": {"model": ErrorAnswer}})
-    sends = guard.require(Scope.SEND)
 
     @router.post(FRAMES_PATH, response_model=Acknowledgement, openapi_extra=_DOCUMENTED)
     async def post_frames(request: Request) -> Response:
-        principal = await sends(request)
+        principal = await guard.authorize(request, Scope.SEND)
         device, first = _read_headers(request)
         annotate(request, device=device, first=first)
         with metrics.count_rejections():

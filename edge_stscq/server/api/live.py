@@ -11,19 +11,18 @@ Any page may open a WebSocket to any host, so a request with an `Origin` must co
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, HTTPException, Query, WebSocket
-from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
 from edge_stscq.server.api.schemas import FaceInfo
 from edge_stscq.server.auth.guard import Guard, Principal
-from edge_stscq.server.auth.tokens import Scope
+from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.storage.change_feed import ChangeFeed
 
 log = logging.getLogger(__name__)
@@ -60,8 +59,7 @@ class ConnectionLimit:
 
 
 def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit) -> APIRouter:
-    router, authorize = APIRouter(prefix="/v1"), guard.require(Scope.READ)
-    reads = Depends(authorize)
+    router, reads = APIRouter(prefix="/v1"), Depends(guard.require(Scope.READ))
 
     @router.websocket("/live")
     async def live(
@@ -78,7 +76,7 @@ def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit) -> APIR
             begin = await feed.start(after, last)
             await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
             sending = _send(socket, feed, begin, device or principal.only_device)
-            ends = (sending, _refuse_messages(socket), _recheck(socket, authorize))
+            ends = (sending, _refuse_messages(socket), _recheck(socket, guard))
             tasks = {asyncio.create_task(end) for end in ends}
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -115,11 +113,11 @@ async def _refuse_messages(socket: WebSocket) -> tuple[int, str]:
     return (0, "") if message["type"] == "websocket.disconnect" else (UNEXPECTED, "this feed takes no messages")
 
 
-async def _recheck(socket: WebSocket, authorize: Callable[[HTTPConnection], Awaitable[Principal]]) -> tuple[int, str]:
+async def _recheck(socket: WebSocket, guard: Guard) -> tuple[int, str]:
     while True:
         await asyncio.sleep(RECHECK_SECONDS)
         try:
-            await authorize(socket)
+            await guard.authorize(socket, Scope.READ)
         except HTTPException as error:
             if error.status_code != 429:
                 return FORBIDDEN, error.detail

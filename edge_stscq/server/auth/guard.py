@@ -12,13 +12,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import HTTPException, Request
+from fastapi import HTTPException, Request, Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth import audit_log as audit
 from edge_stscq.server.auth.rate_limit import RateLimited, RateLimiter
-from edge_stscq.server.auth.tokens import ANY_DEVICE, Scope, Token, TokenStore, how_to_create, today
+from edge_stscq.server.auth.scope import Scope
+from edge_stscq.server.auth.tokens import ANY_DEVICE, Token, TokenStore, how_to_create, today
 from edge_stscq.server.settings import ServerSettings, is_loopback
 from edge_stscq.server.storage.database import sibling_path
 
@@ -27,6 +30,20 @@ FAILURES_PER_MINUTE = 60
 PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")
 """Added by proxies."""
 REALM = 'Bearer realm="edge-stscq"'
+
+
+class BearerScheme(SecurityBase):
+    """Reads the Authorization header, or what stands for it on a WebSocket; documents it in OpenAPI."""
+
+    def __init__(self) -> None:
+        self.scheme_name = "token"
+        self.model = HTTPBearer(bearerFormat="stscq_<id>_<secret>", description="made by: edge-stscq token create")
+
+    async def __call__(self, request: HTTPConnection) -> str:
+        return request.headers.get("authorization", "") or _subprotocol_token(request)
+
+
+BEARER = BearerScheme()
 
 
 def tokens_path(settings: ServerSettings) -> Path:
@@ -94,27 +111,39 @@ class Guard:
         self._bytes = RateLimiter(settings.bytes_per_minute)
         self._failures = RateLimiter(FAILURES_PER_MINUTE)
 
-    def require(self, *scopes: Scope) -> Callable[[HTTPConnection], Awaitable[Principal]]:
+    def require(self, *scopes: Scope) -> Callable[..., Awaitable[Principal]]:
         """A dependency of a route: a principal with one of `scopes`, or an answer of 401, 403 or 429."""
+        documented = [*scopes] if len(scopes) == 1 else []  # a list would ask for all of them
 
-        async def guard(request: HTTPConnection) -> Principal:
-            audit.annotate(request, who=None)
-            token = self._token(request)
-            if token is None:
-                _check_local(request)
-                audit.annotate(request, who=LOCAL.id)
-                return LOCAL
-            audit.annotate(request, who=token.id)
-            if token.used != today():
-                await asyncio.to_thread(self._tokens.note_use, token)
-            principal = Principal(token.id, token.device)
-            _raise_if_limited(request, self._requests.acquire(principal.key, 1), "requests")
-            if not set(scopes) & set(token.scopes):
-                needed = " or ".join(scopes)
-                raise _forbidden(f"this token may {', '.join(token.scopes)}; {needed} is needed here", scopes)
-            return principal
+        async def guard(request: HTTPConnection, header: str = Security(BEARER, scopes=documented)) -> Principal:
+            return await self._authorize(request, header, scopes)
 
         return guard
+
+    async def authorize(self, request: HTTPConnection, *scopes: Scope) -> Principal:
+        """The principal of a request, outside of FastAPI's dependencies.
+
+        Raises:
+            HTTPException: 401, 403 or 429.
+        """
+        return await self._authorize(request, await BEARER(request), scopes)
+
+    async def _authorize(self, request: HTTPConnection, header: str, scopes: tuple[Scope, ...]) -> Principal:
+        audit.annotate(request, who=None)
+        token = self._token(request, header)
+        if token is None:
+            _check_local(request)
+            audit.annotate(request, who=LOCAL.id)
+            return LOCAL
+        audit.annotate(request, who=token.id)
+        if token.used != today():
+            await asyncio.to_thread(self._tokens.note_use, token)
+        principal = Principal(token.id, token.device)
+        _raise_if_limited(request, self._requests.acquire(principal.key, 1), "requests")
+        if not set(scopes) & set(token.scopes):
+            needed = " or ".join(scopes)
+            raise _forbidden(f"this token may {', '.join(token.scopes)}; {needed} is needed here", scopes)
+        return principal
 
     async def body(self, request: Request, principal: Principal) -> bytes:
         """The request's body, counted against the principal's allowance while it arrives.
@@ -127,9 +156,8 @@ class Guard:
         _raise_if_limited(request, self._bytes.acquire(principal.key, 0), "bytes")
         return await _read_body(request, self._settings, lambda size: self._bytes.charge(principal.key, size))
 
-    def _token(self, request: HTTPConnection) -> Token | None:
+    def _token(self, request: HTTPConnection, header: str) -> Token | None:
         """The valid token of a request; None where no token is needed, or an answer of 401 or 429."""
-        header = request.headers.get("authorization", "") or _subprotocol_token(request)
         scheme, _, text = header.partition(" ")
         token = self._tokens.find(text.strip()) if scheme.lower() == "bearer" else None
         if token is None and (self._public or self._tokens.any_made()):
