@@ -9,7 +9,16 @@ import typer
 
 
 def serve(
-    model: Annotated[list[Path], typer.Option(help="Folder of a model whose frames are accepted; repeat for more.")],
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Settings as TOML, e.g. port = 8377; variables EDGE_STSCQ_PORT, ... and options override it."
+        ),
+    ] = None,
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a model whose frames are accepted; repeat for more.")
+    ] = None,
     store: Annotated[
         str,
         typer.Option(
@@ -51,28 +60,28 @@ def serve(
     uvicorn = require("uvicorn", "server")
     require("fastapi", "server")
     require("sqlalchemy", "server")
+    require("pydantic_settings", "server")
     from edge_stscq._tls import server_arguments
     from edge_stscq.server.auth.audit_log import audit_log
     from edge_stscq.server.auth.guard import open_tokens
-    from edge_stscq.server.settings import ServerSettings, is_loopback
+    from edge_stscq.server.settings import ServerSettings, is_loopback, load_settings
     from edge_stscq.server.storage.database import sibling_path
 
-    settings = ServerSettings(
-        model=tuple(model), store=store, host=host, port=port, device=device, tokens=tokens,
-        deadline=deadline, cache_bytes=cache_bytes,
-        requests_per_minute=requests_per_minute, bytes_per_minute=bytes_per_minute,
-    )  # fmt: skip
+    given = {name: value for name, value in context.params.items() if _is_given(context, name)}
+    settings = load_settings(config, **{name: given[name] for name in given.keys() & ServerSettings.model_fields})
     tls = server_arguments(tls_cert, tls_key, tls_client_ca)
     open_tokens(settings).close()
-    if not tls and not is_loopback(host):
-        typer.echo(f"warning: faces and tokens reach {host} in the clear; give --tls-cert and --tls-key", err=True)
-    log = audit or sibling_path(store, "audit.jsonl")
+    if not tls and not is_loopback(settings.host):
+        typer.echo(
+            f"warning: faces and tokens reach {settings.host} in the clear; give --tls-cert and --tls-key", err=True
+        )
+    log = audit or sibling_path(settings.store, "audit.jsonl")
     if engine == "ray":
         from edge_stscq.server.ray.deploy import RayOptions, parse_replicas, run
 
         least, most = parse_replicas(replicas)
         options = RayOptions(ray_address, ingress_replicas, least, most, gpus_per_replica)
-        with contextlib.closing(_listen(host, port)) as listener:
+        with contextlib.closing(_listen(settings.host, settings.port)) as listener:
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         run(settings, options, log, tls, typer.echo)
         return
@@ -80,7 +89,7 @@ def serve(
     from edge_stscq.server.decoding.worker import DecoderProcess
 
     with (
-        contextlib.closing(_listen(host, port)) as listener,
+        contextlib.closing(_listen(settings.host, settings.port)) as listener,
         contextlib.closing(DecoderProcess(settings.model, settings.device, settings.max_batch)) as decoder,
         audit_log(log),
     ):
@@ -88,15 +97,21 @@ def serve(
 
         app = create_app(settings, batching_backend(settings, decoder.decode))
         decoder.wait_until_ready()
-        name = f"[{host}]" if ":" in host else host
+        name = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
-        typer.echo(f"serving {app.state.catalog.names} on {url} ({device}), faces in {app.state.store.name}")
-        config = uvicorn.Config(
+        typer.echo(f"serving {app.state.catalog.names} on {url} ({settings.device}), faces in {app.state.store.name}")
+        server = uvicorn.Server(uvicorn.Config(
             app, log_level="warning", server_header=False, access_log=False, ws="websockets-sansio", ws_max_size=1024,
             ws_per_message_deflate=False, **tls,
-        )  # fmt: skip
+        ))  # fmt: skip
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """True if an option stands on the command line or in its variable, not only in the help."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def _listen(host: str, port: int) -> socket.socket:

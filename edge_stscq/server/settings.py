@@ -1,13 +1,33 @@
-"""Settings of a server, as one frozen model.
+"""Settings of a server: one frozen model, from arguments, the environment and a TOML file.
 
-The server answers this machine alone unless told otherwise; what another host needs, `guard` knows.
+    model = ["models/face64"]       # a folder, or a list of folders
+    store = "faces.db"
+    cache_bytes = "128MiB"
+
+A variable `EDGE_STSCQ_CACHE_BYTES` overrides the file, and what the caller gives overrides both. Sizes are numbers of
+bytes, or texts such as "64MiB". The server answers this machine alone unless told otherwise; what another host needs,
+`guard` knows.
 """
 
+import os
+import tomllib
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from edge_stscq.errors import EdgeError
+
+PREFIX = "EDGE_STSCQ_"
+"""Of environment variables."""
 
 
 def is_loopback(host: str) -> bool:
@@ -19,7 +39,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _several(given: object) -> object:
-    return (given,) if isinstance(given, str | Path) else given
+    if isinstance(given, str):
+        return tuple(given.split(os.pathsep))
+    return (given,) if isinstance(given, Path) else given
 
 
 class ServerSettings(BaseModel):
@@ -27,19 +49,21 @@ class ServerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Annotated[tuple[Path, ...], BeforeValidator(_several)] = Field(
+    model: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_several)] = Field(
         min_length=1, description="folders of the models whose frames are accepted; one may stand alone"
     )
-    store: Path | str = Field(description="where the accepted frames are: a path or a URL, see `database.store_url`")
+    store: Path | str = Field(
+        default="faces.db", description="where the accepted frames are: a path or a URL, see `database.store_url`"
+    )
     host: str = "127.0.0.1"
     port: int = Field(default=8377, ge=0, le=65535, description="0 takes a free port")
     device: Literal["cpu", "cuda"] = "cpu"
     tokens: Path | None = Field(
-        default=None, description="SQLite file of the tokens; tokens.db `beside` the store if None"
+        default=None, description="SQLite file of the tokens; tokens.db beside the store if None"
     )
     requests_per_minute: float = Field(default=1200, ge=1, description="of one device")
-    bytes_per_minute: float = Field(default=8 << 20, gt=0, description="bodies of one device")
-    max_body_bytes: int = Field(default=1 << 20, ge=64)
+    bytes_per_minute: ByteSize = Field(default=ByteSize(8 << 20), ge=1, description="bodies of one device")
+    max_body_bytes: ByteSize = Field(default=ByteSize(1 << 20), ge=64)
     max_frames: int = Field(default=1024, ge=1, description="frames in one request")
     body_seconds: float = Field(default=30, gt=0, description="a body that arrives slower than this is dropped")
     max_batch: int | None = Field(
@@ -48,6 +72,51 @@ class ServerSettings(BaseModel):
     batch_delay: float = Field(default=0.005, ge=0, description="seconds the first face of a batch waits for others")
     queue_size: int = Field(default=256, ge=1, description="faces that may wait; more are answered 503")
     deadline: float = Field(default=2, gt=0, description="seconds until the decoder must have begun a face, else 503")
-    cache_bytes: int = Field(default=64 << 20, ge=0, description="decoded faces that are kept in memory; 0 keeps none")
+    cache_bytes: ByteSize = Field(
+        default=ByteSize(64 << 20), ge=0, description="decoded faces that are kept in memory; 0 keeps none"
+    )
     match_faces: int = Field(default=100_000, ge=1, description="newest faces that can be found by example")
     live_clients: int = Field(default=64, ge=1, description="clients that may follow the feed at once")
+
+
+def load_settings(config: Path | None = None, **given: Any) -> ServerSettings:
+    """Settings from `given`, then the environment, then the TOML file at `config`, then the defaults.
+
+    Raises:
+        EdgeError: the file cannot be read, or a value is missing, unknown or out of range.
+
+    Example:
+        >>> settings = load_settings(Path("server.toml"), port=0)
+    """
+
+    class Sources(ServerSettings, BaseSettings):
+        model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+            file = () if config is None else (TomlConfigSettingsSource(settings_cls, config),)
+            return init_settings, env_settings, *file
+
+    if config is not None:
+        _check(config)
+    try:
+        return ServerSettings(**Sources(**given).model_dump())
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        places = f"an option of `serve`, {PREFIX}{name.upper()}, or {config or 'a TOML file (--config)'}"
+        raise EdgeError(f"setting {name}: {first['msg'].lower()}; it comes from {places}") from None
+
+
+def _check(config: Path) -> None:
+    """Refuse a file that is absent or no TOML; pydantic-settings passes over the one and does not name the other."""
+    try:
+        tomllib.loads(config.read_text("utf-8"))
+    except OSError as error:
+        raise EdgeError(f"cannot read the settings {config}: {error.strerror}; choose another --config") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise EdgeError(f"{config} is not TOML: {error}; write lines such as port = 8377") from None
