@@ -15,8 +15,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
 
 from edge_stscq._images import encode_image
+from edge_stscq.cli import _app
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth.scope import Scope
@@ -127,18 +129,34 @@ def send_without_length(url: str, token: str) -> tuple[bytes, int]:
             return b"", taken
 
 
-def test_serve_start_failure(tiny_model: Path, tmp_path: Path) -> None:
-    from edge_stscq.cli.serve import serve
+def refusal(*arguments: object) -> str:
+    """Message of `edge-stscq serve`, run in this process, when it cannot start."""
+    result = CliRunner().invoke(_app(), ["serve", *map(str, arguments)])
+    assert isinstance(result.exception, EdgeError), result.output
+    return str(result.exception)
 
+
+def test_serve_start_failure(tiny_model: Path, tmp_path: Path) -> None:
+    place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(EdgeError, match=f"cannot listen on 127.0.0.1 port {port}: .*choose another --port"):
-            serve([tiny_model], tmp_path / "faces.db", port=port)
+        message = refusal(*place, "--port", port)
+        assert re.match(f"cannot listen on 127.0.0.1 port {port}: .*choose another --port", message)
     with contextlib.closing(TokenStore(tmp_path / "tokens.db", create=True)) as tokens:
         tokens.create("cam", [Scope.SEND])
-    with pytest.raises(EdgeError, match="cannot listen on no.such.host.invalid"):
-        serve([tiny_model], tmp_path / "faces.db", host="no.such.host.invalid")
-    with pytest.raises(EdgeError, match="none/config.json does not exist"):
-        serve([tmp_path / "none"], tmp_path / "faces.db", port=0)
-    with pytest.raises(EdgeError, match="choose another --store"):
-        serve([tiny_model], tmp_path, port=0)
+    assert "cannot listen on no.such.host.invalid" in refusal(*place, "--host", "no.such.host.invalid")
+    missing = ("--model", tmp_path / "none", "--store", tmp_path / "faces.db", "--port", 0)
+    assert "none/config.json does not exist" in refusal(*missing)
+    assert "choose another --store" in refusal("--model", tiny_model, "--store", tmp_path, "--port", 0)
+    assert "setting model: field required" in refusal("--store", tmp_path / "faces.db")
+
+
+def test_serve_config_file(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option on the command line overrides a variable, and that the file."""
+    config = tmp_path / "server.toml"
+    config.write_text(f"model = {str(tiny_model)!r}\nstore = '{tmp_path}/file.db'\nhost = 'host.invalid'\nport = 1\n")
+    monkeypatch.setenv("EDGE_STSCQ_HOST", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"cannot listen on 127.0.0.1 port {port}" in refusal("--config", config, "--port", port)
+    assert (tmp_path / "tokens.db").exists()

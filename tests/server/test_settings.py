@@ -60,9 +60,7 @@ def test_load_settings_bad_file(tmp_path: Path, text: str, message: str) -> None
 
 
 def test_load_settings_absent_file(tmp_path: Path) -> None:
-    with pytest.raises(
-        EdgeError, match="cannot read the settings .*none.toml: No such file.*--config"
-    ):
+    with pytest.raises(EdgeError, match="cannot read the settings .*none.toml: No such file.*--config"):
         load_settings(tmp_path / "none.toml")
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from edge_stscq.codec.execution_profile import profile_for
 from edge_stscq.errors import EdgeError, require
 from edge_stscq.server.decoding.catalog import ModelCatalog
+from edge_stscq.server.ray.proxy import CALLBACK, MAX_BODY_BYTES
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.face_store import FaceStore
 
@@ -81,7 +82,8 @@ def check(settings: ServerSettings, options: RayOptions, tls: dict[str, Any]) ->
     """Refuse what Ray Serve cannot keep.
 
     Raises:
-        EdgeError: mutual TLS, a store that other machines cannot reach, or a device and GPUs that do not go together.
+        EdgeError: mutual TLS, a store that other machines cannot reach, bodies larger than the proxy reads, or a
+            device and GPUs that do not go together.
     """
     if "ssl_ca_certs" in tls:
         raise EdgeError(
@@ -92,6 +94,11 @@ def check(settings: ServerSettings, options: RayOptions, tls: dict[str, Any]) ->
         raise EdgeError(
             f"machines of a cluster cannot share the SQLite file {settings.store}; give --store postgresql://..., or "
             "leave out --ray-address to stay on this machine"
+        )
+    if settings.max_body_bytes > MAX_BODY_BYTES:
+        raise EdgeError(
+            f"Ray's proxy reads {MAX_BODY_BYTES} bytes of a body; set max_body_bytes to no more, "
+            "or use --engine process"
         )
     if settings.device == "cuda" and options.gpus_per_replica == 0:
         raise EdgeError("without a GPU to itself Ray hides it from a decoder; give --gpus-per-replica, e.g. 1 or 0.5")
@@ -215,8 +222,6 @@ def _wait_for_the_end() -> None:
 
 def _connect(ray: Any, options: RayOptions) -> None:
     """Join the cluster, or start an instance that only processes with its token may use."""
-    from edge_stscq.server.ray.proxy import CALLBACK
-
     for_ray = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": CALLBACK, "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30"}
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:

@@ -14,6 +14,8 @@ from edge_stscq.server.settings import ServerSettings
 
 CALLBACK = f"{__name__}.proxy_middlewares"
 """Imported by Ray's proxy, which is told so by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH."""
+MAX_BODY_BYTES: int = ServerSettings.model_fields["max_body_bytes"].default
+"""Bytes of a body that the proxy reads; it knows no settings, so this is their default."""
 RAY_HEADERS = frozenset(
     {
         b"serve-multiplexed-model-id", b"x-session-id", b"x-request-id", b"x-request-timeout-seconds",
@@ -59,6 +61,5 @@ class NoRayHeaders:
 
 
 def proxy_middlewares() -> list[Middleware]:
-    """For every request; the proxy knows no settings, so the limit is their default."""
-    limit = ServerSettings.model_fields["max_body_bytes"].default
-    return [Middleware(BoundedBody, limit=limit), Middleware(NoRayHeaders)]
+    """For every request."""
+    return [Middleware(BoundedBody, limit=MAX_BODY_BYTES), Middleware(NoRayHeaders)]

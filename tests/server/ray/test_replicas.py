@@ -164,6 +164,14 @@ def test_check_unsupported_settings(
         check(settings, options, tls)
 
 
+def test_check_body_beyond_proxy(tmp_path: Path) -> None:
+    settings = ServerSettings(model=(tmp_path,), max_body_bytes="1MiB")  # type: ignore[arg-type]
+    check(settings, RayOptions(), {})
+    larger = settings.model_copy(update={"max_body_bytes": settings.max_body_bytes + 1})
+    with pytest.raises(EdgeError, match="reads 1048576 bytes of a body; set max_body_bytes to no more"):
+        check(larger, RayOptions(), {})
+
+
 def test_running_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     settings = ServerSettings(model=tmp_path, store=tmp_path / "faces.db")
