@@ -1,4 +1,4 @@
-"""What does it cost to know what is stored? Ingest beside a server that stores each body as an opaque blob.
+"""Cost of knowing what is stored: ingest beside a server that stores each body as an opaque blob.
 
     python -m benchmarks.ingest [--model models/face64]      -> benchmarks/results/ingest.json
 

@@ -136,7 +136,7 @@ class Fleet:
         return name
 
     def serving(self) -> bool:
-        """Whether the server answers now."""
+        """True if the server answers now."""
         wire = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
         try:
             wire.request("GET", "/health")

@@ -50,7 +50,7 @@ class FaceDecoder:
         decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network: Callable[..., torch.Tensor] = decoder.decode_batch
         if self.profile.compiler is not None:
-            self._network = torch.compile(
+            self._network = torch.compile(  # type: ignore[call-overload]
                 self._network, fullgraph=True, dynamic=False, backend=self.profile.compiler,
                 recompile_limit=len(self.profile.shapes), isolate_recompiles=True,
             )  # fmt: skip

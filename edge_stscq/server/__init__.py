@@ -1,5 +1,5 @@
-"""The decode service: checks, stores and acknowledges frames, and turns stored tokens back into faces.
+"""The decode server: checks, stores and acknowledges frames, and turns stored tokens back into faces.
 
-A request travels `app -> ingest -> store` when a device sends, and `app -> store -> batching -> decode_service` when
-somebody looks at a face. Importing this package imports none of it, so `edge-stscq decode` runs without FastAPI.
+A request travels `api -> ingest -> storage` when a device sends, and `api -> storage -> decoding` when somebody looks
+at a face. `app` puts the parts together. Importing this package imports none of it.
 """

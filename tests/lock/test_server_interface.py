@@ -1,4 +1,4 @@
-"""What a server shows to programs and keeps on disk stays as it is: OpenAPI, and the tables of each SQLite file."""
+"""Interface and files of a server stay as they are: OpenAPI, and the tables of each SQLite file."""
 
 import contextlib
 import sqlite3

@@ -183,7 +183,7 @@ def postgres() -> Iterator[Cluster]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a new store may be made: a file, and a database of its own in PostgreSQL."""
+    """Place of a new store: a file, and a database of its own in PostgreSQL."""
     if request.param == "sqlite":
         return str(tmp_path / "deep" / "faces.db")
     return request.getfixturevalue("postgres").new_database(secrets.token_hex(8))

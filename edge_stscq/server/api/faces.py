@@ -64,7 +64,7 @@ def image_routes(
     reads = Depends(guard.require(Scope.READ))
 
     async def arrival() -> float:
-        """When the request came, by the event loop's clock: all that follows counts against the deadline."""
+        """Arrival of the request by the event loop's clock: all that follows counts against the deadline."""
         return asyncio.get_running_loop().time()
 
     @router.get(IMAGE_PATH.removeprefix("/v1"), response_class=Response)

@@ -31,7 +31,7 @@ PROTOCOL = "edge-stscq.v1"
 SEND_SECONDS = 10.0
 """A client that does not take a message for so long is dropped."""
 RECHECK_SECONDS = 10.0
-"""How often a connected client's token is looked at again."""
+"""Between two looks at a connected client's token."""
 FORBIDDEN, UNEXPECTED, SLOW, FAILED = 1008, 1003, 1013, 1011
 """Close codes: the token holds no more; the client sent something; it does not keep up; the store failed."""
 

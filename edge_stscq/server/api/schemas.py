@@ -58,7 +58,7 @@ class MatchPage(_Response):
 
 
 class DeviceInfo(_Response):
-    """What one device has sent; the last hour is by the server's clock."""
+    """Statistics of one device; the last hour is by the server's clock."""
 
     device: str
     faces: int

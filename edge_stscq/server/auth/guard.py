@@ -102,7 +102,7 @@ LOCAL = Principal("local", ANY_DEVICE)
 
 
 class Guard:
-    """Knows callers by their tokens and holds each to its allowance."""
+    """Authenticates requests by their tokens and holds each principal to its rate limits."""
 
     def __init__(self, settings: ServerSettings, tokens: TokenStore) -> None:
         self._settings, self._tokens = settings, tokens

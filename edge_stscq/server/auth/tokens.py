@@ -91,7 +91,7 @@ class TokenStore:
             return self._known
 
     def _file_version(self) -> tuple[tuple[int, ...], int]:
-        """What tells one state of the file from another, and when it was changed last, in nanoseconds since 1970."""
+        """Identity of the file's present state, and its last change in nanoseconds since 1970."""
         try:
             found = self.path.stat()
         except OSError as error:

@@ -101,7 +101,7 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
 
     @property
     def _batch_seconds(self) -> float:
-        """How long the present batch has been running; 0 when idle. A hung device shows here."""
+        """Seconds that the present batch has been running; 0 when idle. A hung device shows here."""
         return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
 
     def _seconds_ahead(self, queued_ahead: int = 0) -> float:

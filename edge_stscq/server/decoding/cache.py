@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ENTRY_BYTES = 256
-"""What an entry is charged beside its content."""
+"""Charge of an entry beside its content."""
 
 
 @dataclass(slots=True)

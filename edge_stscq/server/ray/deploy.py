@@ -38,7 +38,7 @@ OBJECT_STORE_BYTES = 128 << 20
 
 @dataclass(frozen=True, slots=True)
 class RayOptions:
-    """How the server is spread.
+    """Options of a server that is spread.
 
     Attributes:
         address: of a running cluster, e.g. `10.0.0.1:6379` or `auto`; None starts an instance on this machine.
@@ -240,7 +240,7 @@ def _connect(ray: Any, options: RayOptions) -> None:
 
 
 def _reason(serve: Any, error: Exception) -> str:
-    """What the replicas said when they could not start, or what Ray said."""
+    """Message of the replicas that could not start, or of Ray."""
     found = serve.status().applications.get(APPLICATION)
     messages = [each.message for each in found.deployments.values() if each.message] if found else []
     return _line("; ".join(messages) or error)

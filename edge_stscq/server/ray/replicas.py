@@ -169,5 +169,5 @@ class Ingress:
 
 
 def audit_of(audit: Path, rank: int) -> Path:
-    """Where the ingress of `rank` writes: `audit.jsonl` becomes `audit.0.jsonl`, `audit.1.jsonl`, ..."""
+    """Audit log of the ingress of `rank`: `audit.jsonl` becomes `audit.0.jsonl`, `audit.1.jsonl`, ..."""
     return audit.with_name(f"{audit.stem}.{rank}{audit.suffix}")

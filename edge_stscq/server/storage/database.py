@@ -138,10 +138,10 @@ def _sqlite(url: URL, file: Path, layout: Layout) -> Engine:
 def _postgres(url: URL) -> Engine:
     require("psycopg", "postgres")
     given = url.query.get("options", "")
-    ours = " ".join(f"-c {name}={value}" for name, value in _POSTGRES.items())
+    options = " ".join(f"-c {name}={value}" for name, value in _POSTGRES.items())
     return _engine(
         url.difference_update_query(["options"]),
-        options=f"{given if isinstance(given, str) else ' '.join(given)} {ours}",
+        options=f"{given if isinstance(given, str) else ' '.join(given)} {options}",
         connect_timeout=WAIT_SECONDS, keepalives_idle=30, tcp_user_timeout=30_000,
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.server.storage import migrations
 
 VERSION_TABLE = "edge_stscq_version"
-"""Where Alembic notes the layout; other programs in the same database have theirs."""
+"""Alembic's note of the layout; other programs in the same database have theirs."""
 
 _BEFORE_ALEMBIC, _NUMBERED_BY_ALEMBIC = 1, 2  # user_version of a SQLite file
 _FIRST_STEP = "0001"

@@ -1,4 +1,4 @@
-"""Who is let in, to what, and how often; what every answer carries."""
+"""Authentication, scopes and rate limits of every route; security headers of every response."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ ROUTES = {
     ("GET", "/openapi.json"): {"admin"},
     ("GET", "/metrics"): {"admin"},
 }
-"""What each route asks for."""
+"""Scopes that open each route."""
 
 
 def bearer(token: str, device: str = "cam", sequence: int = 0) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What runs around the replicas, without a cluster: the backend, the proxy's rules, and what is refused."""
+"""Ray's parts without a cluster: the backend, the proxy's rules, and what is refused."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""What was accepted survives, once, in either database; what is not a store is left alone."""
+"""Accepted frames survive, once, in either database; other programs' files are left alone."""
 
 import os
 import re
