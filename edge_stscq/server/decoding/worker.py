@@ -23,8 +23,8 @@ from edge_stscq.server.decoding.request import DecodeRequest
 
 _END_SECONDS = 10.0
 _NICENESS = 10
-"""Added to the server's: where processors are short, requests are answered first and faces decoded with what is left: a server that answers
-late turns every face that it decodes into one that nobody waits for."""
+"""Added to the server's: where processors are short, requests are answered first and faces decoded with what is left. A
+server that answers late turns every face that it decodes into one that nobody waits for."""
 
 
 class DecoderProcess:
