@@ -9,6 +9,7 @@ from edge_stscq.bundle import open_bundle, selftest
 from edge_stscq.bundle.manifest import Manifest, RuntimeRange, sha256_files
 from edge_stscq.device import load_encoder
 from edge_stscq.errors import BundleError
+from tests.support.installed import need_module
 from tests.support.sums_bundle import CONFIG, answer
 
 RANGE = RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7")
@@ -16,7 +17,7 @@ RANGE = RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7
 
 @pytest.fixture(scope="module")
 def sums_pte():
-    pytest.importorskip("executorch", reason="needs the extra executorch")
+    need_module("executorch", "pip install 'edge-stscq[executorch]'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
         return export_sums()

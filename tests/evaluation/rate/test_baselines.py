@@ -9,6 +9,7 @@ from edge_stscq.errors import EdgeError, MissingExtraError
 from edge_stscq.evaluation.metrics import psnr, squared_error
 from edge_stscq.evaluation.rate import baselines
 from edge_stscq.evaluation.rate.baselines import PEERS, Peer
+from tests.support.installed import absent, need_module
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def crops() -> np.ndarray:
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 def test_more_bytes_give_a_better_picture(peer: Peer, crops: np.ndarray) -> None:
     if importlib.util.find_spec(peer.module) is None:
-        pytest.skip(f"{peer.package} is not installed")
+        absent(peer.package, "pip install 'edge-stscq[bench]'")
     qualities = list(dict.fromkeys(quality for _, quality in peer.settings))
     coded = [peer.run(crops, 64, quality) for quality in qualities]
     for one in coded:
@@ -39,7 +40,7 @@ def test_more_bytes_give_a_better_picture(peer: Peer, crops: np.ndarray) -> None
 @pytest.mark.parametrize("peer", [p for p in PEERS if "intra" in p.name], ids=lambda peer: peer.name)
 def test_frames_of_a_stream_stand_alone(peer: Peer, crops: np.ndarray) -> None:
     """Intra-coded: in another order the same pictures come back, and headers cost every one of them the same."""
-    pytest.importorskip(peer.module)
+    need_module(peer.module, "pip install 'edge-stscq[bench]'")
     there, back = peer.run(crops, 48, 38), peer.run(crops[::-1], 48, 38)
     error = squared_error(there.images, back.images[::-1])
     assert (psnr(np.maximum(error, 1e-9)) > 30).all()

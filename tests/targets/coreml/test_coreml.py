@@ -29,10 +29,11 @@ from targets.base import Prediction
 from targets.coreml import reference
 from targets.coreml.package import locate
 from targets.coreml.program import Program, read_program
+from tests.support.installed import need_module
 
 with quiet():
-    pytest.importorskip("coremltools", reason="install edge-stscq[coreml]")
-    pytest.importorskip("executorch", reason="install edge-stscq[executorch]")
+    need_module("coremltools", "pip install 'edge-stscq[coreml]'")
+    need_module("executorch", "pip install 'edge-stscq[executorch]'")
 
 
 def pictures(count: int, seed: int) -> Tensor:

@@ -18,9 +18,10 @@ from targets.coreml import reference
 from targets.coreml.operators import OPERATORS
 from targets.coreml.package import locate, write_package
 from targets.coreml.program import BlobFile, read_program
+from tests.support.installed import need_module
 
 with quiet():
-    ct = pytest.importorskip("coremltools", reason="install edge-stscq[coreml]")
+    ct = need_module("coremltools", "pip install 'edge-stscq[coreml]'")
     from coremltools.converters.mil import Builder as mb  # noqa: N813
     from coremltools.converters.mil.mil import types
     from coremltools.proto import Model_pb2
