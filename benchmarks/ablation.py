@@ -21,7 +21,7 @@ from edge_stscq.config.recipe import Recipe
 from edge_stscq.data.crops import load_faces
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.subject import open_subject
-from edge_stscq.evaluation.verification.layers import judge
+from edge_stscq.evaluation.verification.layers import evaluate_layers
 from edge_stscq.evaluation.verification.pairs import read_pairs
 from edge_stscq.recognizers import HELD_OUT, load_recognizers
 from edge_stscq.training.loop import Intervals
@@ -97,7 +97,7 @@ def main(
                 job = Run(changed, data, folder, out / "embeddings.safetensors", True, Intervals(), where)
                 model = train(job, Console(stderr=True))
             with progress_bar(f"{name}: judging", len(faces)) as progress:
-                report = judge(open_subject(model, "teacher"), faces, pairs, nets, progress, cache=out)
+                report = evaluate_layers(open_subject(model, "teacher"), faces, pairs, nets, progress, cache=out)
             write_file(result, report.model_dump_json().encode())
         rows.append({"variant": name, "meaning": meaning, "report": json.loads(result.read_bytes())})
     typer.echo(write("ablation", rows))

@@ -27,7 +27,7 @@ class Thresholds(BaseModel):
     )
 
 
-class ParityBars(Thresholds):
+class ParityThresholds(Thresholds):
     """The table `[parity]` of a recipe. Its `floor` repeats only what it lowers."""
 
     floor: Thresholds | None = None
