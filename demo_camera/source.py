@@ -34,11 +34,6 @@ class Source:
     files: tuple[Path, ...] = ()
     video: Path | None = None
 
-    @property
-    def single(self) -> bool:
-        """Whether it is one picture, in which a face is expected."""
-        return len(self.files) == 1
-
     def pictures(self) -> Iterator[Picture]:
         """Yield the pictures in order (files by name).
 

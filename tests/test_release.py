@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from demo_camera.portraits import portraits
+from demo_camera.sample_portraits import portraits
 from edge_stscq._images import read_image
 from edge_stscq.codec import store
 from edge_stscq.codec.matching import Matcher

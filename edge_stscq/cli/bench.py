@@ -8,11 +8,6 @@ import typer
 bench = typer.Typer(help="Measure this codec beside others.", no_args_is_help=True)
 
 
-@bench.callback()
-def _group() -> None:
-    pass
-
-
 @bench.command("rate")
 def rate(
     model: Annotated[Path, typer.Option(help="Model folder.")],

@@ -136,7 +136,7 @@ def test_frames_reach_a_server_as_they_are_in_the_file(
     server: tuple[str, list[tuple[str, int, bytes]]], folder: Path, bundle: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("demo_camera.outlet.PERIOD", 1e9)
+    monkeypatch.setattr("demo_camera.sinks.PERIOD", 1e9)
     url, got = server
     output = tmp_path / "faces.stsq"
     done = run(
@@ -148,7 +148,7 @@ def test_frames_reach_a_server_as_they_are_in_the_file(
     assert got == [("door", 7, output.read_bytes())]
 
 
-def refused(*arguments: object) -> str:
+def rejected(*arguments: object) -> str:
     """The one-line error of a run that has to fail."""
     done = run(*arguments)
     assert isinstance(done.exception, EdgeError), done.output
@@ -164,22 +164,22 @@ def test_bad_sources_leave_no_file(bundle: Path, tmp_path: Path, portrait: dict[
     cv2.imwrite(str(wall), np.full((200, 300, 3), 120, np.uint8))
     broken.write_bytes(portrait["grace_hopper"].read_bytes()[:9000])
     for source, words in ((wall, "no face found"), (broken, "damaged"), (tmp_path / "nowhere", "does not exist")):
-        assert words in refused("--source", source, "--bundle", bundle, "-o", output)
+        assert words in rejected("--source", source, "--bundle", bundle, "-o", output)
         assert list(output.parent.iterdir()) == []
 
 
 def test_a_folder_with_a_corrupt_picture_leaves_no_file(folder: Path, bundle: Path, tmp_path: Path) -> None:
     (folder / "z.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    assert "z.png is damaged" in refused("--source", folder, "--bundle", bundle, "-o", tmp_path / "faces.stsq")
+    assert "z.png is damaged" in rejected("--source", folder, "--bundle", bundle, "-o", tmp_path / "faces.stsq")
     assert not (tmp_path / "faces.stsq").exists()
 
 
 def test_something_has_to_be_kept(folder: Path, bundle: Path) -> None:
-    assert "nothing would be kept" in refused("--source", folder, "--bundle", bundle)
+    assert "nothing would be kept" in rejected("--source", folder, "--bundle", bundle)
 
 
 def test_a_bundle_for_other_crops_is_refused(folder: Path, tmp_path: Path) -> None:
     mirrored = tuple((112 - x, y) for x, y in CropSpec().template)
     bundle = write_sums_bundle(tmp_path / "other", crop=CropSpec(template=mirrored))
-    message = refused("--source", folder, "--bundle", bundle, "-o", tmp_path / "faces.stsq")
+    message = rejected("--source", folder, "--bundle", bundle, "-o", tmp_path / "faces.stsq")
     assert "crops that this camera does not make" in message

@@ -19,7 +19,7 @@ PERIOD = 1.0
 """Longest wait of a frame for the server, in seconds, while new ones come."""
 
 
-class Outlet:
+class FrameSink:
     """Takes the frames of one capture.
 
     Args:

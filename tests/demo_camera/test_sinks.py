@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from demo_camera.loop import CaptureLoop
-from demo_camera.outlet import BATCH, Outlet
+from demo_camera.sinks import BATCH, FrameSink
 from edge_stscq.client.sender import Sender
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import CodedFace
@@ -42,11 +42,11 @@ def frames(loop: CaptureLoop) -> list[bytes]:
 
 
 def test_the_file_appears_when_the_capture_ends(loop: CaptureLoop, frames: list[bytes], tmp_path: Path) -> None:
-    outlet = Outlet(loop.codec.header(), tmp_path / "out.stsq")
+    sink = FrameSink(loop.codec.header(), tmp_path / "out.stsq")
     for frame in frames:
-        outlet.put(frame)
+        sink.put(frame)
     assert list(tmp_path.iterdir()) == []
-    outlet.close()
+    sink.close()
     assert [path.name for path in tmp_path.iterdir()] == ["out.stsq"]
     assert (tmp_path / "out.stsq").read_bytes() == loop.codec.header() + b"".join(frames)
 
@@ -54,12 +54,12 @@ def test_the_file_appears_when_the_capture_ends(loop: CaptureLoop, frames: list[
 def test_the_server_gets_every_frame_once_and_in_order(loop: CaptureLoop, frames: list[bytes]) -> None:
     server = Server()
     with server.sender() as sender:
-        outlet = Outlet(loop.codec.header(), None, sender, first=10, clock=lambda: 0.0)
+        sink = FrameSink(loop.codec.header(), None, sender, first=10, clock=lambda: 0.0)
         for frame in frames:
-            outlet.put(frame)
-        assert outlet.acknowledged == BATCH
-        outlet.close()
-    assert outlet.acknowledged == len(frames)
+            sink.put(frame)
+        assert sink.acknowledged == BATCH
+        sink.close()
+    assert sink.acknowledged == len(frames)
     assert [first for first, _ in server.requests] == [10, 10 + BATCH]
     assert all(body.startswith(loop.codec.header()) for _, body in server.requests)
     assert b"".join(body[13:] for _, body in server.requests) == b"".join(frames)
@@ -68,33 +68,33 @@ def test_the_server_gets_every_frame_once_and_in_order(loop: CaptureLoop, frames
 def test_a_frame_does_not_wait_longer_than_a_second(loop: CaptureLoop, frames: list[bytes]) -> None:
     server, now = Server(), [0.0]
     with server.sender() as sender:
-        outlet = Outlet(loop.codec.header(), None, sender, clock=lambda: now[0])
-        outlet.put(frames[0])
+        sink = FrameSink(loop.codec.header(), None, sender, clock=lambda: now[0])
+        sink.put(frames[0])
         assert server.requests == []
         now[0] = 1.0
-        outlet.put(frames[1])
-        assert outlet.acknowledged == 2
+        sink.put(frames[1])
+        assert sink.acknowledged == 2
         now[0] = 1.5
-        outlet.put(frames[2])
-        assert outlet.acknowledged == 2
+        sink.put(frames[2])
+        assert sink.acknowledged == 2
 
 
 def test_a_refusing_server_loses_nothing(loop: CaptureLoop, frames: list[bytes], tmp_path: Path) -> None:
     server = Server(broken_from=1)
     path = tmp_path / "out.stsq"
     with server.sender() as sender:
-        outlet = Outlet(loop.codec.header(), path, sender, clock=lambda: 0.0)
+        sink = FrameSink(loop.codec.header(), path, sender, clock=lambda: 0.0)
         for frame in frames:
-            outlet.put(frame)
+            sink.put(frame)
         with pytest.raises(EdgeError, match=r"go away.*all frames are in .*out\.stsq, send them with"):
-            outlet.close()
+            sink.close()
     assert path.read_bytes() == loop.codec.header() + b"".join(frames)
 
 
 def test_a_refusing_server_without_a_file_names_the_remedy(loop: CaptureLoop, frames: list[bytes]) -> None:
     server = Server(broken_from=0)
     with server.sender() as sender:
-        outlet = Outlet(loop.codec.header(), None, sender, clock=lambda: 0.0)
-        outlet.put(frames[0])
+        sink = FrameSink(loop.codec.header(), None, sender, clock=lambda: 0.0)
+        sink.put(frames[0])
         with pytest.raises(EdgeError, match="give -o FILE to keep"):
-            outlet.close()
+            sink.close()
