@@ -1,6 +1,6 @@
 """Is a face ever lost, stored twice or damaged by `kill -9`?
 
-    python -m benchmarks.kills --model models/face64     -> benchmarks/results/kills.json
+    python -m benchmarks.soak.crash_recovery --model models/face64     -> benchmarks/results/kills.json
 
 A producer puts faces into a spool, a sender drains it, a server stores what comes; each is a process of its own. Again
 and again one of them is chosen by chance, killed at a random moment and started again. The faces are handed out over

@@ -1,6 +1,6 @@
 """What a million cameras need, computed from the measured figures and from assumptions that are named as such.
 
-    python -m benchmarks.scale     prints the tables of docs/scale.md
+    python -m benchmarks.docs.capacity_model     prints the tables of docs/scale.md
 
 Nothing is measured here. A row says where its number is from: a file in benchmarks/results, the code, an assumption,
 or the rows above it, whose letters its formula names.

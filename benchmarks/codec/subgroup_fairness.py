@@ -1,6 +1,7 @@
 """For whom is it worse? Cosine to the original by the labels of the validation crops.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.groups --model models/face64     -> benchmarks/results/groups.json
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.subgroup_fairness --model models/face64
+                                                                              -> benchmarks/results/groups.json
 
 Names of crops begin with UTKFace's labels, `age_gender_race_`. The set has one picture of most people, so there are no
 pairs to verify: what is measured is how close the judge finds a decoded face to its original (IDS).

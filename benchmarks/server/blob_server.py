@@ -1,6 +1,6 @@
 """The server that ingest is measured against: same framework, same database settings, and no idea what it stores.
 
-    python -m benchmarks.opaque PLACE          prints its address, and serves until it is told to end
+    python -m benchmarks.server.blob_server PLACE          prints its address, and serves until it is told to end
 
 It takes the requests of `POST /v1/frames`, keeps each body as one blob in one row, and acknowledges after the commit.
 """

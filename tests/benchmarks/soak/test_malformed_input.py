@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import malformed
-from benchmarks.malformed import CHUNK, Maker, Run, measure
+from benchmarks.soak.malformed_input import CHUNK, Maker, Run, measure
 from fuzz.properties import PROPERTIES
 
 
@@ -35,11 +34,11 @@ def test_most_inputs_are_malformed_and_all_keep_the_properties() -> None:
 
 
 def test_all_kinds_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(malformed, "FRAMES", 2)
-    monkeypatch.setattr(malformed, "APP_SHARE", 0.01)
-    monkeypatch.setattr(malformed, "SOCKET_SHARE", 0.01)
+    monkeypatch.setattr(malformed_input, "FRAMES", 2)
+    monkeypatch.setattr(malformed_input, "APP_SHARE", 0.01)
+    monkeypatch.setattr(malformed_input, "SOCKET_SHARE", 0.01)
     found = measure(1500, 5, tmp_path)
     assert (found["done"], found["complete"], found["kinds"]["flips"]["accepted"]) == (1500, True, 0)
     assert found["kinds"]["flips"]["done"] == found["flips_of_these_frames"]
     assert sum(found["kinds"]["socket"]["answers"].values()) == found["kinds"]["app"]["done"] == 15
-    assert 0 < found["kinds"]["parser"]["peak_bytes"] < malformed.PARSER_BOUND
+    assert 0 < found["kinds"]["parser"]["peak_bytes"] < malformed_input.PARSER_BOUND

@@ -1,6 +1,6 @@
 """Encode time of each artefact, as `edge-stscq bench encode` reports it, and decode time per face.
 
-    python -m benchmarks.encode --model models/face64 BUNDLE [BUNDLE ...]     -> benchmarks/results/encode.json
+    python -m benchmarks.device.encode --model models/face64 BUNDLE [BUNDLE ...]     -> benchmarks/results/encode.json
 
 Decoding runs in torch on one thread, batch sizes interleaved in the same way.
 """

@@ -1,10 +1,10 @@
 """What does it cost to know what is stored? Ingest beside a server that stores each body as an opaque blob.
 
-    python -m benchmarks.ingest [--model models/face64]      -> benchmarks/results/ingest.json
+    python -m benchmarks.server.ingest [--model models/face64]      -> benchmarks/results/ingest.json
 
 Both are real servers in processes of their own, share their processor cores with the load, and take turns in one run:
-`edge-stscq serve`, with a token, the audit log and every check, and `benchmarks.opaque`, same framework and durability,
-one row a request. In SQLite and, where it is installed, PostgreSQL. Faces are drawn from the model's frequency tables.
+`edge-stscq serve`, with a token, the audit log and every check, and `benchmarks.server.blob_server`, same framework and
+durability, one row a request. In SQLite and, where it is installed, PostgreSQL. Faces are drawn from the model's frequency tables.
 
 `numbering` is what the order of revisions costs in PostgreSQL: writers who share one database, and so wait for each
 other, against as many who have a database each on the same server.
@@ -112,7 +112,7 @@ def serve(model: Path, place: str, folder: Path) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def serve_opaque(place: str) -> Iterator[Target]:
-    with running("benchmarks.opaque", place) as address:
+    with running("benchmarks.server.blob_server", place) as address:
         yield Target(address, "")
 
 

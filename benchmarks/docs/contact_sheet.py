@@ -1,6 +1,6 @@
 """A sheet of faces as they are painted from one, two and three layers: what people should look at beside the figures.
 
-    python -m benchmarks.sheet --faces CROPS --model models/face64 [--originals] -o docs/faces.jpg
+    python -m benchmarks.docs.contact_sheet --faces CROPS --model models/face64 [--originals] -o docs/faces.jpg
 
 Faces stand in bands of eight; each band is one row a layer, basic first. `--originals` puts the crops above them.
 """

@@ -1,6 +1,6 @@
 """What training makes of its machine: pictures a second, and the share of the measured matrix-product rate.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.training [--device cuda]          -> benchmarks/results/training.json
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.device.training [--device cuda]    -> benchmarks/results/training.json
 
 Every kind of step runs on the released model's networks and on real crops, loading included. Operations are those of
 convolutions and matrix products, forward and backward, two for a multiply-accumulate. Element-wise work is not counted,

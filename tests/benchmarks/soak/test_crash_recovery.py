@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from benchmarks.kills import Fleet, judge, make_faces, run
+from benchmarks.soak.crash_recovery import Fleet, judge, make_faces, run
 from edge_stscq.server.decode_service import DecodeService
 
 FACES, KILLS = 90, 6

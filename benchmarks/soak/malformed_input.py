@@ -1,6 +1,6 @@
 """Ten million malformed frames and requests: is anything but a refusal raised, and how much memory does it take?
 
-    python -m benchmarks.malformed --count 10000000     -> benchmarks/results/malformed.json
+    python -m benchmarks.soak.malformed_input --count 10000000     -> benchmarks/results/malformed.json
 
 Four kinds, in this order:
 
@@ -100,7 +100,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "edge_stscq", "serve", "--model", "models/face64", "--port", "0"]
+        command = [sys.executable, "-P", "-m", "edge_stscq", "serve", "--model", "models/face64", "--port", "0"]
         self._errors = (folder / "stderr.txt").open("w+")
         self._process = subprocess.Popen(
             [*command, "--store", str(folder / "faces.db")], stdout=subprocess.PIPE, stderr=self._errors, text=True

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.scale import Assumptions, Measured, measured, needs, table
+from benchmarks.docs.capacity_model import Assumptions, Measured, measured, needs, table
 
-PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
+PAGE = Path(__file__).parents[3] / "docs" / "scale.md"
 
 
 def test_the_page_shows_what_the_script_prints() -> None:

@@ -1,6 +1,6 @@
 """Parity of bundles on real faces, as `edge-stscq parity` reports it: each bundle, and their matrix.
 
-python -m benchmarks.parity --faces CROPS --count 300 BUNDLE [BUNDLE ...]   -> benchmarks/results/parity.json
+python -m benchmarks.device.parity --faces CROPS --count 300 BUNDLE [BUNDLE ...]   -> benchmarks/results/parity.json
 """
 
 from pathlib import Path

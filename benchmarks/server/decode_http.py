@@ -1,11 +1,11 @@
 """What HTTP costs: faces a second from the server, beside its decoder and PNG writer called directly.
 
-    python -m benchmarks.decode_http --model models/face64     -> benchmarks/results/decode_http.json
+    python -m benchmarks.server.decode_http --model models/face64     -> benchmarks/results/decode_http.json
 
 Direct calls run in batches of each size of `--batches`; the best is what the server is held against. Rounds of direct
 calls and of requests alternate, in one run, on the same cores, which the load shares with the server. Each round asks
 for faces that were not asked for before; `http_cached` asks once more for those of `http_first`. No face is refused for
-being late: throughput is what is measured here, and `benchmarks.overload` measures the rest.
+being late: throughput is what is measured here, and `benchmarks.server.overload` measures the rest.
 
 On a busy machine two processes get a larger share of a core than one, and rates by the clock flatter HTTP. The ratio
 of processor time - of the direct call, and of server and load together - does not.
@@ -22,8 +22,8 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.load import Server, closed_loop, fill, random_faces, serving
 from benchmarks.record import write
+from benchmarks.server.load import Server, closed_loop, fill, random_faces, serving
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decode_service import DecodeService, Job
 from edge_stscq.server.policy import POLICIES

@@ -1,6 +1,6 @@
 """LFW verification at each layer, as `edge-stscq evaluate` reports it.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.lfw --model models/face64 [--bundle BUNDLE ...] [--first 1200]
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.verification --model models/face64 [--bundle BUNDLE ...] [--first N]
                                                                               -> benchmarks/results/lfw.json
 
 The data folder holds `lfw/lfw-crops.tar`, `lfw/pairs.txt` and `recognisers/`. Runs the student in float32 and every

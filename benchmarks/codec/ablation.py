@@ -1,6 +1,6 @@
 """What each part of the codec is worth: the same training budget without it.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.ablation [--only NAME ...]      -> benchmarks/results/ablation.json
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.ablation [--only NAME ...]      -> benchmarks/results/ablation.json
 
 Every variant is the recipe with one thing changed. A variant that was trained and judged before, in the same output
 folder, is not trained again; an interrupted one goes on at its last checkpoint.

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.ablation import VARIANTS, variant
+from benchmarks.codec.ablation import VARIANTS, variant
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import teacher
 from edge_stscq.config.recipe import Recipe
 
-BASE = Recipe.load(Path(__file__).resolve().parents[2] / "recipes" / "ablation.toml")
+BASE = Recipe.load(Path(__file__).resolve().parents[3] / "recipes" / "ablation.toml")
 
 
 @pytest.mark.parametrize("name", VARIANTS)

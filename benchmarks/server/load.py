@@ -74,7 +74,9 @@ def serving(model: Path, *options: str) -> Iterator[Server]:
     """`edge-stscq serve` on a free port, with a store that goes away with it."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["serve", "--model", str(model), "--port", "0", "--store", f"{folder}/faces.db", *options]
-        process = subprocess.Popen([sys.executable, "-m", "edge_stscq", *words], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "edge_stscq", *words], stdout=subprocess.PIPE, text=True
+        )
         try:
             assert process.stdout is not None
             found = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())

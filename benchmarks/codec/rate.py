@@ -1,6 +1,6 @@
 """Accuracy against bytes beside other codecs, as `edge-stscq bench rate` reports it.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.rate --model models/face64 [--bundle BUNDLE] [--first 1200]
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.rate --model models/face64 [--bundle BUNDLE] [--first 1200]
                                                         -> benchmarks/results/rate.json and benchmarks/results/rate/
 
 The folder keeps the points of the peers, which do not depend on the model, and the picture.

@@ -1,6 +1,6 @@
 """Ten times more than the server can do, for two minutes: who is served, how late, and what the rest are told.
 
-    python -m benchmarks.overload --model models/face64     -> benchmarks/results/overload.json
+    python -m benchmarks.server.overload --model models/face64     -> benchmarks/results/overload.json
 
 First as many clients as fill two batches ask one face after another: that is the capacity. Then requests come at
 `--times` that rate, evenly, whatever becomes of the earlier ones; each takes an idle connection or opens one. The time
@@ -19,8 +19,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.load import Answer, Connection, Server, closed_loop, connections, fill, random_faces, serving
 from benchmarks.record import write
+from benchmarks.server.load import Answer, Connection, Server, closed_loop, connections, fill, random_faces, serving
 from edge_stscq.server.decode_service import DecodeService
 
 FACES = 8192

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tables import ROOT, TABLES, documents, fill
+from benchmarks.docs.tables import ROOT, TABLES, documents, fill
 from edge_stscq.errors import EdgeError
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_tables_are_what_the_results_say(path: Path) -> None:
     text = path.read_text()
-    assert fill(text) == text, "run: python -m benchmarks.tables"
+    assert fill(text) == text, "run: python -m benchmarks.docs.tables"
 
 
 def test_every_table_is_used() -> None:

@@ -1,6 +1,6 @@
 """The tables of the documents, made from the committed results.
 
-    python -m benchmarks.tables [--check]
+    python -m benchmarks.docs.tables [--check]
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->` in a Markdown file; NAME is a function of
 this file. The command writes every table anew; with `--check` it writes nothing and fails if one is not what the
@@ -21,7 +21,7 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.recognizers import HELD_OUT
 from targets import TARGETS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = ("README.md", "models/face64/MODEL_CARD.md", "docs/*.md")
 _PLACE = re.compile(r"<!-- table: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end of table -->", re.DOTALL)
 _LAYERS = {"basic": "basic", "middle": "+ middle", "enhanced": "+ enhanced"}
@@ -306,7 +306,7 @@ def main(
             if not check:
                 write_file(path, after.encode())
     if check and stale:
-        typer.echo(f"stale tables in {', '.join(stale)}; run: python -m benchmarks.tables", err=True)
+        typer.echo(f"stale tables in {', '.join(stale)}; run: python -m benchmarks.docs.tables", err=True)
         raise typer.Exit(1)
     typer.echo("\n".join(stale) if stale else "all tables are what the results say")
 
