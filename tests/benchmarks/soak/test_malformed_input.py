@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.soak import malformed_input
 from benchmarks.soak.malformed_input import CHUNK, Maker, Run, measure
 from fuzz.properties import PROPERTIES
 
