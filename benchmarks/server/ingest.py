@@ -4,7 +4,8 @@
 
 Both are real servers in processes of their own, share their processor cores with the load, and take turns in one run:
 `edge-stscq serve`, with a token, the audit log and every check, and `benchmarks.server.blob_server`, same framework and
-durability, one row a request. In SQLite and, where it is installed, PostgreSQL. Faces are drawn from the model's frequency tables.
+durability, one row a request. In SQLite and, where it is installed, PostgreSQL. Faces are drawn from the model's
+frequency tables.
 
 `numbering` is what the order of revisions costs in PostgreSQL: writers who share one database, and so wait for each
 other, against as many who have a database each on the same server.
