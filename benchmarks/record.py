@@ -1,4 +1,4 @@
-"""What every benchmark writes down beside its figures: when, where, with which command and versions.
+"""Record of a benchmark: its figures and when, where, with which command and versions they came about.
 
 A figure without these can't be repeated or compared. Files are written in one step, so a run that is cut off leaves the
 earlier result whole.

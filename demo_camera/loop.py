@@ -21,7 +21,7 @@ from edge_stscq.stream import CodedFace, FrameCodec
 
 
 class Encoder(Protocol):
-    """What the loop needs of `edge_stscq.device.DeviceEncoder`."""
+    """The part of `edge_stscq.device.DeviceEncoder` that the loop needs."""
 
     def encode(self, image: NDArray[np.uint8], layers: int) -> CodedFace:
         """The code of a canonical crop, `uint8 [128, 128, 3]`, RGB, with its first `layers` layers."""
@@ -40,7 +40,7 @@ class Capture:
 
 @dataclass
 class Counters:
-    """What happened so far. `wire_bytes` are the frames; a stream's 13-byte header comes on top, once."""
+    """Counters of one run. `wire_bytes` are the frames; a stream's 13-byte header comes on top, once."""
 
     pictures: int = 0
     faces: int = 0

@@ -1,4 +1,4 @@
-"""Where frames go: into a stream file, to a server, or both.
+"""Sinks of captured frames: a stream file, a server, or both.
 
 The file appears whole when the capture ends. The server gets its frames while the capture runs, at least once a second
 when there are any. If it cannot be reached, the frames so far are saved to the file, and the error says how to send

@@ -1,4 +1,4 @@
-"""Where pictures come from: a camera, a video, a picture, or a folder of pictures.
+"""Sources of pictures: a camera, a video, a picture, or a folder of pictures.
 
 One word names a source: `0` is the first camera, anything else is a path. Pictures arrive one by one in RGB, turned
 upright where the file says how it was held.

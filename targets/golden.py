@@ -36,7 +36,7 @@ _UNSURE = 0.25
 
 
 class RoutingMargins(NamedTuple):
-    """What an encoder sees in N pictures."""
+    """Choices of an encoder for N pictures, and their margins."""
 
     group: NDArray[np.int32]
     """[N]"""
@@ -55,7 +55,7 @@ class RoutingMargins(NamedTuple):
 def routing_margins(
     logits: NDArray[np.float32], group: NDArray[np.int32], z: NDArray[np.float32], books: NDArray[np.float32]
 ) -> RoutingMargins:
-    """What router logits [N, M], groups [N] and token vectors [N, T, D] say under codebooks [M, T, K, D]."""
+    """Margins of router logits [N, M], groups [N] and token vectors [N, T, D] under codebooks [M, T, K, D]."""
     other, group_margin = group, np.full(len(group), np.inf, np.float32)
     if logits.shape[1] > 1:
         ranked, gaps = np.argsort(-logits, axis=1, kind="stable"), np.sort(logits, axis=1)

@@ -1,4 +1,4 @@
-"""What each part of the codec is worth: the same training budget without it.
+"""Ablation: the same training budget without each part of the codec.
 
     EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.ablation [--only NAME ...]      -> benchmarks/results/ablation.json
 

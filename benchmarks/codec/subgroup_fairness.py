@@ -1,4 +1,4 @@
-"""For whom is it worse? Cosine to the original by the labels of the validation crops.
+"""Subgroup fairness: cosine to the original by the labels of the validation crops.
 
     EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.subgroup_fairness --model models/face64
                                                                               -> benchmarks/results/groups.json

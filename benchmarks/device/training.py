@@ -1,4 +1,4 @@
-"""What training makes of its machine: pictures a second, and the share of the measured matrix-product rate.
+"""Training speed: pictures a second, and the share of the measured matrix-product rate.
 
     EDGE_STSCQ_DATA=DIR python -m benchmarks.device.training [--device cuda]    -> benchmarks/results/training.json
 

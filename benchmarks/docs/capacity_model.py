@@ -1,4 +1,4 @@
-"""What a million cameras need, computed from the measured figures and from assumptions that are named as such.
+"""Capacity model of a million cameras, from measured figures and from assumptions that are named as such.
 
     python -m benchmarks.docs.capacity_model     prints the tables of docs/scale.md
 
@@ -23,7 +23,7 @@ LAYER = "middle"
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What was not measured; change it and run the script again. Prices are in US dollars.
+    """Figures that were not measured; change them and run the script again. Prices are in US dollars.
 
     Attributes:
         faces_per_day: of one camera, after its quality gate.

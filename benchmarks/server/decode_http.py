@@ -1,4 +1,4 @@
-"""What HTTP costs: faces a second from the server, beside its decoder and PNG writer called directly.
+"""Cost of HTTP: faces a second from the server, beside its decoder and PNG writer called directly.
 
     python -m benchmarks.server.decode_http --model models/face64     -> benchmarks/results/decode_http.json
 

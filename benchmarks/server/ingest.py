@@ -1,4 +1,4 @@
-"""What does it cost to know what is stored? Ingest beside a server that stores each body as an opaque blob.
+"""Ingest beside a server that stores each body as an opaque blob: the cost of knowing what is stored.
 
     python -m benchmarks.server.ingest [--model models/face64]      -> benchmarks/results/ingest.json
 

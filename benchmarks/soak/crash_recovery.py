@@ -1,4 +1,4 @@
-"""Is a face ever lost, stored twice or damaged by `kill -9`?
+"""Crash recovery: no face is lost, stored twice or damaged by `kill -9`.
 
     python -m benchmarks.soak.crash_recovery --model models/face64     -> benchmarks/results/kills.json
 
@@ -136,7 +136,7 @@ class Fleet:
         return name
 
     def serving(self) -> bool:
-        """Whether the server answers now."""
+        """True if the server answers now."""
         wire = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
         try:
             wire.request("GET", "/health")

@@ -175,7 +175,7 @@ class Run:
 
 
 class Growth:
-    """How much a process grows after its first 500 requests.
+    """Growth of a process's memory after its first 500 requests.
 
     Args:
         memory: bytes that it has now.

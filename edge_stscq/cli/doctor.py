@@ -32,7 +32,7 @@ _COMPILED = {target.runtime.package: target.runtime.compiled_module for target i
 
 @dataclass(frozen=True)
 class _Ability:
-    """What can be done with one target.
+    """Abilities of this machine with one target.
 
     Attributes:
         run: "checked" is the reference executor, which stands in for a runtime that this system does not have.

@@ -139,7 +139,7 @@ def parity(
 
 
 def _thresholds(model: Path, floor: bool, asked: dict[str, float]) -> tuple["Thresholds", str]:
-    """What is asked for, and in words where it is stated."""
+    """Thresholds that are asked for, and in words where they are stated."""
     from edge_stscq.config.recipe import Recipe
     from edge_stscq.config.thresholds import ParityThresholds, Thresholds
     from edge_stscq.errors import EdgeError

@@ -114,7 +114,7 @@ def _share(value: float | None) -> str:
 
 
 def encode_table(report: EncodeReport) -> Group:
-    """What every encoder is, and for each number of threads how fast it is."""
+    """Every encoder, and its speed for each number of threads."""
     about = Table("encoder", "", "run by", title=f"{report.model}: encoders")
     for heading in ("artefact", "memory", "of it loaded"):
         about.add_column(heading, justify="right")
@@ -149,7 +149,7 @@ def _speed(report: EncodeReport, peak: Peak) -> Table:
 
 
 def _faster(report: EncodeReport, run: Run, name: str) -> float:
-    """How many times faster a run is than a network in torch on as many threads."""
+    """Factor by which a run is faster than a network in torch on as many threads."""
     networks = (row.runs for row in report.encoders if row.name == name)
     theirs = next(other for runs in networks for other in runs if other.threads == run.threads)
     return theirs.encode.median_ms / run.encode.median_ms

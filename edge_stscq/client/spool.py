@@ -1,4 +1,4 @@
-"""Faces on the device that no server has acknowledged yet.
+"""Spool: faces on the device that no server has acknowledged yet.
 
 A face gets a sequence number that no other face of this spool ever had, also after a restart or a purge; device name
 and number are its name at the server. It waits as one or two frames: one with its basic layer and one with all layers,
@@ -71,7 +71,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class SpoolStatus:
-    """What waits, and what became of all others since the spool was made.
+    """Counters of a spool: faces that wait, and what became of all others since it was made.
 
     Attributes:
         next: sequence number of the next face.

@@ -1,6 +1,6 @@
-"""When parity is good enough. Importing this needs no torch, so that `--help` stays quick.
+"""Thresholds of parity. Importing this needs no torch, so that `--help` stays quick.
 
-A recipe states two bars for its model. `[parity]` is what a release must reach. `[parity.floor]` is what the model of
+A recipe states two sets of them for its model. `[parity]` is what a release must reach. `[parity.floor]` is what the model of
 today reaches with a little to spare: below it, a change made something worse.
 """
 

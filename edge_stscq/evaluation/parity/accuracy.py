@@ -1,4 +1,4 @@
-"""What an artefact costs in verification accuracy: the same pairs, judged from its codes and from full precision's."""
+"""Verification accuracy that an artifact costs: the same pairs, judged from its codes and from full precision's."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

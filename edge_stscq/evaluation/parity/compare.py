@@ -1,4 +1,4 @@
-"""Parity: does the artefact on its runtime still say what the full-precision student says?
+"""Parity: comparison of an artifact on its runtime with the full-precision student.
 
 Two questions are kept apart, because they have different culprits. *Is the runtime right?* compares the artefact with
 the graph it was lowered from. *Is the quantisation good?* compares that graph with the student in float32. What

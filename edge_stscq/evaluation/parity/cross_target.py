@@ -1,4 +1,4 @@
-"""Do the artefacts of one model agree with each other? A fleet of different devices must, or its faces don't match."""
+"""Agreement between the artifacts of one model. A fleet of different devices needs it, or its faces don't match."""
 
 from collections.abc import Sequence
 from itertools import combinations

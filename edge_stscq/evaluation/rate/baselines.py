@@ -1,4 +1,4 @@
-"""What a user would pick instead: picture codecs and intra-coded video, each driven down to its smallest sizes.
+"""Baseline codecs: picture codecs and intra-coded video, each driven down to its smallest sizes.
 
 A codec may code a smaller picture than the crop; it is shrunk by area and enlarged again by bicubic interpolation. Two
 sizes are counted for each picture. *Container* is what the codec writes. *Payload* leaves out everything that two ends

@@ -202,7 +202,7 @@ def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
 
 
 def _saving(ours: Curve, peer: Curve, counted: Counted) -> Saving:
-    """What our codec saves against a peer at equal accuracy."""
+    """Bytes that our codec saves against a baseline at equal accuracy."""
     sizes, accuracies = hull(peer.points, counted)
 
     def at(point: Point) -> float | None:

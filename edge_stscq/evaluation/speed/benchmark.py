@@ -1,4 +1,4 @@
-"""How fast each artefact encodes, beside the networks in torch and beside picture codecs, in one run.
+"""Speed of artifacts beside the networks in torch and beside picture codecs, in one run.
 
 Everything is timed in one process and interleaved: a round times every encoder once, in an order shuffled anew and on
 its next picture, so that a slow moment of the machine falls on all of them alike. One picture at a time, as on a
@@ -256,7 +256,7 @@ def _golden(folders: list[Path]) -> Picture:
 
 
 def steps(folders: list[Path], threads: tuple[int, ...], rounds: int) -> int:
-    """How often `measure` reports progress."""
+    """Number of times that `measure` reports progress."""
     return len(folders) + 2 + len(threads) * rounds
 
 

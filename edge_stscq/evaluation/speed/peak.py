@@ -1,4 +1,4 @@
-"""What a machine can do: the rate of a large matrix product, which no network on it exceeds by much."""
+"""Peak throughput of a machine: a large matrix product, which no network on it exceeds by much."""
 
 import time
 from collections.abc import Callable

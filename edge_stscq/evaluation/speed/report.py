@@ -48,7 +48,7 @@ class Row(_Frozen):
 
 
 class Peak(_Frozen):
-    """What the machine can do, in 10^9 operations a second; null where it was not measured."""
+    """Peak throughput in 10^9 operations a second; null where it was not measured."""
 
     threads: int
     fp32: float | None

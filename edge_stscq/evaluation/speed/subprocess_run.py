@@ -19,7 +19,7 @@ from edge_stscq.errors import EdgeError
 
 
 class SubprocessMeasurement(BaseModel):
-    """What the fresh process found. Memory is in MiB."""
+    """Measurement by a fresh process. Memory is in MiB."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

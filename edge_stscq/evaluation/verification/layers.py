@@ -1,4 +1,4 @@
-"""Is it still the same person? Verification on LFW of what survives at each layer.
+"""Verification on LFW of the faces that each layer keeps.
 
 Three ways to compare two faces are measured on the same pairs: the compressed domain (cosine of the identity
 embeddings read from the tokens, no picture decoded), the decoded pictures seen by each recogniser, and the original
@@ -25,7 +25,7 @@ from edge_stscq.recognizers import Recognizer, embed_cached
 
 
 class LayerResult(BaseModel):
-    """What a stream cut after one layer is worth."""
+    """Result of a stream cut after one layer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
