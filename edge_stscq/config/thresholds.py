@@ -1,7 +1,7 @@
 """Thresholds of parity. Importing this needs no torch, so that `--help` stays quick.
 
-A recipe states two sets of them for its model. `[parity]` is what a release must reach. `[parity.floor]` is what the model of
-today reaches with a little to spare: below it, a change made something worse.
+A recipe states two sets of them for its model. `[parity]` is what a release must reach. `[parity.floor]` is what the
+model of today reaches with a little to spare: below it, a change made something worse.
 """
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
