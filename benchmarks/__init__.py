@@ -1,1 +1,1 @@
-"""What is measured, the script that measures it, and the results as JSON: `python -m benchmarks.<name> --help`."""
+"""Benchmarks: scripts that measure, and their results as JSON; `python -m benchmarks.<name> --help`."""

@@ -43,7 +43,7 @@ class Cluster:
     fsync: bool
 
     def url(self, database: str = "postgres") -> str:
-        """Where a database is, password included."""
+        """URL of a database, password included."""
         url = URL.create("postgresql+psycopg", "postgres", PASSWORD, None, None, database, {"host": str(self.folder)})
         return url.render_as_string(hide_password=False)
 

@@ -1,4 +1,4 @@
-"""What every benchmark writes down beside its figures: when, where, with which command and versions.
+"""Record of a benchmark: its figures and when, where, with which command and versions they came about.
 
 A figure without these can't be repeated or compared. Files are written in one step, so a run that is cut off leaves the
 earlier result whole.
@@ -28,7 +28,7 @@ def record(results: Any) -> dict[str, Any]:
     """`results` (anything JSON takes) with the circumstances they were measured in."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *map(_portable, sys.argv[1:])]),
+        "command": shlex.join(["python", "-m", _module(Path(sys.argv[0])), *map(_portable, sys.argv[1:])]),
         "machine": machine(),
         "versions": versions(),
         "results": results,
@@ -47,7 +47,9 @@ def objects(*words: str, allowed: int = 0) -> list[dict[str, Any]]:
     Raises:
         typer.Exit: it ended with another exit code than 0 or `allowed`.
     """
-    done = subprocess.run([sys.executable, "-m", "edge_stscq", *words, "--json"], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "edge_stscq", *words, "--json"], stdout=subprocess.PIPE, text=True
+    )
     if done.returncode not in (0, allowed):
         raise typer.Exit(done.returncode)
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -81,6 +83,11 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _module(script: Path) -> str:
+    """Dotted name of a script of this folder."""
+    return ".".join(("benchmarks", *script.resolve().relative_to(RESULTS.parent).with_suffix("").parts))
 
 
 def _portable(argument: str) -> str:

@@ -1,7 +1,7 @@
 """The capture loop: picture -> detect -> align -> judge -> encode -> frame.
 
 The loop knows an encoder and a frame layout, not where they come from, and yields what it captured; what becomes of a
-frame is the outlet's business (`demo_camera/outlet.py`). Faces that are not captured are counted with the reason.
+frame is the sink's business (`demo_camera/sinks.py`). Faces that are not captured are counted with the reason.
 """
 
 from collections import Counter
@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from demo_camera.source import Source
 from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector, Face
-from edge_stscq.device.quality import Gate
+from edge_stscq.device.quality import QualityGate
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import CodedFace, FrameCodec
 
 
 class Encoder(Protocol):
-    """What the loop needs of `edge_stscq.device.DeviceEncoder`."""
+    """The part of `edge_stscq.device.DeviceEncoder` that the loop needs."""
 
     def encode(self, image: NDArray[np.uint8], layers: int) -> CodedFace:
         """The code of a canonical crop, `uint8 [128, 128, 3]`, RGB, with its first `layers` layers."""
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class Capture:
     """One captured face on its way out."""
 
     picture: str
@@ -40,11 +40,11 @@ class Shot:
 
 @dataclass
 class Counters:
-    """What happened so far. `wire_bytes` are the frames; a stream's 13-byte header comes on top, once."""
+    """Counters of one run. `wire_bytes` are the frames; a stream's 13-byte header comes on top, once."""
 
     pictures: int = 0
     faces: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
     """How often each reason was met; "no face" is one of them."""
     payload_bytes: int = 0
     wire_bytes: int = 0
@@ -57,13 +57,13 @@ class CaptureLoop:
     detector: Detector
     encoder: Encoder
     codec: FrameCodec
-    gate: Gate = field(default_factory=Gate)
+    gate: QualityGate = field(default_factory=QualityGate)
     layers: int = 3
     counters: Counters = field(default_factory=Counters)
     latest: str = ""
     """The verdict on the latest picture, in words."""
 
-    def run(self, source: Source) -> Iterator[Shot | None]:
+    def run(self, source: Source) -> Iterator[Capture | None]:
         """Yield after every picture: what was captured, or None.
 
         Raises:
@@ -75,30 +75,30 @@ class CaptureLoop:
         if self.counters.faces == 0:
             raise EdgeError(f"{self._nothing()}; give a sharp picture with a face at least 60 pixels wide")
 
-    def _capture(self, name: str, image: NDArray[np.uint8]) -> Shot | None:
+    def _capture(self, name: str, image: NDArray[np.uint8]) -> Capture | None:
         face = self.detector.largest(image)
         if face is None:
-            self._refuse("no face", f"{name}: no face found")
+            self._reject("no face", f"{name}: no face found")
             return None
         crop = crop_face(image, face.points)
-        refusal = self.gate.refuse(face, crop)
-        if refusal is not None:
-            self._refuse(refusal.reason, f"{name}: {refusal}")
+        rejection = self.gate.check(face, crop)
+        if rejection is not None:
+            self._reject(rejection.reason, f"{name}: {rejection}")
             return None
         code = self.encoder.encode(crop, self.layers)
-        shot = Shot(name, face, crop, self.codec.encode_frame(code), self.codec.payload_size(code))
+        captured = Capture(name, face, crop, self.codec.encode_frame(code), self.codec.payload_size(code))
         self.counters.faces += 1
-        self.counters.payload_bytes += shot.payload_bytes
-        self.counters.wire_bytes += len(shot.frame)
-        self.latest = f"{name}: {len(shot.frame)} bytes"
-        return shot
+        self.counters.payload_bytes += captured.payload_bytes
+        self.counters.wire_bytes += len(captured.frame)
+        self.latest = f"{name}: {len(captured.frame)} bytes"
+        return captured
 
-    def _refuse(self, reason: str, message: str) -> None:
-        self.counters.refused[reason] += 1
+    def _reject(self, reason: str, message: str) -> None:
+        self.counters.rejected[reason] += 1
         self.latest = message
 
     def _nothing(self) -> str:
         if self.counters.pictures == 1:
             return self.latest
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.counters.refused.most_common())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.counters.rejected.most_common())
         return f"no face captured in {self.counters.pictures} pictures ({reasons})"

@@ -1,4 +1,4 @@
-"""Where pictures come from: a camera, a video, a picture, or a folder of pictures.
+"""Sources of pictures: a camera, a video, a picture, or a folder of pictures.
 
 One word names a source: `0` is the first camera, anything else is a path. Pictures arrive one by one in RGB, turned
 upright where the file says how it was held.
@@ -33,11 +33,6 @@ class Source:
     camera: int | None
     files: tuple[Path, ...] = ()
     video: Path | None = None
-
-    @property
-    def single(self) -> bool:
-        """Whether it is one picture, in which a face is expected."""
-        return len(self.files) == 1
 
     def pictures(self) -> Iterator[Picture]:
         """Yield the pictures in order (files by name).

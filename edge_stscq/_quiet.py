@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_exporters() -> Iterator[None]:
     """Silence warnings and log records below ERROR while the block runs."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
-from edge_stscq._quiet import quiet
+from edge_stscq._quiet import silence_exporters
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, require
@@ -59,7 +59,7 @@ def calibrate(
     if not pictures:
         raise EdgeError("no pictures to calibrate with; give --faces a folder or .tar of face crops")
     faces = np.stack(pictures)
-    with quiet(), torch.no_grad():
+    with silence_exporters(), torch.no_grad():
         prepared = prepare(encoder.backbone)
         watched = watch(prepared)
         for start in range(0, len(faces), _BATCH):
@@ -104,7 +104,7 @@ def weight_only_encoder(encoder: EdgeEncoder, calibration: Calibration) -> EdgeE
         EdgeError: the calibration is of another student.
     """
     calibration.check(backbone_sha256(encoder.backbone))
-    with quiet(), torch.no_grad():
+    with silence_exporters(), torch.no_grad():
         graph = capture(encoder.backbone)
         make_exact(graph, calibration)
         hold_weights(graph)
@@ -114,7 +114,7 @@ def weight_only_encoder(encoder: EdgeEncoder, calibration: Calibration) -> EdgeE
 def captured_graph(encoder: EdgeEncoder) -> ExportedProgram:
     """Capture an encoder, int8 or not: uint8 [1, 128, 128, 3] -> (group int32 [1], tokens int32 [1, T])."""
     image = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8)
-    with quiet(), torch.no_grad():
+    with silence_exporters(), torch.no_grad():
         captured = torch.export.export(encoder, (image,), strict=False).module()
         fold_constants(captured)
         return torch.export.export(captured, (image,), strict=False)
@@ -127,7 +127,7 @@ def quantized_encoder(encoder: EdgeEncoder, calibration: Calibration) -> EdgeEnc
         EdgeError: the calibration is of another student, or torchao and ExecuTorch are not installed.
     """
     calibration.check(backbone_sha256(encoder.backbone))
-    with quiet(), torch.no_grad():
+    with silence_exporters(), torch.no_grad():
         prepared = prepare(encoder.backbone, calibration.kept)
         load(prepared, calibration)
         make_exact(prepared, calibration)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_stscq._quiet import quiet
+from edge_stscq._quiet import silence_exporters
 from edge_stscq.codec.encoder import Analysis, EdgeEncoder
 from quantization.calibration import Calibration
 from quantization.exact import bias_grids, on_grid
@@ -52,7 +52,7 @@ class Simulation:
     """
 
     def __init__(self, encoder: EdgeEncoder, calibration: Calibration) -> None:
-        with quiet(), torch.no_grad():
+        with silence_exporters(), torch.no_grad():
             self.graph = prepare(encoder.backbone)
             load(self.graph, replace(calibration, biases={}, kept=()))
             self._grids = bias_grids(self.graph, {})

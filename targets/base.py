@@ -37,7 +37,7 @@ IMAGE_SPEC = TensorSpec(name=IMAGE, shape=(1, CROP, CROP, 3), dtype="uint8", des
 
 
 class Prediction(NamedTuple):
-    """What an artifact answers for `G` pictures."""
+    """Answers of an artifact to `G` pictures."""
 
     groups: NDArray[np.int32]
     """[G]"""

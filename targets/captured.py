@@ -65,15 +65,17 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
             calibration_images=calibration.count, calibration_sha256=calibration.faces_sha256,
         )  # fmt: skip
 
-    def look(encoder: EdgeEncoder, pictures: NDArray[np.uint8]) -> golden.View:
+    def analyze(encoder: EdgeEncoder, pictures: NDArray[np.uint8]) -> golden.RoutingMargins:
         found = encoder.analyse(torch.from_numpy(pictures))
-        return golden.view(found.group_logits.numpy(), found.group.numpy(), found.z.numpy(), books)
+        return golden.routing_margins(found.group_logits.numpy(), found.group.numpy(), found.z.numpy(), books)
 
-    images, unsure = golden.choose(partial(look, student), config.groups)
-    seen = golden.View(*map(np.concatenate, zip(*(look(encoder, image[None]) for image in images), strict=True)))
+    images, unsure = golden.select(partial(analyze, student), config.groups)
+    seen = golden.RoutingMargins(
+        *map(np.concatenate, zip(*(analyze(encoder, image[None]) for image in images), strict=True))
+    )
     other = Prediction(
         np.where(unsure, seen.other_group, seen.group),
-        np.where(seen.border < golden.TIE, seen.runner_up, seen.tokens),
+        np.where(seen.boundary_distance < golden.TIE, seen.runner_up, seen.tokens),
     )
     program = captured_graph(encoder)
     graph = program.module()

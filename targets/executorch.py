@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_stscq._files import write_file
-from edge_stscq._quiet import quiet
+from edge_stscq._quiet import silence_exporters
 from edge_stscq.bundle import Bundle
 from edge_stscq.bundle.manifest import RuntimeRange
 from edge_stscq.device.runtimes import executorch as runtime
@@ -31,7 +31,7 @@ class ExecuTorchTarget(Target):
         Raises:
             EdgeError: XNNPACK cannot take the graph, or takes no part of it.
         """
-        with quiet():
+        with silence_exporters():
             exir = require("executorch.exir", "executorch")
             partitioner = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
             try:
@@ -51,7 +51,7 @@ class ExecuTorchTarget(Target):
 
 
 def _outside_delegate(data: bytes) -> dict[str, int]:
-    with quiet():
+    with silence_exporters():
         reader = require("executorch.exir._serialize._program", "executorch")
         schema = require("executorch.exir.schema", "executorch")
     try:

@@ -35,35 +35,37 @@ _UNSURE = 0.25
 """Share of the first pictures that the router is taken to be unsure of."""
 
 
-class View(NamedTuple):
-    """What an encoder sees in N pictures."""
+class RoutingMargins(NamedTuple):
+    """Choices of an encoder for N pictures, and their margins."""
 
     group: NDArray[np.int32]
     """[N]"""
     other_group: NDArray[np.int32]
     """[N], the router's second choice; the group itself if there is one only."""
-    lead: NDArray[np.float32]
+    group_margin: NDArray[np.float32]
     """[N], logit of the first choice less that of the second; infinite if there is one group only."""
     tokens: NDArray[np.int32]
     """[N, T]"""
     runner_up: NDArray[np.int32]
     """[N, T], the second-nearest entry."""
-    border: NDArray[np.float32]
+    boundary_distance: NDArray[np.float32]
     """[N, T], distance of the token vector to the border between its cell and the runner-up's, as `TIE` counts it."""
 
 
-def view(
+def routing_margins(
     logits: NDArray[np.float32], group: NDArray[np.int32], z: NDArray[np.float32], books: NDArray[np.float32]
-) -> View:
-    """What router logits [N, M], groups [N] and token vectors [N, T, D] say under codebooks [M, T, K, D]."""
-    other, lead = group, np.full(len(group), np.inf, np.float32)
+) -> RoutingMargins:
+    """Margins of router logits [N, M], groups [N] and token vectors [N, T, D] under codebooks [M, T, K, D]."""
+    other, group_margin = group, np.full(len(group), np.inf, np.float32)
     if logits.shape[1] > 1:
         ranked, gaps = np.argsort(-logits, axis=1, kind="stable"), np.sort(logits, axis=1)
-        other, lead = np.where(ranked[:, 0] == group, ranked[:, 1], ranked[:, 0]), gaps[:, -1] - gaps[:, -2]
+        other, group_margin = np.where(ranked[:, 0] == group, ranked[:, 1], ranked[:, 0]), gaps[:, -1] - gaps[:, -2]
     spread = np.sqrt(2 * books.var(axis=2).sum(axis=-1))[group]
     rows = [_nearest(vectors, books[own]) for vectors, own in zip(z, group, strict=True)]
-    tokens, runner_up, border = (np.stack(part) for part in zip(*rows, strict=True))
-    return View(group, other.astype(np.int32), lead, tokens, runner_up, border / np.maximum(spread, 1e-12))
+    tokens, runner_up, boundary_distance = (np.stack(part) for part in zip(*rows, strict=True))
+    return RoutingMargins(
+        group, other.astype(np.int32), group_margin, tokens, runner_up, boundary_distance / np.maximum(spread, 1e-12)
+    )
 
 
 def _nearest(z: NDArray[np.float32], books: NDArray[np.float32]) -> tuple[NDArray[np.generic], ...]:
@@ -72,11 +74,11 @@ def _nearest(z: NDArray[np.float32], books: NDArray[np.float32]) -> tuple[NDArra
     ranked, rows = np.argsort(distance, axis=1, kind="stable"), np.arange(len(z))
     first, second = ranked[:, 0], ranked[:, 1]
     apart = np.linalg.norm(books[rows, first] - books[rows, second], axis=1)
-    border = (distance[rows, second] - distance[rows, first]) / np.maximum(2 * apart, 1e-12)
-    return first.astype(np.int32), second.astype(np.int32), border
+    boundary_distance = (distance[rows, second] - distance[rows, first]) / np.maximum(2 * apart, 1e-12)
+    return first.astype(np.int32), second.astype(np.int32), boundary_distance
 
 
-class Chosen(NamedTuple):
+class GoldenInputs(NamedTuple):
     """G golden pictures."""
 
     images: Picture
@@ -85,7 +87,7 @@ class Chosen(NamedTuple):
     """[G], whether the router might send the picture to another group elsewhere."""
 
 
-def choose(look: Callable[[Picture], View], groups: int, most: int = MOST) -> Chosen:
+def select(analyze: Callable[[Picture], RoutingMargins], groups: int, most: int = MOST) -> GoldenInputs:
     """Draw pictures and keep the golden ones.
 
     Args:
@@ -94,25 +96,25 @@ def choose(look: Callable[[Picture], View], groups: int, most: int = MOST) -> Ch
     """
     drawn = _draw(seed=0)
     pictures = np.stack(list(islice(drawn, FIRST)))
-    seen = look(pictures)
-    least = np.sort(seen.lead)[int(_UNSURE * FIRST)]
-    sure = np.flatnonzero(seen.lead >= least)
-    ranked = sure[np.argsort(seen.border[sure].min(axis=1), kind="stable")]
+    seen = analyze(pictures)
+    least = np.sort(seen.group_margin)[int(_UNSURE * FIRST)]
+    sure = np.flatnonzero(seen.group_margin >= least)
+    ranked = sure[np.argsort(seen.boundary_distance[sure].min(axis=1), kind="stable")]
     kept = sorted({*range(HARD), *ranked[:NARROW].tolist(), *ranked[-WIDE:].tolist()})
-    chosen, unsure = [pictures[i] for i in kept], (seen.lead[kept] < least).tolist()
-    found = {int(seen.group[i]) for i in kept if seen.lead[i] >= least}
+    chosen, unsure = [pictures[i] for i in kept], (seen.group_margin[kept] < least).tolist()
+    found = {int(seen.group[i]) for i in kept if seen.group_margin[i] >= least}
     for _ in range(most // FIRST):
         for group in sorted(set(range(groups)) - found):
-            members = np.flatnonzero((seen.group == group) & (seen.lead >= least))
+            members = np.flatnonzero((seen.group == group) & (seen.group_margin >= least))
             if len(members):
-                chosen.append(pictures[members[seen.lead[members].argmax()]])
+                chosen.append(pictures[members[seen.group_margin[members].argmax()]])
                 unsure.append(False)
                 found.add(group)
         if len(found) == groups:
             break
         pictures = np.stack(list(islice(drawn, FIRST)))
-        seen = look(pictures)
-    return Chosen(np.stack(chosen), np.array(unsure))
+        seen = analyze(pictures)
+    return GoldenInputs(np.stack(chosen), np.array(unsure))
 
 
 def candidates(count: int, seed: int = 0) -> list[Picture]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_stscq._files import write_file
-from edge_stscq._quiet import quiet
+from edge_stscq._quiet import silence_exporters
 from edge_stscq.bundle import Bundle
 from edge_stscq.bundle.manifest import RuntimeRange
 from edge_stscq.device.runtimes import onnx as runtime
@@ -48,7 +48,7 @@ class OnnxTarget(Target):
             EdgeError: an operator has no ONNX form, or the file is not valid.
         """
         torch, onnx = require("torch", "onnx"), require("onnx", "onnx")
-        with quiet(), redirect_stdout(io.StringIO()):
+        with silence_exporters(), redirect_stdout(io.StringIO()):
             try:
                 exported = torch.onnx.export(
                     program, (), dynamo=True, verbose=False, opset_version=OPSET, external_data=False,

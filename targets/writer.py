@@ -60,7 +60,7 @@ class ExportResult:
 
 
 def bundle_folder(output: Path, target: Target, precision: Precision) -> Path:
-    """Where a bundle goes below the output folder."""
+    """Folder of a bundle below the output folder."""
     return output / f"{target.name}-{precision}"
 
 

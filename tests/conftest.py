@@ -74,7 +74,7 @@ def detector() -> "Detector":
 @pytest.fixture(scope="session")
 def portrait() -> dict[str, Path]:
     """Files of two public-domain portraits by name."""
-    from demo_camera.portraits import portraits
+    from demo_camera.sample_portraits import portraits
 
     return portraits()
 

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from demo_camera.portraits import portraits
+from demo_camera.sample_portraits import portraits
 from edge_stscq._images import read_image
 from edge_stscq.codec import store
 from edge_stscq.codec.matching import Matcher
 from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector
 from quantization import Calibration, quantized_encoder
+from tests.support.installed import need_module
 
-pytest.importorskip("executorch", reason="install edge-stscq[executorch]")
+need_module("executorch", "pip install 'edge-stscq[executorch]'")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a bundle says about itself: the typed `manifest.json` and the hashes that guard every other file.
+"""Manifest of a bundle: the typed `manifest.json` and the hashes that guard every other file.
 
 A bundle is a folder sent to a device:
 
@@ -78,7 +78,7 @@ class TensorSpec(_Frozen):
 
 
 class CropSpec(_Frozen):
-    """How a picture becomes the canonical crop. Two programs that differ in any of these make other tokens."""
+    """Alignment of a picture to the canonical crop. Two programs that differ in any of these make other tokens."""
 
     size: Literal[128] = 128
     colour: Literal["RGB"] = "RGB"
@@ -91,7 +91,7 @@ class CropSpec(_Frozen):
 
 
 class QuantisationSpec(_Frozen):
-    """How the quantised graph came about; absent from an fp32 bundle."""
+    """Origin of the quantised graph; absent from an fp32 bundle."""
 
     scheme: str = Field(min_length=1, description='e.g. "static int8, per-channel weights, per-tensor activations"')
     calibration_images: int = Field(ge=1)
@@ -112,7 +112,7 @@ class RuntimeRange(_Frozen):
         return self
 
     def admits(self, version: str) -> bool:
-        """Whether an installed `version` (any PEP 440 string; only its release numbers count) is in the range."""
+        """True if an installed `version` (any PEP 440 string; only its release numbers count) is in the range."""
         return release(self.minimum) <= release(version) < release(self.maximum_exclusive)
 
     @property

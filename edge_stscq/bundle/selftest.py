@@ -1,4 +1,4 @@
-"""Does this artefact, on this machine, still give the tokens it gave when it was exported?
+"""Self-test: an artifact on this machine must give the tokens it gave when it was exported.
 
 Golden vectors travel in the bundle. A hash says that the file is the same; only running it says that the runtime and
 the processor compute the same from it. An answer is right if it is the golden one or, at a tie, the other one that the
@@ -17,7 +17,7 @@ from edge_stscq.config.codec import LAYER_NAMES, CodecConfig
 
 @dataclass(frozen=True)
 class Difference:
-    """Where an answer first left the golden one.
+    """First place where an answer left the golden one.
 
     Attributes:
         tensor: "groups" or "tokens"; `index` counts within it.
@@ -101,7 +101,7 @@ def _first(
 
 
 def _places(config: CodecConfig) -> list[str]:
-    """What each of the T tokens codes."""
+    """Meaning of each of the T tokens."""
     found = []
     for name, layer in zip(LAYER_NAMES, config.layers, strict=True):
         found += [f"identity, {name} layer"] * layer.identity + [f"spatial, {name} layer"] * layer.spatial

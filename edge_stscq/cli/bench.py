@@ -8,11 +8,6 @@ import typer
 bench = typer.Typer(help="Measure this codec beside others.", no_args_is_help=True)
 
 
-@bench.callback()
-def _group() -> None:
-    pass
-
-
 @bench.command("rate")
 def rate(
     model: Annotated[Path, typer.Option(help="Model folder.")],
@@ -51,7 +46,7 @@ def rate(
     from edge_stscq.evaluation.rate import baselines, curves
     from edge_stscq.evaluation.rate.plot import plot
     from edge_stscq.evaluation.subject import open_subject
-    from edge_stscq.evaluation.verification.layers import judge
+    from edge_stscq.evaluation.verification.layers import evaluate_layers
     from edge_stscq.evaluation.verification.pairs import read_pairs
     from edge_stscq.recognizers import HELD_OUT, load_recognizers, recognizer_folder
 
@@ -67,16 +62,16 @@ def rate(
     net = load_recognizers(folder, [HELD_OUT])[HELD_OUT]
     faces = load_faces(crops, names=listed.names)
     make_folder(output)
-    points = curves.Points(output / "points.jsonl")
+    points = curves.PointCache(output / "points.jsonl")
     measured, missing = [], {}
     for peer in chosen:
         with progress_bar(peer.name, len(peer.settings)) as progress:
             try:
-                measured.append(curves.peer_curve(peer, faces, listed, net, points, progress))
+                measured.append(curves.baseline_curve(peer, faces, listed, net, points, progress))
             except MissingExtraError as error:
                 missing[peer.name] = str(error)
     with progress_bar("edge-stscq", len(faces)) as progress:
-        judged = judge(subject, faces, listed, {HELD_OUT: net}, progress, cache=output)
+        judged = evaluate_layers(subject, faces, listed, {HELD_OUT: net}, progress, cache=output)
     report = curves.compare(judged, HELD_OUT, measured, missing)
     write_file(output / "rate.json", (report.model_dump_json(indent=2) + "\n").encode())
     write_file(output / "rate.png", plot(report))

@@ -46,7 +46,7 @@ def capture(
     from rich.live import Live
 
     from demo_camera.loop import CaptureLoop
-    from demo_camera.outlet import Outlet
+    from demo_camera.sinks import FrameSink
     from demo_camera.source import open_source
     from edge_stscq.bundle import open_bundle
     from edge_stscq.client.byte_budget import parse_size
@@ -69,7 +69,7 @@ def capture(
     console = Console(stderr=True)
     with ExitStack() as stack:
         sender = stack.enter_context(Sender(send, device, token=token)) if send is not None else None
-        outlet = Outlet(opened.frames.header(), output, sender, start_sequence)
+        sink = FrameSink(opened.frames.header(), output, sender, start_sequence)
         kept = None
         if spool is not None:
             kept = stack.enter_context(Spool(spool, device, start=start_sequence, max_bytes=room))
@@ -77,28 +77,28 @@ def capture(
         if console.is_terminal and not as_json:
             live = stack.enter_context(Live(_table(loop), console=console, refresh_per_second=8))
         with suppress(KeyboardInterrupt):
-            for shot in loop.run(pictures):
-                if shot is not None:
-                    outlet.put(shot.frame)
+            for captured in loop.run(pictures):
+                if captured is not None:
+                    sink.put(captured.frame)
                     if kept is not None:
-                        basic = [opened.frames.cut_frame(shot.frame, 1)] if layers > 1 else []
-                        kept.put(opened.frames.model_id, [*basic, shot.frame], time.time())
+                        basic = [opened.frames.cut_frame(captured.frame, 1)] if layers > 1 else []
+                        kept.put(opened.frames.model_id, [*basic, captured.frame], time.time())
                     if save_crops is not None:
-                        _save(save_crops / f"{loop.counters.faces - 1:06d}.png", shot.crop)
+                        _save(save_crops / f"{loop.counters.faces - 1:06d}.png", captured.crop)
                 if live is not None:
                     live.update(_table(loop))
                 if loop.counters.faces == limit:
                     break
         if loop.counters.faces == 0:
             raise EdgeError(f"stopped before a face was captured ({loop.latest or 'no picture came'})")
-        outlet.close()
+        sink.close()
     counters = loop.counters
     if as_json:
         report = {
             "source": source, "bundle": str(bundle), "model_id": opened.manifest.model_id,
-            "pictures": counters.pictures, "faces": counters.faces, "refused": dict(counters.refused),
+            "pictures": counters.pictures, "faces": counters.faces, "refused": dict(counters.rejected),
             "payload_bytes": counters.payload_bytes, "wire_bytes": counters.wire_bytes,
-            "output": None if output is None else str(output), "acknowledged": outlet.acknowledged,
+            "output": None if output is None else str(output), "acknowledged": sink.acknowledged,
             "spool": None if spool is None else str(spool),
         }  # fmt: skip
         typer.echo(json.dumps(report))
@@ -116,11 +116,11 @@ def _table(loop: "CaptureLoop") -> "Table":
 
     counters = loop.counters
     table = Table("pictures", "faces", "refused", "payload bytes", "wire bytes", caption=escape(loop.latest))
-    refused = "\n".join(f"{count} {reason}" for reason, count in counters.refused.most_common())
+    rejected = "\n".join(f"{count} {reason}" for reason, count in counters.rejected.most_common())
     per_face = f"\n{counters.payload_bytes / counters.faces:.1f} a face" if counters.faces else ""
     on_wire = f"\n{counters.wire_bytes / counters.faces:.1f} a face" if counters.faces else ""
     table.add_row(
-        str(counters.pictures), str(counters.faces), refused or "0",
+        str(counters.pictures), str(counters.faces), rejected or "0",
         f"{counters.payload_bytes:,}{per_face}", f"{counters.wire_bytes:,}{on_wire}",
     )  # fmt: skip
     return table

@@ -40,7 +40,7 @@ def demo(
     """Export three targets, capture two portraits with two of them, send, decode layer by layer and compare."""
     import shutil
 
-    from demo_camera.portraits import portraits
+    from demo_camera.sample_portraits import portraits
     from edge_stscq._files import make_folder, write_file
     from edge_stscq._images import contact_sheet, encode_image
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require

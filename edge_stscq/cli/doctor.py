@@ -16,7 +16,7 @@ import typer
 
 from edge_stscq import __version__
 from edge_stscq.device.runtimes import installed_version
-from targets import TARGETS, Target
+from targets import TARGETS, Target, find
 
 _QUANTIZER = ("torchao", "executorch")
 """What makes the int8 graph of every target."""
@@ -32,7 +32,7 @@ _COMPILED = {target.runtime.package: target.runtime.compiled_module for target i
 
 @dataclass(frozen=True)
 class _Ability:
-    """What can be done with one target.
+    """Abilities of this machine with one target.
 
     Attributes:
         run: "checked" is the reference executor, which stands in for a runtime that this system does not have.
@@ -112,8 +112,8 @@ def _by(ability: _Ability) -> str:
         return f"{ability.version} is not in {ability.supported}"
     if ability.run == "no":
         return f"{ability.runtime} {ability.version}, which needs torch"
-    if ability.run == "checked":
-        return "reference executor; Core ML needs macOS"
+    if (stand_in := find(ability.target)[0].stand_in) is not None:
+        return stand_in.title
     return f"{ability.runtime} {ability.version}"
 
 

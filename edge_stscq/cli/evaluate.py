@@ -34,12 +34,12 @@ def evaluate(
     from edge_stscq.errors import require
 
     require("torch", "train")
-    from edge_stscq.cli.tables import judgement_table
+    from edge_stscq.cli.tables import verification_table
     from edge_stscq.cli.ui import progress_bar
     from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import coded_by
     from edge_stscq.evaluation.subject import open_subject
-    from edge_stscq.evaluation.verification.layers import judge
+    from edge_stscq.evaluation.verification.layers import evaluate_layers
     from edge_stscq.evaluation.verification.pairs import read_pairs
     from edge_stscq.recognizers import RECOGNIZERS, load_recognizers, recognizer_folder
 
@@ -54,11 +54,11 @@ def evaluate(
         net.to(device)
     faces = load_faces(crops, names=chosen.names)
     with progress_bar("faces", len(faces)) as progress:
-        report = judge(subject, faces, chosen, nets, progress, sorted(set(layers or (1, 2, 3))), cache)
+        report = evaluate_layers(subject, faces, chosen, nets, progress, sorted(set(layers or (1, 2, 3))), cache)
     if as_json:
         typer.echo(report.model_dump_json())
         return
     console = Console()
-    console.print(judgement_table(report))
+    console.print(verification_table(report))
     if not nets:
         console.print("no recognisers given (--recognisers): decoded faces were not verified")

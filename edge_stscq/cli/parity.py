@@ -82,7 +82,7 @@ def parity(
     from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import check_same_model
     from edge_stscq.evaluation.parity.bundles import FullPrecision, PairedFaces, golden_faces
-    from edge_stscq.evaluation.parity.cross_target import matrix
+    from edge_stscq.evaluation.parity.cross_target import cross_target_agreement
     from edge_stscq.evaluation.parity.html.page import page
     from edge_stscq.recognizers import recognizer_folder
     from targets.subprocess_check import load_encoder_or_reference
@@ -96,7 +96,9 @@ def parity(
         "accuracy_lost": accuracy_lost,
         "target_agreement": target_agreement,
     }
-    thresholds, bar = _thresholds(model, floor, {name: value for name, value in asked.items() if value is not None})
+    thresholds, threshold_source = _thresholds(
+        model, floor, {name: value for name, value in asked.items() if value is not None}
+    )
     pictures = crops or faces
     if pairs is None and (crops, first) != (None, None):
         raise EdgeError("--crops and --first say which pairs to verify; give LFW's list with --pairs")
@@ -115,21 +117,21 @@ def parity(
 
     console, judged = Console(), []
     for artefact in artefacts:
-        judged.append(full.judge(artefact, thresholds))
+        judged.append(full.evaluate(artefact, thresholds))
         if as_json:
             typer.echo(judged[-1].report.model_dump_json())
         else:
             console.print(parity_table(judged[-1].report))
-    between = matrix(judged, thresholds.target_agreement) if len(judged) > 1 else None
+    between = cross_target_agreement(judged, thresholds.target_agreement) if len(judged) > 1 else None
     if between is not None:
         if as_json:
             typer.echo(between.model_dump_json())
         else:
             console.print(matrix_table(between))
     if html is not None:
-        write_file(html, page(judged, between, bar, datetime.now(UTC)))
+        write_file(html, page(judged, between, threshold_source, datetime.now(UTC)))
     if not as_json:
-        typer.echo(f"thresholds: {bar}")
+        typer.echo(f"thresholds: {threshold_source}")
         if html is not None:
             typer.echo(f"{html}: look at it")
     if not all(one.report.passed for one in judged) or (between is not None and not between.passed):
@@ -137,18 +139,22 @@ def parity(
 
 
 def _thresholds(model: Path, floor: bool, asked: dict[str, float]) -> tuple["Thresholds", str]:
-    """What is asked for, and in words where it is stated."""
+    """Thresholds that are asked for, and in words where they are stated."""
     from edge_stscq.config.recipe import Recipe
-    from edge_stscq.config.thresholds import ParityBars, Thresholds
+    from edge_stscq.config.thresholds import ParityThresholds, Thresholds
     from edge_stscq.errors import EdgeError
 
     path = model / "recipe.toml"
     recipe = Recipe.load(path) if path.exists() else None
-    stated = ParityBars() if recipe is None else recipe.parity
-    bar = f"[parity] of {path}" if recipe is not None and "parity" in recipe.model_fields_set else "the built-in ones"
+    stated = ParityThresholds() if recipe is None else recipe.parity
+    threshold_source = (
+        f"[parity] of {path}" if recipe is not None and "parity" in recipe.model_fields_set else "the built-in ones"
+    )
     thresholds: Thresholds = stated
     if floor:
         if stated.floor is None:
             raise EdgeError(f"{path} states no floor; write the table [parity.floor] there, see docs/parity.md")
-        thresholds, bar = stated.floor, f"[parity.floor] of {path}"
-    return thresholds.model_copy(update=asked), f"{bar}, changed by options: {', '.join(asked)}" if asked else bar
+        thresholds, threshold_source = stated.floor, f"[parity.floor] of {path}"
+    return thresholds.model_copy(
+        update=asked
+    ), f"{threshold_source}, changed by options: {', '.join(asked)}" if asked else threshold_source

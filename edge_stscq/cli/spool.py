@@ -114,7 +114,7 @@ def drain(
             total = report.faces + opened.waiting if follow else None
             progress.update(bar, total=total, completed=report.faces, counters=_counters(report))
 
-        run = Drain(opened, sender, bucket, batch=batch, whole=whole, lease=lease)
+        run = Drain(opened, sender, bucket, batch=batch, full_frames_only=whole, lease=lease)
         try:
             run.run(follow, show)
         except KeyboardInterrupt:

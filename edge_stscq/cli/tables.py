@@ -9,7 +9,7 @@ from rich.table import Table
 from edge_stscq.config.thresholds import Check
 from edge_stscq.evaluation.parity.accuracy import Accuracy
 from edge_stscq.evaluation.parity.compare import Parity
-from edge_stscq.evaluation.parity.cross_target import Matrix
+from edge_stscq.evaluation.parity.cross_target import AgreementMatrix
 from edge_stscq.evaluation.parity.summary import (
     accuracy_cell,
     agreement_rows,
@@ -20,7 +20,7 @@ from edge_stscq.evaluation.parity.summary import (
 )
 from edge_stscq.evaluation.rate.curves import RateReport
 from edge_stscq.evaluation.speed.report import EncodeReport, Peak, Row, Run
-from edge_stscq.evaluation.verification.layers import Judgement
+from edge_stscq.evaluation.verification.layers import VerificationReport
 from targets import Target, find
 
 
@@ -42,7 +42,7 @@ def parity_table(report: Parity) -> Group:
     return Group(*tables, source, *_verdict(report.checks))
 
 
-def matrix_table(report: Matrix) -> Group:
+def matrix_table(report: AgreementMatrix) -> Group:
     """Share of equal tokens between every two artefacts."""
     table = Table("", "equal tokens", title="artefacts against each other")
     for number, _ in enumerate(report.bundles, 1):
@@ -68,7 +68,7 @@ def _verdict(checks: Sequence[Check]) -> list[str]:
     return failed or ["[green]passed[/green] every threshold"] if checks else []
 
 
-def judgement_table(report: Judgement) -> Group:
+def verification_table(report: VerificationReport) -> Group:
     """One row per layer, one column per way to compare."""
     names = list(report.originals)
     table = Table("layer", title=f"{report.model}, {report.subject}: verification accuracy in %")
@@ -114,7 +114,7 @@ def _share(value: float | None) -> str:
 
 
 def encode_table(report: EncodeReport) -> Group:
-    """What every encoder is, and for each number of threads how fast it is."""
+    """Every encoder, and its speed for each number of threads."""
     about = Table("encoder", "", "run by", title=f"{report.model}: encoders")
     for heading in ("artefact", "memory", "of it loaded"):
         about.add_column(heading, justify="right")
@@ -149,7 +149,7 @@ def _speed(report: EncodeReport, peak: Peak) -> Table:
 
 
 def _faster(report: EncodeReport, run: Run, name: str) -> float:
-    """How many times faster a run is than a network in torch on as many threads."""
+    """Factor by which a run is faster than a network in torch on as many threads."""
     networks = (row.runs for row in report.encoders if row.name == name)
     theirs = next(other for runs in networks for other in runs if other.threads == run.threads)
     return theirs.encode.median_ms / run.encode.median_ms

@@ -1,4 +1,4 @@
-"""What the commands show on the terminal while they run."""
+"""Progress bars of the commands."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

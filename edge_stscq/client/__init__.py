@@ -1,1 +1,1 @@
-"""What a device uses to hand its frames to a server: spool, byte budget, HTTP with retries, without torch."""
+"""Client of a server, without torch: spool, byte budget, HTTP with retries."""

@@ -52,7 +52,7 @@ class Drain:
         sender: of the spool's device.
         bucket: bytes that may leave; no limit if None.
         batch: most faces in one request.
-        whole: send each face once, with all its layers, instead of the basic layers of all first.
+        full_frames_only: send each face once, with all its layers, instead of the basic layers of all first.
         lease: seconds after which another process may send what this one took and did not finish, at most 3600.
         sleep: how to wait, in seconds.
     """
@@ -64,12 +64,12 @@ class Drain:
         bucket: ByteLimiter | None = None,
         *,
         batch: int = 64,
-        whole: bool = False,
+        full_frames_only: bool = False,
         lease: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._spool, self._sender, self._bucket = spool, sender, bucket
-        self._batch, self._whole, self._seconds, self._sleep = batch, whole, lease, sleep
+        self._batch, self._full_frames_only, self._seconds, self._sleep = batch, full_frames_only, lease, sleep
         self.report = DrainReport()
 
     def run(self, follow: bool = False, on_progress: Callable[[DrainReport], None] = lambda report: None) -> None:
@@ -105,7 +105,7 @@ class Drain:
         if self._bucket is not None:
             self._bucket.wait_for(min(self._bucket.capacity / 2, FULL_REQUEST))
             room = self._bucket.level() - self._sender.request_overhead - HEADER_BYTES
-        return self._spool.lease(self._batch, self._seconds, room, self._whole)
+        return self._spool.lease(self._batch, self._seconds, room, self._full_frames_only)
 
     def _send(self, lease: Lease) -> None:
         header = stream_header(lease.model_id)

@@ -1,8 +1,8 @@
-"""Faces on the device that no server has acknowledged yet.
+"""Spool: faces on the device that no server has acknowledged yet.
 
 A face gets a sequence number that no other face of this spool ever had, also after a restart or a purge; device name
-and number are its name at the server. It waits as one or two frames: `first`, with its basic layer, and `rest`, with
-all layers, so that the basic layers of all faces can travel before the further layers of any.
+and number are its name at the server. It waits as one or two frames: one with its basic layer and one with all layers,
+so that the basic layers of all faces can travel before the further layers of any.
 
 Who sends takes a lease: no other process gets the same faces before it ends. Only an acknowledgement removes them, so a
 sender may die at any moment; what it had is leased again later, and the server recognises what it has.
@@ -33,16 +33,16 @@ MAX_LEASE = 3600.0
 MAX_LEASES = 64
 """Leases at one time, of all processes: what leases take on the disk is bounded, too."""
 
-Part = Literal["first", "rest", "whole"]
+Part = Literal["base", "enhancement", "all"]
 
 _HELD = f"until > :now AND until <= :now + {MAX_LEASE}"
 _FREE = f"NOT EXISTS (SELECT 1 FROM leases WHERE sequence BETWEEN first AND last AND {_HELD})"
 _GONE = "sequence NOT IN (SELECT sequence FROM basics) AND sequence NOT IN (SELECT sequence FROM further)"
 _PARTS: dict[Part, str] = {
-    "first": "SELECT sequence, model, 'basics', frame FROM basics JOIN faces USING (sequence) WHERE true",
-    "rest": """SELECT sequence, model, 'further', frame FROM further JOIN faces USING (sequence)
+    "base": "SELECT sequence, model, 'basics', frame FROM basics JOIN faces USING (sequence) WHERE true",
+    "enhancement": """SELECT sequence, model, 'further', frame FROM further JOIN faces USING (sequence)
         WHERE sequence NOT IN (SELECT sequence FROM basics)""",
-    "whole": """SELECT sequence, model, iif(further.frame IS NULL, 'basics', 'further'),
+    "all": """SELECT sequence, model, iif(further.frame IS NULL, 'basics', 'further'),
         ifnull(further.frame, basics.frame)
         FROM faces LEFT JOIN basics USING (sequence) LEFT JOIN further USING (sequence) WHERE true""",
 }
@@ -55,7 +55,7 @@ class Lease:
 
     Attributes:
         token: tells this lease from others.
-        part: `first` if the faces may have another frame waiting.
+        part: `base` if the faces may have another frame waiting.
     """
 
     token: int
@@ -71,7 +71,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class SpoolStatus:
-    """What waits, and what became of all others since the spool was made.
+    """Counters of a spool: faces that wait, and what became of all others since it was made.
 
     Attributes:
         next: sequence number of the next face.
@@ -136,7 +136,7 @@ class Spool:
                 )
                 self.device, most = db.execute(query, (start, max_bytes)).fetchall()[0]
                 while self._file.used(db) > most:
-                    self._lose(db)
+                    self._evict(db)
             self._file.shrink(most)
         except EdgeError:
             self._file.close()
@@ -181,14 +181,17 @@ class Spool:
                 if self._file.used(db) <= most:
                     return sequence
                 db.execute("ROLLBACK TO face")
-                if not self._lose(db):
+                if not self._evict(db):
                     break
             raise EdgeError(f"a face of {size} bytes does not fit into a spool of {most}; give it more room")
 
-    def lease(self, count: int, seconds: float, max_bytes: float = float("inf"), whole: bool = False) -> Lease | None:
+    def lease(
+        self, count: int, seconds: float, max_bytes: float = float("inf"), full_frames_only: bool = False
+    ) -> Lease | None:
         """Take up to `count` faces for `seconds`; None if none is free, or `MAX_LEASES` are held.
 
-        Oldest first: the basic layers of all faces, then the further ones. With `whole`, each face with all its layers.
+        Oldest first: the basic layers of all faces, then the further ones. With `full_frames_only`, each face with all
+        its layers.
 
         Args:
             seconds: above 0, at most an hour.
@@ -196,7 +199,7 @@ class Spool:
         """
         if not 0 < seconds <= MAX_LEASE:
             raise EdgeError(f"a lease lasts up to {MAX_LEASE:.0f} seconds, not {seconds}")
-        parts: tuple[Part, ...] = ("whole",) if whole else ("first", "rest")
+        parts: tuple[Part, ...] = ("all",) if full_frames_only else ("base", "enhancement")
         with self._file.transaction() as db:
             db.execute(f"DELETE FROM leases WHERE NOT ({_HELD})", self._now())
             (held,) = db.execute("SELECT count(*) FROM leases").fetchone()
@@ -216,7 +219,7 @@ class Spool:
         """
         span = (lease.first, lease.last)
         with self._file.transaction() as db:
-            for table in ("basics",) if lease.part == "first" else ("basics", "further"):
+            for table in ("basics",) if lease.part == "base" else ("basics", "further"):
                 db.execute(f"DELETE FROM {table} WHERE sequence BETWEEN ? AND ?", span)
             done = db.execute(f"DELETE FROM faces WHERE sequence BETWEEN ? AND ? AND {_GONE}", span).rowcount
             db.execute("DELETE FROM leases WHERE token = ?", (lease.token,))
@@ -238,7 +241,7 @@ class Spool:
             for table in ("basics", "further", "faces"):
                 removed = db.execute(f"DELETE FROM {table} WHERE ?1 IS NULL OR sequence < ?1", (below,)).rowcount
             _count(db, purged=removed)
-        self._file.wipe()
+        self._file.vacuum()
         return removed
 
     @property
@@ -274,7 +277,7 @@ class Spool:
             try:
                 _layers(frame, model)
             except FrameError:
-                _forget(db, sequence, table)
+                _delete_frame(db, sequence, table)
                 _count(db, damaged=1)
                 continue
             size += len(frame)
@@ -287,7 +290,7 @@ class Spool:
             return self._run(db, part, count, max_bytes) if rows else None
         return Lease(secrets.randbits(62), part, first, model_id, tuple(frames))
 
-    def _lose(self, db: sqlite3.Connection) -> bool:
+    def _evict(self, db: sqlite3.Connection) -> bool:
         """Thin the oldest face that has further layers, or drop the oldest; False if there is none."""
         for table, condition in (("further", _FREE), ("faces", _FREE), ("faces", "true")):
             query = f"SELECT sequence FROM {table} WHERE {condition} ORDER BY sequence LIMIT 1"
@@ -297,7 +300,7 @@ class Spool:
         else:
             return False
         if table == "further":
-            _count(db, thinned=1, delivered=_forget(db, sequence, "further"))
+            _count(db, thinned=1, delivered=_delete_frame(db, sequence, "further"))
         else:
             for table in ("basics", "further", "faces"):
                 db.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,))
@@ -313,7 +316,7 @@ def _layers(frame: bytes, model_id: bytes) -> int:
     return layout.layers
 
 
-def _forget(db: sqlite3.Connection, sequence: int, table: str) -> int:
+def _delete_frame(db: sqlite3.Connection, sequence: int, table: str) -> int:
     """Remove one frame of a face, and the face if it was the last; 1 if it was."""
     db.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,))
     return db.execute(f"DELETE FROM faces WHERE sequence = ? AND {_GONE}", (sequence,)).rowcount

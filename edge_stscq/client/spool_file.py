@@ -125,7 +125,7 @@ class SpoolFile:
         with self.transaction() as db:
             pages, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         if pages * size > max_bytes:
-            self.wipe()
+            self.vacuum()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -137,7 +137,7 @@ class SpoolFile:
         with self._named_errors(), immediate_transaction(self._db) as db:
             yield db
 
-    def wipe(self) -> None:
+    def vacuum(self) -> None:
         """Give the room of deleted faces back to the disk, and leave none of their bytes in the log."""
         with self._named_errors():
             self._db.execute("VACUUM")

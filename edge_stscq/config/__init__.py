@@ -1,1 +1,1 @@
-"""What users write: codec configuration, training recipe and parity thresholds, as frozen and validated models."""
+"""Configuration that users write: codec, training recipe and parity thresholds, as frozen and validated models."""

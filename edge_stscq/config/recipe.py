@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edge_stscq.config.codec import CodecConfig
-from edge_stscq.config.thresholds import ParityBars
+from edge_stscq.config.thresholds import ParityThresholds
 from edge_stscq.errors import EdgeError
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -108,7 +108,9 @@ class Recipe(BaseModel):
     stages: tuple[Stage, ...] = Field(min_length=1)
     distillation: Distillation
     finetuning: Finetuning | None = None
-    parity: ParityBars = Field(default=ParityBars(), description="how alike artefacts and full precision must be")
+    parity: ParityThresholds = Field(
+        default=ParityThresholds(), description="how alike artefacts and full precision must be"
+    )
 
     @classmethod
     def load(cls, path: Path) -> "Recipe":

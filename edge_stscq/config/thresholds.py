@@ -1,7 +1,7 @@
-"""When parity is good enough. Importing this needs no torch, so that `--help` stays quick.
+"""Thresholds of parity. Importing this needs no torch, so that `--help` stays quick.
 
-A recipe states two bars for its model. `[parity]` is what a release must reach. `[parity.floor]` is what the model of
-today reaches with a little to spare: below it, a change made something worse.
+A recipe states two sets of them for its model. `[parity]` is what a release must reach. `[parity.floor]` is what the
+model of today reaches with a little to spare: below it, a change made something worse.
 """
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,7 +27,7 @@ class Thresholds(BaseModel):
     )
 
 
-class ParityBars(Thresholds):
+class ParityThresholds(Thresholds):
     """The table `[parity]` of a recipe. Its `floor` repeats only what it lowers."""
 
     floor: Thresholds | None = None

@@ -1,4 +1,4 @@
-"""What a frozen network says of pictures, computed once and kept in a file.
+"""On-disk cache of embeddings by the digest of the picture.
 
 The key of a vector is a digest of the picture it was computed from, so a cache is right for any set of pictures in any
 order, and grows with them.

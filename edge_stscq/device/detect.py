@@ -40,7 +40,7 @@ class Face:
 
 
 def network_path() -> Path:
-    """Where the installed package keeps the network.
+    """Path of the network in the installed package.
 
     Raises:
         EdgeError: the package or its file is missing.

@@ -15,7 +15,7 @@ from edge_stscq.device.detect import Face
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Rejection:
     """Why a face was not taken."""
 
     reason: str
@@ -28,7 +28,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Gate:
+class QualityGate:
     """Lowest values that pass; 0 switches a test off."""
 
     score: float = 0.6
@@ -38,15 +38,15 @@ class Gate:
     sharpness: float = 15
     """Variance of the Laplacian of the crop's brightness, in squared grey levels."""
 
-    def refuse(self, face: Face, crop: NDArray[np.uint8]) -> Refusal | None:
+    def check(self, face: Face, crop: NDArray[np.uint8]) -> Rejection | None:
         """The first reason against `face`, whose `crop` is `uint8 [128, 128, 3]`, RGB; None when it may pass."""
         if face.score < self.score:
-            return Refusal("hardly a face", f"score {face.score:.2f} is below {self.score:g}")
+            return Rejection("hardly a face", f"score {face.score:.2f} is below {self.score:g}")
         if face.eye_distance < self.eye_distance:
-            return Refusal("too small", f"{face.eye_distance:.0f} px between the eyes, below {self.eye_distance:g}")
+            return Rejection("too small", f"{face.eye_distance:.0f} px between the eyes, below {self.eye_distance:g}")
         measured = sharpness(crop)
         if measured < self.sharpness:
-            return Refusal("too blurred", f"sharpness {measured:.0f} is below {self.sharpness:g}")
+            return Rejection("too blurred", f"sharpness {measured:.0f} is below {self.sharpness:g}")
         return None
 
 

@@ -1,1 +1,1 @@
-"""How good a codec is: parity of an artefact with the full-precision model, and verification of the faces it keeps."""
+"""Evaluation of a codec: verification, parity of artifacts with the full-precision model, rate and speed."""

@@ -10,7 +10,7 @@ from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.codec import store
 from edge_stscq.device import DeviceEncoder
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.subject import Codes, Encode, Progress, Subject, quiet
+from edge_stscq.evaluation.subject import Codes, Encode, Progress, Subject, no_progress
 from edge_stscq.stream import model_id
 from targets.subprocess_check import load_encoder_or_reference
 
@@ -18,7 +18,7 @@ from targets.subprocess_check import load_encoder_or_reference
 def encode_with(encoder: DeviceEncoder) -> Encode:
     """An `encode` function that runs crops uint8 [N,128,128,3] through the artefact one at a time, as on a device."""
 
-    def encode(images: NDArray[np.uint8], progress: Progress = quiet) -> Codes:
+    def encode(images: NDArray[np.uint8], progress: Progress = no_progress) -> Codes:
         rows = []
         for image in images:
             rows.append(encoder.run(image))

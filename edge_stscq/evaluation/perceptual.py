@@ -1,4 +1,4 @@
-"""How different two pictures look: distance of deep features, after LPIPS (Zhang et al. 2018, arXiv 1801.03924, eq. 1).
+"""Perceptual distance of two pictures by deep features, after LPIPS (Zhang et al. 2018, arXiv 1801.03924, eq. 1).
 
 Features are EfficientNet-Lite0's, trained on ImageNet and taken at 64, 32, 16 and 8 px; each place's vector is scaled
 to length 1 and the squared distances are averaged over places and summed over the maps. LPIPS puts learned weights on

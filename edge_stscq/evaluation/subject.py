@@ -30,7 +30,7 @@ Progress = Callable[[int], None]
 """Called with the number of faces finished since the last call."""
 
 
-def quiet(done: int) -> None:
+def no_progress(done: int) -> None:
     """Progress that nobody watches."""
 
 
@@ -46,7 +46,7 @@ class Codes(NamedTuple):
 class Encode(Protocol):
     """Something that codes crops uint8 [N,128,128,3] RGB and tells of every face done."""
 
-    def __call__(self, images: NDArray[np.uint8], progress: Progress = quiet) -> Codes: ...
+    def __call__(self, images: NDArray[np.uint8], progress: Progress = no_progress) -> Codes: ...
 
 
 class Analysed(NamedTuple):

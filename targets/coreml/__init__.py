@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_stscq._quiet import quiet
+from edge_stscq._quiet import silence_exporters
 from edge_stscq.bundle import Bundle
 from edge_stscq.bundle.manifest import RuntimeRange, TensorSpec
 from edge_stscq.config.codec import CROP
@@ -60,7 +60,7 @@ class CoreMlTarget(Target):
         from targets.coreml.package import write_package
 
         progress_bars = io.StringIO()
-        with quiet(), redirect_stderr(progress_bars), tempfile.TemporaryDirectory() as scratch:
+        with silence_exporters(), redirect_stderr(progress_bars), tempfile.TemporaryDirectory() as scratch:
             require("coremltools", "coreml")
             import coremltools as ct
 

@@ -122,7 +122,7 @@ def test_basic_layers_go_first_and_are_completed(spool: Spool, server: Server, c
 def test_whole_faces_go_once(spool: Spool, server: Server, codec: FrameCodec, made: Made) -> None:
     fill(spool, codec, made, 5)
     with sender(server, []) as edge:
-        Drain(spool, edge, whole=True).run()
+        Drain(spool, edge, full_frames_only=True).run()
     assert [(first, layers) for _, first, layers, _ in server.arrivals] == [(0, [3] * 5)]
     assert server.complete(made, 5)
 

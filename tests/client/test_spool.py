@@ -47,14 +47,14 @@ def test_basic_layers_of_all_come_before_the_rest_of_any(spool: Spool, codec: Fr
     order = []
     while lease := spool.lease(2, 60):
         order.append((lease.part, lease.first, lease.last))
-        assert lease.frames == tuple(made[n][lease.part != "first"] for n in range(lease.first, lease.last + 1))
+        assert lease.frames == tuple(made[n][lease.part != "base"] for n in range(lease.first, lease.last + 1))
         done = spool.acknowledge(lease)
-        assert done == (0 if lease.part == "first" else len(lease.frames))
+        assert done == (0 if lease.part == "base" else len(lease.frames))
         if len(order) == 4:
             assert spool.put(codec.model_id, made[5], 0.0) == 5
     assert order == [
-        ("first", 0, 1), ("first", 2, 3), ("first", 4, 4), ("rest", 0, 1), ("first", 5, 5),
-        ("rest", 2, 3), ("rest", 4, 5),
+        ("base", 0, 1), ("base", 2, 3), ("base", 4, 4), ("enhancement", 0, 1), ("base", 5, 5),
+        ("enhancement", 2, 3), ("enhancement", 4, 5),
     ]  # fmt: skip
     state = spool.status()
     assert (state.waiting, state.taken, state.delivered) == (0, 6, 6)
@@ -71,7 +71,7 @@ def test_a_face_of_one_frame_is_done_when_that_is_sent(spool: Spool, codec: Fram
 
 def test_whole_faces_go_at_once(spool: Spool, codec: FrameCodec, made: Made) -> None:
     fill(spool, codec, [made[0], made[1][:1]])
-    lease = spool.lease(9, 60, whole=True)
+    lease = spool.lease(9, 60, full_frames_only=True)
     assert taken(lease) == (0, 1, [made[0][1], made[1][0]])
     assert lease is not None
     assert spool.acknowledge(lease) == 2
@@ -103,7 +103,7 @@ def test_numbers_go_on_after_restart_purge_and_a_later_start(path: Path, codec: 
         assert spool.waiting == 1
         assert spool.purge() == 1
         assert fill(spool, codec, made[:2]) == [3, 4]
-        lease = spool.lease(9, 60, whole=True)
+        lease = spool.lease(9, 60, full_frames_only=True)
         assert lease is not None
         spool.acknowledge(lease)
     with Spool(path) as spool:
@@ -130,7 +130,7 @@ def test_a_full_spool_thins_the_oldest_and_then_drops_them(spool: Spool, codec: 
     for number in range(2000):
         assert spool.put(codec.model_id, made[number % 60], 0.0) == number
         if number == sent - 1:
-            while (lease := spool.lease(64, 60)) and lease.part == "first":
+            while (lease := spool.lease(64, 60)) and lease.part == "base":
                 spool.acknowledge(lease)
             assert lease is not None
             spool.release(lease)
@@ -153,7 +153,7 @@ def test_faces_on_lease_are_the_last_to_make_room(spool: Spool, codec: FrameCode
     assert lease is not None
     spool.acknowledge(lease)
     assert spool.status().leased == 0
-    assert taken(spool.lease(10, 60, whole=True)) == (0, 9, [frames[1] for frames in made[:10]])
+    assert taken(spool.lease(10, 60, full_frames_only=True)) == (0, 9, [frames[1] for frames in made[:10]])
 
 
 def test_if_all_are_on_lease_the_oldest_goes_and_the_newest_stays(spool: Spool, codec: FrameCodec, made: Made) -> None:
@@ -179,7 +179,9 @@ def fill_with(spool: Spool, codec: FrameCodec, sizes: range, count: int, seed: i
     for _ in range(count):
         basic, whole = sorted(random.choices(sizes, k=2))
         spool.put(codec.model_id, [raw(codec, 1, basic), raw(codec, 3, whole)][: random.choice((1, 2, 2))], 0.0)
-        if random.random() < 0.1 and (lease := spool.lease(random.randrange(1, 9), 60, whole=random.random() < 0.3)):
+        if random.random() < 0.1 and (
+            lease := spool.lease(random.randrange(1, 9), 60, full_frames_only=random.random() < 0.3)
+        ):
             held.append(lease)
         if held and random.random() < 0.1:
             random.choice((spool.acknowledge, spool.release))(held.pop(random.randrange(len(held))))

@@ -118,7 +118,7 @@ def test_a_frame_that_changed_on_disk_is_not_sent_and_counted(path: Path, codec:
         while lease := spool.lease(9, 60):
             order.append((lease.part, lease.first, lease.last))
             spool.acknowledge(lease)
-        assert order == [("first", 1, 3), ("rest", 0, 1), ("rest", 3, 3)]
+        assert order == [("base", 1, 3), ("enhancement", 0, 1), ("enhancement", 3, 3)]
         assert (spool.status().damaged, spool.waiting) == (2, 0)
 
 

@@ -6,35 +6,35 @@ import cv2
 import numpy as np
 import pytest
 
-from demo_camera.loop import CaptureLoop, Shot
+from demo_camera.loop import Capture, CaptureLoop
 from demo_camera.source import open_source
 from edge_stscq._images import read_image
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import CodedFace
 
 
-def run(loop: CaptureLoop, source: Path) -> list[Shot]:
-    return [shot for shot in loop.run(open_source(str(source))) if shot is not None]
+def run(loop: CaptureLoop, source: Path) -> list[Capture]:
+    return [captured for captured in loop.run(open_source(str(source))) if captured is not None]
 
 
 def test_a_portrait_becomes_one_frame(loop: CaptureLoop, portrait: dict[str, Path]) -> None:
-    (shot,) = run(loop, portrait["astronaut"])
-    (face,) = loop.codec.decode_stream(loop.codec.header() + shot.frame)
-    assert face == loop.encoder.encode(shot.crop, 3)
+    (captured,) = run(loop, portrait["astronaut"])
+    (face,) = loop.codec.decode_stream(loop.codec.header() + captured.frame)
+    assert face == loop.encoder.encode(captured.crop, 3)
     assert len(set(face.tokens.tolist())) > 3, "the crop is a picture, not a flat colour"
-    assert len(shot.frame) == shot.payload_bytes + 6
+    assert len(captured.frame) == captured.payload_bytes + 6
     counters = loop.counters
-    assert (counters.pictures, counters.faces, counters.refused) == (1, 1, {})
-    assert (counters.payload_bytes, counters.wire_bytes) == (shot.payload_bytes, len(shot.frame))
+    assert (counters.pictures, counters.faces, counters.rejected) == (1, 1, {})
+    assert (counters.payload_bytes, counters.wire_bytes) == (captured.payload_bytes, len(captured.frame))
 
 
 def test_the_crop_is_aligned_and_red_is_first(loop: CaptureLoop, portrait: dict[str, Path]) -> None:
     """In the crop of a second pass the face sits where it sat in the first, and skin is redder than blue."""
-    (shot,) = run(loop, portrait["grace_hopper"])
-    again = loop.detector.largest(shot.crop)
+    (captured,) = run(loop, portrait["grace_hopper"])
+    again = loop.detector.largest(captured.crop)
     assert again is not None
     np.testing.assert_allclose(again.points, [(46, 60), (82, 60), (64, 80), (49, 97), (80, 98)], atol=5)
-    red, _, blue = shot.crop[70:90, 50:80].reshape(-1, 3).mean(0)
+    red, _, blue = captured.crop[70:90, 50:80].reshape(-1, 3).mean(0)
     assert red > blue + 20
 
 
@@ -42,10 +42,10 @@ def test_the_crop_is_aligned_and_red_is_first(loop: CaptureLoop, portrait: dict[
 def test_fewer_layers_travel(layers: int, loop: CaptureLoop, portrait: dict[str, Path]) -> None:
     (whole,) = run(loop, portrait["astronaut"])
     loop.layers = layers
-    (shot,) = run(loop, portrait["astronaut"])
-    (face,) = loop.codec.decode_stream(loop.codec.header() + shot.frame)
-    assert face == CodedFace(1, loop.encoder.encode(shot.crop, 3).tokens[: 4 * layers], layers)
-    assert shot.payload_bytes < whole.payload_bytes
+    (captured,) = run(loop, portrait["astronaut"])
+    (face,) = loop.codec.decode_stream(loop.codec.header() + captured.frame)
+    assert face == CodedFace(1, loop.encoder.encode(captured.crop, 3).tokens[: 4 * layers], layers)
+    assert captured.payload_bytes < whole.payload_bytes
 
 
 def test_a_picture_without_a_face_is_an_error(loop: CaptureLoop, tmp_path: Path) -> None:
@@ -73,6 +73,6 @@ def test_a_video_is_captured_and_its_empty_pictures_are_counted(
         writer.write(picture[..., ::-1])
     writer.release()
     shots = run(loop, path)
-    assert [shot.picture for shot in shots] == [f"clip.avi picture {i}" for i in (0, 2, 3)]
+    assert [captured.picture for captured in shots] == [f"clip.avi picture {i}" for i in (0, 2, 3)]
     assert loop.counters.pictures == 4
-    assert loop.counters.refused == {"no face": 1}
+    assert loop.counters.rejected == {"no face": 1}

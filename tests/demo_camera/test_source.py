@@ -27,7 +27,6 @@ def save(path: Path, image: np.ndarray) -> Path:
 
 def test_a_picture_is_rgb(tmp_path: Path, red: np.ndarray) -> None:
     source = open_source(str(save(tmp_path / "red.png", red)))
-    assert source.single
     (picture,) = source.pictures()
     assert picture.name == "red.png"
     np.testing.assert_array_equal(picture.image, red)
@@ -48,7 +47,6 @@ def test_a_folder_is_read_by_name(tmp_path: Path, red: np.ndarray) -> None:
         save(tmp_path / name, red)
     (tmp_path / "notes.txt").write_text("no picture")
     source = open_source(str(tmp_path))
-    assert not source.single
     assert [picture.name for picture in source.pictures()] == ["a.jpg", "b.png"]
 
 

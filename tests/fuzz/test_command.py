@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("atheris", reason="the fuzzers run under atheris, which is not installed")
+from tests.support.installed import need_module
+
+need_module("atheris", "pip install 'edge-stscq[dev]'")
 
 from fuzz import FOLDER  # noqa: E402
 from fuzz import __main__ as command  # noqa: E402

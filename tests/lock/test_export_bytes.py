@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edge_stscq.codec.config import CodecConfig
 from safetensors.torch import load_file, save_file
 
 from edge_stscq.codec.store import create, load_student
+from edge_stscq.config.codec import CodecConfig
 from quantization import calibrate
 from targets.golden import candidates
 from tests.lock.conftest import GENERATE, GOLDEN

@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from quantization import captured_graph, quantized_encoder, quantized_graph
-from tests.quantization.conftest import Calibrated
+from tests.support.calibrated_model import Calibrated
 
 QUANTIZE = "quantize_per_tensor"
 

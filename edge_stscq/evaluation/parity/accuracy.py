@@ -1,9 +1,9 @@
-"""What an artefact costs in verification accuracy: the same pairs, judged from its codes and from full precision's."""
+"""Verification accuracy that an artifact costs: the same pairs, judged from its codes and from full precision's."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.verification.layers import Judgement
+from edge_stscq.evaluation.verification.layers import VerificationReport
 from edge_stscq.evaluation.verification.pairs import Verification
 
 
@@ -28,7 +28,7 @@ class Accuracy(BaseModel):
     rows: tuple[AccuracyRow, ...]
 
 
-def accuracy(full: Judgement, device: Judgement) -> Accuracy:
+def accuracy(full: VerificationReport, device: VerificationReport) -> Accuracy:
     """Two judgements of the same pairs by the same recognisers, side by side.
 
     Raises:

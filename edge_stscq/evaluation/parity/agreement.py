@@ -1,4 +1,4 @@
-"""How far two sets of codes of the same faces agree, and what a disagreement costs.
+"""Agreement of two sets of codes of the same faces, and what a disagreement costs.
 
 A token agrees when group *and* index agree: in another group the same index is another codeword. An encoder that
 picks another group loses all tokens of that face at once, so agreement is also given for the faces whose groups

@@ -18,9 +18,9 @@ from edge_stscq.data.crops import Faces, load_faces
 from edge_stscq.device import DeviceEncoder
 from edge_stscq.evaluation.artefact import encode_with
 from edge_stscq.evaluation.parity.accuracy import accuracy
-from edge_stscq.evaluation.parity.compare import Judged, Parity, Reference, checks, measure
-from edge_stscq.evaluation.subject import Codes, Progress, Subject, analyse, batches, from_modules, quiet
-from edge_stscq.evaluation.verification.layers import Judgement, judge
+from edge_stscq.evaluation.parity.compare import BundleResult, Parity, Reference, checks, compare_codes
+from edge_stscq.evaluation.subject import Codes, Progress, Subject, analyse, batches, from_modules, no_progress
+from edge_stscq.evaluation.verification.layers import VerificationReport, evaluate_layers
 from edge_stscq.evaluation.verification.pairs import Pairs, read_pairs
 from edge_stscq.recognizers import HELD_OUT, load_recognizers
 
@@ -30,7 +30,7 @@ ShowProgress = Callable[[str, int], AbstractContextManager[Progress]]
 @contextmanager
 def no_progress_bar(name: str, faces: int) -> Iterator[Progress]:
     """A step that nobody watches."""
-    yield quiet
+    yield no_progress
 
 
 class PairedFaces(NamedTuple):
@@ -87,7 +87,7 @@ class FullPrecision:
         self._subject = from_modules(self._student, store.load_decoder(model), "student")
         self._judges = {} if recognisers is None else load_recognizers(recognisers, [HELD_OUT])
 
-    def judge(self, artefact: DeviceEncoder, thresholds: Thresholds) -> Judged:
+    def evaluate(self, artefact: DeviceEncoder, thresholds: Thresholds) -> BundleResult:
         """Compare an artefact of this model with its quantised graph and with the full-precision student.
 
         Raises:
@@ -98,12 +98,12 @@ class FullPrecision:
         encode, name = encode_with(artefact), f"{manifest.target} {manifest.precision}"
         with self._progress(name, 2 * len(self._faces)) as progress:
             codes = encode(self._faces.images, progress)
-            measured = measure(reference, codes, graph, progress)
+            comparison = compare_codes(reference, codes, graph, progress)
         verified = None
         if self._paired is not None:
             subject = replace(self._subject, name=name, encode=encode)
             verified = accuracy(self._full_accuracy, self._verify(subject))
-        held = checks(measured, verified, thresholds)
+        held = checks(comparison, verified, thresholds)
         report = Parity(
             bundle=str(artefact.bundle.folder),
             model=manifest.config.name,
@@ -113,15 +113,15 @@ class FullPrecision:
             executor=artefact.runtime,
             faces=self._source,
             layer_ends=reference.layer_ends,
-            runtime=measured.runtime,
-            quantisation=measured.quantisation,
-            device=measured.device,
-            pictures=measured.pictures,
+            runtime=comparison.runtime,
+            quantisation=comparison.quantisation,
+            device=comparison.device,
+            pictures=comparison.pictures,
             accuracy=verified,
             checks=held,
             passed=all(check.passed for check in held),
         )
-        return Judged(report, codes, measured.portraits)
+        return BundleResult(report, codes, comparison.portraits)
 
     @cached_property
     def _reference(self) -> Reference:
@@ -161,11 +161,11 @@ class FullPrecision:
         return Codes(*(torch.cat(answers).numpy() for answers in zip(*rows, strict=True)))
 
     @cached_property
-    def _full_accuracy(self) -> Judgement:
+    def _full_accuracy(self) -> VerificationReport:
         return self._verify(self._subject)
 
-    def _verify(self, subject: Subject) -> Judgement:
+    def _verify(self, subject: Subject) -> VerificationReport:
         assert self._paired is not None
         faces, pairs = self._paired
         with self._progress(f"pairs, {subject.name}", len(faces)) as progress:
-            return judge(subject, faces, pairs, self._judges, progress)
+            return evaluate_layers(subject, faces, pairs, self._judges, progress)

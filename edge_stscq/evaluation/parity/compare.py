@@ -1,4 +1,4 @@
-"""Parity: does the artefact on its runtime still say what the full-precision student says?
+"""Parity: comparison of an artifact on its runtime with the full-precision student.
 
 Two questions are kept apart, because they have different culprits. *Is the runtime right?* compares the artefact with
 the graph it was lowered from. *Is the quantisation good?* compares that graph with the student in float32. What
@@ -19,7 +19,7 @@ from edge_stscq.data.crops import Faces
 from edge_stscq.evaluation.metrics import cosine, pooled_psnr, psnr, squared_error
 from edge_stscq.evaluation.parity.accuracy import Accuracy
 from edge_stscq.evaluation.parity.agreement import Agreement, compare, equal_tokens
-from edge_stscq.evaluation.subject import Codes, Progress, batches, quiet
+from edge_stscq.evaluation.subject import Codes, Progress, batches, no_progress
 
 WORST = 10
 """Faces that the report names and shows."""
@@ -79,7 +79,7 @@ class Parity(_Frozen):
     passed: bool
 
 
-class Judged(NamedTuple):
+class BundleResult(NamedTuple):
     """One bundle after its judgement."""
 
     report: Parity
@@ -114,7 +114,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Comparison:
     """The comparisons of one artefact, before they are judged.
 
     `portraits` are the faces of `pictures.worst`, uint8 [W,3,128,128,3]: the original, decoded from full-precision
@@ -128,7 +128,9 @@ class Measured:
     portraits: NDArray[np.uint8]
 
 
-def measure(reference: Reference, device: Codes, graph: Codes | None, progress: Progress = quiet) -> Measured:
+def compare_codes(
+    reference: Reference, device: Codes, graph: Codes | None, progress: Progress = no_progress
+) -> Comparison:
     """Compare all codes of the reference's faces.
 
     Args:
@@ -142,7 +144,7 @@ def measure(reference: Reference, device: Codes, graph: Codes | None, progress: 
 
     full = reference.codes
     pictures, portraits = compare_pictures(reference, device, progress)
-    return Measured(
+    return Comparison(
         runtime=compared(full if graph is None else graph, device),
         quantisation=None if graph is None else compared(full, graph),
         device=compared(full, device),
@@ -152,7 +154,7 @@ def measure(reference: Reference, device: Codes, graph: Codes | None, progress: 
 
 
 def compare_pictures(
-    reference: Reference, device: Codes, progress: Progress = quiet
+    reference: Reference, device: Codes, progress: Progress = no_progress
 ) -> tuple[Pictures, NDArray[np.uint8]]:
     """Decode both codes of each face; the worst are also given as the portraits of `Measured`.
 
@@ -206,12 +208,12 @@ def _decode_both(
     )
 
 
-def checks(measured: Measured, accuracy: Accuracy | None, thresholds: Thresholds) -> tuple[Check, ...]:
+def checks(comparison: Comparison, accuracy: Accuracy | None, thresholds: Thresholds) -> tuple[Check, ...]:
     """Every figure that has a threshold, held against it. Without flips all clear tokens agree."""
-    device, pictures = measured.device, measured.pictures
+    device, pictures = comparison.device, comparison.pictures
     clear = 1.0 if device.clear_tokens is None else device.clear_tokens
     found = [
-        at_least("token agreement of artefact and its graph", measured.runtime.tokens, thresholds.runtime_agreement),
+        at_least("token agreement of artefact and its graph", comparison.runtime.tokens, thresholds.runtime_agreement),
         at_least("token agreement with full precision", device.tokens, thresholds.token_agreement),
         at_least("token agreement above the flips' median margin", clear, thresholds.clear_agreement),
         at_least("group agreement with full precision", device.groups, thresholds.group_agreement),

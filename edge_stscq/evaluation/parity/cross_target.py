@@ -1,4 +1,4 @@
-"""Do the artefacts of one model agree with each other? A fleet of different devices must, or its faces don't match."""
+"""Agreement between the artifacts of one model. A fleet of different devices needs it, or its faces don't match."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.config.thresholds import Check, at_least
 from edge_stscq.evaluation.parity.agreement import equal_tokens
-from edge_stscq.evaluation.parity.compare import Judged
+from edge_stscq.evaluation.parity.compare import BundleResult
 
 
-class Matrix(BaseModel):
+class AgreementMatrix(BaseModel):
     """Share of equal tokens of the same faces between every two artefacts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -21,7 +21,7 @@ class Matrix(BaseModel):
     passed: bool
 
 
-def matrix(judged: Sequence[Judged], least: float) -> Matrix:
+def cross_target_agreement(judged: Sequence[BundleResult], least: float) -> AgreementMatrix:
     """Compare every two artefacts that coded the same faces.
 
     Args:
@@ -35,4 +35,4 @@ def matrix(judged: Sequence[Judged], least: float) -> Matrix:
         if reports[i].precision == reports[j].precision
     )
     names = tuple(report.bundle for report in reports)
-    return Matrix(bundles=names, tokens=shares, checks=checks, passed=all(check.passed for check in checks))
+    return AgreementMatrix(bundles=names, tokens=shares, checks=checks, passed=all(check.passed for check in checks))

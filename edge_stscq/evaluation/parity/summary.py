@@ -18,7 +18,7 @@ def comparisons(report: Parity) -> list[tuple[str, Agreement]]:
 
 
 def agreement_rows(a: Agreement) -> list[tuple[str, str]]:
-    """What an agreement says, line by line."""
+    """Rows of an agreement: names and values."""
     layers = zip(LAYER_NAMES, a.layers, strict=True)
     quartiles = ("nearest ties", "2nd quarter", "3rd quarter", "clearest")
     far, low = a.flip_distances, min(a.positions)
@@ -38,7 +38,7 @@ def agreement_rows(a: Agreement) -> list[tuple[str, str]]:
 
 
 def picture_rows(report: Parity) -> list[tuple[str, str]]:
-    """What decoded faces say, line by line."""
+    """Rows of decoded faces: names and values."""
     p = report.pictures
     return [
         ("PSNR in dB, all faces", decibels(p.psnr)),

@@ -1,4 +1,4 @@
-"""What a user would pick instead: picture codecs and intra-coded video, each driven down to its smallest sizes.
+"""Baseline codecs: picture codecs and intra-coded video, each driven down to its smallest sizes.
 
 A codec may code a smaller picture than the crop; it is shrunk by area and enlarged again by bicubic interpolation. Two
 sizes are counted for each picture. *Container* is what the codec writes. *Payload* leaves out everything that two ends
@@ -38,7 +38,7 @@ class Coded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Peer:
+class BaselineCodec:
     """One codec.
 
     Attributes:
@@ -185,12 +185,12 @@ _X265 = ("-pix_fmt", "yuv420p", "-c:v", "libx265", "-preset", "slow",
 _VVENC = ("-pix_fmt", "yuv420p10le", "-c:v", "libvvenc", "-preset", "fast", "-qp", "{}",
           "-vvenc-params", "intraperiod=1")  # fmt: skip
 
-PEERS = (
-    Peer(
+BASELINES = (
+    BaselineCodec(
         "JPEG", "pillow", "PIL", _grid((32, 48, 64), (10, 25, 50)),
         _pillow("JPEG", lambda quality: {"quality": quality, "optimize": True}, _jpeg_scan),
     ),
-    Peer(
+    BaselineCodec(
         "JPEG 2000", "pillow", "PIL", _grid((48, 64, 128), (30, 45, 120)),
         _pillow(
             "JPEG2000",
@@ -198,37 +198,37 @@ PEERS = (
             _jpeg2000_tile,
         ),
     ),
-    Peer(
+    BaselineCodec(
         "WebP", "pillow", "PIL", _grid((32, 48, 64), (0, 20, 50)),
         _pillow("WEBP", lambda quality: {"quality": quality, "method": 6}, _webp_frame),
     ),
-    Peer(
+    BaselineCodec(
         "AVIF", "pillow", "PIL", _grid((32, 48, 64), (20, 40, 60)),
         _pillow("AVIF", lambda quality: {"quality": quality, "speed": 6}, _media_data),
     ),
-    Peer("JPEG XL", "imagecodecs", "imagecodecs", _grid((32, 48, 64), (10, 40, 70)), partial(_each, _jpegxl)),
-    Peer(
+    BaselineCodec("JPEG XL", "imagecodecs", "imagecodecs", _grid((32, 48, 64), (10, 40, 70)), partial(_each, _jpegxl)),
+    BaselineCodec(
         "HEVC intra", "imageio-ffmpeg", "imageio_ffmpeg", _grid((32, 48, 64), (44, 38, 32)),
         partial(_video, "hevc", _X265),
     ),
-    Peer(
+    BaselineCodec(
         "VVC intra", "imageio-ffmpeg", "imageio_ffmpeg", _grid((32, 48, 64), (44, 38, 32)),
         partial(_video, "vvc", _VVENC),
     ),
 )  # fmt: skip
 
 
-def find(names: list[str]) -> tuple[Peer, ...]:
+def find(names: list[str]) -> tuple[BaselineCodec, ...]:
     """The peers of these names, in any case and without blanks or hyphens; all of them for no names.
 
     Raises:
         EdgeError: a name is unknown.
     """
-    known = {_plain(peer.name): peer for peer in PEERS}
+    known = {_plain(peer.name): peer for peer in BASELINES}
     for name in names:
         if _plain(name) not in known:
-            raise EdgeError(f"unknown codec {name!r}; choose from {', '.join(peer.name for peer in PEERS)}")
-    return tuple(known[_plain(name)] for name in names) or PEERS
+            raise EdgeError(f"unknown codec {name!r}; choose from {', '.join(peer.name for peer in BASELINES)}")
+    return tuple(known[_plain(name)] for name in names) or BASELINES
 
 
 def _plain(name: str) -> str:

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError, require
 from edge_stscq.evaluation.metrics import cosine
-from edge_stscq.evaluation.rate.baselines import EXTRA, Peer
-from edge_stscq.evaluation.verification.layers import Judgement
+from edge_stscq.evaluation.rate.baselines import EXTRA, BaselineCodec
+from edge_stscq.evaluation.verification.layers import VerificationReport
 from edge_stscq.evaluation.verification.pairs import Pairs, verify
 from edge_stscq.recognizers import Recognizer
 from edge_stscq.stream.frame import FRAME_OVERHEAD
@@ -96,7 +96,7 @@ PUBLISHED = (
 )  # fmt: skip
 
 
-def _our_curve(report: Judgement, judge: str) -> Curve:
+def _our_curve(report: VerificationReport, judge: str) -> Curve:
     """The layers of a judged codec, sent as frames of a stream."""
     return Curve(
         codec="edge-stscq", version=f"{report.model}, {report.subject}",
@@ -111,7 +111,7 @@ def _our_curve(report: Judgement, judge: str) -> Curve:
     )  # fmt: skip
 
 
-class Points:
+class PointCache:
     """Measured points of peers in a JSON-lines file: what was measured once on these pictures is not measured again.
 
     Raises:
@@ -129,7 +129,7 @@ class Points:
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise EdgeError(f"{path} does not hold measured points; remove it to measure them again") from error
 
-    def measured(self, key: str, measure: Callable[[], Point]) -> Point:
+    def get_or_measure(self, key: str, measure: Callable[[], Point]) -> Point:
         """The point of this key, measured and appended if it is not known."""
         if key not in self._known:
             self._known[key] = measure()
@@ -138,8 +138,13 @@ class Points:
         return self._known[key]
 
 
-def peer_curve(
-    peer: Peer, faces: Faces, pairs: Pairs, judge: Recognizer, points: Points, progress: Callable[[int], None]
+def baseline_curve(
+    peer: BaselineCodec,
+    faces: Faces,
+    pairs: Pairs,
+    judge: Recognizer,
+    points: PointCache,
+    progress: Callable[[int], None],
 ) -> Curve:
     """Code every face with every setting of a peer and verify the pairs.
 
@@ -171,7 +176,7 @@ def peer_curve(
     measured = []
     for side, quality in peer.settings:
         key = f"{peer.name}|{peer.version}|{side}|{quality}|{judge.name}|{len(pairs)}|{pictures}"
-        measured.append(points.measured(key, partial(measure, side, quality)))
+        measured.append(points.get_or_measure(key, partial(measure, side, quality)))
         progress(1)
     return Curve(codec=peer.name, version=peer.version, points=tuple(measured))
 
@@ -197,7 +202,7 @@ def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
 
 
 def _saving(ours: Curve, peer: Curve, counted: Counted) -> Saving:
-    """What our codec saves against a peer at equal accuracy."""
+    """Bytes that our codec saves against a baseline at equal accuracy."""
     sizes, accuracies = hull(peer.points, counted)
 
     def at(point: Point) -> float | None:
@@ -226,7 +231,7 @@ def _bjontegaard(ours: Curve, peer: Curve, counted: Counted) -> float | None:
     return float(1 - np.exp(mine - theirs))
 
 
-def compare(judged: Judgement, judge: str, peers: Sequence[Curve], missing: dict[str, str]) -> RateReport:
+def compare(judged: VerificationReport, judge: str, peers: Sequence[Curve], missing: dict[str, str]) -> RateReport:
     """Put a judged codec beside measured peers and published figures."""
     ours = _our_curve(judged, judge)
     kinds: tuple[Counted, ...] = ("container", "payload")

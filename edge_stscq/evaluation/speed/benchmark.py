@@ -1,4 +1,4 @@
-"""How fast each artefact encodes, beside the networks in torch and beside picture codecs, in one run.
+"""Speed of artifacts beside the networks in torch and beside picture codecs, in one run.
 
 Everything is timed in one process and interleaved: a round times every encoder once, in an order shuffled anew and on
 its next picture, so that a slow moment of the machine falls on all of them alike. One picture at a time, as on a
@@ -28,10 +28,10 @@ from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, MissingExtraError, require
 from edge_stscq.evaluation.artefact import check_same_model
-from edge_stscq.evaluation.speed.peak import fp32_rate, int8_rate
+from edge_stscq.evaluation.speed.peak import peak_fp32, peak_int8
 from edge_stscq.evaluation.speed.report import EncodeReport, Peak, Row, Run, Timing
-from edge_stscq.evaluation.speed.subprocess_run import Trial
-from edge_stscq.evaluation.subject import Progress, quiet
+from edge_stscq.evaluation.speed.subprocess_run import SubprocessMeasurement
+from edge_stscq.evaluation.subject import Progress, no_progress
 from targets import target_of
 from targets.subprocess_check import load_encoder_or_reference, run_module
 
@@ -40,14 +40,14 @@ Encode = Callable[[Picture], object]
 
 QUALITY = 20
 """Of WebP and AVIF: low enough to be quick and near our sizes, high enough to still show a face."""
-SETTLE = 0.002
+SETTLE_SECONDS = 0.002
 """Seconds of rest before a call: so long the threads of the runtime that ran before wait busily for more."""
 _TRIAL = "edge_stscq.evaluation.speed.subprocess_run"
 _FRAME = "frame"
 
 
 @dataclass(frozen=True)
-class Contender:
+class BenchmarkCase:
     """One encoder of the run.
 
     Attributes:
@@ -58,11 +58,11 @@ class Contender:
 
     row: Row
     macs: int | None
-    ready: Callable[[int], dict[str, Encode]]
+    prepare: Callable[[int], dict[str, Encode]]
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[], object]], rounds: int, progress: Progress = quiet
+    functions: Mapping[str, Callable[[], object]], rounds: int, progress: Progress = no_progress
 ) -> dict[str, Timing]:
     """Time every function `rounds` times after two untimed calls."""
     for function in functions.values():
@@ -73,7 +73,7 @@ def interleaved(
     for _ in range(rounds):
         shuffle(order)
         for name in order:
-            time.sleep(SETTLE)
+            time.sleep(SETTLE_SECONDS)
             start = time.perf_counter()
             functions[name]()
             taken[name].append(1000 * (time.perf_counter() - start))
@@ -86,7 +86,7 @@ def _timing(times: list[float]) -> Timing:
     return Timing(median_ms=middle, p10_ms=low, p90_ms=high, least_ms=round(min(times), 3))
 
 
-def bundles(folders: list[Path], model: Path, macs: int, progress: Progress = quiet) -> list[Contender]:
+def bundles(folders: list[Path], model: Path, macs: int, progress: Progress = no_progress) -> list[BenchmarkCase]:
     """Try every bundle in a fresh process; one that cannot be run stays in the list, with the reason.
 
     Raises:
@@ -99,7 +99,7 @@ def bundles(folders: list[Path], model: Path, macs: int, progress: Progress = qu
     return found
 
 
-def _bundle(folder: Path, model: Path, macs: int) -> Contender:
+def _bundle(folder: Path, model: Path, macs: int) -> BenchmarkCase:
     try:
         bundle = open_bundle(folder)
     except EdgeError as error:
@@ -107,7 +107,7 @@ def _bundle(folder: Path, model: Path, macs: int) -> Contender:
     check_same_model(bundle, model)
     row = _described(bundle)
     try:
-        trial = Trial.model_validate(run_module(_TRIAL, "bundle", folder.resolve()))
+        trial = SubprocessMeasurement.model_validate(run_module(_TRIAL, "bundle", folder.resolve()))
     except EdgeError as error:
         return _failed(row, error)
     known: dict[str, object] = {"runtime": trial.runtime, "memory": trial}
@@ -117,11 +117,11 @@ def _bundle(folder: Path, model: Path, macs: int) -> Contender:
         known["reason"] = f"what falls back is not known: {error}"
     if trial.difference is not None:
         known |= {"status": "exported, failed parity", "reason": trial.difference}
-    return Contender(row.model_copy(update=known), macs, partial(_ready_bundle, bundle))
+    return BenchmarkCase(row.model_copy(update=known), macs, partial(_ready_bundle, bundle))
 
 
-def _failed(row: Row, error: EdgeError) -> Contender:
-    return Contender(row.model_copy(update={"status": "failed", "reason": str(error)}), None, lambda threads: {})
+def _failed(row: Row, error: EdgeError) -> BenchmarkCase:
+    return BenchmarkCase(row.model_copy(update={"status": "failed", "reason": str(error)}), None, lambda threads: {})
 
 
 def _described(bundle: Bundle) -> Row:
@@ -143,16 +143,16 @@ def _ready_bundle(bundle: Bundle, threads: int) -> dict[str, Encode]:
     return {"encode": encoder.run, _FRAME: lambda picture: frames.encode_frame(encoder.encode(picture))}
 
 
-def network(name: str, encoder: EdgeEncoder, macs: int, model: Path) -> Contender:
+def network(name: str, encoder: EdgeEncoder, macs: int, model: Path) -> BenchmarkCase:
     """The "student" or "teacher" of a model folder in torch."""
 
     @torch.inference_mode()
     def encode(picture: Picture) -> object:
         return encoder(torch.from_numpy(picture[None]))
 
-    trial = Trial.model_validate(run_module(_TRIAL, name, model.resolve()))
+    trial = SubprocessMeasurement.model_validate(run_module(_TRIAL, name, model.resolve()))
     row = Row(name=name, runtime=trial.runtime, precision="fp32", memory=trial)
-    return Contender(row, macs, lambda threads: {"encode": encode})
+    return BenchmarkCase(row, macs, lambda threads: {"encode": encode})
 
 
 def macs_of(encoder: EdgeEncoder) -> int:
@@ -162,7 +162,7 @@ def macs_of(encoder: EdgeEncoder) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def picture_codec(kind: str, pictures: Picture) -> Contender:
+def picture_codec(kind: str, pictures: Picture) -> BenchmarkCase:
     """Pillow's "WebP" (method 4) or "AVIF" (speed 6).
 
     Raises:
@@ -185,7 +185,7 @@ def picture_codec(kind: str, pictures: Picture) -> Contender:
     settings = ", ".join(f"{key} {value}" for key, value in (options[kind] | {"quality": QUALITY}).items())
     runtime = f"Pillow {require('PIL', 'bench').__version__} ({settings})"
     row = Row(name=kind, runtime=runtime, picture_bytes=round(size, 1))
-    return Contender(row, None, lambda threads: {"encode": partial(encode, threads=threads)})
+    return BenchmarkCase(row, None, lambda threads: {"encode": partial(encode, threads=threads)})
 
 
 def measure(
@@ -194,7 +194,7 @@ def measure(
     pictures: Picture | None,
     threads: tuple[int, ...],
     rounds: int,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
 ) -> EncodeReport:
     """Time bundles of one model, its networks in torch, WebP and AVIF.
 
@@ -225,7 +225,7 @@ def measure(
     for count in threads:
         torch.set_num_threads(count)
         try:
-            peaks.append(Peak(threads=count, fp32=fp32_rate(count), int8=int8_rate(count)))
+            peaks.append(Peak(threads=count, fp32=peak_fp32(count), int8=peak_int8(count)))
         except MissingExtraError as error:
             peaks.append(Peak(threads=count, fp32=None, int8=None))
             skipped["peaks"] = str(error)
@@ -256,18 +256,18 @@ def _golden(folders: list[Path]) -> Picture:
 
 
 def steps(folders: list[Path], threads: tuple[int, ...], rounds: int) -> int:
-    """How often `measure` reports progress."""
+    """Number of times that `measure` reports progress."""
     return len(folders) + 2 + len(threads) * rounds
 
 
 def _time(
-    contenders: list[Contender], pictures: Picture, threads: int, rounds: int, progress: Progress
+    contenders: list[BenchmarkCase], pictures: Picture, threads: int, rounds: int, progress: Progress
 ) -> list[dict[str, Timing]]:
     """Timings of every contender by the name of the field; none for one that cannot be run."""
     functions = {
         f"{index} {what}": _in_turn(encode, pictures)
         for index, contender in enumerate(contenders)
-        for what, encode in contender.ready(threads).items()
+        for what, encode in contender.prepare(threads).items()
     }
     found: list[dict[str, Timing]] = [{} for _ in contenders]
     for name, timing in interleaved(functions, rounds, progress).items():
@@ -281,7 +281,7 @@ def _in_turn(encode: Encode, pictures: Picture) -> Callable[[], object]:
     return lambda: encode(next(following))
 
 
-def _share(contender: Contender, timing: Timing, peak: Peak) -> float | None:
+def _share(contender: BenchmarkCase, timing: Timing, peak: Peak) -> float | None:
     rate = {"fp32": peak.fp32, "w8": peak.fp32, "int8": peak.int8, None: None}[contender.row.precision]
     if rate is None or contender.macs is None:
         return None

@@ -1,4 +1,4 @@
-"""What a machine can do: the rate of a large matrix product, which no network on it exceeds by much."""
+"""Peak throughput of a machine: a large matrix product, which no network on it exceeds by much."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ SIDE = 1024
 """Of the square matrices."""
 
 
-def fp32_rate(threads: int) -> float:
+def peak_fp32(threads: int) -> float:
     """10^9 operations a second of ONNX Runtime's product of float32 matrices.
 
     torch's own product, from a library that favours one maker's processors, has less than half of it on some others.
@@ -25,7 +25,7 @@ def fp32_rate(threads: int) -> float:
     return _product_rate("MatMul", a, b, np.float32, threads)
 
 
-def int8_rate(threads: int) -> float:
+def peak_int8(threads: int) -> float:
     """10^9 operations a second of ONNX Runtime's product of uint8 and int8 matrices, summed in int32.
 
     Raises:

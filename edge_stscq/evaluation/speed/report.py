@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.bundle.manifest import Precision
-from edge_stscq.evaluation.speed.subprocess_run import Trial
+from edge_stscq.evaluation.speed.subprocess_run import SubprocessMeasurement
 
 Status = Literal["passed", "exported, failed parity", "failed"]
 
@@ -41,14 +41,14 @@ class Row(_Frozen):
     status: Status = "passed"
     reason: str | None = Field(default=None, description="why it did not pass, or what is not known of it")
     artefact_bytes: int | None = None
-    memory: Trial | None = Field(default=None, description="from a fresh process on one thread")
+    memory: SubprocessMeasurement | None = Field(default=None, description="from a fresh process on one thread")
     fell_back: dict[str, int] | None = Field(default=None, description="operators outside the delegate or in float")
     picture_bytes: float | None = Field(default=None, description="mean size of a picture, of picture codecs")
     runs: tuple[Run, ...] = ()
 
 
 class Peak(_Frozen):
-    """What the machine can do, in 10^9 operations a second; null where it was not measured."""
+    """Peak throughput in 10^9 operations a second; null where it was not measured."""
 
     threads: int
     fp32: float | None

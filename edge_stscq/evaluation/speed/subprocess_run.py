@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from edge_stscq.errors import EdgeError
 
 
-class Trial(BaseModel):
-    """What the fresh process found. Memory is in MiB."""
+class SubprocessMeasurement(BaseModel):
+    """Measurement by a fresh process. Memory is in MiB."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,7 +30,7 @@ class Trial(BaseModel):
     peak_mib: float
 
 
-def of_bundle(folder: Path) -> Trial:
+def of_bundle(folder: Path) -> SubprocessMeasurement:
     """Replay the golden pictures of a bundle on one thread."""
     from edge_stscq.bundle import open_bundle, selftest
     from targets import target_of
@@ -44,10 +44,10 @@ def of_bundle(folder: Path) -> Trial:
     encoder = load_encoder_or_reference(bundle, threads=1)
     result = selftest(bundle, encoder)
     difference = None if result.first is None else str(result.first)
-    return Trial(runtime=encoder.runtime, difference=difference, before_mib=before, peak_mib=peak_mib())
+    return SubprocessMeasurement(runtime=encoder.runtime, difference=difference, before_mib=before, peak_mib=peak_mib())
 
 
-def of_module(folder: Path, name: str) -> Trial:
+def of_module(folder: Path, name: str) -> SubprocessMeasurement:
     """Run the "student" or "teacher" of a model folder in torch, on one thread."""
     import torch
 
@@ -59,7 +59,7 @@ def of_module(folder: Path, name: str) -> Trial:
     encoder = {"student": store.load_student, "teacher": store.load_teacher}[name](folder)
     with torch.inference_mode():
         encoder(torch.from_numpy(np.zeros((1, CROP, CROP, 3), np.uint8)))
-    return Trial(runtime=f"torch {torch.__version__}", before_mib=before, peak_mib=peak_mib())
+    return SubprocessMeasurement(runtime=f"torch {torch.__version__}", before_mib=before, peak_mib=peak_mib())
 
 
 def peak_mib() -> float:

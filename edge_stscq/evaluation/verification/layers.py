@@ -1,4 +1,4 @@
-"""Is it still the same person? Verification on LFW of what survives at each layer.
+"""Verification on LFW of the faces that each layer keeps.
 
 Three ways to compare two faces are measured on the same pairs: the compressed domain (cosine of the identity
 embeddings read from the tokens, no picture decoded), the decoded pictures seen by each recogniser, and the original
@@ -19,13 +19,13 @@ from edge_stscq.config.codec import LAYER_NAMES
 from edge_stscq.data.crops import Faces
 from edge_stscq.evaluation.metrics import cosine, ms_ssim, pooled_psnr, squared_error
 from edge_stscq.evaluation.perceptual import Perceptual
-from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, quiet
+from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, no_progress
 from edge_stscq.evaluation.verification.pairs import Pairs, Verification, verify
 from edge_stscq.recognizers import Recognizer, embed_cached
 
 
 class LayerResult(BaseModel):
-    """What a stream cut after one layer is worth."""
+    """Result of a stream cut after one layer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,7 +41,7 @@ class LayerResult(BaseModel):
     decoded: dict[str, Verification] = Field(description="decoded against decoded pictures, by recogniser")
 
 
-class Judgement(BaseModel):
+class VerificationReport(BaseModel):
     """Verification of one codec."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,15 +54,15 @@ class Judgement(BaseModel):
     layers: tuple[LayerResult, ...]
 
 
-def judge(
+def evaluate_layers(
     subject: Subject,
     faces: Faces,
     pairs: Pairs,
     recognisers: Mapping[str, Recognizer],
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
     layers: Sequence[int] = (1, 2, 3),
     cache: Path | None = None,
-) -> Judgement:
+) -> VerificationReport:
     """Code, decode and recognise every face once, then score the pairs.
 
     Args:
@@ -74,21 +74,21 @@ def judge(
     """
     codes: list[Codes] = []
     errors: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
-    likeness: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
-    looks: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
-    look = Perceptual()
+    ms_ssims: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
+    perceptual_distances: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
+    perceptual = Perceptual()
     seen: dict[tuple[str, int], list[NDArray[np.float32]]] = defaultdict(list)  # 0: the original
     for name, net in recognisers.items():
         seen[name, 0].append(embed_cached(net, faces.images, cache) if cache else net.embed(faces.images))
     for part in batches(len(faces)):
         images = faces.images[part]
         codes.append(subject.encode(images))
-        original = look.features(images)
+        original = perceptual.features(images)
         for layer in layers:
             decoded = subject.decode(codes[-1], layer)
             errors[layer].append(squared_error(images, decoded))
-            likeness[layer].append(ms_ssim(images, decoded))
-            looks[layer].append(look.distance(original, look.features(decoded)))
+            ms_ssims[layer].append(ms_ssim(images, decoded))
+            perceptual_distances[layer].append(perceptual.distance(original, perceptual.features(decoded)))
             for name, net in recognisers.items():
                 seen[name, layer].append(net.embed(decoded))
         progress(len(images))
@@ -108,14 +108,14 @@ def judge(
             payload_bytes=float(subject.payload_bytes(whole, layer).mean()),
             entropy_coded=subject.tables is not None,
             psnr=pooled_psnr(np.concatenate(errors[layer])),
-            ms_ssim=float(np.concatenate(likeness[layer]).mean()),
-            perceptual=float(np.concatenate(looks[layer]).mean()),
+            ms_ssim=float(np.concatenate(ms_ssims[layer]).mean()),
+            perceptual=float(np.concatenate(perceptual_distances[layer]).mean()),
             identity={name: float(cosine(units[name, 0], units[name, layer]).mean()) for name in recognisers},
             compressed=verified(subject.identity(whole, layer)) if known else None,
             decoded={name: verified(units[name, layer]) for name in recognisers},
         )
 
-    return Judgement(
+    return VerificationReport(
         subject=subject.name,
         model=subject.config.name,
         protocol=f"LFW view 2, {len(pairs)} pairs in {pairs.folds} folds, threshold chosen on the other folds",

@@ -8,10 +8,18 @@ from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.parity.accuracy import accuracy
-from edge_stscq.evaluation.parity.compare import WORST, Judged, Measured, Parity, Reference, checks, measure
-from edge_stscq.evaluation.parity.cross_target import matrix
-from edge_stscq.evaluation.subject import Codes, Progress, quiet
-from edge_stscq.evaluation.verification.layers import Judgement, LayerResult
+from edge_stscq.evaluation.parity.compare import (
+    WORST,
+    BundleResult,
+    Comparison,
+    Parity,
+    Reference,
+    checks,
+    compare_codes,
+)
+from edge_stscq.evaluation.parity.cross_target import cross_target_agreement
+from edge_stscq.evaluation.subject import Codes, Progress, no_progress
+from edge_stscq.evaluation.verification.layers import LayerResult, VerificationReport
 from edge_stscq.evaluation.verification.pairs import Verification
 
 FACES, ENDS = 10, (1, 2, 4)
@@ -42,10 +50,10 @@ def embed(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def run(artefact: Flips, graph: Flips | None, progress: Progress = quiet) -> Measured:
+def run(artefact: Flips, graph: Flips | None, progress: Progress = no_progress) -> Comparison:
     margin = np.ones((FACES, 4), np.float32)
     reference = Reference(Faces(NAMES, IMAGES), coded([]), margin, decode, embed, "an angle", BOOKS, ENDS)
-    return measure(reference, coded(artefact), None if graph is None else coded(graph), progress)
+    return compare_codes(reference, coded(artefact), None if graph is None else coded(graph), progress)
 
 
 def test_both_questions_are_kept_apart() -> None:
@@ -99,7 +107,7 @@ def test_another_group_is_among_the_worst() -> None:
     )
     device = coded([])
     device.group[3] = 1
-    worst = measure(reference, device, None).pictures.worst
+    worst = compare_codes(reference, device, None).pictures.worst
     assert [(face.face, face.tokens, face.same_group, face.psnr) for face in worst] == [("face 3", 4, False, None)]
 
 
@@ -108,7 +116,7 @@ def test_no_more_than_ten_are_the_worst() -> None:
     names, images = NAMES + tuple(f"again {i}" for i in range(FACES)), np.concatenate([IMAGES, IMAGES])
     right, wrong = (Codes(np.zeros(20, np.int32), np.full((20, 4), value, np.int32)) for value in (0, 1))
     margin = np.ones((20, 4), np.float32)
-    result = measure(
+    result = compare_codes(
         Reference(Faces(names, images), right, margin, decode, embed, "an angle", BOOKS, ENDS), wrong, None
     )
     assert len(result.pictures.worst) == len(result.portraits) == WORST
@@ -138,7 +146,7 @@ def verification(value: float) -> Verification:
     return Verification(accuracy=value, standard_error=0.01, tar_at_far=0.5, threshold=0.3, pairs=600, folds=2)
 
 
-def judgement(compressed: list[float | None], decoded: list[dict[str, float]]) -> Judgement:
+def judgement(compressed: list[float | None], decoded: list[dict[str, float]]) -> VerificationReport:
     layers = [
         LayerResult.model_construct(
             name=name,
@@ -147,7 +155,7 @@ def judgement(compressed: list[float | None], decoded: list[dict[str, float]]) -
         )
         for name, own, seen in zip(("basic", "middle", "enhanced"), compressed, decoded, strict=True)
     ]
-    return Judgement.model_construct(protocol="two folds", layers=tuple(layers))
+    return VerificationReport.model_construct(protocol="two folds", layers=tuple(layers))
 
 
 def test_the_layer_that_loses_most_accuracy_is_judged() -> None:
@@ -173,21 +181,21 @@ def test_a_layer_without_identity_is_left_out_and_nothing_at_all_is_refused() ->
         accuracy(nothing, nothing)
 
 
-def judged(name: str, precision: str, flips: Flips) -> Judged:
-    measured = run(flips, None)
+def judged(name: str, precision: str, flips: Flips) -> BundleResult:
+    comparison = run(flips, None)
     report = Parity(
         bundle=name, model="m", model_id="0" * 16, target="onnx", precision=precision, executor="a runtime",
-        faces="nowhere", layer_ends=ENDS, runtime=measured.runtime, quantisation=None, device=measured.device,
-        pictures=measured.pictures, accuracy=None, checks=(), passed=True,
+        faces="nowhere", layer_ends=ENDS, runtime=comparison.runtime, quantisation=None, device=comparison.device,
+        pictures=comparison.pictures, accuracy=None, checks=(), passed=True,
     )  # fmt: skip
-    return Judged(report, coded(flips), measured.portraits)
+    return BundleResult(report, coded(flips), comparison.portraits)
 
 
 def test_artefacts_of_one_precision_must_agree() -> None:
     three = [judged("a", "int8", [(0, 0)]), judged("b", "int8", [(0, 0), (1, 1)]), judged("c", "fp32", [])]
-    result = matrix(three, least=0.99)
+    result = cross_target_agreement(three, least=0.99)
     assert result.bundles == ("a", "b", "c")
     assert result.tokens == ((1, 39 / 40, 39 / 40), (39 / 40, 1, 38 / 40), (39 / 40, 38 / 40, 1))
     assert [str(check) for check in result.checks] == ["token agreement of a and b is 0.9750, at least 0.99 is asked"]
     assert not result.passed
-    assert matrix(three, least=0.975).passed
+    assert cross_target_agreement(three, least=0.975).passed

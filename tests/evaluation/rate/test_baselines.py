@@ -8,7 +8,8 @@ import pytest
 from edge_stscq.errors import EdgeError, MissingExtraError
 from edge_stscq.evaluation.metrics import psnr, squared_error
 from edge_stscq.evaluation.rate import baselines
-from edge_stscq.evaluation.rate.baselines import PEERS, Peer
+from edge_stscq.evaluation.rate.baselines import BASELINES, BaselineCodec
+from tests.support.installed import absent, need_module
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +20,10 @@ def crops() -> np.ndarray:
     return np.clip(110 + 70 * np.stack(waves), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_more_bytes_give_a_better_picture(peer: Peer, crops: np.ndarray) -> None:
+@pytest.mark.parametrize("peer", BASELINES, ids=lambda peer: peer.name)
+def test_more_bytes_give_a_better_picture(peer: BaselineCodec, crops: np.ndarray) -> None:
     if importlib.util.find_spec(peer.module) is None:
-        pytest.skip(f"{peer.package} is not installed")
+        absent(peer.package, "pip install 'edge-stscq[bench]'")
     qualities = list(dict.fromkeys(quality for _, quality in peer.settings))
     coded = [peer.run(crops, 64, quality) for quality in qualities]
     for one in coded:
@@ -36,10 +37,10 @@ def test_more_bytes_give_a_better_picture(peer: Peer, crops: np.ndarray) -> None
     assert psnr(np.array(min(errors))) > 25
 
 
-@pytest.mark.parametrize("peer", [p for p in PEERS if "intra" in p.name], ids=lambda peer: peer.name)
-def test_frames_of_a_stream_stand_alone(peer: Peer, crops: np.ndarray) -> None:
+@pytest.mark.parametrize("peer", [p for p in BASELINES if "intra" in p.name], ids=lambda peer: peer.name)
+def test_frames_of_a_stream_stand_alone(peer: BaselineCodec, crops: np.ndarray) -> None:
     """Intra-coded: in another order the same pictures come back, and headers cost every one of them the same."""
-    pytest.importorskip(peer.module)
+    need_module(peer.module, "pip install 'edge-stscq[bench]'")
     there, back = peer.run(crops, 48, 38), peer.run(crops[::-1], 48, 38)
     error = squared_error(there.images, back.images[::-1])
     assert (psnr(np.maximum(error, 1e-9)) > 30).all()
@@ -58,12 +59,12 @@ def test_names_are_found_as_people_write_them() -> None:
     assert [peer.name for peer in baselines.find(["jpeg2000", "hevc", "VVC-intra"])] == [
         "JPEG 2000", "HEVC intra", "VVC intra",
     ]  # fmt: skip
-    assert baselines.find([]) == PEERS
+    assert baselines.find([]) == BASELINES
     with pytest.raises(EdgeError, match="unknown codec 'gif'; choose from JPEG, "):
         baselines.find(["gif"])
 
 
 def test_a_missing_package_is_named(crops: np.ndarray) -> None:
-    absent = Peer("none", "no-such-package", "no_such_module", ((32, 1),), PEERS[0].code)
+    absent = BaselineCodec("none", "no-such-package", "no_such_module", ((32, 1),), BASELINES[0].code)
     with pytest.raises(MissingExtraError, match=r"pip install 'edge-stscq\[bench\]'"):
         absent.run(crops, 32, 1)

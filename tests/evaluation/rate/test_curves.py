@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.rate.curves import Curve, Point, Points, compare, hull
+from edge_stscq.evaluation.rate.curves import Curve, Point, PointCache, compare, hull
 from edge_stscq.evaluation.rate.plot import plot
-from edge_stscq.evaluation.verification.layers import Judgement, LayerResult
+from edge_stscq.evaluation.verification.layers import LayerResult, VerificationReport
 from edge_stscq.evaluation.verification.pairs import Verification
 
 
@@ -30,7 +30,7 @@ def verification(accuracy: float) -> Verification:
     )
 
 
-def judged(*rows: tuple[float, float]) -> Judgement:
+def judged(*rows: tuple[float, float]) -> VerificationReport:
     layers = tuple(
         LayerResult(
             name=name, tokens=16, payload_bytes=size, entropy_coded=True, psnr=20.0, ms_ssim=0.7, perceptual=0.5,
@@ -38,7 +38,7 @@ def judged(*rows: tuple[float, float]) -> Judgement:
         )
         for name, (size, accuracy) in zip(("basic", "middle", "enhanced"), rows, strict=True)
     )  # fmt: skip
-    return Judgement(
+    return VerificationReport(
         subject="student", model="tiny", protocol="pairs", faces=9, originals={"judge": verification(0.99)},
         layers=layers,
     )  # fmt: skip
@@ -83,10 +83,10 @@ def test_points_are_measured_once(tmp_path: Path) -> None:
         calls.append(1)
         return point(100, 0.8)
 
-    first = Points(path).measured("a", measure)
-    again = Points(path)
-    assert again.measured("a", measure) == first
-    again.measured("b", measure)
+    first = PointCache(path).get_or_measure("a", measure)
+    again = PointCache(path)
+    assert again.get_or_measure("a", measure) == first
+    again.get_or_measure("b", measure)
     assert len(calls) == 2
 
 
@@ -94,7 +94,7 @@ def test_a_damaged_store_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "points.jsonl"
     path.write_text('{"key": "a", "point": {"accuracy": 2}}\n')
     with pytest.raises(EdgeError, match="remove it"):
-        Points(path)
+        PointCache(path)
 
 
 def test_the_picture_is_a_picture() -> None:

@@ -10,7 +10,7 @@ from edge_stscq.codec import store
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.subject import Codes, Subject, analyse, open_subject
-from edge_stscq.evaluation.verification.layers import judge
+from edge_stscq.evaluation.verification.layers import evaluate_layers
 from edge_stscq.evaluation.verification.pairs import Pairs
 from edge_stscq.recognizers import embed_cached
 
@@ -30,7 +30,7 @@ def pairs() -> Pairs:
 @pytest.mark.parametrize("encoder", ["student", "teacher"])
 def test_a_model_folder_is_judged_layer_by_layer(tiny_model: Path, faces: Faces, pairs: Pairs, encoder: str) -> None:
     done: list[int] = []
-    report = judge(open_subject(tiny_model, encoder), faces, pairs, {}, done.append)
+    report = evaluate_layers(open_subject(tiny_model, encoder), faces, pairs, {}, done.append)
     assert sum(done) == report.faces == 8
     assert report.subject == encoder
     assert [layer.name for layer in report.layers] == ["basic", "middle", "enhanced"]
@@ -46,7 +46,7 @@ def test_an_unfinished_model_has_a_teacher_to_judge(
     for name in ("config.json", "identity", "teacher", "codebooks", "decoder"):
         file = name if name.endswith(".json") else f"{name}.safetensors"
         (tmp_path / file).write_bytes((tiny_model / file).read_bytes())
-    report = judge(open_subject(tmp_path, "teacher"), faces, pairs, {})
+    report = evaluate_layers(open_subject(tmp_path, "teacher"), faces, pairs, {})
     assert [layer.payload_bytes for layer in report.layers] == [3, 5, 7]  # 1 + 16, 32, 48 bits
     assert not report.layers[0].entropy_coded
     with pytest.raises(EdgeError, match="student.safetensors"):
@@ -100,7 +100,7 @@ def test_a_lossless_codec_verifies_like_the_originals(tiny_model: Path, pairs: P
         return np.broadcast_to(codes.tokens[:, None, None, :], (len(codes.tokens), 128, 128, 3)).astype(np.uint8)
 
     subject = Subject("exact", tiny.config, encode, decode, lambda codes, layers: codes.tokens.astype(np.float32) - 100)
-    report = judge(subject, faces, pairs, {"brightness": Brightness()})
+    report = evaluate_layers(subject, faces, pairs, {"brightness": Brightness()})
     assert report.originals["brightness"].accuracy == 1
     for layer in report.layers:
         assert layer.psnr is None
@@ -147,5 +147,5 @@ def test_other_weights_have_other_vectors(faces: Faces, tmp_path: Path) -> None:
 
 
 def test_chosen_layers_only(tiny_model: Path, faces: Faces, pairs: Pairs) -> None:
-    report = judge(open_subject(tiny_model), faces, pairs, {}, layers=[1, 3])
+    report = evaluate_layers(open_subject(tiny_model), faces, pairs, {}, layers=[1, 3])
     assert [layer.name for layer in report.layers] == ["basic", "enhanced"]

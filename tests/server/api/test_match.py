@@ -13,7 +13,7 @@ import pytest
 import torch
 from fastapi import FastAPI
 
-from demo_camera.portraits import portraits
+from demo_camera.sample_portraits import portraits
 from edge_stscq._images import read_image
 from edge_stscq.codec.store import create, load_student
 from edge_stscq.device.crop import crop_face

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from edge_stscq._quiet import quiet
+from edge_stscq._quiet import silence_exporters
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.encoder import student as new_student
 from edge_stscq.codec.store import load_config
@@ -29,10 +29,11 @@ from targets.base import Prediction
 from targets.coreml import reference
 from targets.coreml.package import locate
 from targets.coreml.program import Program, read_program
+from tests.support.installed import need_module
 
-with quiet():
-    pytest.importorskip("coremltools", reason="install edge-stscq[coreml]")
-    pytest.importorskip("executorch", reason="install edge-stscq[executorch]")
+with silence_exporters():
+    need_module("coremltools", "pip install 'edge-stscq[coreml]'")
+    need_module("executorch", "pip install 'edge-stscq[executorch]'")
 
 
 def pictures(count: int, seed: int) -> Tensor:
@@ -190,7 +191,7 @@ def test_floats_are_float32(full: Lowered, int8: Lowered) -> None:
 
 
 def test_another_process_writes_the_same_bytes(int8: Lowered, tmp_path: Path) -> None:
-    with quiet():
+    with silence_exporters():
         torch.export.save(int8.program, tmp_path / "program.pt2")
     code = (
         "import sys, pathlib, torch, torchao.quantization.pt2e\n"

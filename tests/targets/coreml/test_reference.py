@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_stscq._quiet import quiet
+from edge_stscq._quiet import silence_exporters
 from edge_stscq.errors import EdgeError
 from targets.coreml import reference
 from targets.coreml.operators import OPERATORS
 from targets.coreml.package import locate, write_package
 from targets.coreml.program import BlobFile, read_program
+from tests.support.installed import need_module
 
-with quiet():
-    ct = pytest.importorskip("coremltools", reason="install edge-stscq[coreml]")
+with silence_exporters():
+    ct = need_module("coremltools", "pip install 'edge-stscq[coreml]'")
     from coremltools.converters.mil import Builder as mb  # noqa: N813
     from coremltools.converters.mil.mil import types
     from coremltools.proto import Model_pb2
@@ -36,7 +37,7 @@ def save(path: Path, body: Callable[..., Any]) -> Path:
     def program(x: Any, v: Any, b: Any, i: Any, h: Any) -> Any:
         return body(x=x, v=v, b=b, i=i, h=h)
 
-    with quiet():
+    with silence_exporters():
         model = ct.convert(
             mb.program(input_specs=specs, opset_version=ct.target.iOS17)(program),
             source="milinternal",

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edge_stscq._images import encode_image
 from edge_stscq.config.thresholds import Check
-from edge_stscq.evaluation.parity.compare import Difference, Judged, Parity
-from edge_stscq.evaluation.parity.cross_target import Matrix
+from edge_stscq.evaluation.parity.compare import BundleResult, Difference, Parity
+from edge_stscq.evaluation.parity.cross_target import AgreementMatrix
 from edge_stscq.evaluation.parity.html import plots as plots
 from edge_stscq.evaluation.parity.html.markup import html, node
 from edge_stscq.evaluation.parity.summary import (
@@ -41,7 +41,9 @@ _WORDS = (
 )  # fmt: skip
 
 
-def page(judged: Sequence[Judged], matrix: Matrix | None, bar: str, date: datetime) -> bytes:
+def page(
+    judged: Sequence[BundleResult], matrix: AgreementMatrix | None, threshold_source: str, date: datetime
+) -> bytes:
     """The page in UTF-8.
 
     Args:
@@ -69,7 +71,7 @@ def page(judged: Sequence[Judged], matrix: Matrix | None, bar: str, date: dateti
             node("h1", f"Is the device still the model? Parity of {first.model}"),
             node("p", f"Model {first.model_id} · {first.pictures.faces} faces from {first.faces} · {day}"),
             node("p", _verdict(passed), f" {good} of {len(reports)} bundles reach every threshold."),
-            node("p", f"Thresholds: {bar}.", class_="pale"),
+            node("p", f"Thresholds: {threshold_source}.", class_="pale"),
         ),
         node("section", *map(_card, reports), class_="cards"),
     ]
@@ -111,7 +113,7 @@ def _checks(checks: Sequence[Check]) -> Element:
     return _table(("figure", "measured", "asked", ""), rows)
 
 
-def _matrix(matrix: Matrix) -> Element:
+def _matrix(matrix: AgreementMatrix) -> Element:
     numbered = [f"{number} · {name}" for number, name in enumerate(matrix.bundles, 1)]
     rows = [(name, *map(percent, row)) for name, row in zip(numbered, matrix.tokens, strict=True)]
     headings = ("equal tokens", *(str(number) for number, _ in enumerate(matrix.bundles, 1)))
@@ -136,7 +138,7 @@ def _accuracy(reports: Sequence[Parity]) -> Element:
     return node("section", node("h2", "Is it still the same person?"), _wide(_table(headings, rows, caption), caption))
 
 
-def _bundle(one: Judged) -> Element:
+def _bundle(one: BundleResult) -> Element:
     report, columns = one.report, comparisons(one.report)
     lines = zip(*(agreement_rows(agreement) for _, agreement in columns), strict=True)
     rows = [(cells[0][0], *(value for _, value in cells)) for cells in lines]

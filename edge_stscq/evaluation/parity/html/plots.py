@@ -64,7 +64,7 @@ def margins(comparisons: Sequence[tuple[str, Agreement]], series: int) -> Elemen
 
 
 def distances(flips: FlipDistances) -> Element:
-    """How far the wrong codeword of each flip is from the right one."""
+    """Distances from the right codeword of each flip to the wrong one."""
     step, most = (RIGHT - LEFT) / DISTANCE_BARS, max(flips.histogram)
     marks = []
     for at, count in enumerate(flips.histogram):

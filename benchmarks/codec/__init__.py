@@ -1,0 +1,1 @@
+"""Benchmarks of the codec: ablation, fairness, rate and verification."""

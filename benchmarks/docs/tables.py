@@ -1,0 +1,315 @@
+"""The tables of the documents, made from the committed results.
+
+    python -m benchmarks.docs.tables [--check]
+
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->` in a Markdown file; NAME is a function of
+this file. The command writes every table anew; with `--check` it writes nothing and fails if one is not what the
+results say.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.record import RESULTS
+from edge_stscq._files import write_file
+from edge_stscq.errors import EdgeError
+from edge_stscq.recognizers import HELD_OUT
+from targets import TARGETS
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENTS = ("README.md", "models/face64/MODEL_CARD.md", "docs/*.md")
+_PLACE = re.compile(r"<!-- table: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end of table -->", re.DOTALL)
+_LAYERS = {"basic": "basic", "middle": "+ middle", "enhanced": "+ enhanced"}
+_TARGETS = {target.name: target.title for target in TARGETS}
+_ENCODERS = {"student": "student fp32, torch", "teacher": "teacher fp32, torch"}
+
+Row = Sequence[str]
+TABLES: dict[str, Callable[[], str]] = {}
+
+
+def table(make: Callable[[], str]) -> Callable[[], str]:
+    """Offer a function's table under its name, with hyphens."""
+    TABLES[make.__name__.replace("_", "-")] = make
+    return make
+
+
+def fill(text: str) -> str:
+    """`text` with all its tables made anew.
+
+    Raises:
+        EdgeError: it asks for a table that there is none of.
+    """
+
+    def made(place: re.Match[str]) -> str:
+        name = place["name"]
+        if name not in TABLES:
+            raise EdgeError(f"no table is called {name!r}; there are {', '.join(sorted(TABLES))}")
+        return f"<!-- table: {name} -->\n{TABLES[name]()}<!-- end of table -->"
+
+    return _PLACE.sub(made, text)
+
+
+def documents() -> list[Path]:
+    """All files that may hold tables."""
+    return [path for pattern in DOCUMENTS for path in sorted(ROOT.glob(pattern))]
+
+
+@table
+def verification() -> str:
+    rows = []
+    for report, layer in _layers():
+        rows.append([
+            _LAYERS[layer["name"]], f"{layer['payload_bytes']:.1f} bytes", _subject(report),
+            _accuracy(layer["compressed"]), _accuracy(layer["decoded"][HELD_OUT]), f"{layer['identity'][HELD_OUT]:.2f}",
+        ])  # fmt: skip
+    originals = _load("lfw")["results"][0]["originals"][HELD_OUT]
+    rows.append(["originals", "49,152 bytes", "", "", _accuracy(originals), "1"])
+    head = ["layers", "payload", "encoder", "matched without decoding", "decoded, verified by an unseen recogniser"]
+    return _markdown([*head, "cosine to the original"], rows)
+
+
+@table
+def verification_in_full() -> str:
+    rows = []
+    for report, layer in _layers():
+        rows.append([
+            layer["name"], _subject(report), f"{layer['payload_bytes']:.1f}", _accuracy(layer["compressed"]),
+            *(_accuracy(layer["decoded"][judge]) for judge in (HELD_OUT, "sface")),
+            *(f"{layer['identity'][judge]:.3f}" for judge in (HELD_OUT, "sface")),
+            f"{layer['psnr']:.2f} dB", f"{layer['ms_ssim']:.3f}", f"{layer['perceptual']:.3f}",
+        ])  # fmt: skip
+    head = ["layers", "encoder", "payload, bytes", "matched without decoding", f"verified by {HELD_OUT}"]
+    head += [
+        "by SFace (used in training)",
+        f"cosine, {HELD_OUT}",
+        "cosine, SFace",
+        "PSNR",
+        "MS-SSIM",
+        "perceptual distance",
+    ]
+    return _markdown(head, rows)
+
+
+@table
+def matching() -> str:
+    rows = []
+    for report, layer in _layers():
+        match = layer["compressed"]
+        if layer["name"] != "enhanced":  # which has no identity tokens
+            rows.append([
+                _LAYERS[layer["name"]], _subject(report), _accuracy(match), f"{match['threshold']:.2f}",
+                _percent(match["tar_at_far"]),
+            ])  # fmt: skip
+    head = ["layers", "encoder", "accuracy", "at a cosine of", "same person accepted where 0.1 % of others are"]
+    return _markdown(head, rows)
+
+
+@table
+def training() -> str:
+    stages = _load("training")["results"]["stages"]
+    rows = [
+        [
+            name, str(each["batch"]), f"{each['images_per_s']:.1f}", f"{each['gflop_per_image']:.1f}",
+            _percent(each["share_of_peak"], 0),
+            ", ".join(f"{operator} {_percent(share, 0)}" for operator, share in list(each["where"].items())[:4]),
+        ]
+        for name, each in stages.items()
+    ]  # fmt: skip
+    return _markdown(["step of", "batch", "images a second", "GFLOP an image", "share of peak", "where it goes"], rows)
+
+
+@table
+def savings() -> str:
+    found = [row for row in _load("rate")["results"]["savings"] if row["counted"] == "container"]
+    rows = [
+        [row["peer"], _percent(row["bjontegaard"], 0), *(_percent(row["at_layer"][layer], 0) for layer in _LAYERS)]
+        for row in found
+    ]
+    return _markdown(["beside", "mean (Bjontegaard)", *(f"at {layer}" for layer in _LAYERS)], rows)
+
+
+@table
+def encode() -> str:
+    results = _load("encode")["results"]
+    runs = {each["name"]: _one_thread(each) for each in results["encoders"] if each["runs"]}
+    rows = []
+    for each in results["encoders"]:
+        run = runs.get(each["name"])
+        if run is None or each["runtime"].startswith("reference executor"):
+            continue  # its time says nothing about a device
+        target, _, precision = each["name"].partition(" ")
+        name = f"{_TARGETS[target]} {precision}" if target in _TARGETS else _ENCODERS.get(each["name"], each["name"])
+        size = "-" if each["artefact_bytes"] is None else f"{each['artefact_bytes'] / 1e6:.1f} MB"
+        times = [runs[other]["encode"]["median_ms"] / run["encode"]["median_ms"] for other in ("student", "teacher")]
+        share = "-" if run["of_peak"] is None else _percent(run["of_peak"], 0)
+        rows.append([name, size, f"{run['encode']['median_ms']:.1f} ms", *(f"{time:.1f}" for time in times), share])
+    head = ["encoder", "artefact", "median", "speed, fp32 student in torch = 1", "speed, teacher = 1"]
+    return _markdown([*head, "share of measured peak"], rows)
+
+
+@table
+def parity() -> str:
+    rows = []
+    for each in _load("parity")["results"]["bundles"]:
+        shares = [each["runtime"]["tokens"], each["quantisation"]["tokens"], each["device"]["tokens"]]
+        rows.append([
+            f"{_TARGETS[each['target']]} {each['precision']}", each["executor"].partition(" (")[0],
+            *map(_percent, (*shares, each["device"]["groups"])),
+            f"{each['pictures']['psnr']:.1f} dB", f"{each['pictures']['identity']:.3f}",
+        ])  # fmt: skip
+    head = ["bundle", "run by", "artefact = its graph", "graph = fp32 student", "artefact = fp32 student", "same group"]
+    return _markdown([*head, "decoded faces, PSNR", "cosine"], rows)
+
+
+@table
+def groups() -> str:
+    results = _load("groups")["results"]
+    rows = []
+    for each in ({"label": "all", "value": "", **results["all"]}, *results["groups"]):
+        figures = [f"{each['identity'][layer]:.3f} ± {each['standard_error'][layer]:.3f}" for layer in _LAYERS]
+        rows.append([each["label"], each["value"], f"{each['faces']:,}", *figures])
+    return _markdown(["label", "value", "faces", *_LAYERS.values()], rows)
+
+
+@table
+def ablation() -> str:
+    rows = []
+    for each in _load("ablation")["results"]:
+        basic, _, enhanced = layers = each["report"]["layers"]
+        rows.append([
+            each["meaning"], " / ".join(f"{layer['payload_bytes']:.1f}" for layer in layers),
+            " / ".join("-" if (one := layer["compressed"]) is None else _share(one) for layer in layers),
+            " / ".join(_share(layer["decoded"][HELD_OUT]) for layer in layers),
+            " / ".join(f"{layer['identity'][HELD_OUT]:.3f}" for layer in (basic, enhanced)),
+            " / ".join(f"{layer['psnr']:.2f}" for layer in (basic, enhanced)) + " dB",
+            f"{enhanced['perceptual']:.2f}",
+        ])  # fmt: skip
+    head = ["variant", "payload, bytes", "matched without decoding", f"decoded, verified by {HELD_OUT}"]
+    head += [f"cosine, {HELD_OUT}, basic / enhanced", "PSNR, basic / enhanced", "perceptual distance, enhanced"]
+    return _markdown(head, rows)
+
+
+@table
+def server() -> str:
+    kills, malformed, decode, overload = (
+        _load(name)["results"] for name in ("kills", "malformed", "decode_http", "overload")
+    )
+    answered = sum(overload["answers"].get(status, 0) for status in ("200", "503"))
+    rows = [
+        [
+            f"{kills['kills']:,} times `kill -9` of producer, sender and server, over {kills['faces']:,} faces",
+            f"{kills['lost']} lost, {kills['stored_twice']} stored twice, {kills['corrupt']} corrupt",
+        ],
+        [
+            f"{malformed['done']:,} malformed frames and requests; every single-bit flip of "
+            f"{malformed['flipped_frames']:,} frames",
+            f"nothing raised but refusals; {malformed['kinds']['flips']['accepted']} flips accepted",
+        ],
+        *(
+            [
+                f"requests a second, each of {_count(int(size), 'frame')}, beside a server that stores an opaque blob "
+                f"({store})",
+                f"{found['ratio']:.2f}; {found['frames_per_second']:,.0f} frames a second",
+            ]
+            for store, sizes in _load("ingest")["results"]["stores"].items()
+            for size, found in sizes.items()
+        ),
+        [
+            "faces decoded a second through HTTP, beside the decoder called directly in its best batch",
+            f"{decode['rate_beside_best_direct']['http_first']:.2f}; from the cache "
+            f"{decode['rate_beside_best_direct']['http_cached']:.1f}",
+        ],
+        [
+            f"{overload['times']:g} times the capacity for {overload['seconds']} s, deadline "
+            f"{overload['deadline_seconds']:g} s",
+            f"{_percent(answered / overload['offered'], 0)} of the requests answered; 99 % of the accepted in "
+            f"{overload['accepted_seconds']['p99']:.1f} s (deadline and one batch: "
+            f"{overload['limit_seconds']:.1f} s); {overload['refused_without_retry_after']} refused without being told "
+            f"when to come again; {overload['resident_mib']['most_in_first_half']:.0f}, then "
+            f"{overload['resident_mib']['most_in_second_half']:.0f} MiB of memory",
+        ],
+    ]
+    return _markdown(["tried", "found"], rows)
+
+
+@table
+def results() -> str:
+    rows = []
+    for path in sorted(RESULTS.glob("*.json")):
+        found = _load(path.stem)
+        machine = found["machine"]
+        where = f"{machine['processor']}, {_count(machine['cores'], 'core')}, {machine['memory_gib']} GiB"
+        link = f"[`{path.name}`](benchmarks/results/{path.name})"
+        rows.append([link, found["date"][:10], where, f"`{found['command']}`"])
+    return _markdown(["figures", "date", "machine", "command"], rows)
+
+
+def _load(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_bytes())
+    return found
+
+
+def _layers() -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Every report of lfw.json with each of its layers, the layers outermost."""
+    reports = _load("lfw")["results"]
+    for index in range(len(_LAYERS)):
+        for report in reports:
+            yield report, report["layers"][index]
+
+
+def _subject(report: Mapping[str, Any]) -> str:
+    if report["subject"] == "student":
+        return "student, fp32"
+    target, precision = str(report["subject"]).split()[:2]
+    return f"{_TARGETS[target]} {precision}"
+
+
+def _one_thread(encoder: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next(run for run in encoder["runs"] if run["threads"] == 1)
+
+
+def _accuracy(verified: Mapping[str, float]) -> str:
+    return f"{100 * verified['accuracy']:.1f} ± {100 * verified['standard_error']:.1f} %"
+
+
+def _share(verified: Mapping[str, float]) -> str:
+    return f"{100 * verified['accuracy']:.1f} %"
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _markdown(head: Row, rows: Iterable[Row]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a table is stale.")] = False,
+) -> None:
+    """Make the tables of all documents anew."""
+    stale = []
+    for path in documents():
+        before = path.read_text()
+        if (after := fill(before)) != before:
+            stale.append(str(path.relative_to(ROOT)))
+            if not check:
+                write_file(path, after.encode())
+    if check and stale:
+        typer.echo(f"stale tables in {', '.join(stale)}; run: python -m benchmarks.docs.tables", err=True)
+        raise typer.Exit(1)
+    typer.echo("\n".join(stale) if stale else "all tables are what the results say")
+
+
+if __name__ == "__main__":
+    typer.run(main)

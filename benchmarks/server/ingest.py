@@ -1,0 +1,214 @@
+"""Ingest beside a server that stores each body as an opaque blob: the cost of knowing what is stored.
+
+    python -m benchmarks.server.ingest [--model models/face64]      -> benchmarks/results/ingest.json
+
+Both are real servers in processes of their own, share their processor cores with the load, and take turns in one run:
+`edge-stscq serve`, with a token, the audit log and every check, and `benchmarks.server.blob_server`, same framework and
+durability, one row a request. In SQLite and, where it is installed, PostgreSQL. Faces are drawn from the model's
+frequency tables.
+
+`numbering` is what the order of revisions costs in PostgreSQL: writers who share one database, and so wait for each
+other, against as many who have a database each on the same server.
+"""
+
+import asyncio
+import contextlib
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import typer
+
+from benchmarks.postgres import Cluster, binaries, cluster
+from benchmarks.record import write
+from edge_stscq.codec import store as models
+from edge_stscq.server.auth.scope import Scope
+from edge_stscq.server.auth.tokens import TokenStore
+from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
+from edge_stscq.stream import CodedFace, FrameCodec
+from edge_stscq.stream.tables import Tables, model_id
+
+SIZES = (1, 16, 256)
+"""Frames in a body."""
+FRAMES = 16384
+"""Different ones, sent in turn: more than the server remembers."""
+CONNECTIONS = 8
+SERVERS = ("edge-stscq", "opaque")
+
+
+@dataclass
+class Target:
+    """A running server and what has been sent to it."""
+
+    address: str
+    headers: str
+    sent: Iterator[int] = field(default_factory=lambda: iter(range(0, 1 << 50, max(SIZES))))
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    seconds: Annotated[float, typer.Option(min=0.1, help="Load of one server in one round.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each server.")] = 5,
+) -> None:
+    """Write benchmarks/results/ingest.json."""
+    tables = models.load_tables(model)
+    codec = FrameCodec(tables, model_id(models.full_books(model), tables))
+    frames = [codec.encode_frame(face) for face in draw(tables, FRAMES)]
+    bodies = {
+        size: [codec.header() + b"".join(frames[at : at + size]) for at in range(0, FRAMES, size)] for size in SIZES
+    }
+    results: dict[str, Any] = {"connections": CONNECTIONS, "seconds": seconds, "rounds": rounds, "stores": {}}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        places = {"SQLite": tuple(str(Path(folder) / f"{name}.db") for name in SERVERS)}
+        found = binaries()
+        if found is not None:
+            postgres = stack.enter_context(cluster(found, fsync=True))
+            places["PostgreSQL"] = tuple(postgres.new_database(name) for name in SERVERS)
+        for name, (ours, opaque) in places.items():
+            with serve(model, ours, Path(folder)) as first, serve_opaque(opaque) as second:
+                targets = dict(zip(SERVERS, (first, second), strict=True))
+                results["stores"][name] = {
+                    str(size): compare(targets, these, size, seconds, rounds) for size, these in bodies.items()
+                }
+                typer.echo(f"{name}: {results['stores'][name]}", err=True)
+        if found is not None:
+            results["numbering"] = numbering(postgres, frames[0], codec, seconds, rounds)
+    typer.echo(write("ingest", results))
+
+
+def draw(tables: Tables, count: int) -> Iterator[CodedFace]:
+    """Faces of all layers, as likely as the tables think they are."""
+    random = np.random.default_rng(0)
+    total = tables.group_frequencies.sum()
+    for _ in range(count):
+        group = int(random.choice(len(tables.group_frequencies), p=tables.group_frequencies / total))
+        tokens = [random.choice(len(row), p=row / total) for row in tables.frequencies[group]]
+        yield CodedFace(group, np.array(tokens, np.uint16), 3)
+
+
+@contextlib.contextmanager
+def serve(model: Path, place: str, folder: Path) -> Iterator[Target]:
+    """`edge-stscq serve`, with a token that every request shows."""
+    tokens = folder / "tokens.db"
+    with contextlib.closing(TokenStore(tokens, create=True)) as made:
+        secret = made.create("cam", [Scope.SEND])[1]
+    command = (
+        "edge_stscq", "serve", "--port", "0", "--model", model, "--store", place, "--tokens", tokens,
+        "--audit", folder / "audit.jsonl", "--requests-per-minute", "1e12", "--bytes-per-minute", "1e15",
+    )  # fmt: skip
+    with running(*command) as address:
+        yield Target(address, f"Authorization: Bearer {secret}\r\n")
+
+
+@contextlib.contextmanager
+def serve_opaque(place: str) -> Iterator[Target]:
+    with running("benchmarks.server.blob_server", place) as address:
+        yield Target(address, "")
+
+
+@contextlib.contextmanager
+def running(*command: object) -> Iterator[str]:
+    """A Python module in a process of its own; the address it prints."""
+    process = subprocess.Popen([sys.executable, "-m", *map(str, command)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+", process.stdout.readline())
+        if found is None:
+            raise typer.Exit(process.wait())
+        yield found[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+def compare(targets: dict[str, Target], bodies: list[bytes], size: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """Rates of both servers for bodies of one size, and their ratio: median over rounds and its range."""
+    turns = {name: cycle(bodies) for name in targets}
+    rates: dict[str, list[float]] = {name: [] for name in targets}
+    for round_ in range(rounds + 1):
+        for name, target in targets.items():
+            rate = asyncio.run(load(target, turns[name], size if name == SERVERS[0] else 1, seconds if round_ else 0.5))
+            if round_:  # the first warms up
+                rates[name].append(rate)
+    ratios = [ours / opaque for ours, opaque in zip(*rates.values(), strict=True)]
+    return {
+        "body_bytes": round(statistics.mean(map(len, bodies)), 1),
+        "requests_per_second": {name: round(statistics.median(found), 1) for name, found in rates.items()},
+        "frames_per_second": round(size * statistics.median(rates[SERVERS[0]]), 1),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
+
+
+async def load(target: Target, bodies: Iterator[bytes], stored: int, seconds: float) -> float:
+    """Acknowledged requests a second, from connections that each send the next when they have their answer."""
+    address, acknowledged, begin = urlsplit(target.address), 0, time.perf_counter()
+
+    async def one() -> None:
+        nonlocal acknowledged
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        while time.perf_counter() - begin < seconds:
+            body = next(bodies)
+            head = (
+                f"POST /v1/frames HTTP/1.1\r\nHost: {address.netloc}\r\n{target.headers}Edge-Device: cam\r\n"
+                f"Edge-Sequence: {next(target.sent)}\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
+            writer.write(head.encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            length = int(re.search(rb"content-length: (\d+)", answer)[1])  # type: ignore[index]
+            said = await reader.readexactly(length)
+            if not answer.startswith(b"HTTP/1.1 200") or f'"stored":{stored},'.encode() not in said:
+                raise RuntimeError(f"not acknowledged: {answer!r} {said!r}")
+            acknowledged += 1
+        writer.close()
+        await writer.wait_closed()
+
+    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+    return acknowledged / (time.perf_counter() - begin)
+
+
+def numbering(postgres: Cluster, frame: bytes, codec: FrameCodec, seconds: float, rounds: int) -> dict[str, Any]:
+    """Transactions of one frame each a second, with one database for all writers and with one for each."""
+    shared = postgres.new_database("shared")
+    apart = [postgres.new_database(f"apart{writer}") for writer in range(CONNECTIONS)]
+    places = {
+        "one": [FaceStore(shared)],
+        "shared": [FaceStore(shared) for _ in range(CONNECTIONS)],
+        "apart": [*map(FaceStore, apart)],
+    }
+    numbers, rates = iter(range(1 << 50)), {name: list[float]() for name in places}
+
+    def send(store: FaceStore) -> int:
+        done, begin = 0, time.perf_counter()
+        while time.perf_counter() - begin < seconds:
+            store.accept("cam", next(numbers), codec.model_id, [ValidatedFrame(frame, 3)], bytes.__eq__)
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        for _ in range(rounds):
+            for name, stores in places.items():
+                rates[name].append(sum(threads.map(send, stores)) / seconds)
+    for store in {*places["one"], *places["shared"], *places["apart"]}:
+        store.close()
+    return {
+        "writers": CONNECTIONS,
+        "transactions_per_second": {name: round(statistics.median(found), 1) for name, found in rates.items()},
+        "ratio": round(statistics.median(a / b for a, b in zip(rates["shared"], rates["apart"], strict=True)), 3),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

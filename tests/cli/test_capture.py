@@ -1,0 +1,185 @@
+"""`edge-stscq capture` from picture files to a stream file and a server, with a real bundle of a made-up encoder."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from edge_stscq._images import read_image
+from edge_stscq.bundle import open_bundle
+from edge_stscq.bundle.manifest import CropSpec
+from edge_stscq.cli.capture import capture
+from edge_stscq.client.spool import Spool
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream import HEADER_BYTES
+from tests.support.sums_bundle import answer, write_sums_bundle
+
+app = typer.Typer()
+app.command()(capture)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_sums_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, portrait: dict[str, Path]) -> Path:
+    """Both portraits and a picture without a face between them."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, path in portrait.items():
+        (folder / f"{name}{path.suffix}").write_bytes(path.read_bytes())
+    cv2.imwrite(str(folder / "b_wall.png"), np.full((200, 300, 3), 120, np.uint8))
+    return folder
+
+
+def test_pictures_become_a_stream_file_and_crops(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    output, crops = tmp_path / "faces.stsq", tmp_path / "crops"
+    done = run("--source", folder, "--bundle", bundle, "-o", output, "--save-crops", crops, "--json")
+    assert done.exit_code == 0, done.exception
+    report = json.loads(done.stdout)
+    assert (report["pictures"], report["faces"], report["refused"]) == (3, 2, {"no face": 1})
+    opened = open_bundle(bundle)
+    assert report["model_id"] == opened.manifest.model_id
+    faces = opened.frames.decode_stream(output.read_bytes())
+    assert report["payload_bytes"] == sum(map(opened.frames.payload_size, faces))
+    assert report["wire_bytes"] == output.stat().st_size - HEADER_BYTES
+    assert sorted(path.name for path in crops.iterdir()) == ["000000.png", "000001.png"]
+    for number, face in enumerate(faces):
+        group, tokens = answer(read_image(crops / f"{number:06d}.png"))
+        assert (face.group, face.tokens.tolist()) == (group, tokens)
+
+
+def test_a_table_is_shown_without_json(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    done = run("--source", folder, "--bundle", bundle, "-o", tmp_path / "faces.stsq")
+    assert done.exit_code == 0, done.exception
+    for words in ("pictures", "refused", "1 no face", "a face", "faces.stsq: look at it with"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_limit_and_layers(layers: int, folder: Path, bundle: Path, tmp_path: Path) -> None:
+    output = tmp_path / "faces.stsq"
+    done = run("--source", folder, "--bundle", bundle, "-o", output, "--limit", 1, "--layers", layers, "--json")
+    assert done.exit_code == 0, done.exception
+    (face,) = open_bundle(bundle).frames.decode_stream(output.read_bytes())
+    assert face.layers == layers
+    assert json.loads(done.stdout)["pictures"] == 1
+
+
+def test_faces_wait_in_a_spool_basic_layers_first(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    spool, output = tmp_path / "faces.spool", tmp_path / "faces.stsq"
+    common = ("--source", folder, "--bundle", bundle, "--spool", spool, "--device", "door-1", "-o", output, "--json")
+    assert json.loads(run(*common, "--start-sequence", 5).stdout)["spool"] == str(spool)
+    opened = open_bundle(bundle)
+    faces = opened.frames.decode_stream(output.read_bytes())
+    with Spool(spool) as kept:
+        first = kept.lease(9, 60)
+        assert first is not None
+        assert kept.acknowledge(first) == 0
+        rest = kept.lease(9, 60)
+        assert rest is not None
+        assert (kept.device, first.first, rest.first, first.model_id) == ("door-1", 5, 5, opened.frames.model_id)
+    assert [opened.frames.decode_frame(frame)[0] for frame in rest.frames] == faces
+    ends = opened.frames.tables.layer_ends
+    assert [opened.frames.decode_frame(frame)[0] for frame in first.frames] == [
+        face.truncate(1, ends) for face in faces
+    ]
+    assert run(*common, "--layers", 1).exit_code == 0
+    with Spool(spool) as kept:
+        assert (kept.status().next, kept.status().basic_waiting) == (9, 2)
+    assert "number faces twice" in str(run(*common, "--send", "http://127.0.0.1:9").exception)
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[tuple[str, int, bytes]]]]:
+    """An address, and what arrives there: device, first sequence number, body."""
+    got: list[tuple[str, int, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            got.append((self.headers["Edge-Device"], int(self.headers["Edge-Sequence"]), body))
+            receipt = json.dumps({"count": 2, "stored": 2, "extended": 0, "duplicate": 0}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(receipt)))
+            self.end_headers()
+            self.wfile.write(receipt)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}", got
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def test_frames_reach_a_server_as_they_are_in_the_file(
+    server: tuple[str, list[tuple[str, int, bytes]]], folder: Path, bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("demo_camera.sinks.PERIOD", 1e9)
+    url, got = server
+    output = tmp_path / "faces.stsq"
+    done = run(
+        "--source", folder, "--bundle", bundle, "-o", output, "--json", "--send", url, "--device", "door",
+        "--start-sequence", 7,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.exception
+    assert json.loads(done.stdout)["acknowledged"] == 2
+    assert got == [("door", 7, output.read_bytes())]
+
+
+def rejected(*arguments: object) -> str:
+    """The one-line error of a run that has to fail."""
+    done = run(*arguments)
+    assert isinstance(done.exception, EdgeError), done.output
+    message = str(done.exception)
+    assert "\n" not in message
+    return message
+
+
+def test_bad_sources_leave_no_file(bundle: Path, tmp_path: Path, portrait: dict[str, Path]) -> None:
+    output = tmp_path / "out" / "faces.stsq"
+    output.parent.mkdir()
+    wall, broken = tmp_path / "wall.png", tmp_path / "broken.jpg"
+    cv2.imwrite(str(wall), np.full((200, 300, 3), 120, np.uint8))
+    broken.write_bytes(portrait["grace_hopper"].read_bytes()[:9000])
+    for source, words in ((wall, "no face found"), (broken, "damaged"), (tmp_path / "nowhere", "does not exist")):
+        assert words in rejected("--source", source, "--bundle", bundle, "-o", output)
+        assert list(output.parent.iterdir()) == []
+
+
+def test_a_folder_with_a_corrupt_picture_leaves_no_file(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    (folder / "z.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    assert "z.png is damaged" in rejected("--source", folder, "--bundle", bundle, "-o", tmp_path / "faces.stsq")
+    assert not (tmp_path / "faces.stsq").exists()
+
+
+def test_something_has_to_be_kept(folder: Path, bundle: Path) -> None:
+    assert "nothing would be kept" in rejected("--source", folder, "--bundle", bundle)
+
+
+def test_a_bundle_for_other_crops_is_refused(folder: Path, tmp_path: Path) -> None:
+    mirrored = tuple((112 - x, y) for x, y in CropSpec().template)
+    bundle = write_sums_bundle(tmp_path / "other", crop=CropSpec(template=mirrored))
+    message = rejected("--source", folder, "--bundle", bundle, "-o", tmp_path / "faces.stsq")
+    assert "crops that this camera does not make" in message

@@ -1,0 +1,64 @@
+"""The same sums as a .pte: ExecuTorch's Python runtime behind the same methods."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from edge_stscq.bundle import open_bundle, selftest
+from edge_stscq.bundle.manifest import Manifest, RuntimeRange, sha256_files
+from edge_stscq.device import load_encoder
+from edge_stscq.errors import BundleError
+from tests.support.installed import need_module
+from tests.support.sums_bundle import CONFIG, answer
+
+RANGE = RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7")
+
+
+@pytest.fixture(scope="module")
+def sums_pte():
+    need_module("executorch", "pip install 'edge-stscq[executorch]'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        return export_sums()
+
+
+def export_sums() -> bytes:
+    import torch
+    from executorch.exir import to_edge
+
+    class Sums(torch.nn.Module):
+        def forward(self, image):
+            sums = image.to(torch.int32).reshape(1, CONFIG.tokens, -1).sum(dim=2).to(torch.int32)
+            group = torch.remainder(sums.sum(dim=1), CONFIG.groups)
+            return group.to(torch.int32), torch.remainder(sums, CONFIG.entries)
+
+    program = torch.export.export(Sums(), (torch.zeros(1, 128, 128, 3, dtype=torch.uint8),))
+    return bytes(to_edge(program).to_executorch().buffer)
+
+
+@pytest.fixture
+def pte_bundle(sums_bundle, sums_pte):
+    (sums_bundle / "encoder.onnx").unlink()
+    (sums_bundle / "encoder.pte").write_bytes(sums_pte)
+    fields = {"target": "executorch", "artefact": "encoder.pte", "runtime": RANGE, "files": sha256_files(sums_bundle)}
+    Manifest.model_validate(Manifest.load(sums_bundle).model_dump() | fields).save(sums_bundle)
+    return sums_bundle
+
+
+def test_a_crop_has_the_same_answer_as_elsewhere(pte_bundle, crop):
+    encoder = load_encoder(pte_bundle)
+    assert encoder.runtime.startswith("executorch 1.")
+    group, tokens = encoder.run(crop)
+    assert (group, tokens.tolist()) == answer(crop)
+    encoder.run(np.zeros_like(crop))
+    assert (group, tokens.tolist()) == answer(crop), "answers do not live in the runtime's memory"
+    assert selftest(open_bundle(pte_bundle), encoder).passed
+
+
+def test_a_file_that_is_no_program_is_refused(pte_bundle):
+    (pte_bundle / "encoder.pte").write_bytes(b"no program" * 100)
+    fields = {"files": sha256_files(pte_bundle)}
+    Manifest.model_validate(Manifest.load(pte_bundle).model_dump() | fields).save(pte_bundle)
+    with pytest.raises(BundleError, match=r"encoder.pte does not load"):
+        load_encoder(pte_bundle)
