@@ -18,7 +18,7 @@ from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.decoding.local import in_process_backend
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.errors import install_exception_handlers
-from edge_stscq.server.ingest import Ingest
+from edge_stscq.server.ingest import REQUESTS_PER_COMMIT, Ingest
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.middleware import LoadSheddingMiddleware, RequestMetricsMiddleware
 from edge_stscq.server.search import FaceIndexes, following
@@ -28,9 +28,6 @@ from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.device_stats import DeviceStatsCache
 from edge_stscq.server.storage.face_store import FaceStore
 from edge_stscq.server.storage.write_queue import GroupCommitQueue
-
-REQUESTS_PER_COMMIT = 16
-"""Requests whose frames are stored in one commit, at most."""
 
 
 def create_app(settings: ServerSettings, backend: DecoderBackend | None = None) -> FastAPI:

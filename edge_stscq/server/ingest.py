@@ -13,6 +13,9 @@ from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.storage.face_store import FaceStore, FrameBatch, ValidatedFrame, WriteResult
 from edge_stscq.stream.frame import stream_model_id
 
+REQUESTS_PER_COMMIT = 16
+"""Requests whose frames are stored in one commit, at most."""
+
 
 class TooManyFramesError(EdgeError):
     """One request has more frames than the server takes at once."""
