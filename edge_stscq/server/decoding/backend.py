@@ -69,7 +69,7 @@ class DecoderBackend(Protocol):
     async def __aexit__(self, *_: object) -> object: ...
 
     def load(self) -> BackendStats:
-        """State now."""
+        """State now; may be called from any thread."""
 
     def rejection(self, waited: float = 0.0, queued_ahead: int = 0) -> BusyError | None:
         """Error with which a face would be refused now; None if it would be taken.

@@ -104,9 +104,9 @@ class RayDecoderBackend:
 
     def load(self) -> BackendStats:
         """State as the ingress knows it: which of the faces in flight is being decoded, Ray does not say."""
-        count = len(self._begun)
-        oldest = time.monotonic() - min(self._begun.values()) if self._begun else 0.0
-        return BackendStats(self._running, count, count, oldest, self._failures)
+        begun = list(self._begun.values())  # a copy: metrics ask from another thread
+        oldest = time.monotonic() - min(begun) if begun else 0.0
+        return BackendStats(self._running, len(begun), len(begun), oldest, self._failures)
 
     def rejection(self, waited: float = 0.0, queued_ahead: int = 0) -> BusyError | None:
         if not self._running:
