@@ -20,6 +20,7 @@ from edge_stscq.cli.capture import capture
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import HEADER_BYTES
+from tests.support.fakes import acknowledgement
 from tests.support.sums_bundle import answer, write_sums_bundle
 
 app = typer.Typer()
@@ -113,7 +114,7 @@ def server() -> Iterator[tuple[str, list[tuple[str, int, bytes]]]]:
         def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
             body = self.rfile.read(int(self.headers["Content-Length"]))
             got.append((self.headers["Edge-Device"], int(self.headers["Edge-Sequence"]), body))
-            receipt = json.dumps({"count": 2, "stored": 2, "extended": 0, "duplicate": 0}).encode()
+            receipt = acknowledgement(*got[-1][:2], count=2).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(receipt)))
             self.end_headers()

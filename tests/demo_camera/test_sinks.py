@@ -11,6 +11,7 @@ from demo_camera.sinks import BATCH, FrameSink
 from edge_stscq.client.sender import Sender
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import CodedFace
+from tests.support.fakes import acknowledgement
 
 
 class Server:
@@ -25,7 +26,8 @@ class Server:
             return httpx2.Response(403, json={"error": "go away"})
         self.requests.append((int(request.headers["Edge-Sequence"]), request.content))
         count = (len(request.content) - 13) // FRAME
-        return httpx2.Response(200, json={"count": count, "stored": count, "extended": 0, "duplicate": 0})
+        first = int(request.headers["Edge-Sequence"])
+        return httpx2.Response(200, text=acknowledgement(request.headers["Edge-Device"], first, count))
 
     def sender(self) -> Sender:
         return Sender("http://server", "camera", transport=httpx2.MockTransport(self.answer), batch=BATCH)
