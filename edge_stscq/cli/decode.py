@@ -13,7 +13,9 @@ def decode(
     stream: Annotated[Path, typer.Argument(help="File of frames, made by `encode` or `capture`.")],
     model: Annotated[Path, typer.Option(help="Folder of the model it was encoded with.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the PNG files; made if absent.")],
-    layers: Annotated[int, typer.Option(min=1, max=3, help="Decode at most this many layers of each face.")] = 3,
+    layers: Annotated[
+        int | None, typer.Option(min=1, max=15, help="Decode at most this many layers of each face. Otherwise all.")
+    ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda decodes in bfloat16.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON object.")] = False,
 ) -> None:
@@ -32,8 +34,9 @@ def decode(
     data = read_stream(stream)
     codec, decoder = load_frame_codec(model), FaceDecoder(model, device)
     ends = decoder.config.layer_ends
+    most = len(ends) if layers is None else decoder.config.check_layers(layers)
     try:
-        coded = [face.truncate(min(layers, face.layers), ends) for face in codec.iter_stream(data)]
+        coded = [face.truncate(min(most, face.layers), ends) for face in codec.iter_stream(data)]
     except FrameError as error:
         raise FrameError(f"{stream}: {error}") from None
     if not coded:

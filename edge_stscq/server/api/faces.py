@@ -22,6 +22,7 @@ from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.stream.face import MAX_LAYERS
 
 Result = TypeVar("Result")
 
@@ -72,7 +73,7 @@ def image_routes(
         arrived: Annotated[float, Depends(arrival)],
         request: Request,
         face_id: str,
-        layers: Annotated[int | None, Query(ge=1, le=3)] = None,
+        layers: Annotated[int | None, Query(ge=1, le=MAX_LAYERS)] = None,
         principal: Principal = reads,
     ) -> Response:
         principal.check_device(face_id.rpartition("-")[0])

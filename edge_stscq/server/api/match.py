@@ -22,6 +22,7 @@ from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.search import FaceIndexes
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.stream.face import MAX_LAYERS
 from edge_stscq.stream.frame import MAGIC
 
 
@@ -38,7 +39,7 @@ def routes(
     @router.post("/match")
     async def post_match(
         request: Request,
-        layers: Annotated[int, Query(ge=1, le=3)] = 1,
+        layers: Annotated[int, Query(ge=1, le=MAX_LAYERS)] = 1,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         device: Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")] = None,
         min_cosine: Annotated[float, Query(ge=-1, le=1)] = -1,

@@ -8,6 +8,7 @@ from edge_stscq.codec.execution_profile import PROFILES
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage.face_store import StoredFace
+from edge_stscq.stream.face import MAX_LAYERS
 
 
 class _Response(BaseModel):
@@ -20,7 +21,7 @@ class FaceInfo(_Response):
     id: str
     device: str
     sequence: int
-    layers: int = Field(ge=1, le=3)
+    layers: int = Field(ge=1, le=MAX_LAYERS)
     bytes: int = Field(description="size of the frame")
     model_id: str
     received: datetime
