@@ -140,7 +140,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
 
 
 def _rows(url: str, target: str, names: Sequence[str], output: Path) -> "list[Row]":
-    """One row a portrait: its crop, and what the server paints from its first layer, first two layers, ...."""
+    """One row a portrait: its crop, and what the server decodes from its first layer, first two layers, ...."""
     import httpx2
 
     from edge_stscq._files import write_file

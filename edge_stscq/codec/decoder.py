@@ -138,7 +138,7 @@ class Decoder(nn.Module):
         """Faces uint8 [N, 128, 128, 3] (RGB) from groups [N] and tokens [N, T or the prefix of `layers`].
 
         Args:
-            layers: how many to paint from; None is all.
+            layers: how many to decode from; None is all.
 
         Raises:
             ValueError: the model has fewer layers, or there are too few tokens for so many.

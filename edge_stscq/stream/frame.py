@@ -34,7 +34,7 @@ CRC_BYTES = 4
 FRAME_OVERHEAD = 1 + 1 + CRC_BYTES
 """Bytes of a frame beside a payload of less than 128 bytes."""
 _REMEMBERED = 4096
-"""Payloads whose faces are kept, 3 MB at most: a server that has stored a face soon indexes and paints it."""
+"""Payloads whose faces are kept, 3 MB at most: a server that has stored a face soon indexes and decodes it."""
 
 
 class FrameCodec:

@@ -50,15 +50,15 @@ class DecoderTask:
         received = torch.multinomial(self.odds, len(crops), replacement=True).to(self.device) + 1
         recogniser, view = self.recognisers[index % len(self.recognisers)], View.draw()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            painted = self.decoder(codewords, received)
-            ours = recogniser(painted, view)
+            decoded = self.decoder(codewords, received)
+            ours = recogniser(decoded, view)
             with torch.no_grad():
                 theirs = recogniser(target, view)
-        pixel = (painted.float() - target).abs().mean((1, 2, 3))
+        pixel = (decoded.float() - target).abs().mean((1, 2, 3))
         look = perceptual(ours.features, theirs.features)
         cosine = (ours.embedding.float() * theirs.embedding.float()).sum(1)
         near, same = self.pixel_factors[received - 1], self.identity_factors[received - 1]
-        rough = roughness(painted.float(), target)
+        rough = roughness(decoded.float(), target)
         loss = (
             near * (weights.pixel * pixel + weights.perceptual * look)
             + same * weights.identity * (1 - cosine)

@@ -142,5 +142,5 @@ class Discriminator(nn.Module):
 
 
 def least_squares(scores: Tensor, real: bool) -> Tensor:
-    """LSGAN: real patches should score 1, painted ones 0."""
+    """LSGAN: real patches should score 1, decoded ones 0."""
     return (scores - float(real)).square().mean()

@@ -27,7 +27,7 @@ def contact_sheet(
     rows = [crops]
     words = encoder.codebooks.lookup(analysis.group, analysis.tokens)
     for layers in range(1, 1 + len(decoder.config.layers)):
-        painted = decoder(words, torch.full((count,), layers, device=device), size)
-        painted = functional.interpolate(painted, size=CROP, mode="bilinear", align_corners=False)
-        rows.append((painted * 128 + 128).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
+        decoded = decoder(words, torch.full((count,), layers, device=device), size)
+        decoded = functional.interpolate(decoded, size=CROP, mode="bilinear", align_corners=False)
+        rows.append((decoded * 128 + 128).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
     write_file(path, encode_image(mosaic(rows)))

@@ -100,16 +100,16 @@ class CodecTask:
         straight = z + (words - z).detach()
         received = torch.multinomial(self.odds, len(z), replacement=True).to(self.device) + 1
         with self._precision():
-            painted = self.decoder(straight, received, self.stage.size)
-        painted = painted.float()
+            decoded = self.decoder(straight, received, self.stage.size)
+        decoded = decoded.float()
         target = functional.interpolate(image, size=self.stage.size, mode="area")
         layer_weight = self.pixel_factors[received - 1]
-        pixel = ((painted - target).abs().mean((1, 2, 3)) * layer_weight).mean()
+        pixel = ((decoded - target).abs().mean((1, 2, 3)) * layer_weight).mean()
         loss = weights.pixel * pixel
         values: dict[str, Tensor | float] = {"pixel": pixel.detach()}
         if weights.smooth:
-            loss = loss + weights.smooth * roughness(painted, target).mean()
-        loss = loss + self._semantics(painted, target, who, received, values)
+            loss = loss + weights.smooth * roughness(decoded, target).mean()
+        loss = loss + self._semantics(decoded, target, who, received, values)
         if not self.frozen:
             routed = router_losses(logits, self.encoder.codebooks.group_errors(z.detach()))
             loss = (
@@ -124,7 +124,7 @@ class CodecTask:
             )
             values |= {"commitment": commitment.detach(), "router": routed.quantization.detach()}
         if self.critic is not None:
-            loss = loss + weights.adversarial * self._adversary(painted, target, values)
+            loss = loss + weights.adversarial * self._adversary(decoded, target, values)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         share_gradients(self.trained)
@@ -143,15 +143,15 @@ class CodecTask:
         return values
 
     def _semantics(
-        self, painted: Tensor, target: Tensor, who: Tensor, received: Tensor, values: dict[str, Tensor | float]
+        self, decoded: Tensor, target: Tensor, who: Tensor, received: Tensor, values: dict[str, Tensor | float]
     ) -> Tensor:
         """Perceptual and identity losses on a part of the batch."""
-        weights, count = self.stage.losses, round(self.stage.semantic_share * len(painted))
+        weights, count = self.stage.losses, round(self.stage.semantic_share * len(decoded))
         if count == 0 or (weights.perceptual == 0 and weights.identity == 0):
-            return painted.new_zeros(())
+            return decoded.new_zeros(())
         view = View.draw()
         with self._precision():
-            ours = self.recogniser(painted[:count], view)
+            ours = self.recogniser(decoded[:count], view)
             with torch.no_grad():
                 theirs = self.recogniser.features(target[:count], view)
         cosine = (ours.embedding.float() * functional.normalize(who[:count])).sum(1)
@@ -164,17 +164,17 @@ class CodecTask:
                 values[f"cosine_{layer}"] = cosine[received[:count] == layer].mean().detach()
         return weights.perceptual * look + weights.identity * ((1 - cosine) * by_layer).mean()
 
-    def _adversary(self, painted: Tensor, target: Tensor, values: dict[str, Tensor | float]) -> Tensor:
+    def _adversary(self, decoded: Tensor, target: Tensor, values: dict[str, Tensor | float]) -> Tensor:
         """Train the critic on this batch and return the decoder's adversarial loss."""
         assert self.critic is not None
-        fake, real = self.critic(painted.detach()), self.critic(target)
+        fake, real = self.critic(decoded.detach()), self.critic(target)
         critic_loss = least_squares(real, True) + least_squares(fake, False)
         self.critic_optimiser.zero_grad(set_to_none=True)
         critic_loss.backward()
         share_gradients(list(self.critic.parameters()))
         self.critic_optimiser.step()
         self.critic.requires_grad_(False)
-        loss = least_squares(self.critic(painted), True)
+        loss = least_squares(self.critic(decoded), True)
         self.critic.requires_grad_(True)
         values |= {"critic": critic_loss.detach(), "adversarial": loss.detach()}
         return loss
