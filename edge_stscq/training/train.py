@@ -197,9 +197,9 @@ def _begin(
             books = books + 0.05 * torch.randn_like(books)
         _settle(encoder.cpu(), decoder, books, seen)
         return encoder, decoder
-    before, painter = store.load_teacher(previous), store.load_decoder(previous)
+    before, old_decoder = store.load_teacher(previous), store.load_decoder(previous)
     encoder.load_state_dict(before.state_dict() | {"codebooks.books": encoder.codebooks.books})
-    decoder.load_state_dict(painter.state_dict() | {"codebooks.books": decoder.codebooks.books})
+    decoder.load_state_dict(old_decoder.state_dict() | {"codebooks.books": decoder.codebooks.books})
     if stage.tokens == "shared" and before.config.token_specific:
         raise EdgeError(f"stage {stage.name} shares codebooks, {previous} has one for each position; drop the stage")
     index = recipe.stages.index(stage)

@@ -20,7 +20,7 @@ def test_the_configuration_round_trips(layered_model: Path, tmp_path: Path) -> N
     assert config.layer_ends == tuple(range(4, 4 * len(config.layers) + 1, 4))
 
 
-def test_pictures_are_painted_from_every_prefix(layered_model: Path) -> None:
+def test_pictures_are_decoded_from_every_prefix(layered_model: Path) -> None:
     config = store.load_config(layered_model)
     count, decoder = len(config.layers), store.load_decoder(layered_model)
     group, tokens = store.load_student(layered_model)(torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8))
