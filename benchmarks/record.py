@@ -28,7 +28,7 @@ def record(results: Any) -> dict[str, Any]:
     """`results` (anything JSON takes) with the circumstances they were measured in."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *map(_portable, sys.argv[1:])]),
+        "command": shlex.join(["python", "-m", _module(Path(sys.argv[0])), *map(_portable, sys.argv[1:])]),
         "machine": machine(),
         "versions": versions(),
         "results": results,
@@ -81,6 +81,11 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _module(script: Path) -> str:
+    """A benchmark's name as Python runs it: a file of `benchmarks/`, or a package there."""
+    return f"benchmarks.{script.parent.name if script.stem == '__main__' else script.stem}"
 
 
 def _portable(argument: str) -> str:

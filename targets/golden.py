@@ -92,7 +92,7 @@ def choose(look: Callable[[Picture], View], groups: int, most: int = MOST) -> Ch
         look: what the full-precision student sees in pictures uint8 [N, 128, 128, 3].
         groups: groups that the model has. One that none of `most` pictures is surely routed to stays without a picture.
     """
-    drawn = _draw(seed=0)
+    drawn = draw(seed=0)
     pictures = np.stack(list(islice(drawn, FIRST)))
     seen = look(pictures)
     least = np.sort(seen.lead)[int(_UNSURE * FIRST)]
@@ -117,10 +117,11 @@ def choose(look: Callable[[Picture], View], groups: int, most: int = MOST) -> Ch
 
 def candidates(count: int, seed: int = 0) -> list[Picture]:
     """Pictures uint8 [128, 128, 3]: black, white, a saturated one, then the kinds take turns."""
-    return list(islice(_draw(seed), count))
+    return list(islice(draw(seed), count))
 
 
-def _draw(seed: int) -> Iterator[Picture]:
+def draw(seed: int) -> Iterator[Picture]:
+    """Such pictures without end."""
     generator = np.random.default_rng(seed)
     yield from (np.full((CROP, CROP, 3), value, np.uint8) for value in (0, 255))
     for kind in cycle((_saturated, _noise, _gradient, _blobs, _oval)):

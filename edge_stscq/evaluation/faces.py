@@ -74,6 +74,16 @@ def load_faces(source: Path, *, count: int | None = None, names: Collection[str]
     return Faces(tuple(PurePosixPath(name).stem for name in chosen), images)
 
 
+def face_names(source: Path) -> list[str]:
+    """Names of all crops of a folder or `.tar`, as `load_faces` takes them, sorted.
+
+    Raises:
+        EdgeError: nothing readable is there.
+    """
+    with _opened(source) as (found, _):
+        return sorted(PurePosixPath(name).stem for name in found)
+
+
 @contextmanager
 def _opened(source: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     """Names of the pictures in `source` and a function that reads one of them, never more than the byte limit."""
