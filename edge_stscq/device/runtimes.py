@@ -5,6 +5,7 @@ imported when a bundle needs it, and only after its installed version was held a
 to load in the next release only, and a runtime that is too new may answer with other tokens instead of failing.
 """
 
+import platform
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -104,8 +105,16 @@ def _onnx(bundle: Bundle, threads: int) -> Runner:
 def _executorch(bundle: Bundle, threads: int) -> Runner:
     # The Python runtime takes torch's tensors; on a phone there is no torch. `executorch.runtime` would be the front
     # door to the same functions, but imports the whole exporter: eight seconds of processor time instead of two.
-    torch = require("torch", "executorch")
-    native = require("executorch.extension.pybindings._C", "executorch")
+    try:
+        torch = require("torch", "executorch")
+        native = require("executorch.extension.pybindings._C", "executorch")
+    except MissingExtraError:
+        if (sys.platform, platform.machine()) != ("linux", "aarch64"):
+            raise
+        raise EdgeError(
+            "on Arm Linux ExecuTorch's Python module needs a torch built for CUDA, which no extra brings; "
+            "use the ONNX bundle here, or ExecuTorch's C++ runtime (docs/equality.md)"
+        ) from None
     data = bundle.read(bundle.manifest.artefact)
     try:
         program = native._load_program_from_buffer(data, program_verification=native.Verification.InternalConsistency)
