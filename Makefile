@@ -3,10 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CROPS ?= 200
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format arm clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,6 +33,14 @@ lint: $(READY) ## ruff and mypy
 format: $(READY) ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+arm: $(READY) ## needs apt: set an Arm emulator up in .cache, and hold its tokens against this machine's
+	$(BIN)/python -m benchmarks.equality.arm
+	test -e .cache/equality/bundles/onnx-int8 || $(BIN)/edge-stscq export --target onnx -o .cache/equality/bundles
+	test -e .cache/equality/bundles/executorch-int8 || $(BIN)/edge-stscq export --target executorch -o .cache/equality/bundles
+	$(BIN)/python -m benchmarks.equality crops --count $(CROPS) --work .cache/equality
+	$(BIN)/python -m benchmarks.equality run --place here --place '*-cortex-*' --place '*-neoverse-*' \
+	  --bundles .cache/equality/bundles --count $(CROPS) --work .cache/equality
 
 clean: ## remove caches and results (not .venv)
 	rm -rf out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -86,8 +86,9 @@ def versions() -> dict[str, str]:
 
 
 def _module(script: Path) -> str:
-    """Dotted name of a script of this folder."""
-    return ".".join(("benchmarks", *script.resolve().relative_to(RESULTS.parent).with_suffix("").parts))
+    """Dotted name of a script or package of this folder."""
+    path = script.resolve().relative_to(RESULTS.parent).with_suffix("")
+    return ".".join(("benchmarks", *(path.parent if path.name == "__main__" else path).parts))
 
 
 def _portable(argument: str) -> str:

@@ -94,7 +94,7 @@ def select(analyze: Callable[[Picture], RoutingMargins], groups: int, most: int 
         look: what the full-precision student sees in pictures uint8 [N, 128, 128, 3].
         groups: groups that the model has. One that none of `most` pictures is surely routed to stays without a picture.
     """
-    drawn = _draw(seed=0)
+    drawn = draw(seed=0)
     pictures = np.stack(list(islice(drawn, FIRST)))
     seen = analyze(pictures)
     least = np.sort(seen.group_margin)[int(_UNSURE * FIRST)]
@@ -119,10 +119,11 @@ def select(analyze: Callable[[Picture], RoutingMargins], groups: int, most: int 
 
 def candidates(count: int, seed: int = 0) -> list[Picture]:
     """Pictures uint8 [128, 128, 3]: black, white, a saturated one, then the kinds take turns."""
-    return list(islice(_draw(seed), count))
+    return list(islice(draw(seed), count))
 
 
-def _draw(seed: int) -> Iterator[Picture]:
+def draw(seed: int) -> Iterator[Picture]:
+    """Such pictures without end."""
     generator = np.random.default_rng(seed)
     yield from (np.full((CROP, CROP, 3), value, np.uint8) for value in (0, 255))
     for kind in cycle((_saturated, _noise, _gradient, _blobs, _oval)):

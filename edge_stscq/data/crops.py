@@ -74,6 +74,16 @@ def load_faces(source: Path, *, count: int | None = None, names: Collection[str]
     return Faces(tuple(PurePosixPath(name).stem for name in chosen), images)
 
 
+def face_names(source: Path) -> list[str]:
+    """Names of all crops of a folder or `.tar`, as `load_faces` takes them, sorted.
+
+    Raises:
+        EdgeError: nothing readable is there.
+    """
+    with open_crops(source, MAX_FILE_BYTES) as (found, _):
+        return sorted(PurePosixPath(name).stem for name in found)
+
+
 @contextmanager
 def open_crops(source: Path, limit: int) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
     """Names of the pictures in a folder (sorted, with its subfolders) or `.tar` (in its order), and their reader.

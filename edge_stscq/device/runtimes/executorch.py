@@ -1,5 +1,7 @@
 """ExecuTorch's Python runtime."""
 
+import platform
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_stscq.bundle.bundle import Bundle
 from edge_stscq.device.runtimes.base import Outputs, Runner, Runtime, unloadable
-from edge_stscq.errors import require
+from edge_stscq.errors import EdgeError, MissingExtraError, require
 
 _NATIVE = "executorch.extension.pybindings._C"
 """`executorch.runtime` would be the front door to the same functions, but imports the whole exporter: eight seconds of
@@ -22,8 +24,15 @@ class ExecuTorchRuntime(Runtime):
         require(_NATIVE, "executorch")._unsafe_reset_threadpool(threads)
 
     def load(self, bundle: Bundle, threads: int) -> Runner:
-        torch = require("torch", "executorch")
-        native = require(_NATIVE, "executorch")
+        try:
+            torch, native = require("torch", "executorch"), require(_NATIVE, "executorch")
+        except MissingExtraError:
+            if (sys.platform, platform.machine()) != ("linux", "aarch64"):
+                raise
+            raise EdgeError(
+                "on Arm Linux ExecuTorch's Python module needs a torch built for CUDA, which no extra brings; "
+                "use the ONNX bundle here, or ExecuTorch's C++ runtime (docs/equality.md)"
+            ) from None
         data = bundle.read(bundle.manifest.artefact)
         try:
             program = native._load_program_from_buffer(

@@ -1,6 +1,9 @@
 """The same sums as a .pte: ExecuTorch's Python runtime behind the same methods."""
 
+import sys
+import tomllib
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from edge_stscq.bundle import open_bundle, selftest
 from edge_stscq.bundle.manifest import Manifest, RuntimeRange, sha256_files
 from edge_stscq.device import load_encoder
-from edge_stscq.errors import BundleError
+from edge_stscq.errors import BundleError, EdgeError
 from tests.support.installed import need_module
 from tests.support.sums_bundle import CONFIG, answer
 
@@ -62,3 +65,23 @@ def test_a_file_that_is_no_program_is_refused(pte_bundle):
     Manifest.model_validate(Manifest.load(pte_bundle).model_dump() | fields).save(pte_bundle)
     with pytest.raises(BundleError, match=r"encoder.pte does not load"):
         load_encoder(pte_bundle)
+
+
+def test_arm_linux_is_told_of_the_ways_without_cuda(pte_bundle, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setitem(sys.modules, "executorch.extension.pybindings._C", None)
+    with pytest.raises(EdgeError, match="use the ONNX bundle here, or ExecuTorch's C"):
+        load_encoder(pte_bundle)
+
+
+def test_no_extra_brings_cuda_on_arm_linux():
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
+    arm = {"sys_platform": "linux", "platform_machine": "aarch64"}
+    words = [word for extra in project["optional-dependencies"].values() for word in extra] + project["dependencies"]
+    wanted = [each for each in map(Requirement, words) if each.marker is None or each.marker.evaluate(arm)]
+    torches = {str(each.specifier) for each in wanted if each.name == "torch"}
+    assert torches == {"==2.10.0"}, "later wheels for Arm Linux are built for CUDA"
+    assert not [each.name for each in wanted if each.name.startswith(("nvidia", "cuda", "triton"))]

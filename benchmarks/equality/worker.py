@@ -1,0 +1,61 @@
+"""Worker process of every place that runs Python: answers shards of crops until its standard input ends.
+
+    python -m benchmarks.equality.worker bundle FOLDER
+
+The protocol, which workers in other languages speak too: once it is ready the worker writes one line "@ " and a JSON
+object that tells its runtime. An order is one line, SHARD<tab>ANSWERS, two paths; the worker reads the raw crops,
+writes the answers in their canonical form and then one line "@ done". Lines without "@ " are a library's chatter. An
+error ends the worker with an exit code other than 0, its last line on standard error telling why.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.equality.answers import pack
+from edge_stscq.config.codec import CROP
+from edge_stscq.errors import EdgeError
+
+Encode = Callable[[NDArray[np.uint8]], tuple[NDArray[np.integer], NDArray[np.integer]]]
+"""Crops uint8 [N, 128, 128, 3] to groups [N] and tokens [N, T]."""
+READY = "@ "
+
+
+def load_bundle(folder: Path) -> tuple[Encode, str]:
+    """Artefact of a bundle in its runtime with one thread; Core ML's in the reference executor."""
+    from edge_stscq.bundle import open_bundle
+    from targets.subprocess_check import load_encoder_or_reference
+
+    encoder = load_encoder_or_reference(open_bundle(folder), threads=1)
+
+    def encode(crops: NDArray[np.uint8]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        groups, tokens = zip(*map(encoder.run, crops), strict=True)
+        return np.array(groups), np.stack(tokens)
+
+    return encode, encoder.runtime
+
+
+LOADERS: dict[str, Callable[[Path], tuple[Encode, str]]] = {"bundle": load_bundle}
+"""What opens a subject, by the word that stands before its path: the function that encodes, and what runs it."""
+
+
+def main(kind: str, path: Path) -> None:
+    """Serve orders; see the module."""
+    encode, runtime = LOADERS[kind](path)
+    print(READY + json.dumps({"runtime": runtime}), flush=True)
+    for line in sys.stdin:
+        shard, answers = map(Path, line.rstrip("\n").split("\t"))
+        crops = np.fromfile(shard, np.uint8).reshape(-1, CROP, CROP, 3)
+        answers.write_bytes(pack(*encode(crops)))
+        print(READY + "done", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1], Path(sys.argv[2]))
+    except EdgeError as error:
+        sys.exit(f"error: {error}")

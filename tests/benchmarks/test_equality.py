@@ -1,0 +1,207 @@
+"""Tokens are the same to the bit at every place that this machine has, and a difference is found and located."""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.equality import answers, crops
+from benchmarks.equality.drive import folder_of, run, started
+from benchmarks.equality.places import PLACES, Setting, find, native, web
+from benchmarks.equality.places.base import Command, Place
+from benchmarks.equality.results import collate, differing
+from edge_stscq.errors import EdgeError
+
+COUNT = 20
+CACHE = Path(__file__).resolve().parents[2] / ".cache"
+
+
+def silent(text: str) -> None:
+    """Progress nobody sees."""
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Path:
+    """The released model's int8 bundles."""
+    for package in ("onnx", "executorch", "torch"):
+        pytest.importorskip(package, reason="needs the extras onnx and executorch")
+    from targets import TARGETS
+    from targets.captured import capture_model
+    from targets.writer import bundle_folder, write_bundle
+
+    folder, source = tmp_path_factory.mktemp("bundles"), capture_model(model_dir, "int8")
+    for target in TARGETS[:2]:
+        write_bundle(source, target, bundle_folder(folder, target, "int8"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("equality")
+    crops.make(folder / "crops", COUNT, [])
+    return folder
+
+
+def places_here() -> list[str]:
+    """Places that can be tried without setting anything up; `make arm` tries the emulated ones."""
+    names = [place.name for place in native.PLACES if not place.measured]
+    if shutil.which("node") and (CACHE / "equality" / "web" / "node_modules" / "onnxruntime-web").is_dir():
+        names += [f"node-{threads}" for threads in web.THREADS]
+    return names + [name for name in ("numpy",) if name in PLACES]
+
+
+def test_all_places_here_give_the_same_tokens(bundles: Path, work: Path) -> None:
+    setting, shards = Setting(bundles, cache=CACHE), crops.shards(work / "crops")
+    for place in find(places_here()):
+        assert run(place, setting, shards, work, until=time.monotonic() + 600, progress=silent)
+    results = collate(setting, shards, work)
+    found = {row["place"]: (row["tokens_equal"], row["sha256"] == row["expected_sha256"]) for row in results["places"]}
+    tokens = COUNT * setting.bundle("onnx").config.tokens
+    assert found == {name: (tokens, True) for name in places_here()}
+    assert differing(results) == []
+
+
+@pytest.fixture
+def bundle_setting(bundles: Path, tmp_path: Path) -> Setting:
+    """Bundles, and a cache in which nothing was set up."""
+    return Setting(bundles, cache=tmp_path / "cache")
+
+
+# A worker that needs nothing: the group is the first byte of a crop, and the tokens are the next bytes.
+SCRIPT = """
+import os, sys
+changed = int(sys.argv[1])
+print("a library's chatter")
+print('@ {"runtime": "script"}', flush=True)
+for line in sys.stdin:
+    shard, answers = line.rstrip().split("\\t")
+    data = open(shard, "rb").read()
+    rows = [data[i:i + 1 + int(sys.argv[2])] for i in range(0, len(data), 128 * 128 * 3)]
+    values = [value for row in rows for value in row]
+    if "001" in shard and changed:
+        values[changed] += 1
+    if "002" in shard and changed < 0:
+        sys.exit("error: out of order")
+    open(answers, "wb").write(b"".join(value.to_bytes(4, "little") for value in values))
+    print("@ done", flush=True)
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Setting, list[crops.Shard]]:
+    """Three shards, two of four crops."""
+    monkeypatch.setattr(crops, "SHARD", 4)
+    crops.make(tmp_path / "crops", 10, [])
+    return Setting(tiny_bundle), crops.shards(tmp_path / "crops")
+
+
+@pytest.fixture(scope="module")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Folder with an ONNX bundle under the int8 bundle's name; only its golden vectors and hashes matter here."""
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    from targets import TARGETS
+    from targets.captured import capture_model
+    from targets.writer import write_bundle
+
+    folder = tmp_path_factory.mktemp("tiny")
+    write_bundle(capture_model(tiny_model, "fp32"), TARGETS[0], folder / "onnx-int8")
+    return folder
+
+
+def scripted(setting: Setting, changed: int) -> Place:
+    """A place whose worker is the script; it changes one number of the second shard, or gives up at the third."""
+    words = [sys.executable, "-c", SCRIPT, str(changed), str(setting.bundle("onnx").config.tokens)]
+    name = list(PLACES)[changed % 2 if changed >= 0 else 2]
+    return Place(name, "script", "onnx", lambda _: Command(words, {}))
+
+
+def test_a_difference_is_located(small: tuple[Setting, list[crops.Shard]], tmp_path: Path) -> None:
+    setting, shards = small
+    tokens = setting.bundle("onnx").config.tokens
+    for changed in (0, 1 + 2 * (1 + tokens)):  # a token of the third crop of the second shard
+        run(scripted(setting, changed), setting, shards, tmp_path, until=time.monotonic() + 60, progress=silent)
+    first, second = collate(setting, shards, tmp_path)["places"]
+    assert (first["tokens_equal"], first["differing_shards"]) == (10 * tokens, [])
+    assert (second["tokens_equal"], second["groups_equal"], second["crops"]) == (10 * tokens - 1, 10, 10)
+    assert (second["differing_shards"], second["first_differing_crop"]) == ([1], 6)
+    assert second["sha256"] != second["expected_sha256"] == first["sha256"]
+
+
+def test_what_was_answered_is_kept_and_not_asked_again(
+    small: tuple[Setting, list[crops.Shard]], tmp_path: Path
+) -> None:
+    setting, shards = small
+    broken = scripted(setting, -1)
+    with pytest.raises(EdgeError, match="exit code 1: out of order"):
+        run(broken, setting, shards, tmp_path, until=time.monotonic() + 60, progress=silent)
+    folder, said = folder_of(broken, setting, tmp_path), list[str]()
+    kept = (folder / "000.i32").stat().st_mtime_ns
+    assert not (folder / "002.i32").exists()
+    mended = Place(broken.name, broken.title, "onnx", scripted(setting, 0).worker)
+    assert not run(mended, setting, shards, tmp_path, until=0, progress=said.append)
+    assert run(mended, setting, shards, tmp_path, until=time.monotonic() + 60, progress=said.append)
+    assert (len(said), (folder / "000.i32").stat().st_mtime_ns) == (1, kept)
+
+
+def test_crops_that_were_altered_are_refused(small: tuple[Setting, list[crops.Shard]], tmp_path: Path) -> None:
+    setting, shards = small
+    shards[0].path.write_bytes(bytes(4 * 128 * 128 * 3))
+    with pytest.raises(EdgeError, match=r"000\.u8 was altered; make it again"):
+        run(scripted(setting, 0), setting, shards, tmp_path, until=time.monotonic() + 60, progress=silent)
+
+
+def test_a_longer_set_of_crops_begins_with_a_shorter_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crops, "SHARD", 4)
+    short, long = crops.make(tmp_path / "a", 4, []), crops.make(tmp_path / "b", 10, [])
+    assert long["shards"][:1] == short["shards"]
+    assert [shard.count for shard in crops.shards(tmp_path / "b", 5)] == [4, 4]
+    with pytest.raises(EdgeError, match="holds 10 crops, not 11"):
+        crops.shards(tmp_path / "b", 11)
+
+
+def test_real_crops_come_with_their_mirror_image_and_a_drawn_one(tmp_path: Path, shared_data: Path) -> None:
+    archive = shared_data / "faces" / "synthetic-portraits.tar"
+    assert json.dumps(crops.make(tmp_path, 7, [archive])).startswith(
+        '{"count": 7, "real": 3, "mirrored": 2, "drawn": 2'
+    )
+    pictures = np.fromfile(tmp_path / "000.u8", np.uint8).reshape(-1, 128, 128, 3)
+    assert np.array_equal(pictures[0], pictures[1][:, ::-1])
+
+
+def test_answers_have_one_form() -> None:
+    groups, tokens = np.array([1, 0]), np.array([[258, 0], [3, 4]], np.uint16)
+    data = answers.pack(groups, tokens)
+    assert data[:8] == bytes([1, 0, 0, 0, 2, 1, 0, 0])
+    assert answers.unpack(data, 2).tolist() == [[1, 258, 0], [0, 3, 4]]
+    assert answers.digest([answers.unpack(data, 2)]) == answers.digest([row[None] for row in answers.unpack(data, 2)])
+
+
+def test_a_token_of_another_group_is_not_equal() -> None:
+    ours, theirs = np.array([[0, 7, 8]], np.int32), np.array([[1, 7, 8]], np.int32)
+    compared = answers.compare([ours], [theirs])
+    assert (compared.groups_equal, compared.tokens_equal, compared.tokens) == (0, 0, 2)
+    with pytest.raises(EdgeError, match="did not answer the same crops"):
+        answers.compare([ours], [])
+
+
+def test_an_unknown_place_is_named() -> None:
+    with pytest.raises(EdgeError, match="no place is called 'chromium'; did you mean chromium-[12]"):
+        find(["chromium"])
+    assert [place.name for place in find(["*-cortex-a72"])] == ["onnx-cortex-a72", "executorch-cortex-a72"]
+
+
+@pytest.mark.parametrize(("words", "best"), [("flags : sse avx avx2", "avx2"), ("x avx512_vnni avx2", "avx512_vnni")])
+def test_a_processor_is_named_by_its_integer_arithmetic(tmp_path: Path, words: str, best: str) -> None:
+    (tmp_path / "cpuinfo").write_text(words)
+    assert native.feature(tmp_path / "cpuinfo") == best
+
+
+def test_an_emulator_that_is_not_set_up_is_said_before_anything_starts(bundle_setting: Setting, tmp_path: Path) -> None:
+    for place in find(["onnx-cortex-a72", "executorch-neoverse-n1"]):
+        with pytest.raises(EdgeError, match="run: make arm"), started(place, bundle_setting):
+            pass
+    assert not list(tmp_path.iterdir())
