@@ -26,6 +26,9 @@ def evaluate(
         ".cache"
     ),
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where torch computes.")] = "cpu",
+    appearance: Annotated[
+        bool, typer.Option(help="Tell how decoded faces look, too. Takes as long again, and the packages of [bench].")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify LFW pairs in the compressed domain and after decoding, layer by layer."""
@@ -35,7 +38,7 @@ def evaluate(
 
     require("torch", "train")
     from edge_stscq.evaluation.artefact import coded_by
-    from edge_stscq.evaluation.faces import load_faces
+    from edge_stscq.evaluation.inside import load_masked_faces
     from edge_stscq.evaluation.lfw import judge
     from edge_stscq.evaluation.recognisers import RECOGNISERS, load_recognisers, recogniser_folder
     from edge_stscq.evaluation.report import judgement_table, progress_bar
@@ -51,9 +54,10 @@ def evaluate(
     nets = load_recognisers(folder, recogniser or RECOGNISERS) if folder else {}
     for net in nets.values():
         net.to(device)
-    faces = load_faces(crops, names=chosen.names)
+    faces, masks = load_masked_faces(crops, names=chosen.names)
     with progress_bar("faces", len(faces)) as progress:
-        report = judge(subject, faces, chosen, nets, progress, sorted(set(layers or (1, 2, 3))), cache)
+        wanted = sorted(set(layers or range(1, len(subject.config.layer_ends) + 1)))
+        report = judge(subject, faces, chosen, nets, progress, wanted, cache, appearance=appearance, masks=masks)
     if as_json:
         typer.echo(report.model_dump_json())
         return

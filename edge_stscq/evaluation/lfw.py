@@ -2,9 +2,9 @@
 
 Three ways to compare two faces are measured on the same pairs: the compressed domain (cosine of the identity
 embeddings read from the tokens, no picture decoded), the decoded pictures seen by each recogniser, and the original
-pictures seen by each recogniser, which is the ceiling. Beside them stand the bytes of each layer, PSNR, MS-SSIM and
-perceptual distance to the original, and IDS: the cosine of a recogniser's embeddings of the decoded face and of its
-original.
+pictures seen by each recogniser, which is the ceiling. Beside them stand the bytes of each layer, PSNR and MS-SSIM to
+the original, IDS (the cosine of a recogniser's embeddings of the decoded face and of its original) and, if asked for,
+how faces look to people (`appearance.py`).
 """
 
 from collections import defaultdict
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.codec.config import LAYER_NAMES
+from edge_stscq.evaluation.appearance import Appearance, AppearanceMeter
 from edge_stscq.evaluation.faces import Faces
+from edge_stscq.evaluation.masked import Mask
 from edge_stscq.evaluation.metrics import cosine, ms_ssim, pooled_psnr, squared_error
-from edge_stscq.evaluation.perceptual import Perceptual
 from edge_stscq.evaluation.recognisers import Recogniser, embed_cached
 from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, quiet
 from edge_stscq.evaluation.verification import Pairs, Verification, verify
@@ -35,10 +36,10 @@ class LayerResult(BaseModel):
     entropy_coded: bool = Field(description="false: bytes of a fixed-length code, as there were no frequency tables")
     psnr: float | None = Field(description="of the mean squared error to the originals, dB; null if there is none")
     ms_ssim: float = Field(description="mean multi-scale structural similarity to the originals")
-    perceptual: float = Field(description="mean distance of deep features to the originals' (evaluation/perceptual.py)")
     identity: dict[str, float] = Field(description="IDS by recogniser: mean cosine to the original")
     compressed: Verification | None = Field(description="cosine of identity tokens; null in a layer without any so far")
     decoded: dict[str, Verification] = Field(description="decoded against decoded pictures, by recogniser")
+    appearance: Appearance | None = Field(default=None, description="to people; null if not asked for")
 
 
 class Judgement(BaseModel):
@@ -51,6 +52,9 @@ class Judgement(BaseModel):
     protocol: str
     faces: int
     originals: dict[str, Verification] = Field(description="the ceiling, by recogniser")
+    frechet_between_halves: float | None = Field(
+        default=None, description="of the originals, with half as many faces a side: photographs of other people"
+    )
     layers: tuple[LayerResult, ...]
 
 
@@ -62,6 +66,8 @@ def judge(
     progress: Progress = quiet,
     layers: Sequence[int] = (1, 2, 3),
     cache: Path | None = None,
+    appearance: bool = False,
+    masks: Mask | None = None,
 ) -> Judgement:
     """Code, decode and recognise every face once, then score the pairs.
 
@@ -71,26 +77,32 @@ def judge(
         progress: told of every batch of faces done.
         layers: how many layers to decode, in ascending order.
         cache: folder that keeps the recognisers' embeddings of originals.
+        appearance: tell how decoded faces look, too.
+        masks: what of the crops is picture, bool or float [N,128,128]; otherwise all of it. Recognisers see what was
+            decoded, all of it.
+
+    Raises:
+        MissingExtraError: a package that `appearance` needs is not installed.
     """
     codes: list[Codes] = []
     errors: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
     likeness: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
-    looks: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
-    look = Perceptual()
+    meter = AppearanceMeter(len(faces)) if appearance else None
     seen: dict[tuple[str, int], list[NDArray[np.float32]]] = defaultdict(list)  # 0: the original
     for name, net in recognisers.items():
         seen[name, 0].append(embed_cached(net, faces.images, cache) if cache else net.embed(faces.images))
     for part in batches(len(faces)):
         images = faces.images[part]
         codes.append(subject.encode(images))
-        original = look.features(images)
-        for layer in layers:
-            decoded = subject.decode(codes[-1], layer)
-            errors[layer].append(squared_error(images, decoded))
-            likeness[layer].append(ms_ssim(images, decoded))
-            looks[layer].append(look.distance(original, look.features(decoded)))
+        mask = None if masks is None else masks[part]
+        decoded = {layer: subject.decode(codes[-1], layer) for layer in layers}
+        for layer, painted in decoded.items():
+            errors[layer].append(squared_error(images, painted, mask))
+            likeness[layer].append(ms_ssim(images, painted, mask))
             for name, net in recognisers.items():
-                seen[name, layer].append(net.embed(decoded))
+                seen[name, layer].append(net.embed(painted))
+        if meter is not None:
+            meter.add(images, decoded, mask)
         progress(len(images))
     units = {key: np.concatenate(parts) for key, parts in seen.items()}
     whole = Codes(np.concatenate([c.group for c in codes]), np.concatenate([c.tokens for c in codes]))
@@ -109,10 +121,10 @@ def judge(
             entropy_coded=subject.tables is not None,
             psnr=pooled_psnr(np.concatenate(errors[layer])),
             ms_ssim=float(np.concatenate(likeness[layer]).mean()),
-            perceptual=float(np.concatenate(looks[layer]).mean()),
             identity={name: float(cosine(units[name, 0], units[name, layer]).mean()) for name in recognisers},
             compressed=verified(subject.identity(whole, layer)) if known else None,
             decoded={name: verified(units[name, layer]) for name in recognisers},
+            appearance=None if meter is None else meter.result(layer),
         )
 
     return Judgement(
@@ -121,5 +133,6 @@ def judge(
         protocol=f"LFW view 2, {len(pairs)} pairs in {pairs.folds} folds, threshold chosen on the other folds",
         faces=len(faces),
         originals={name: verified(units[name, 0]) for name in recognisers},
+        frechet_between_halves=None if meter is None else meter.between_halves(),
         layers=tuple(result(layer) for layer in layers),
     )
