@@ -48,10 +48,12 @@ def main(
             meter.add(images, decoded, mask)
             progress(len(images))
     layers: list[dict[str, Any]] = [
-        {"tokens": ends[layer - 1], "psnr": pooled_psnr(np.array(errors[layer])), "ms_ssim": float(np.mean(likeness[layer]))}
-        | meter.result(layer).model_dump()
+        {
+            "tokens": ends[layer - 1], "psnr": pooled_psnr(np.array(errors[layer])),
+            "ms_ssim": float(np.mean(likeness[layer])), **meter.result(layer).model_dump(),
+        }
         for layer in errors
-    ]
+    ]  # fmt: skip
     content = {
         "subject": subject.name, "model": subject.config.name, "faces": len(faces), "masked": masks is not None,
         "frechet_between_halves": meter.between_halves(), "layers": layers,
