@@ -80,7 +80,7 @@ def verification_in_full() -> str:
             layer["name"], _subject(report), f"{layer['payload_bytes']:.1f}", _accuracy(layer["compressed"]),
             *(_accuracy(layer["decoded"][judge]) for judge in (JUDGE, "sface")),
             *(f"{layer['identity'][judge]:.3f}" for judge in (JUDGE, "sface")),
-            f"{layer['psnr']:.2f} dB", f"{layer['ms_ssim']:.3f}", f"{layer['perceptual']:.3f}",
+            f"{layer['psnr']:.2f} dB", f"{layer['ms_ssim']:.3f}",
         ])  # fmt: skip
     head = ["layers", "encoder", "payload, bytes", "matched without decoding", f"verified by {JUDGE}"]
     head += [
@@ -89,7 +89,6 @@ def verification_in_full() -> str:
         "cosine, SFace",
         "PSNR",
         "MS-SSIM",
-        "perceptual distance",
     ]
     return _markdown(head, rows)
 
@@ -186,10 +185,9 @@ def ablation() -> str:
             " / ".join(_share(layer["decoded"][JUDGE]) for layer in layers),
             " / ".join(f"{layer['identity'][JUDGE]:.3f}" for layer in (basic, enhanced)),
             " / ".join(f"{layer['psnr']:.2f}" for layer in (basic, enhanced)) + " dB",
-            f"{enhanced['perceptual']:.2f}",
         ])  # fmt: skip
     head = ["variant", "payload, bytes", "matched without decoding", f"decoded, verified by {JUDGE}"]
-    head += [f"cosine, {JUDGE}, basic / enhanced", "PSNR, basic / enhanced", "perceptual distance, enhanced"]
+    head += [f"cosine, {JUDGE}, basic / enhanced", "PSNR, basic / enhanced"]
     return _markdown(head, rows)
 
 
