@@ -14,10 +14,11 @@ help: ## show this list
 
 setup: $(READY) ## create .venv with everything installed, at the tested versions
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt networks.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; run: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r networks.txt
 	@touch $@
 
 demo: $(READY) ## export, capture, send, decode and compare two public-domain portraits; see out/demo

@@ -96,7 +96,8 @@ def main(
                 job = Run(changed, data, folder, out / "embeddings.safetensors", True, Intervals(), where)
                 model = train(job, Console(stderr=True))
             with progress_bar(f"{name}: judging", len(faces)) as progress:
-                report = evaluate_layers(open_subject(model, "teacher"), faces, pairs, nets, progress, cache=out)
+                teacher = open_subject(model, "teacher")
+                report = evaluate_layers(teacher, faces, pairs, nets, progress, cache=out, appearance=True)
             write_file(result, report.model_dump_json().encode())
         rows.append({"variant": name, "meaning": meaning, "report": json.loads(result.read_bytes())})
     typer.echo(write("ablation", rows))

@@ -1,13 +1,14 @@
-"""Subgroup fairness: cosine to the original by the labels of the validation crops.
+"""Subgroup fairness, by the labels of the validation crops.
 
     EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.subgroup_fairness --model models/face64
                                                                               -> benchmarks/results/groups.json
 
-Names of crops begin with UTKFace's labels, `age_gender_race_`. The set has one picture of most people, so there are no
-pairs to verify: what is measured is how close the judge finds a decoded face to its original (IDS).
+Names of crops begin with UTKFace's labels, `age_gender_race_`. The set has one picture of most people. Measured are how
+close the judge finds a decoded face to its original (IDS); false matches at fixed thresholds among the people of one
+label, in the compressed domain and by the judge on decoded faces; and which groups of the codebook a label uses: a
+group travels with every face, so what it tells of a person is told to whoever reads the stream.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,33 +18,11 @@ from numpy.typing import NDArray
 
 from benchmarks.record import write
 from edge_stscq.data.crops import load_faces
-from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.artefact import coded_by
 from edge_stscq.evaluation.metrics import cosine
+from edge_stscq.evaluation.subgroups import false_matches, group_shares, told_bits, utkface_labels
 from edge_stscq.evaluation.subject import open_subject
 from edge_stscq.recognizers import HELD_OUT, load_recognizers
-
-AGES = (0, 4, 13, 20, 40, 60, 200)
-AGE_NAMES = ("0 to 3", "4 to 12", "13 to 19", "20 to 39", "40 to 59", "60 and older")
-GENDERS = ("male", "female")
-RACES = ("White", "Black", "Asian", "Indian", "other")
-"""What UTKFace calls these; estimated by its authors, not asked of the people."""
-
-
-def _labels(names: tuple[str, ...]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Label, its value and which faces have it."""
-    try:
-        age, gender, race = np.array([[int(part) for part in name.split("_")[:3]] for name in names]).T
-    except ValueError:
-        raise EdgeError("names of crops do not begin with age_gender_race_; use UTKFace's val.tar") from None
-    columns = (
-        ("age", AGE_NAMES, np.digitize(age, AGES) - 1),
-        ("gender", GENDERS, gender),
-        ("race", RACES, race),
-    )
-    for label, values, column in columns:
-        for index, value in enumerate(values):
-            yield label, value, column == index
 
 
 def main(
@@ -58,20 +37,41 @@ def main(
         subject = coded_by(subject, bundle, model)
     judge = load_recognizers(data / "recognisers", [HELD_OUT])[HELD_OUT]
     original, codes = judge.embed(faces.images), subject.encode(faces.images)
-    cosines = {
-        name: cosine(original, judge.embed(subject.decode(codes, layer)))
-        for layer, name in enumerate(subject.config.layer_names, 1)
+    names = subject.config.layer_names
+    seen = {name: judge.embed(subject.decode(codes, layer)) for layer, name in enumerate(names, 1)}
+    cosines = {name: cosine(original, vectors) for name, vectors in seen.items()}
+    matched = {
+        name: subject.identity(codes, layer)
+        for layer, name in enumerate(names, 1)
+        if sum(part.identity for part in subject.config.layers[:layer])
     }
 
     def row(chosen: NDArray[np.bool_]) -> dict[str, Any]:
         count = int(chosen.sum())
         means = {name: round(float(values[chosen].mean()), 4) for name, values in cosines.items()}
         errors = {name: round(float(values[chosen].std() / np.sqrt(count)), 4) for name, values in cosines.items()}
-        return {"faces": count, "identity": means, "standard_error": errors}
+        return {
+            "faces": count, "identity": means, "standard_error": errors,
+            "false_matches": {
+                "originals": _rates(original[chosen]),
+                "compressed": {name: _rates(vectors[chosen]) for name, vectors in matched.items()},
+                "decoded": {name: _rates(vectors[chosen]) for name, vectors in seen.items()},
+            },
+            "codebook_groups": group_shares(codes.group[chosen], subject.config.groups),
+        }  # fmt: skip
 
-    groups = [{"label": label, "value": value} | row(chosen) for label, value, chosen in _labels(faces.names)]
-    everyone = row(np.ones(len(faces), bool))
-    typer.echo(write("groups", {"subject": subject.name, "judge": HELD_OUT, "all": everyone, "groups": groups}))
+    labels = [(label, value, chosen) for label, value, chosen in utkface_labels(faces.names) if chosen.sum() > 1]
+    columns = {name: np.argmax([chosen for label, _, chosen in labels if label == name], 0) for name, _, _ in labels}
+    content = {
+        "subject": subject.name, "judge": HELD_OUT, "all": row(np.ones(len(faces), bool)),
+        "groups": [{"label": label, "value": value} | row(chosen) for label, value, chosen in labels],
+        "bits_told_by_codebook_group": {name: told_bits(codes.group, column) for name, column in columns.items()},
+    }  # fmt: skip
+    typer.echo(write("groups", content))
+
+
+def _rates(unit: NDArray[np.float32]) -> list[dict[str, Any]]:
+    return [rate.model_dump() for rate in false_matches(unit)]
 
 
 if __name__ == "__main__":

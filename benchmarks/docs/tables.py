@@ -80,7 +80,7 @@ def verification_in_full() -> str:
             layer["name"], _subject(report), f"{layer['payload_bytes']:.1f}", _accuracy(layer["compressed"]),
             *(_accuracy(layer["decoded"][judge]) for judge in (HELD_OUT, "sface")),
             *(f"{layer['identity'][judge]:.3f}" for judge in (HELD_OUT, "sface")),
-            f"{layer['psnr']:.2f} dB", f"{layer['ms_ssim']:.3f}", f"{layer['perceptual']:.3f}",
+            f"{layer['psnr']:.2f} dB", f"{layer['ms_ssim']:.3f}",
         ])  # fmt: skip
     head = ["layers", "encoder", "payload, bytes", "matched without decoding", f"verified by {HELD_OUT}"]
     head += [
@@ -89,7 +89,6 @@ def verification_in_full() -> str:
         "cosine, SFace",
         "PSNR",
         "MS-SSIM",
-        "perceptual distance",
     ]
     return _markdown(head, rows)
 
@@ -201,11 +200,10 @@ def ablation() -> str:
             " / ".join(_share(layer["decoded"][HELD_OUT]) for layer in layers),
             " / ".join(f"{layer['identity'][HELD_OUT]:.3f}" for layer in (first, last)),
             " / ".join(f"{layer['psnr']:.2f}" for layer in (first, last)) + " dB",
-            f"{last['perceptual']:.2f}",
         ])  # fmt: skip
     head = ["variant", "payload, bytes", "matched without decoding", f"decoded, verified by {HELD_OUT}"]
     first, last = (found[0]["report"]["layers"][at]["name"] for at in (0, -1))
-    head += [f"cosine, {HELD_OUT}, {first} / {last}", f"PSNR, {first} / {last}", f"perceptual distance, {last}"]
+    head += [f"cosine, {HELD_OUT}, {first} / {last}", f"PSNR, {first} / {last}"]
     return _markdown(head, rows)
 
 

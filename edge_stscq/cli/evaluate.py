@@ -26,6 +26,9 @@ def evaluate(
         ".cache"
     ),
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where torch computes.")] = "cpu",
+    appearance: Annotated[
+        bool, typer.Option(help="Tell how decoded faces look, too. Takes as long again, and the packages of [bench].")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify LFW pairs in the compressed domain and after decoding, layer by layer."""
@@ -36,8 +39,8 @@ def evaluate(
     require("torch", "train")
     from edge_stscq.cli.tables import verification_table
     from edge_stscq.cli.ui import progress_bar
-    from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import coded_by
+    from edge_stscq.evaluation.inside import load_masked_faces
     from edge_stscq.evaluation.subject import open_subject
     from edge_stscq.evaluation.verification.layers import evaluate_layers
     from edge_stscq.evaluation.verification.pairs import read_pairs
@@ -53,9 +56,11 @@ def evaluate(
     nets = load_recognizers(folder, recogniser or RECOGNIZERS) if folder else {}
     for net in nets.values():
         net.to(device)
-    faces = load_faces(crops, names=chosen.names)
+    faces, masks = load_masked_faces(crops, names=chosen.names)
     with progress_bar("faces", len(faces)) as progress:
-        report = evaluate_layers(subject, faces, chosen, nets, progress, wanted, cache)
+        report = evaluate_layers(
+            subject, faces, chosen, nets, progress, wanted, cache, appearance=appearance, masks=masks
+        )
     if as_json:
         typer.echo(report.model_dump_json())
         return

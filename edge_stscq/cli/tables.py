@@ -73,17 +73,32 @@ def verification_table(report: VerificationReport) -> Group:
     names = list(report.originals)
     table = Table("layer", title=f"{report.model}, {report.subject}: verification accuracy in %")
     for heading in ("tokens", "payload bytes", "compressed domain", *(f"decoded, {name}" for name in names),
-                    *(f"IDS, {name}" for name in names), "PSNR dB", "MS-SSIM", "perceptual"):  # fmt: skip
+                    *(f"IDS, {name}" for name in names), "PSNR dB", "MS-SSIM"):  # fmt: skip
         table.add_column(heading, justify="right")
     for layer in report.layers:
         size = f"{layer.payload_bytes:.1f}" + ("" if layer.entropy_coded else " (fixed length)")
         table.add_row(
             layer.name, str(layer.tokens), size, accuracy_cell(layer.compressed),
             *(accuracy_cell(layer.decoded[name]) for name in names), *(f"{layer.identity[name]:.3f}" for name in names),
-            decibels(layer.psnr), f"{layer.ms_ssim:.3f}", f"{layer.perceptual:.3f}",
+            decibels(layer.psnr), f"{layer.ms_ssim:.3f}",
         )  # fmt: skip
     table.add_row("original", "", "", "", *(accuracy_cell(report.originals[name]) for name in names))
-    return Group(table, f"{report.protocol}; {report.faces} faces")
+    return Group(table, f"{report.protocol}; {report.faces} faces", *_appearance(report))
+
+
+def _appearance(report: VerificationReport) -> list[Table | str]:
+    """What decoded faces look like, if that was asked for."""
+    rows = [(layer.name, layer.appearance) for layer in report.layers if layer.appearance is not None]
+    if not rows or report.frechet_between_halves is None:
+        return []
+    table = Table("layer", title="decoded faces beside their originals")
+    for heading in ("Frechet distance", "perceptual distance", "SSIMULACRA 2", "total variation"):
+        table.add_column(heading, justify="right")
+    for name, look in rows:
+        variation = "-" if look.total_variation is None else f"{look.total_variation:.2f}"
+        table.add_row(name, f"{look.frechet:.1f}", f"{look.perceptual:.3f}", f"{look.ssimulacra2:.1f}", variation)
+    table.add_row("half of the originals, beside the others", f"{report.frechet_between_halves:.1f}")
+    return [table, f"perceptual distance and SSIMULACRA 2 are means of {rows[0][1].compared} faces"]
 
 
 def rate_table(report: RateReport) -> Group:

@@ -8,6 +8,7 @@ same-person pairs above the threshold that lets through at most the given share 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,31 +67,56 @@ class Verification(BaseModel):
     folds: int = Field(ge=2)
 
 
-def read_pairs(path: Path) -> Pairs:
-    """Read LFW's `pairs.txt`: a first line `folds<tab>pairs`, then per fold `pairs` lines `name i j` and `pairs` lines
-    `name i other j`. Names become `Name_0001`.
+class PairLine(NamedTuple):
+    """One line of a list of pairs."""
+
+    first: str
+    second: str
+    same: bool
+
+
+def read_pair_lines(path: Path) -> list[PairLine]:
+    """Read a list of LFW pairs: after a first line of numbers, lines `name i j` and `name i other j`. Names become
+    `Name_0001`.
 
     Raises:
         EdgeError: the file is missing or is not of this form.
     """
+    return _read_lines(path)[1]
+
+
+def read_pairs(path: Path) -> Pairs:
+    """Read LFW's `pairs.txt`: a first line `folds<tab>pairs`, then per fold `pairs` lines of one person and as many of
+    two, as `read_pair_lines` reads them.
+
+    Raises:
+        EdgeError: the file is missing or is not of this form.
+    """
+    head, lines = _read_lines(path)
+    if len(head) != 2:
+        raise EdgeError(f"{path} is not a list of LFW pairs; point --pairs at LFW's pairs.txt")
+    folds, half = head
+    first, second, same = (tuple(column) for column in zip(*lines, strict=True)) if lines else ((), (), ())
+    whole = folds >= 2 and half >= 1 and len(same) == 2 * folds * half
+    if not whole or list(same) != ([True] * half + [False] * half) * folds:
+        raise EdgeError(f"{path}: {len(same)} pairs do not make {folds} folds (two or more) of {half} + {half}")
+    return Pairs(first, second, np.array(same), np.repeat(np.arange(folds), 2 * half))
+
+
+def _read_lines(path: Path) -> tuple[list[int], list[PairLine]]:
+    """The numbers of the first line, and the pairs."""
     try:
         with path.open("rb") as file:
             rows = [line.split() for line in file.read(MAX_PAIRS_BYTES).decode().splitlines() if line.strip()]
-        folds, half = map(int, rows[0])
-        first, second, same = [], [], []
+        lines = []
         for row in rows[1:]:
             a, i, b, j = (row[0], row[1], row[0], row[2]) if len(row) == 3 else row
-            first.append(f"{a}_{int(i):04d}")
-            second.append(f"{b}_{int(j):04d}")
-            same.append(len(row) == 3)
+            lines.append(PairLine(f"{a}_{int(i):04d}", f"{b}_{int(j):04d}", len(row) == 3))
+        return [int(number) for number in rows[0]], lines
     except FileNotFoundError:
         raise EdgeError(f"{path} does not exist; point --pairs at LFW's pairs.txt") from None
     except (OSError, UnicodeDecodeError, ValueError, IndexError):
         raise EdgeError(f"{path} is not a list of LFW pairs; point --pairs at LFW's pairs.txt") from None
-    whole = folds >= 2 and half >= 1 and len(same) == 2 * folds * half
-    if not whole or same != ([True] * half + [False] * half) * folds:
-        raise EdgeError(f"{path}: {len(same)} pairs do not make {folds} folds (two or more) of {half} + {half}")
-    return Pairs(tuple(first), tuple(second), np.array(same), np.repeat(np.arange(folds), 2 * half))
 
 
 def verify(scores: NDArray[np.floating], pairs: Pairs) -> Verification:

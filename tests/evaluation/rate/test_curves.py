@@ -33,7 +33,7 @@ def verification(accuracy: float) -> Verification:
 def judged(*rows: tuple[float, float]) -> VerificationReport:
     layers = tuple(
         LayerResult(
-            name=name, tokens=16, payload_bytes=size, entropy_coded=True, psnr=20.0, ms_ssim=0.7, perceptual=0.5,
+            name=name, tokens=16, payload_bytes=size, entropy_coded=True, psnr=20.0, ms_ssim=0.7,
             identity={"judge": 0.5}, compressed=None, decoded={"judge": verification(accuracy)},
         )
         for name, (size, accuracy) in zip(("basic", "middle", "enhanced"), rows, strict=True)

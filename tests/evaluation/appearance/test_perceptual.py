@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_stscq.evaluation.perceptual import Perceptual
+from edge_stscq.evaluation.appearance.perceptual import Perceptual
 
 
 @pytest.fixture(scope="module")
