@@ -40,6 +40,24 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
+@pytest.fixture(scope="session", params=[1, 4, 15])
+def layered_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_model`, of 1, 4 and 15 layers."""
+    from tests.support.tiny_model import write_tiny_model
+
+    count: int = request.param
+    names = [f"layer-{n + 1}" for n in range(count)]
+    return write_tiny_model(tmp_path_factory.mktemp("model") / f"tiny{count}", names)
+
+
+@pytest.fixture(scope="session")
+def four_layer_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_model`, of four layers."""
+    from tests.support.tiny_model import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny4", ("basic", "middle", "enhanced", "fine"))
+
+
 @pytest.fixture
 def sums_bundle(tmp_path: Path) -> Path:
     """A bundle whose answers are known without any runtime."""

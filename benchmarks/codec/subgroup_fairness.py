@@ -16,7 +16,6 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.record import write
-from edge_stscq.config.codec import LAYER_NAMES
 from edge_stscq.data.crops import load_faces
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.artefact import coded_by
@@ -60,7 +59,8 @@ def main(
     judge = load_recognizers(data / "recognisers", [HELD_OUT])[HELD_OUT]
     original, codes = judge.embed(faces.images), subject.encode(faces.images)
     cosines = {
-        name: cosine(original, judge.embed(subject.decode(codes, layer))) for layer, name in enumerate(LAYER_NAMES, 1)
+        name: cosine(original, judge.embed(subject.decode(codes, layer)))
+        for layer, name in enumerate(subject.config.layer_names, 1)
     }
 
     def row(chosen: NDArray[np.bool_]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.bundle.bundle import Bundle
-from edge_stscq.config.codec import LAYER_NAMES, CodecConfig
+from edge_stscq.config.codec import CodecConfig
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def _first(
 def _places(config: CodecConfig) -> list[str]:
     """Meaning of each of the T tokens."""
     found = []
-    for name, layer in zip(LAYER_NAMES, config.layers, strict=True):
-        found += [f"identity, {name} layer"] * layer.identity + [f"spatial, {name} layer"] * layer.spatial
+    for layer in config.layers:
+        found += [f"identity, {layer.name} layer"] * layer.identity
+        found += [f"spatial, {layer.name} layer"] * layer.spatial
     return found

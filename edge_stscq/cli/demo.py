@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 CAMERAS = {target.name: target.runtime.title for target in TARGETS if target.runtime.unavailable() is None}
 """Targets that capture here, and what runs them."""
-HEADINGS = ("original crop", "basic", "+ middle", "+ enhanced")
 START_SECONDS = 60
 PROGRAM = (sys.executable, "-P", "-m", "edge_stscq")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "EDGE_STSCQ_TOKEN"}
@@ -43,6 +42,7 @@ def demo(
     from demo_camera.sample_portraits import portraits
     from edge_stscq._files import make_folder, write_file
     from edge_stscq._images import contact_sheet, encode_image
+    from edge_stscq.bundle import open_bundle
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
 
     require("fastapi", "all")
@@ -67,7 +67,9 @@ def demo(
             )  # fmt: skip
             rows += _rows(url, target, names, output)
     sheet = output / "contact_sheet.png"
-    write_file(sheet, encode_image(contact_sheet(HEADINGS, rows)))
+    first, *further = open_bundle(_bundle(output, next(iter(CAMERAS)))).config.layer_names
+    headings = ("original crop", first, *(f"+ {name}" for name in further))
+    write_file(sheet, encode_image(contact_sheet(headings, rows)))
 
     bundles = [_bundle(output, target.name) for target in TARGETS]
     if _run("parity", *bundles, "--model", model, "--faces", crops, allowed=EXIT_CHECK_FAILED):
@@ -138,7 +140,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
 
 
 def _rows(url: str, target: str, names: Sequence[str], output: Path) -> "list[Row]":
-    """One row a portrait: its crop, and what the server paints from one, two and three layers of its frame."""
+    """One row a portrait: its crop, and what the server paints from its first layer, first two layers, ...."""
     import httpx2
 
     from edge_stscq._files import write_file

@@ -31,7 +31,7 @@ def parity_table(report: Parity) -> Group:
     table = Table("agreement", title=escape(title))
     for heading, _ in columns:
         table.add_column(heading.replace(" vs ", "\nvs "), justify="right")
-    for cells in zip(*(agreement_rows(agreement) for _, agreement in columns), strict=True):
+    for cells in zip(*(agreement_rows(agreement, report.layer_names) for _, agreement in columns), strict=True):
         table.add_row(cells[0][0], *(value for _, value in cells))
     pictures = Table("decoded faces, artefact vs student", "")
     for name, value in picture_rows(report):

@@ -112,6 +112,7 @@ class FullPrecision:
             precision=manifest.precision,
             executor=artefact.runtime,
             faces=self._source,
+            layer_names=reference.layer_names,
             layer_ends=reference.layer_ends,
             runtime=comparison.runtime,
             quantisation=comparison.quantisation,
@@ -140,6 +141,7 @@ class FullPrecision:
             embed=self._judges[HELD_OUT].embed if self._judges else embed,
             embedded_by=HELD_OUT if self._judges else by,
             books=store.full_books(self._model),
+            layer_names=self._subject.config.layer_names,
             layer_ends=self._subject.config.layer_ends,
         )
 

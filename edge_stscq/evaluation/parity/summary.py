@@ -1,6 +1,7 @@
 """Parity in words and numbers: the rows that the terminal's tables and the HTML page both show."""
 
-from edge_stscq.config.codec import LAYER_NAMES
+from collections.abc import Sequence
+
 from edge_stscq.evaluation.parity.agreement import Agreement
 from edge_stscq.evaluation.parity.compare import Parity
 from edge_stscq.evaluation.verification.pairs import Verification
@@ -17,9 +18,9 @@ def comparisons(report: Parity) -> list[tuple[str, Agreement]]:
     ]
 
 
-def agreement_rows(a: Agreement) -> list[tuple[str, str]]:
+def agreement_rows(a: Agreement, layer_names: Sequence[str]) -> list[tuple[str, str]]:
     """Rows of an agreement: names and values."""
-    layers = zip(LAYER_NAMES, a.layers, strict=True)
+    layers = zip(layer_names, a.layers, strict=True)
     quartiles = ("nearest ties", "2nd quarter", "3rd quarter", "clearest")
     far, low = a.flip_distances, min(a.positions)
     return [
