@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.audit import note
 from edge_stscq.server.feed import Feed
@@ -22,7 +23,6 @@ from edge_stscq.server.models import Order
 from edge_stscq.server.schemas import FaceInfo, Match, MatchPage
 from edge_stscq.server.store import FaceStore
 from edge_stscq.server.tokens import DEVICE_NAME, Scope
-from edge_stscq.stream.face import MAX_LAYERS
 from edge_stscq.stream.frame import MAGIC
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.server.answers import busy_answer
 from edge_stscq.server.audit import note
 from edge_stscq.server.cache import ContentCache
@@ -25,7 +26,6 @@ from edge_stscq.server.ingest import Ingest
 from edge_stscq.server.painter import Painter
 from edge_stscq.server.schemas import ErrorAnswer
 from edge_stscq.server.tokens import Scope as TokenScope
-from edge_stscq.stream.face import MAX_LAYERS
 
 Result = TypeVar("Result")
 

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.policy import POLICIES
 from edge_stscq.server.store import StoredFace
-from edge_stscq.stream.face import MAX_LAYERS
 
 
 class _Answer(BaseModel):
