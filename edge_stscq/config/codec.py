@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream.face import MAX_LAYERS
 
 CROP = 128
 """Side of the canonical crop in pixels."""

@@ -17,7 +17,7 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.appearance.frechet import Moments, frechet_distance
 from edge_stscq.evaluation.appearance.masked import Mask, only_picture
 from edge_stscq.evaluation.appearance.mobilenet import WIDTH, load_mobilenet, pooled_features
-from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, quiet
+from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, no_progress
 from edge_stscq.evaluation.verification.pairs import best_threshold, read_pair_lines
 from edge_stscq.recognizers.dlib_resnet import DlibRecognizer
 
@@ -98,14 +98,14 @@ def choose_pairs(
             kind = "one person" if same else "two people"
             raise EdgeError(f"{path}: {len(found)} pairs of {kind} have both pictures, not {wanted}; use --count")
         rows += [found[index * len(found) // wanted] for index in range(wanted)]
-    first, second = (tuple(row[side] for row in rows) for side in (0, 1))
+    first, second = tuple(row.first for row in rows), tuple(row.second for row in rows)
     digest = hashlib.sha256("\n".join(first + second).encode()).hexdigest()[:12]
     return ChosenPairs(first=first, second=second, present=len(present), listed=len(listed), digest=digest)
 
 
 def choice(
     subject: Subject, people: Faces, pairs: ChosenPairs, validation: Faces, masks: Mask | None = None,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
 ) -> Choice:  # fmt: skip
     """Measure one model.
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError
-
-MAX_LAYERS = 15
-"""The format's limit; the tables say how many layers a model has."""
 
 
 @dataclass(frozen=True, eq=False)

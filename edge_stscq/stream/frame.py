@@ -22,9 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream.arithmetic import Decoder, Encoder
-from edge_stscq.stream.face import MAX_LAYERS, CodedFace
+from edge_stscq.stream.face import CodedFace
 from edge_stscq.stream.tables import MODEL_ID_BYTES, Tables
 
 MAGIC = b"STSQ"

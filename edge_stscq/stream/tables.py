@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 
 from edge_stscq._files import write_file
+from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.arithmetic import PRECISION, TOTAL, sufficient_bytes
-from edge_stscq.stream.face import MAX_LAYERS
 
 MODEL_ID_BYTES = 8
 

@@ -9,14 +9,14 @@ from pydantic import ValidationError
 from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.manifest import (
     MANIFEST,
-    SEAL,
+    SELF_HASH_FIELD,
     CropSpec,
     Manifest,
     QuantisationSpec,
     RuntimeRange,
-    _sealed,
     differences,
     release,
+    sealed_json,
     sha256_files,
 )
 from edge_stscq.errors import BundleError
@@ -133,11 +133,11 @@ def test_format_1_is_still_read(sums_bundle):
     """As it was written before: three fields in the configuration, no list of layers."""
     manifest = Manifest.load(sums_bundle)
     content = json.loads((sums_bundle / MANIFEST).read_text()) | {"format_version": 1}
-    del content["layers"], content[SEAL]
+    del content["layers"], content[SELF_HASH_FIELD]
     config = content["config"]
     del config["format_version"]
     for layer in config.pop("layers"):
         config[layer["name"]] = {name: layer[name] for name in ("identity", "spatial", "identity_dims")}
-    (sums_bundle / MANIFEST).write_text(_sealed(content))
+    (sums_bundle / MANIFEST).write_text(sealed_json(content))
     assert Manifest.load(sums_bundle) == manifest
     assert open_bundle(sums_bundle).manifest.layers == manifest.layers

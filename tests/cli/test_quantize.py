@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import quantization
 from edge_stscq.cli.quantize import quantize
 from edge_stscq.errors import EdgeError
-from quantization import OBSERVERS, Calibration, SubprocessMeasurement
+from quantization import OBSERVERS, Calibration, Trial
 from targets.golden import candidates
 from tests.support.calibrated_model import Calibrated, write_calibrated_model
 
@@ -89,8 +89,8 @@ def test_agreement_keeps_layers_in_the_file(run: Run, model: Path) -> None:
 
 
 def test_an_agreement_that_leaves_no_int8_fails(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def everything(simulation: Any, calibration: Calibration, *_: object) -> SubprocessMeasurement:
-        return SubprocessMeasurement(replace(calibration, kept=simulation.names), 1.0)
+    def everything(simulation: Any, calibration: Calibration, *_: object) -> Trial:
+        return Trial(replace(calibration, kept=simulation.names), 1.0)
 
     monkeypatch.setattr(quantization, "search", everything)
     before = files(model)

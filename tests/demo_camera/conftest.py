@@ -14,11 +14,11 @@ LAYER_ENDS = (4, 8, 12)
 class FakeEncoder:
     """Twelve tokens that say how bright the crop is in twelve horizontal strips."""
 
-    def encode(self, image: NDArray[np.uint8], layers: int) -> CodedFace:
+    def encode(self, image: NDArray[np.uint8], layers: int | None) -> CodedFace:
         assert image.shape == (128, 128, 3)
         assert image.dtype == np.uint8
         strips = image[:120].reshape(12, -1).mean(1)
-        return CodedFace(1, np.asarray(strips // 16, np.uint16), 3).truncate(layers, LAYER_ENDS)
+        return CodedFace(1, np.asarray(strips // 16, np.uint16), 3).truncate(layers or 3, LAYER_ENDS)
 
 
 @pytest.fixture

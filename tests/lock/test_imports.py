@@ -16,7 +16,18 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 ROOTS = ("edge_stscq", "quantization", "targets", "demo_camera")
 
-_FLOOR = {"errors", "protocol", "_files", "_images", "_quiet", "_sqlite", "_tls", "_token_bucket", "edge_stscq"}
+_FLOOR = {
+    "errors",
+    "protocol",
+    "_files",
+    "_images",
+    "_limits",
+    "_quiet",
+    "_sqlite",
+    "_tls",
+    "_token_bucket",
+    "edge_stscq",
+}
 _CONFIG = _FLOOR | {"config"}
 _STREAM = _CONFIG | {"stream"}
 _BUNDLE = _STREAM | {"bundle"}

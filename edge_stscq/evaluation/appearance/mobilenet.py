@@ -78,7 +78,8 @@ def load_mobilenet() -> MobileNetV2:
     net = MobileNetV2()
     net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     _fold(net.eval())
-    return net.requires_grad_(False).to(memory_format=torch.channels_last)
+    net.requires_grad_(False)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _fold(module: nn.Module) -> None:

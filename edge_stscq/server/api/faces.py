@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime
 from starlette.requests import ClientDisconnect
 
+from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
 from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, FacePage
 from edge_stscq.server.auth.audit_log import annotate
@@ -22,7 +23,6 @@ from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.storage.face_store import FaceStore
-from edge_stscq.stream.face import MAX_LAYERS
 
 Result = TypeVar("Result")
 

@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME
 from edge_stscq.server.api.schemas import FaceInfo, Match, MatchPage
@@ -22,7 +23,6 @@ from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.search import FaceIndexes
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceStore
-from edge_stscq.stream.face import MAX_LAYERS
 from edge_stscq.stream.frame import MAGIC
 
 

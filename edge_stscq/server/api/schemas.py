@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.codec.execution_profile import PROFILES
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage.face_store import StoredFace
-from edge_stscq.stream.face import MAX_LAYERS
 
 
 class _Response(BaseModel):
