@@ -79,7 +79,7 @@ def load_mobilenet() -> MobileNetV2:
     net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     _fold(net.eval())
     net.requires_grad_(False)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _fold(module: nn.Module) -> None:
