@@ -134,7 +134,7 @@ async def test_face_image_unknown(serve: Serve, entry: CatalogEntry, make_faces:
             answer = await client.get(f"/v1/faces/{path}")
             assert answer.status_code == 404
             assert answer.json()["error"]
-        assert (await client.get("/v1/faces/cam-0.png?layers=4")).status_code == 422
+        assert (await client.get("/v1/faces/cam-0.png?layers=16")).status_code == 422
 
 
 async def test_restart_keeps_faces(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
