@@ -86,9 +86,11 @@ def versions() -> dict[str, str]:
 
 
 def _module(script: Path) -> str:
-    """Dotted name of a script or package of this folder."""
-    path = script.resolve().relative_to(RESULTS.parent).with_suffix("")
-    return ".".join(("benchmarks", *(path.parent if path.name == "__main__" else path).parts))
+    """Dotted name of a script or package of this folder, or the plain name of one from elsewhere."""
+    path = script.resolve().with_suffix("")
+    path = path.parent if path.name == "__main__" else path
+    inside = path.is_relative_to(RESULTS.parent)
+    return ".".join(("benchmarks", *path.relative_to(RESULTS.parent).parts)) if inside else path.name
 
 
 def _portable(argument: str) -> str:
