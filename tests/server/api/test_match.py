@@ -155,7 +155,7 @@ async def test_match_bad_input(serve: Serve, entry: CatalogEntry, make_faces: Ma
             (400, short, "?layers=2"),
             (413, b"x" * 5000, ""),
             (422, one, "?layers=0"),
-            (422, one, "?layers=4"),
+            (422, one, "?layers=16"),
             (422, one, "?limit=101"),
             (422, one, "?min_cosine=1.5"),
             (422, one, "?min_cosine=nan"),
