@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq._quiet import silence_native
 from edge_stscq.bundle.bundle import Bundle
 from edge_stscq.device.runtimes.base import Outputs, Runner, Runtime, unloadable
 from edge_stscq.errors import require
@@ -23,13 +24,15 @@ class ExecuTorchRuntime(Runtime):
 
     def load(self, bundle: Bundle, threads: int) -> Runner:
         torch = require("torch", "executorch")
-        native = require(_NATIVE, "executorch")
         data = bundle.read(bundle.manifest.artefact)
+        with silence_native():
+            native = require(_NATIVE, "executorch")
         try:
-            program = native._load_program_from_buffer(
-                data, program_verification=native.Verification.InternalConsistency
-            )
-            method = program.load_method("forward")
+            with silence_native():
+                program = native._load_program_from_buffer(
+                    data, program_verification=native.Verification.InternalConsistency
+                )
+                method = program.load_method("forward")
         except RuntimeError as error:
             raise unloadable(bundle, error) from error
         memory = (data, program)  # the method reads its weights from there and does not keep them
