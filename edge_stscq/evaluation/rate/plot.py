@@ -14,7 +14,7 @@ from edge_stscq.evaluation.rate.curves import Counted, Curve, RateReport, hull
 
 
 def plot(report: RateReport) -> bytes:
-    """PNG with panels of all bytes that are sent and of payload alone, and one of published figures if there are any."""
+    """PNG with panels of bytes as sent and of payload alone, and one of published figures if there are any."""
     figure = Figure(figsize=(18 if report.published else 13, 6.8), layout="constrained")
     if report.published:
         grid = figure.add_gridspec(1, 3, width_ratios=(2, 2, 1))
