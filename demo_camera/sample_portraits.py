@@ -30,4 +30,4 @@ def _locate(package: str, file: str) -> Path:
         path = Path(folder) / file
         if path.exists():
             return path
-    raise MissingExtraError(f"{file} of the package {package} is missing; run: pip install 'edge-stscq[dev]'")
+    raise MissingExtraError(f"{file} of the package {package} is missing; run: pip install 'edge-stscq[demo]'")

@@ -15,7 +15,17 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, REEXPORT_HINT, TABLES, Manifest, differences, sha256_files
+from edge_stscq.bundle import signature
+from edge_stscq.bundle.manifest import (
+    CODEBOOKS,
+    GOLDEN,
+    REEXPORT_HINT,
+    TABLES,
+    Manifest,
+    differences,
+    read_manifest,
+    sha256_files,
+)
 from edge_stscq.config.codec import CROP, CodecConfig
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
@@ -60,6 +70,11 @@ class Bundle:
         return self.manifest.config
 
     @property
+    def signed(self) -> bool:
+        """True if a signature lies in it; `open_bundle` checks whose, if a trusted key is given."""
+        return signature.is_signed(self.folder)
+
+    @property
     def artefact(self) -> Path:
         """File or folder that the runtime loads."""
         return self.folder / self.manifest.artefact
@@ -95,15 +110,21 @@ class Bundle:
         return Golden(images.astype(np.uint8), *(answer.astype(np.int32) for answer in answers))
 
 
-def open_bundle(folder: Path | str) -> Bundle:
+def open_bundle(folder: Path | str, trusted_key: Path | None = None) -> Bundle:
     """Read a bundle and verify all of it; the artefact is not loaded yet.
+
+    Args:
+        trusted_key: PEM file of the public key that must have signed it; None takes unsigned ones too.
 
     Raises:
         BundleError: a file is missing, altered or not listed, the manifest does not follow the schema, or codebooks and
-            tables do not have the shapes or the model id that it states.
+            tables do not have the shapes or the model id that it states, or it is not signed by the trusted key.
     """
     folder = Path(folder)
-    manifest = Manifest.load(folder)
+    data = read_manifest(folder)
+    if trusted_key is not None:
+        signature.check(folder, data, trusted_key)
+    manifest = Manifest.parse(folder, data)
     if problems := differences(manifest.files, sha256_files(folder)):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise BundleError(f"{folder}: {problems[0]}{more}; {REEXPORT_HINT}")

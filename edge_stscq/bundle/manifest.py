@@ -10,9 +10,9 @@ A bundle is a folder sent to a device:
                               "other_groups", "other_tokens": as good an answer at a tie, elsewhere the same
 
 A runtime loads an artefact whose weights were altered without a word and answers with other tokens, so the manifest
-lists the sha256 of every file of the folder, and of itself, and nothing that is not listed may lie there. The hashes
-find damage and mix-ups; they are no signature. There is no time stamp: the same model exported twice by the same tools
-gives the same bytes.
+lists the sha256 of every file of the folder, and of itself, and nothing that is not listed may lie there but
+`manifest.sig`. The hashes find damage and mix-ups; a signature (`signature.py`) says who made the bundle. There is no
+time stamp: the same model exported twice by the same tools gives the same bytes.
 
 Format 2 lists the layers, by name and end. Format 1, in which the configuration had three fields in the place of its
 list and the manifest said nothing of layers, is still read.
@@ -33,6 +33,7 @@ from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import BundleError
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 CODEBOOKS = "codebooks.safetensors"
 TABLES = "tables.safetensors"
 GOLDEN = "golden.safetensors"
@@ -174,8 +175,9 @@ class Manifest(_Frozen):
             raise ValueError(f"files does not list {', '.join(missing)}")
         if self.artefact not in self.files and not any(name.startswith(f"{self.artefact}/") for name in self.files):
             raise ValueError(f"files does not list the artefact {self.artefact}")
-        if MANIFEST in self.files:
-            raise ValueError(f"files lists {MANIFEST} itself")
+        for name in (MANIFEST, SIGNATURE):
+            if name in self.files:
+                raise ValueError(f"files lists {name} itself")
         return self
 
     def to_json(self) -> str:
@@ -193,16 +195,22 @@ class Manifest(_Frozen):
         Raises:
             BundleError: there is none, it does not follow this schema, or it is not as `save` wrote it.
         """
+        return cls.parse(folder, read_manifest(folder))
+
+    @classmethod
+    def parse(cls, folder: Path, data: bytes) -> "Manifest":
+        """Validate the bytes of `folder/manifest.json`.
+
+        Raises:
+            BundleError: they do not follow this schema, or are not as `save` wrote them.
+        """
         path = folder / MANIFEST
         try:
-            data = path.read_bytes()
             content = from_json(data)
             if not isinstance(content, dict):
                 raise BundleError(f"{path}: is not an object; {REEXPORT_HINT}")
             content.pop(SELF_HASH_FIELD, None)
             manifest = cls.model_validate(content)
-        except OSError:
-            raise BundleError(f"{folder} is not a bundle: no {MANIFEST}; make one with `edge-stscq export`") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "file"
@@ -212,6 +220,21 @@ class Manifest(_Frozen):
         if sealed_json(content).encode() != data:
             raise BundleError(f"{path} was altered (its {SELF_HASH_FIELD} differs); {REEXPORT_HINT}")
         return manifest
+
+
+def read_manifest(folder: Path) -> bytes:
+    """Bytes of a bundle's manifest.
+
+    Raises:
+        BundleError: there is none.
+    """
+    try:
+        return (folder / MANIFEST).read_bytes()
+    except OSError:
+        raise BundleError(
+            f"{folder} is not a bundle: no {MANIFEST}; make one with `edge-stscq export`, or get one with "
+            "`edge-stscq pull`"
+        ) from None
 
 
 def sealed_json(content: dict[str, Any]) -> str:
@@ -240,7 +263,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_files(folder: Path) -> dict[str, str]:
-    """sha256 of every file below `folder` except its `manifest.json`, by POSIX path relative to it, sorted.
+    """sha256 of every file below `folder` except manifest and signature, by POSIX path relative to it, sorted.
 
     This is the manifest's `files`: call it when everything else has been written.
 
@@ -252,7 +275,7 @@ def sha256_files(folder: Path) -> dict[str, str]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise BundleError(f"{path} is neither a plain file nor a folder; a bundle holds nothing else")
-        if path.is_file() and name != MANIFEST:
+        if path.is_file() and name not in (MANIFEST, SIGNATURE):
             digests[name] = sha256_file(path)
     return dict(sorted(digests.items()))
 

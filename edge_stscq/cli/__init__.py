@@ -5,18 +5,23 @@ What a command needs is imported when it runs, and a missing extra is named.
 """
 
 import sys
+import traceback
 from importlib import import_module
 
 import typer
 
 from edge_stscq import __version__
+from edge_stscq.cli.command import Command, Group, with_verbosity
+from edge_stscq.cli.ui import Verbosity, verbosity
 from edge_stscq.errors import EXIT_BAD_INPUT, EdgeError
 
 # Command, file and panel of the help page, in the order a user meets them.
 _COMMANDS = (
     ("demo", "demo", "Start here"),
+    ("pull", "pull", "Start here"),
     ("doctor", "doctor", "Start here"),
     ("capture", "capture", "On the device"),
+    ("align", "align", "On the device"),
     ("encode", "encode", "On the device"),
     ("selftest", "selftest", "On the device"),
     ("send", "send", "On the device"),
@@ -29,6 +34,7 @@ _COMMANDS = (
     ("finetune", "train", "Make a model"),
     ("quantize", "quantize", "Make a model"),
     ("export", "export", "Make a model"),
+    ("sign", "sign", "Make a model"),
     ("parity", "parity", "Judge"),
     ("evaluate", "evaluate", "Judge"),
     ("bench", "bench", "Judge"),
@@ -42,7 +48,10 @@ def _version(show: bool) -> None:
 
 
 def _app() -> typer.Typer:
-    app = typer.Typer(name="edge-stscq", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        name="edge-stscq", cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )  # fmt: skip
 
     @app.callback(help="A face as a few dozen bytes: from the camera to the server.")
     def options(
@@ -53,9 +62,9 @@ def _app() -> typer.Typer:
     for name, file, panel in _COMMANDS:
         command = getattr(import_module(f"edge_stscq.cli.{file}"), name)
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, rich_help_panel=panel)
+            app.add_typer(command, name=name, cls=Group, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(command)
+            app.command(name, cls=Command, rich_help_panel=panel)(with_verbosity(command))
     return app
 
 
@@ -64,5 +73,7 @@ def main() -> None:
     try:
         _app()()
     except EdgeError as error:
+        if verbosity() == Verbosity.VERBOSE:
+            traceback.print_exception(error)
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT) from None

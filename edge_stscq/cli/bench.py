@@ -5,15 +5,22 @@ from typing import Annotated
 
 import typer
 
+from edge_stscq.cli.command import Command, with_verbosity
+from edge_stscq.cli.options import FOLDER, MODEL, Model, folder
+
 bench = typer.Typer(help="Measure this codec beside others.", no_args_is_help=True)
 
 
-@bench.command("rate")
+@bench.command("rate", cls=Command)
+@with_verbosity
 def rate(
-    model: Annotated[Path, typer.Option(help="Model folder.")],
     crops: Annotated[Path, typer.Option(help="Folder or .tar with the aligned LFW crops that the pairs name.")],
     pairs: Annotated[Path, typer.Option(help="LFW's pairs.txt.")],
-    bundle: Annotated[Path | None, typer.Option(help="Encode with this bundle instead of the float32 student.")] = None,
+    model: Model = MODEL,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(parser=folder, metavar=FOLDER, help="Encode with this bundle instead of the float32 student."),
+    ] = None,
     first: Annotated[
         int | None, typer.Option(min=1, help="Only the first N pairs; whole folds, two or more (1200 = two folds).")
     ] = None,
@@ -83,10 +90,13 @@ def rate(
     console.print(f"{output / 'rate.png'}: look at it", highlight=False)
 
 
-@bench.command("encode")
+@bench.command("encode", cls=Command)
+@with_verbosity
 def encode(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundles of one model, made by `edge-stscq export`.")],
-    model: Annotated[Path, typer.Option(help="Model folder that they were exported from.")] = Path("models/face64"),
+    bundles: Annotated[
+        list[Path], typer.Argument(parser=folder, help="Bundles of one model, made by `edge-stscq export`.")
+    ],
+    model: Model = MODEL,
     faces: Annotated[
         Path | None, typer.Option(help="Folder or .tar of aligned crops; otherwise the first bundle's golden pictures.")
     ] = None,

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_stscq.cli.options import BUNDLE, BundleOption, Ca, Cert, Key, Token, TokenFile, TrustedKey, connection
+from edge_stscq.cli.ui import note, progress_console
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -18,11 +21,11 @@ if TYPE_CHECKING:
 
 def capture(
     source: Annotated[str, typer.Option(help="Camera number (0), or path of a video, a picture or a folder of them.")],
-    bundle: Annotated[Path, typer.Option(help="Folder made by `export`: onnx or executorch.")],
+    bundle: BundleOption = BUNDLE,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Stream file, written when the capture ends.")
     ] = None,
-    send: Annotated[str | None, typer.Option(metavar="URL", help="Server that gets the frames as they come.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of a server that gets the frames as they come.")] = None,
     spool: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the frames here until `spool drain` has sent them.")
     ] = None,
@@ -31,9 +34,12 @@ def capture(
     ] = None,
     device: Annotated[str, typer.Option(help="Name of this device at the server.")] = "device",
     start_sequence: Annotated[int, typer.Option(min=0, help="Number of the first face at the server.")] = 0,
-    token: Annotated[
-        str | None, typer.Option(envvar="EDGE_STSCQ_TOKEN", help="Bearer token, if the server asks for one.")
-    ] = None,
+    token: Token = None,
+    token_file: TokenFile = None,
+    cert: Cert = None,
+    key: Key = None,
+    ca: Ca = None,
+    trusted_key: TrustedKey = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many faces.")] = None,
     layers: Annotated[
         int | None, typer.Option(min=1, max=15, help="Layers of each face that travel. Otherwise all.")
@@ -60,24 +66,27 @@ def capture(
     from edge_stscq.errors import EdgeError
 
     pictures = open_source(source)
-    if output is None and send is None and spool is None and save_crops is None:
-        raise EdgeError("nothing would be kept; give -o FILE, --spool FILE, --send URL or --save-crops DIR")
-    if spool is not None and send is not None:
-        raise EdgeError("--spool and --send would number faces twice; give one, and run `spool drain` beside a spool")
+    if output is None and url is None and spool is None and save_crops is None:
+        raise EdgeError("nothing would be kept; give -o FILE, --spool FILE, --url URL or --save-crops DIR")
+    if spool is not None and url is not None:
+        raise EdgeError("--spool and --url would number faces twice; give one, and run `spool drain` beside a spool")
     room = None if spool_size is None else parse_size(spool_size)
-    opened = open_bundle(bundle)
+    bearer, tls = connection(token, token_file, cert, key, ca)
+    opened = open_bundle(bundle, trusted_key)
+    if not opened.signed:
+        note(f"{bundle} is not signed")
     check(opened.manifest.crop)
     travel = len(opened.config.layers) if layers is None else opened.config.check_layers(layers)
     loop = CaptureLoop(Detector(), load_encoder(opened), opened.frames, layers=travel)
-    console = Console(stderr=True)
+    console = progress_console()
     with ExitStack() as stack:
-        sender = stack.enter_context(Sender(send, device, token=token)) if send is not None else None
+        sender = stack.enter_context(Sender(url, device, token=bearer, tls=tls)) if url is not None else None
         sink = FrameSink(opened.frames.header(), output, sender, start_sequence)
         kept = None
         if spool is not None:
             kept = stack.enter_context(Spool(spool, device, start=start_sequence, max_bytes=room))
         live = None
-        if console.is_terminal and not as_json:
+        if console.is_terminal and not console.quiet and not as_json:
             live = stack.enter_context(Live(_table(loop), console=console, refresh_per_second=8))
         with suppress(KeyboardInterrupt):
             for captured in loop.run(pictures):

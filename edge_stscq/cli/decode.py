@@ -6,17 +6,20 @@ from typing import Annotated, Literal
 
 import typer
 
+from edge_stscq.cli.options import MODEL, Model
+from edge_stscq.cli.ui import count
+
 BATCH = 32
 
 
 def decode(
     stream: Annotated[Path, typer.Argument(help="File of frames, made by `encode` or `capture`.")],
-    model: Annotated[Path, typer.Option(help="Folder of the model it was encoded with.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the PNG files; made if absent.")],
+    model: Model = MODEL,
     layers: Annotated[
         int | None, typer.Option(min=1, max=15, help="Decode at most this many layers of each face. Otherwise all.")
     ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda decodes in bfloat16.")] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option("--accelerator", help="cuda decodes in bfloat16.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON object.")] = False,
 ) -> None:
     """Decode every face of a stream to OUTPUT/000000.png, 000001.png, ...; a damaged stream writes nothing."""
@@ -53,7 +56,9 @@ def decode(
     if as_json:
         typer.echo(json.dumps({"stream": str(stream), "model_id": codec.model_id.hex(), "faces": faces}))
         return
-    table = Table("file", "group", "layers", "payload bytes", title=f"{len(faces)} faces of {decoder.config.name}")
+    table = Table(
+        "file", "group", "layers", "payload bytes", title=f"{count(len(faces), 'face')} of {decoder.config.name}"
+    )
     for row in faces:
         table.add_row(*(escape(str(value)) for value in row.values()))
     Console().print(table)

@@ -1,9 +1,11 @@
 """`edge-stscq demo`: two public-domain portraits from picture to bytes to picture, through the real commands.
 
-Every step is a command that is printed before it runs, so that the demo is also the shortest manual: export, capture
-with a server listening, parity. What comes back after each layer is put on one contact sheet.
+Every step is a command that is printed before it runs, so that the demo is also the shortest manual: export, serve,
+capture. What comes back after each layer is put on one contact sheet, beside the smallest JPEG and WebP.
 """
 
+import io
+import json
 import os
 import select
 import subprocess
@@ -13,41 +15,53 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_stscq.cli.options import MODEL, AsJson, Model
+from edge_stscq.cli.ui import count
 from targets import TARGETS
 
 if TYPE_CHECKING:
-    from edge_stscq._images import Row
+    import numpy as np
+    from numpy.typing import NDArray
 
-CAMERAS = {target.name: target.runtime.title for target in TARGETS if target.runtime.unavailable() is None}
-"""Targets that capture here, and what runs them."""
+    from edge_stscq._images import Tile
+
 START_SECONDS = 60
 PROGRAM = (sys.executable, "-P", "-m", "edge_stscq")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "EDGE_STSCQ_TOKEN"}
 """The demo's server is its own and asks for no token."""
+SMALLEST = {"JPEG": {"quality": 0, "optimize": True}, "WebP": {"quality": 0, "method": 6}}
+"""How Pillow makes the smallest file of each format at the size of the crop."""
 
 
 def demo(
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Model = MODEL,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; made if absent.")] = Path(
         "out/demo"
     ),
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Leave the server running until Ctrl-C; open its page.")
+    ] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="With --serve: only print the address.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Export three targets, capture two portraits with two of them, send, decode layer by layer and compare."""
+    """Export what runs here, capture two portraits, send them to a server and decode them layer by layer."""
     import shutil
+    import webbrowser
 
     from demo_camera.sample_portraits import portraits
     from edge_stscq._files import make_folder, write_file
-    from edge_stscq._images import contact_sheet, encode_image
+    from edge_stscq._images import Row, contact_sheet, encode_image
     from edge_stscq.bundle import open_bundle
-    from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
+    from edge_stscq.errors import EdgeError, require
 
-    require("fastapi", "all")
-    require("torch", "all")
+    for module in ("fastapi", "torch", "PIL"):
+        require(module, "demo")
     start = time.monotonic()
+    out = sys.stderr if as_json else sys.stdout
     pictures, crops = output / "portraits", output / "crops"
     names = sorted(portraits())
     make_folder(pictures)
@@ -57,55 +71,85 @@ def demo(
     except OSError as error:
         raise EdgeError(f"cannot write to {output}: {error.strerror}; choose another folder with -o") from None
 
-    _run("export", "--model", model, "--target", "all", "-o", output / "bundles", "--force")
-    rows: list[Row] = []
-    with _server(model) as url:
-        for target in CAMERAS:
+    bundles = _bundles(model, output, out)
+    with _server(model, out) as (url, process):
+        for target, bundle in bundles.items():
             _run(
-                "capture", "--source", pictures, "--bundle", _bundle(output, target), "--save-crops", crops,
-                "--send", url, "--device", target, "-o", output / f"{target}.stsq",
+                out, "capture", "--source", pictures, "--bundle", bundle, "--save-crops", crops, "--url", url,
+                "--device", target, "-o", output / f"{target}.stsq", "--quiet",
             )  # fmt: skip
-            rows += _rows(url, target, names, output)
-    sheet = output / "contact_sheet.png"
-    first, *further = open_bundle(_bundle(output, next(iter(CAMERAS)))).config.layer_names
-    headings = ("original crop", first, *(f"+ {name}" for name in further))
-    write_file(sheet, encode_image(contact_sheet(headings, rows)))
+        target, bundle = next(iter(bundles.items()))
+        faces = [_tiles(url, target, number, name, bundle, output) for number, name in enumerate(names)]
+        first, *further = open_bundle(bundle).config.layer_names
+        headings = ("original crop", *(f"smallest {name}" for name in SMALLEST), first, *(f"+ {n}" for n in further))
+        sheet = output / "contact_sheet.png"
+        rows = [Row(name.replace("_", " "), tiles) for name, tiles in zip(names, faces, strict=True)]
+        write_file(sheet, encode_image(contact_sheet(headings, rows)))
+        seconds = time.monotonic() - start
+        if as_json:
+            report = {"sheet": str(sheet), "url": url if serve else None, "seconds": round(seconds, 2),
+                      "bundles": {name: str(path) for name, path in bundles.items()},
+                      "faces": {name: {heading: tile.caption for heading, tile in zip(headings, tiles, strict=True)}
+                                for name, tiles in zip(names, faces, strict=True)}}  # fmt: skip
+            typer.echo(json.dumps(report))
+        print(f"\n{sheet}: look at it. All this took {seconds:.1f} seconds.", file=out)
+        _say_what_is_equal(bundles, output, out)
+        judged = " ".join(str(path) for path in bundles.values())
+        print(f"Two faces judge nothing; for that: edge-stscq parity {judged} --model {model} --faces CROPS", file=out)
+        if not serve:
+            print("See them arrive in a page: edge-stscq demo --serve", file=out, flush=True)
+            return
+        print(f"The page: {url}/ (Ctrl-C ends the server)", file=out, flush=True)
+        if not no_browser:
+            webbrowser.open(f"{url}/")
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            print("", file=out)
 
-    bundles = [_bundle(output, target.name) for target in TARGETS]
-    if _run("parity", *bundles, "--model", model, "--faces", crops, allowed=EXIT_CHECK_FAILED):
-        typer.echo(f"parity is below its thresholds on these {len(names)} faces; judge it on more of them")
-    typer.echo(f"\n{sheet}: look at it. All this took {time.monotonic() - start:.0f} seconds.")
+
+def _bundles(model: Path, output: Path, out: Any) -> dict[str, Path]:
+    """Bundle of each target that can be exported and run here; the released one where none can be exported."""
+    from importlib.util import find_spec
+
+    from edge_stscq.codec.store import load_config
+    from edge_stscq.hub import resolve
+
+    if find_spec("torchao") is None or find_spec("executorch") is None:
+        return {"onnx": resolve(f"{load_config(model).name}:onnx-int8")}
+    found = {}
+    for target in TARGETS:
+        if target.runtime.unavailable() is None and all(find_spec(package) for package in target.packages):
+            _run(
+                out, "export", "--model", model, "--target", target.name, "-o", output / "bundles", "--force", "--quiet"
+            )
+            found[target.name] = output / "bundles" / f"{target.name}-int8"
+    return found
 
 
-def _bundle(output: Path, target: str) -> Path:
-    return output / "bundles" / f"{target}-int8"
-
-
-def _run(*words: object, allowed: int = 0) -> int:
-    """Print one of this program's commands and run it; its exit code.
+def _run(out: Any, *words: object) -> None:
+    """Print one of this program's commands and run it.
 
     Raises:
-        typer.Exit: it failed with another code than `allowed`; it has said why.
+        typer.Exit: it failed; it has said why.
     """
     arguments = [str(word) for word in words]
-    typer.secho(f"\n$ edge-stscq {' '.join(arguments)}", bold=True)
-    sys.stdout.flush()
-    code = subprocess.run([*PROGRAM, *arguments], env=ENVIRONMENT, check=False).returncode
-    if code not in (0, allowed):
+    print(f"\n$ edge-stscq {' '.join(arguments)}", file=out, flush=True)
+    code = subprocess.run([*PROGRAM, *arguments], env=ENVIRONMENT, check=False, stdout=out).returncode
+    if code:
         typer.echo(f"error: `edge-stscq {arguments[0]}` ended with exit code {code}; the demo stops here", err=True)
         raise typer.Exit(code if code > 0 else 1)
-    return code
 
 
 @contextmanager
-def _server(model: Path) -> Iterator[str]:
-    """A server on a free port of this machine, with a store of its own that goes away with it; yields its address."""
+def _server(model: Path, out: Any) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
+    """A server on a free port of this machine, with a store of its own that goes away with it; its address."""
     with TemporaryDirectory() as folder:
         arguments = ["serve", "--model", str(model), "--port", "0", "--store", os.path.join(folder, "faces.db")]
-        typer.secho(f"\n$ edge-stscq {' '.join(arguments)} &", bold=True)
+        print(f"\n$ edge-stscq {' '.join(arguments)} &", file=out, flush=True)
         process = subprocess.Popen([*PROGRAM, *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
         try:
-            yield _address(process)
+            yield _address(process, out), process
         finally:
             process.terminate()
             try:
@@ -117,7 +161,7 @@ def _server(model: Path) -> Iterator[str]:
                 process.stdout.close()
 
 
-def _address(process: "subprocess.Popen[str]") -> str:
+def _address(process: "subprocess.Popen[str]", out: Any) -> str:
     """Wait until the server says where it listens and answers there."""
     import httpx2
 
@@ -127,7 +171,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
     deadline = time.monotonic() + START_SECONDS
     said, _, _ = select.select([process.stdout], [], [], START_SECONDS)
     line = process.stdout.readline().strip() if said else ""
-    typer.echo(line)
+    print(line, file=out, flush=True)
     url = next((word for word in line.split() if word.startswith("http://")), None)
     while url is not None and process.poll() is None and time.monotonic() < deadline:
         try:
@@ -139,29 +183,50 @@ def _address(process: "subprocess.Popen[str]") -> str:
     raise EdgeError(f"the server did not start within {START_SECONDS} seconds; try: edge-stscq serve --model MODEL")
 
 
-def _rows(url: str, target: str, names: Sequence[str], output: Path) -> "list[Row]":
-    """One row a portrait: its crop, and what the server decodes from its first layer, first two layers, ...."""
+def _tiles(url: str, target: str, number: int, name: str, bundle: Path, output: Path) -> "Sequence[Tile]":
+    """A portrait's crop, its smallest JPEG and WebP, and what the server decodes from its first layers."""
     import httpx2
 
     from edge_stscq._files import write_file
-    from edge_stscq._images import Row, Tile, read_image
+    from edge_stscq._images import Tile, read_image
     from edge_stscq.bundle import open_bundle
     from edge_stscq.errors import EdgeError
 
-    bundle = open_bundle(_bundle(output, target))
-    ends, rows = bundle.config.layer_ends, []
+    opened = open_bundle(bundle)
+    ends = opened.config.layer_ends
     (output / "faces").mkdir(exist_ok=True)
-    faces = bundle.frames.decode_stream((output / f"{target}.stsq").read_bytes())
-    for number, (name, face) in enumerate(zip(names, faces, strict=True)):
-        crop = read_image(output / "crops" / f"{number:06d}.png")
-        tiles = [Tile(crop, f"{crop.size:,} bytes of pixels")]
-        for layers in range(1, face.layers + 1):
-            answer = httpx2.get(f"{url}/v1/faces/{target}-{number}.png", params={"layers": layers})
-            if not answer.is_success:
-                raise EdgeError(f"the server does not give back face {target}-{number}: {answer.text}")
-            path = output / "faces" / f"{target}-{name}-{layers}.png"
-            write_file(path, answer.content)
-            payload = bundle.frames.payload_size(face.truncate(layers, ends))
-            tiles.append(Tile(read_image(path), f"{payload} bytes"))
-        rows.append(Row(f"{name.replace('_', ' ')}, {CAMERAS[target]}", tiles))
-    return rows
+    face = opened.frames.decode_stream((output / f"{target}.stsq").read_bytes())[number]
+    crop = read_image(output / "crops" / f"{number:06d}.png")
+    tiles = [Tile(crop, f"{crop.size:,} bytes of pixels"), *(_smallest(crop, kind) for kind in SMALLEST)]
+    for layers in range(1, face.layers + 1):
+        answer = httpx2.get(f"{url}/v1/faces/{target}-{number}.png", params={"layers": layers})
+        if not answer.is_success:
+            raise EdgeError(f"the server does not give back face {target}-{number}: {answer.text}")
+        path = output / "faces" / f"{name}-{layers}.png"
+        write_file(path, answer.content)
+        payload = opened.frames.payload_size(face.truncate(layers, ends))
+        tiles.append(Tile(read_image(path), count(payload, "byte")))
+    return tiles
+
+
+def _smallest(crop: "NDArray[np.uint8]", kind: str) -> "Tile":
+    """The smallest file of a format of a crop, uint8 `[128, 128, 3]`, as it looks, and its bytes."""
+    from PIL import Image
+
+    from edge_stscq._images import Tile, decode_image
+
+    data = io.BytesIO()
+    Image.fromarray(crop).save(data, kind, **SMALLEST[kind])
+    image = decode_image(data.getvalue())
+    assert image is not None
+    return Tile(image, count(len(data.getvalue()), "byte"))
+
+
+def _say_what_is_equal(bundles: dict[str, Path], output: Path, out: Any) -> None:
+    """How many of the frames of each further target are those of the first."""
+    from edge_stscq.stream.frame import split_stream
+
+    first, *further = ((name, split_stream((output / f"{name}.stsq").read_bytes())[1]) for name in bundles)
+    for name, frames in further:
+        same = sum(ours == theirs for ours, theirs in zip(first[1], frames, strict=True))
+        print(f"{name} gave {same} of {count(len(frames), 'frame')} as {first[0]} did, to the byte.", file=out)

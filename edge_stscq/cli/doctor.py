@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 import typer
 
 from edge_stscq import __version__
+from edge_stscq.cli.options import Url
+from edge_stscq.cli.surroundings import Finding, look_around
 from edge_stscq.device.runtimes import installed_version
 from targets import TARGETS, Target, find
 
@@ -54,31 +56,38 @@ class _Ability:
 
 
 def doctor(
+    url: Url = "http://127.0.0.1:8377",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """List runtimes and packages, and what each target can do here; exit code 1 if none can be run."""
+    """List packages, what each target can do here, and whether a model, a detector, a camera and a server are found.
+
+    Exit code 1 if no target can be run.
+    """
     from edge_stscq.errors import EXIT_CHECK_FAILED
 
     versions = {package: _version(package) for package in _PACKAGES}
     abilities = [_ability(target, versions) for target in TARGETS]
-    device = _decoder_device()
+    device, surroundings = _decoder_device(), look_around(url)
     if as_json:
         report = {
             "edge-stscq": __version__, "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}", "packages": versions, "decoder_device": device,
             "targets": [asdict(ability) for ability in abilities],
+            "surroundings": [asdict(finding) for finding in surroundings],
         }  # fmt: skip
         typer.echo(json.dumps(report))
     else:
-        _report(versions, abilities, device)
+        _report(versions, abilities, device, surroundings)
     if not any(ability.run == "yes" for ability in abilities):
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-def _report(versions: dict[str, str | None], abilities: list[_Ability], device: str | None) -> None:
+def _report(
+    versions: dict[str, str | None], abilities: list[_Ability], device: str | None, surroundings: list[Finding]
+) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console()
     packages = Table("package", "version", title=f"edge-stscq {__version__}, Python {platform.python_version()}")
@@ -95,6 +104,11 @@ def _report(versions: dict[str, str | None], abilities: list[_Ability], device: 
             escape(_by(ability)),
         )  # fmt: skip
     console.print(table)
+    around = Table("looked for", "found", Column("where, or what to do", overflow="fold"))
+    for finding in surroundings:
+        word = "[green]yes[/green]" if finding.found else "[yellow]no[/yellow]"
+        around.add_row(finding.what, word, escape(finding.detail))
+    console.print(around)
     lines = {command: ability for ability in abilities for command in ability.install}
     if lines:
         typer.echo("to install what is missing:")

@@ -6,14 +6,18 @@ from typing import Annotated
 
 import typer
 
+from edge_stscq.cli.options import BundleArgument, TrustedKey
+from edge_stscq.cli.ui import count, note
+
 
 def encode(
-    bundle: Annotated[Path, typer.Argument(help="Folder made by `export`: onnx or executorch.")],
+    bundle: BundleArgument,
     images: Annotated[list[Path], typer.Argument(help="Aligned crops, 128 x 128, in any common picture format.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Stream file to write (.stsq).")],
     layers: Annotated[
         int | None, typer.Option(min=1, max=15, help="Only the first N layers of each face. Otherwise all.")
     ] = None,
+    trusted_key: TrustedKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the sizes as one JSON object.")] = False,
 ) -> None:
     """Encode aligned crops; for pictures as a camera takes them use `capture`. A bad picture: no file."""
@@ -28,7 +32,9 @@ def encode(
     from edge_stscq.device import load_encoder
     from edge_stscq.errors import EdgeError
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, trusted_key)
+    if not opened.signed:
+        note(f"{bundle} is not signed")
     wanted = len(opened.config.layers) if layers is None else opened.config.check_layers(layers)
     crops = []
     for path in images:
@@ -56,7 +62,13 @@ def encode(
         }  # fmt: skip
         typer.echo(json.dumps(report))
         return
-    table = Table("file", "group", "payload bytes", "wire bytes", title=f"{len(faces)} faces, {wanted} layers each")
+    table = Table(
+        "file",
+        "group",
+        "payload bytes",
+        "wire bytes",
+        title=f"{count(len(faces), 'face')}, {count(wanted, 'layer')} each",
+    )
     for row in faces:
         table.add_row(*(escape(str(value)) for value in row.values()))
     Console().print(table)

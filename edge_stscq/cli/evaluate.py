@@ -5,12 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from edge_stscq.cli.options import FOLDER, MODEL, Model, folder
+
 
 def evaluate(
-    model: Annotated[Path, typer.Option(help="Model folder.")],
     crops: Annotated[Path, typer.Option(help="Folder or .tar with the aligned LFW crops that the pairs name.")],
     pairs: Annotated[Path, typer.Option(help="LFW's pairs.txt.")],
-    bundle: Annotated[Path | None, typer.Option(help="Encode with this bundle instead of the float32 encoder.")] = None,
+    model: Model = MODEL,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(parser=folder, metavar=FOLDER, help="Encode with this bundle instead of the float32 encoder."),
+    ] = None,
     encoder: Annotated[Literal["student", "teacher"], typer.Option(help="Which float32 encoder.")] = "student",
     first: Annotated[
         int | None, typer.Option(min=1, help="Only the first N pairs; whole folds, two or more (1200 = two folds).")
@@ -25,7 +30,7 @@ def evaluate(
     cache: Annotated[Path, typer.Option(help="Folder that keeps the recognisers' embeddings of originals.")] = Path(
         ".cache"
     ),
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where torch computes.")] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option("--accelerator", help="Where torch computes.")] = "cpu",
     appearance: Annotated[
         bool, typer.Option(help="Tell how decoded faces look, too. Takes as long again, and the packages of [bench].")
     ] = True,

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from edge_stscq.bundle.manifest import Precision
+from edge_stscq.cli.options import MODEL, Model
+from edge_stscq.cli.ui import count, note, progress_console
 from targets import ALL, TARGETS
 
 TARGET_HELP = "One of " + "; ".join(f"{t.name} ({', '.join(t.aliases)}): {t.description}" for t in TARGETS)
@@ -15,7 +17,7 @@ TARGET_HELP = "One of " + "; ".join(f"{t.name} ({', '.join(t.aliases)}): {t.desc
 
 def export(
     target: Annotated[str, typer.Option("--target", "-t", help=f"{TARGET_HELP}; or {ALL}.")] = ALL,
-    model: Annotated[Path, typer.Option(help="Folder of the model.")] = Path("models/face64"),
+    model: Model = MODEL,
     precision: Annotated[
         Precision,
         typer.Option(
@@ -33,22 +35,36 @@ def export(
 
     Exit code 1: an artefact did not convert, crashed or answered differently from its graph; it leaves no bundle.
     """
-    from rich.console import Console
-
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError
     from targets import find, golden
     from targets.captured import capture_model
     from targets.writer import ExportResult, bundle_folder, check_free, write_bundle
 
-    console = Console(stderr=True)
+    begun, console = time.monotonic(), progress_console()
     chosen = [row for row in find(target) if target.strip().lower() != ALL or precision in row.precisions]
     for row in chosen:
         if precision not in row.precisions:
             raise EdgeError(f"{row.name} has no {precision}; choose --precision {' or '.join(row.precisions)}")
+    every = target.strip().lower() == ALL
+    there = (
+        [] if force or not every else [row for row in chosen if _is_there(bundle_folder(output, row, precision), model)]
+    )
+    for row in there:
+        note(f"{bundle_folder(output, row, precision)} is there already; --force makes it again")
+    chosen = [row for row in chosen if row not in there]
+    if not chosen:
+        if as_json:
+            typer.echo(json.dumps({"model": str(model), "bundles": [], "failed": {}, "there": [t.name for t in there]}))
+        else:
+            typer.echo(f"nothing to do: {count(len(there), 'bundle')} of this model in {output}")
+        return
+    for row in chosen:
         row.check_installed()
         check_free(bundle_folder(output, row, precision), force)
     with console.status(f"{model}: capturing the {precision} graph"):
         source = capture_model(model, precision)
+    if not as_json:
+        console.print(f"graph captured: {time.monotonic() - begun:.1f} s", highlight=False)
     reached = len(set(source.expected.groups.tolist()))
     if reached < source.config.groups:
         console.print(
@@ -71,20 +87,48 @@ def export(
         console.print(f"[green]{row.name}[/green]: {written[-1][1]:.1f} s")
     if as_json:
         rows = [vars(bundle) | {"folder": str(bundle.folder), "seconds": round(t, 2)} for bundle, t in written]
-        typer.echo(json.dumps({"model": str(model), "bundles": rows, "failed": failed}))
+        typer.echo(
+            json.dumps({"model": str(model), "bundles": rows, "failed": failed, "there": [t.name for t in there]})
+        )
     elif written:
         _report(written, model)
+        note(f"all this took {time.monotonic() - begun:.1f} s")
     if failed:
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+def _is_there(folder: Path, model: Path) -> bool:
+    """True if a bundle of this model is in the folder.
+
+    Raises:
+        EdgeError: what is there is damaged, or a bundle of another model.
+    """
+    from edge_stscq.bundle import open_bundle
+    from edge_stscq.bundle.manifest import MANIFEST
+    from edge_stscq.codec.store import load_frame_codec
+    from edge_stscq.errors import EdgeError
+
+    if not (folder / MANIFEST).is_file():
+        return False
+    if open_bundle(folder).frames.model_id != load_frame_codec(model).model_id:
+        raise EdgeError(f"{folder} is of another model; replace it with --force or choose another folder with -o")
+    return True
 
 
 def _report(written: list[tuple[Any, float]], model: Path) -> None:
     """The closing table, and the commands that come next."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     place = written[0][0].folder.parent
-    table = Table(f"in {place}", "artefact", "with codebooks", "as its graph", "run by", "seconds")
+    table = Table(
+        Column(f"in {place}", overflow="fold", min_width=15),
+        "artefact",
+        "with codebooks",
+        "as its graph",
+        "run by",
+        "seconds",
+    )
     for bundle, seconds in written:
         table.add_row(
             bundle.folder.name, _size(bundle.artefact_bytes), _size(bundle.bundle_bytes), f"{bundle.agreement:.1%}",

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_stscq.cli.options import MODEL, Model, folder
+
 if TYPE_CHECKING:
     from edge_stscq.config.thresholds import Thresholds
 
-MODEL = Path("models/face64")
 _ASKED = "Thresholds, otherwise those of MODEL/recipe.toml"
 
 
@@ -17,11 +18,13 @@ def _share(what: str, least: float = 0) -> typer.models.OptionInfo:
 
 
 def parity(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundle folders made by `edge-stscq export` from one model.")],
+    bundles: Annotated[
+        list[Path], typer.Argument(parser=folder, help="Bundle folders made by `edge-stscq export` from one model.")
+    ],
     faces: Annotated[
         Path | None, typer.Option(help="Folder or .tar of aligned crops; otherwise the first bundle's golden pictures.")
     ] = None,
-    model: Annotated[Path, typer.Option(help="Model folder that the bundles were exported from.")] = MODEL,
+    model: Model = MODEL,
     count: Annotated[int, typer.Option(min=1, help="At most this many faces, spread over all of them.")] = 200,
     pairs: Annotated[
         Path | None, typer.Option(help="LFW's pairs.txt: also compare verification accuracy at every layer.")

@@ -20,9 +20,7 @@ FEW = 300
 
 def quantize(
     faces: Annotated[Path, typer.Option(help="Folder or .tar of aligned crops, 128 x 128 or 144 x 144.")],
-    model: Annotated[Path, typer.Option(help="Folder of the model; its calibration is replaced.")] = Path(
-        "models/face64"
-    ),
+    model: Annotated[Path, typer.Option(help="Model folder; its student and calibration are replaced.")],
     count: Annotated[int, typer.Option(min=1, help="Calibrate with at most this many faces, spread over all.")] = 512,
     held_out: Annotated[int, typer.Option(min=1, help="Judge by at most this many others.")] = 128,
     observer: Annotated[

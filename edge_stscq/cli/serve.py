@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from edge_stscq.cli.options import FOLDER, folder
+
 
 def serve(
     context: typer.Context,
@@ -17,7 +19,10 @@ def serve(
         ),
     ] = None,
     model: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a model whose frames are accepted; repeat for more.")
+        list[Path] | None,
+        typer.Option(
+            parser=folder, metavar=FOLDER, help="Model folder, or name, whose frames are accepted; repeat for more."
+        ),
     ] = None,
     store: Annotated[
         str,
@@ -28,7 +33,7 @@ def serve(
     ] = "faces.db",
     host: Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8377,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda decodes in bfloat16.")] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option("--accelerator", help="cuda decodes in bfloat16.")] = "cpu",
     deadline: Annotated[float, typer.Option(min=0.01, help="Seconds a face may wait for the decoder; then 503.")] = 2,
     cache_bytes: Annotated[int, typer.Option(min=0, help="Decoded faces kept in memory; 0 keeps none.")] = 64 << 20,
     tokens: Annotated[

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_stscq.cli.command import Command, with_verbosity
+from edge_stscq.cli.options import Ca, Cert, Key, Token, TokenFile, Url, connection
+from edge_stscq.cli.ui import count, progress_console
+
 if TYPE_CHECKING:
     from edge_stscq.client.drain import DrainReport
 
@@ -16,7 +20,8 @@ spool = typer.Typer(help="Faces that wait on the device for a server.", no_args_
 SpoolFile = Annotated[Path, typer.Argument(metavar="FILE", help="Spool, made by `capture --spool`.")]
 
 
-@spool.command("status")
+@spool.command("status", cls=Command)
+@with_verbosity
 def status(
     file: SpoolFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counters as one JSON object.")] = False,
@@ -49,25 +54,22 @@ def status(
         "purged": state.purged,
         "damaged frames removed": state.damaged,
     }
-    for name, count in rows.items():
-        table.add_row(name, f"{count:,}")
+    for name, number in rows.items():
+        table.add_row(name, f"{number:,}")
     table.caption = f"{state.bytes:,} of {state.max_bytes:,} bytes; the next face is {state.device}-{state.next}"
     Console().print(table)
 
 
-@spool.command("drain")
+@spool.command("drain", cls=Command)
+@with_verbosity
 def drain(
     file: SpoolFile,
-    url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8377",
-    token: Annotated[
-        str | None, typer.Option(envvar="EDGE_STSCQ_TOKEN", help="Bearer token, if the server asks for one.")
-    ] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with the bearer token.")] = None,
-    cert: Annotated[Path | None, typer.Option(help="Mutual TLS: PEM certificate of this device.")] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM key of the certificate, without a password.")] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="PEM authorities that the server's certificate is checked against.")
-    ] = None,
+    url: Url = "http://127.0.0.1:8377",
+    token: Token = None,
+    token_file: TokenFile = None,
+    cert: Cert = None,
+    key: Key = None,
+    ca: Ca = None,
     budget: Annotated[
         str | None,
         typer.Option(help="Most bytes on the link, e.g. 2kB/min, 500B/s, 1MB/h; headers count, TLS does not."),
@@ -84,29 +86,23 @@ def drain(
     """Send what waits and forget it once the server has it. Exit code 1: stopped by Ctrl-C with faces still waiting."""
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from edge_stscq._tls import client_context
     from edge_stscq.client.byte_budget import ByteLimiter, parse_budget
     from edge_stscq.client.drain import Drain, DrainReport
     from edge_stscq.client.sender import Sender
     from edge_stscq.client.spool import Spool
-    from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError
+    from edge_stscq.errors import EXIT_CHECK_FAILED
 
-    if token is not None and token_file is not None:
-        raise EdgeError("two tokens; give --token (or EDGE_STSCQ_TOKEN) or --token-file")
-    if token_file is not None:
-        token = _read_token(token_file)
-    tls = client_context(cert, key, ca)
+    bearer, tls = connection(token, token_file, cert, key, ca)
     bucket = None if budget is None else ByteLimiter(parse_budget(budget))
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counters]}"))
-    stopped = False
+    stopped, console = False, progress_console()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
-        Progress(*columns, console=Console(stderr=True), disable=as_json or not sys.stderr.isatty()) as progress,
+        Progress(*columns, console=console, disable=as_json or console.quiet or not sys.stderr.isatty()) as progress,
         Spool(file) as opened,
-        Sender(url, opened.device, token=token, batch=batch, attempts=attempts, tls=tls) as sender,
+        Sender(url, opened.device, token=bearer, batch=batch, attempts=attempts, tls=tls) as sender,
     ):
         bar = progress.add_task("send", total=opened.waiting, counters="")
 
@@ -125,12 +121,13 @@ def drain(
     if as_json:
         typer.echo(json.dumps({"url": url, "device": opened.device, "waiting": waiting, **asdict(run.report)}))
     else:
-        typer.echo(f"{run.report.faces} faces delivered, {waiting} wait: {_counters(run.report)}")
+        typer.echo(f"{count(run.report.faces, 'face')} delivered, {waiting} waiting: {_counters(run.report)}")
     if stopped and waiting and not follow:
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-@spool.command("purge")
+@spool.command("purge", cls=Command)
+@with_verbosity
 def purge(
     file: SpoolFile,
     below: Annotated[int | None, typer.Option(min=0, help="Only faces with smaller numbers.")] = None,
@@ -144,27 +141,18 @@ def purge(
     with Spool(file) as opened:
         if not yes:
             if not sys.stdin.isatty():
-                raise EdgeError(f"{opened.waiting} faces wait in {file}; give --yes to remove them unsent")
-            typer.confirm(f"Remove faces of {opened.waiting} that wait in {file}, unsent?", abort=True)
+                raise EdgeError(f"{count(opened.waiting, 'face')} waiting in {file}; give --yes to remove them unsent")
+            typer.confirm(f"Remove {count(opened.waiting, 'face')} waiting in {file}, unsent?", abort=True)
         removed = opened.purge(below)
         waiting = opened.waiting
     if as_json:
         typer.echo(json.dumps({"spool": str(file), "purged": removed, "waiting": waiting}))
     else:
-        typer.echo(f"{removed} faces removed, {waiting} wait")
-
-
-def _read_token(path: Path) -> str:
-    from edge_stscq.errors import EdgeError
-
-    try:
-        return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EdgeError(f"cannot read a token from {path}: {error}; put it there, alone") from None
+        typer.echo(f"{count(removed, 'face')} removed, {waiting} waiting")
 
 
 def _counters(report: "DrainReport") -> str:
     return (
         f"{report.stored} stored, {report.extended} extended, {report.duplicate} duplicate; "
-        f"{report.bytes:,} bytes in {report.requests} requests, {report.retries} retries"
+        f"{report.bytes:,} bytes in {count(report.requests, 'request')}, {report.retries} retried"
     )

@@ -2,12 +2,16 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+import os
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_stscq.cli.command import Command, with_verbosity
+from edge_stscq.cli.ui import note
 from edge_stscq.server.auth.audit_log import annotate_command, audit_log
 from edge_stscq.server.auth.scope import Scope
 
@@ -21,28 +25,62 @@ AuditLog = Annotated[Path | None, typer.Option(help="Audit log; otherwise audit.
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-@token.command("create")
+@token.command("create", cls=Command)
+@with_verbosity
 def create(
     device: Annotated[str, typer.Option(help="Only device whose faces it may touch; '*' is every device.")],
     scope: Annotated[
         list[Scope] | None,
         typer.Option(help="What it may do; may be repeated. send if not given."),
     ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it here, for --token-file, instead of printing it.")
+    ] = None,
     tokens: Tokens = Path("tokens.db"),
     audit: AuditLog = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token and print it, this once: only a hash of it is kept."""
+    """Make a token and print it, or write it to a file, this once: only a hash of it is kept."""
     from dataclasses import asdict
 
-    with _open(tokens, create=True) as store, _audited(tokens, audit):
+    with _open(tokens, create=True) as store, _audited(tokens, audit), _secret_file(output) as write:
         made, text = store.create(device, scope or [Scope.SEND])
         annotate_command("token create", made.id, made.device, " ".join(made.scopes))
+        write(text + "\n")
     if as_json:
-        typer.echo(json.dumps({"token": text, **asdict(made)}))
-    else:
-        typer.echo(text)
-        typer.echo(f"token {made.id} may {', '.join(made.scopes)} for device {device}; it is not shown again", err=True)
+        shown = {"token": text} if output is None else {"file": str(output)}
+        typer.echo(json.dumps(shown | asdict(made)))
+        return
+    typer.echo(text if output is None else output)
+    note(f"token {made.id} may {', '.join(made.scopes)} for device {device}; it is not shown again")
+    if Scope.SEND in made.scopes:
+        name, file = "NAME" if device == "*" else device, output or "FILE"
+        first = "" if output else "put it into a file of its own, then "
+        note(f"next: {first}edge-stscq send STREAM --device {shlex.quote(name)} --token-file {shlex.quote(str(file))}")
+
+
+@contextlib.contextmanager
+def _secret_file(path: Path | None) -> Iterator[Callable[[str], object]]:
+    """How to write to a new file that its owner alone can read; it goes away if the block fails.
+
+    Raises:
+        EdgeError: it exists or cannot be made.
+    """
+    from edge_stscq.errors import EdgeError
+
+    if path is None:
+        yield lambda text: None
+        return
+    try:
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w")
+    except OSError as error:
+        raise EdgeError(f"cannot write {path}: {error.strerror}; choose another -o") from None
+    with file:
+        try:
+            yield file.write
+        except BaseException:
+            path.unlink()
+            raise
 
 
 @contextlib.contextmanager
@@ -66,7 +104,8 @@ def _audited(tokens: Path, audit: Path | None) -> contextlib.AbstractContextMana
     return audit_log(audit or tokens.with_name("audit.jsonl"))
 
 
-@token.command("list")
+@token.command("list", cls=Command)
+@with_verbosity
 def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
     """List every token ever made, without its secret."""
     from dataclasses import asdict
@@ -85,7 +124,8 @@ def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
     Console().print(table)
 
 
-@token.command("revoke")
+@token.command("revoke", cls=Command)
+@with_verbosity
 def revoke(
     token_id: Annotated[str, typer.Argument(help="The id that `token list` shows.")],
     tokens: Tokens = Path("tokens.db"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_stscq.cli.options import FOLDER, folder
 from edge_stscq.errors import require
 
 if TYPE_CHECKING:
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 
 _Recipe = Annotated[Path, typer.Option(help="Recipe, see the folder recipes/.")]
 _Data = Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder that the recipe's faces are relative to.")]
-_Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for checkpoints, logs and the model.")]
+_Out = Annotated[Path, typer.Option("--output", "-o", help="Folder for checkpoints, logs and the model.")]
 _Resume = Annotated[bool, typer.Option("--resume", help="Continue exactly where an interrupted run stopped.")]
-_Device = Annotated[str, typer.Option(help="cpu or cuda; with torchrun, one process a GPU.")]
-_Start = Annotated[Path | None, typer.Option(help="Model folder to improve instead of starting afresh.")]
+_Device = Annotated[str, typer.Option("--accelerator", help="cpu or cuda; with torchrun, one process a GPU.")]
+_Start = Annotated[
+    Path | None,
+    typer.Option(parser=folder, metavar=FOLDER, help="Model folder, or name, to improve instead of starting afresh."),
+]
 _Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves torch's choice.")]
 _LogEvery = Annotated[int, typer.Option(min=1, help="Steps between lines of the log.")]
 _SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
@@ -46,7 +50,7 @@ def train(
 
 def distill(
     recipe: _Recipe,
-    model: Annotated[Path, typer.Option(help="Model folder with the teacher.")],
+    model: Annotated[Path, typer.Option(parser=folder, metavar=FOLDER, help="Model folder with the teacher.")],
     data: _Data,
     out: _Out = Path("runs/train"),
     start: _Start = None,
@@ -66,7 +70,7 @@ def distill(
 
 def finetune(
     recipe: _Recipe,
-    model: Annotated[Path, typer.Option(help="Model folder with the student.")],
+    model: Annotated[Path, typer.Option(parser=folder, metavar=FOLDER, help="Model folder with the student.")],
     data: _Data,
     out: _Out = Path("runs/train"),
     resume: _Resume = False,

@@ -1,18 +1,78 @@
-"""Progress bars of the commands."""
+"""Progress bars, notes and tables of the commands."""
 
+import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Verbosity(IntEnum):
+    """How much is said beside results and errors."""
+
+    QUIET = 0
+    """Nothing."""
+    NORMAL = 1
+    """Progress and notes, on stderr."""
+    VERBOSE = 2
+    """The log of the program and of the libraries too, and the stack of an error."""
+
+
+_level = Verbosity.NORMAL
+
+
+def verbosity() -> Verbosity:
+    return _level
+
+
+def set_verbosity(level: Verbosity) -> None:
+    """Set how much the commands of this process say."""
+    global _level
+    _level = level
+    if level == Verbosity.VERBOSE:
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
+
+
+def note(text: str) -> None:
+    """Say something on stderr that is neither the result nor an error."""
+    if _level > Verbosity.QUIET:
+        typer.echo(text, err=True)
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun: "1 face", "2,000 faces"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def progress_console() -> "Console":
+    """Console on stderr for what comes and goes; it shows nothing with `--quiet`."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=_level == Verbosity.QUIET)
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(description: str, total: int, bytes_: bool = False) -> Iterator[Callable[[int], None]]:
     """Yield how to advance a bar on stderr. It disappears when done; nothing is drawn where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), "left",
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = progress_console()
+    done = DownloadColumn() if bytes_ else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), done, TimeElapsedColumn(), "left", TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done: bar.advance(task, done)

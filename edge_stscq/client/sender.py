@@ -208,6 +208,9 @@ class Sender:
             raise _PassingError(f"{self._url} cannot be reached ({str(error) or type(error).__name__})") from error
         if response.status_code in PASSING:
             raise _PassingError(f"{self._url} answered {_reason(response)}", _retry_after(response))
+        if response.status_code == 401:
+            hint = "give the device's token with --token-file FILE or EDGE_STSCQ_TOKEN (`edge-stscq token create`)"
+            raise EdgeError(f"{self._url} refused frames from number {sequence}: {_reason(response)}; {hint}")
         if not response.is_success:
             raise EdgeError(f"{self._url} refused frames from number {sequence}: {_reason(response)}")
         try:

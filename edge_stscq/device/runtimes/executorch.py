@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq._quiet import silence_native
 from edge_stscq.bundle.bundle import Bundle
 from edge_stscq.device.runtimes.base import Outputs, Runner, Runtime, unloadable
 from edge_stscq.errors import EdgeError, MissingExtraError, require
@@ -25,7 +26,9 @@ class ExecuTorchRuntime(Runtime):
 
     def load(self, bundle: Bundle, threads: int) -> Runner:
         try:
-            torch, native = require("torch", "executorch"), require(_NATIVE, "executorch")
+            torch = require("torch", "executorch")
+            with silence_native():
+                native = require(_NATIVE, "executorch")
         except MissingExtraError:
             if (sys.platform, platform.machine()) != ("linux", "aarch64"):
                 raise
@@ -35,10 +38,11 @@ class ExecuTorchRuntime(Runtime):
             ) from None
         data = bundle.read(bundle.manifest.artefact)
         try:
-            program = native._load_program_from_buffer(
-                data, program_verification=native.Verification.InternalConsistency
-            )
-            method = program.load_method("forward")
+            with silence_native():
+                program = native._load_program_from_buffer(
+                    data, program_verification=native.Verification.InternalConsistency
+                )
+                method = program.load_method("forward")
         except RuntimeError as error:
             raise unloadable(bundle, error) from error
         memory = (data, program)  # the method reads its weights from there and does not keep them

@@ -1,0 +1,91 @@
+"""What every command has: short help, old names of options, quiet and verbose; and nothing cut in a narrow terminal."""
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from edge_stscq import cli
+from edge_stscq.cli.command import DEPRECATED, Command, with_verbosity
+from edge_stscq.cli.ui import Verbosity, count, note, set_verbosity, verbosity
+from edge_stscq.errors import EdgeError
+
+
+@pytest.fixture
+def app():
+    def capture(
+        url: Annotated[str, typer.Option()] = "", words: Annotated[list[str] | None, typer.Argument()] = None
+    ) -> None:
+        note("a note")
+        typer.echo(f"{url} {words} {verbosity().name}")
+
+    app = typer.Typer()
+    app.command("capture", cls=Command)(with_verbosity(capture))
+    yield app
+    set_verbosity(Verbosity.NORMAL)
+
+
+@pytest.mark.parametrize("words", [["--send", "u"], ["--send=u"]])
+def test_an_old_name_works_and_warns(app, words):
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.stdout == "u None NORMAL\n"
+    assert "--send is now called --url" in done.stderr
+
+
+def test_a_new_name_does_not_warn_and_words_after_two_dashes_are_left_alone(app):
+    done = CliRunner().invoke(app, ["--url", "u", "--", "--send"], catch_exceptions=False)
+    assert done.stdout == "u ['--send'] NORMAL\n"
+    assert done.stderr == "a note\n"
+
+
+def test_quiet_says_the_result_alone(app):
+    done = CliRunner().invoke(app, ["-q"], catch_exceptions=False)
+    assert (done.stdout, done.stderr) == (" None QUIET\n", "")
+    with pytest.raises(EdgeError, match="opposites"):
+        CliRunner().invoke(app, ["--quiet", "--verbose"], catch_exceptions=False)
+
+
+def help_of(*words: str) -> str:
+    environment = os.environ | {"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1"}
+    command = [sys.executable, "-P", "-m", "edge_stscq", *words, "-h"]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+
+
+@pytest.mark.parametrize("command", sorted(DEPRECATED))
+def test_the_names_that_took_the_place_of_old_ones_exist(command):
+    page = help_of(command)
+    for new in DEPRECATED[command].values():
+        assert f"{new} " in page
+
+
+@pytest.mark.parametrize("command", ["quantize", "parity", "serve", "capture"])
+def test_nothing_is_cut_at_80_columns(command):
+    page = help_of(command)
+    assert "…" not in page
+    assert max(map(len, page.splitlines())) <= 80
+    assert "--verbose" in page
+
+
+@pytest.mark.parametrize("command", [("capture",), ("send",), ("spool", "drain")])
+def test_whatever_talks_to_a_server_has_the_same_options(command):
+    page = help_of(*command)
+    for option in ("--url", "--token", "--token-file", "--cert", "--key", "--ca"):
+        assert f"{option} " in page
+
+
+def test_commands_stand_in_panels():
+    page = help_of()
+    assert "Start here:" in page
+    assert "--install-completion" in page
+    assert [page.index(panel) for _, _, panel in cli._COMMANDS] == sorted(
+        page.index(panel) for _, _, panel in cli._COMMANDS
+    )
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 faces"), (1, "1 face"), (2000, "2,000 faces")])
+def test_numbers_have_their_nouns(number, text):
+    assert count(number, "face") == text

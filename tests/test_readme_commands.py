@@ -1,0 +1,110 @@
+"""Every command of the README, in its order and in an empty folder, as it is printed.
+
+What needs hardware or a place that is not there is substituted, and only that: see SUBSTITUTED. Blocks without a marker
+`<!-- commands: ... -->` (training, LFW, make) are checked for options that exist.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.support.installed import need_module, need_program
+
+need_module("executorch", "pip install 'edge-stscq[executorch]'")
+need_module("onnxscript", "pip install 'edge-stscq[onnx]'")
+need_module("cryptography", "pip install 'edge-stscq[sign]'")
+
+README = (REPOSITORY / "README.md").read_text()
+SUBSTITUTED = {
+    "--source 0": "--source portrait.png",
+    "--target all": "--target onnx",
+    "bundles/*-int8": "bundles/onnx-int8",
+}
+"""A camera by a portrait; and one target by itself, since others take minutes and have their own tests."""
+
+
+WAIT = "for _ in $(seq 600); do (echo > /dev/tcp/127.0.0.1/8377) 2> /dev/null && break || sleep 0.1; done"
+"""Until the server that runs in the background answers."""
+
+
+def commands(text: str) -> list[str]:
+    """Lines of a block without their comments."""
+    return [line.split("  # ")[0].strip() for line in text.strip().splitlines() if line.strip()]
+
+
+MARKED = [
+    line for block in re.findall(r"<!-- commands: \w+ -->\n```\n(.*?)```", README, re.S) for line in commands(block)
+]
+OTHERS = [
+    line for block in re.findall(r"```\n(.*?)```", README, re.S) for line in commands(block)
+    if line.startswith("edge-stscq") and line not in MARKED
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder, but for a portrait in the place of a camera and photographs, and the place to pull from."""
+    from demo_camera.sample_portraits import portraits
+
+    folder = tmp_path_factory.mktemp("newcomer")
+    shutil.copyfile(portraits()["astronaut"], folder / "portrait.png")
+    (folder / "PHOTOS").mkdir()
+    for name, path in portraits().items():
+        shutil.copyfile(path, folder / "PHOTOS" / f"{name}{path.suffix}")
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    export = [sys.executable, "-P", "-m", "edge_stscq", "export", "--target", "onnx", "-o", str(folder / "made")]
+    subprocess.run(export, check=True, cwd=folder, env=environment)
+    place = folder / "PLACE" / "bundles" / "face64" / "onnx-int8"
+    place.parent.mkdir(parents=True)
+    (folder / "made" / "onnx-int8").rename(place)
+    (folder / "made").rmdir()
+    return folder
+
+
+def test_marked_commands_run_in_order(folder: Path) -> None:
+    need_program("openssl", "apt-get install openssl")
+    assert len(MARKED) > 15
+    script = [f'edge-stscq() {{ {shlex.quote(sys.executable)} -P -m edge_stscq "$@"; }}', "set -eu"]
+    for line in MARKED:
+        for printed, run in SUBSTITUTED.items():
+            line = line.replace(printed, run)
+        script += [f"echo {shlex.quote('$ ' + line)} >&2", line]
+        if line.endswith("&"):
+            script += ["server=$!; trap 'kill $server' EXIT", WAIT]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGE_STSCQ_")}
+    environment = kept | {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)], cwd=folder, env=environment, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for made in ("out.stsq", "faces/000000.png", "bundles/onnx-int8/manifest.sig", "crops/astronaut.png"):
+        assert (folder / made).is_file(), made
+
+
+def options_of(line: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", line))
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_other_commands_have_the_options_they_are_printed_with(line: str) -> None:
+    words = re.match(r"edge-stscq((?: +[a-z]+)+)", line)
+    assert words is not None
+    names = words[1].split()
+    command = names[:2] if names[0] in ("spool", "token", "bench") else names[:1]
+    help_page = subprocess.run(
+        [sys.executable, "-P", "-m", "edge_stscq", *command, "--help"], text=True, capture_output=True, check=True,
+        cwd=REPOSITORY,
+    ).stdout  # fmt: skip
+    assert options_of(line) <= options_of(help_page)
+
+
+def test_third_line_says_what_the_weights_are_for() -> None:
+    assert "research, not for products" in README.splitlines()[2]
+    assert "train on your own" in README.splitlines()[2]
