@@ -1,0 +1,186 @@
+"""Encoder made for integers: its int8 graph gives the same tokens on every processor, by construction.
+
+An identity network (plain convolutions on integer grids, `codec/grid.py`) reads the identity token vectors straight
+from the middle 112 px; spatial token vectors are a linear transform of a 32-px thumbnail. Both leave as int8. Codebook
+entries lie on the same grids, so every squared distance is a whole number of one unit, and a bound on it
+(`largest_distance`) stays below 2**24: float32 holds it exactly, whatever the order of the sum. The lowest index wins a
+tie. The group is that whose codebooks fit the identity tokens of the first layer best (exhaustive search, the paper's
+"NN" rule), so there is no router to disagree about.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from edge_stscq.codec.codebooks import SwitchedCodebooks
+from edge_stscq.codec.config import CROP, EMBEDDING, CodecConfig
+from edge_stscq.codec.encoder import Analysis, normalise_image
+from edge_stscq.codec.grid import INPUT_STEP, SIGNED, GridConv
+from edge_stscq.codec.trunk import INPUT
+
+THUMBNAIL = 32
+"""Side in pixels of the picture that spatial tokens see."""
+TOKEN_STEP = 2.0**-5
+"""Step of token vectors and codebook entries."""
+EXACT = 2**24
+"""Whole numbers up to here are exact in float32."""
+_MARGIN = (CROP - INPUT) // 2
+
+
+class IdentityNet(nn.Module):
+    """Picture [N, 3, 112, 112] in steps of 1/128 -> identity components [N, 128] on the grid of token vectors."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        layers, width, side = [], 3, INPUT
+        for layer in config.student_layers:
+            groups = width if layer.depthwise else 1
+            layers.append(GridConv(width, layer.outputs, layer.kernel, layer.stride, groups))
+            width, side = layer.outputs, (side + layer.stride - 1) // layer.stride
+        self.layers = nn.ModuleList(layers)
+        self.project = GridConv(width, EMBEDDING, side, padding=0, signed=True)
+        nn.init.normal_(self.project.weight, std=(width * side * side) ** -0.5)
+        self.project.fit_weight_steps()
+        self.project.output_exponent.requires_grad_(False).fill_(torch.tensor(TOKEN_STEP).log2())
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.maps(picture)[-1].flatten(1)
+
+    def maps(self, picture: Tensor) -> list[Tensor]:
+        """Outputs of all layers, the last of them [N, 128, 1, 1]."""
+        x, exponent = picture, picture.new_tensor(INPUT_STEP).log2()
+        maps = []
+        for layer in (*self.layers, self.project):
+            x, exponent = layer(x, exponent)
+            maps.append(x)
+        return maps
+
+
+class SpatialTransform(nn.Module):
+    """Picture [N, 3, 128, 128] -> spatial components [N, C] on the grid of token vectors, linear in a thumbnail."""
+
+    def __init__(self, components: int) -> None:
+        super().__init__()
+        factor = CROP // THUMBNAIL
+        self.shrink = GridConv(3, 3, factor, factor, groups=3, padding=0, signed=True)
+        self.transform = GridConv(3 * THUMBNAIL**2, components, 1, signed=True)
+        with torch.no_grad():
+            self.shrink.weight.fill_(factor**-2)
+            self.shrink.weight_exponent.fill_(torch.tensor(float(factor**-2)).log2())
+            self.shrink.output_exponent.fill_(torch.tensor(INPUT_STEP).log2())
+            self.transform.output_exponent.fill_(torch.tensor(TOKEN_STEP).log2())
+        self.requires_grad_(False)
+
+    def thumbnail(self, picture: Tensor) -> Tensor:
+        """Means over the cells of a grid [N, 3, 32, 32], rounded to the picture's own steps."""
+        small: Tensor = self.shrink(picture, picture.new_tensor(INPUT_STEP).log2())[0]
+        return small
+
+    def forward(self, picture: Tensor) -> Tensor:
+        small = self.thumbnail(picture).reshape(len(picture), -1, 1, 1)
+        components: Tensor = self.transform(small, self.shrink.output_exponent)[0]
+        return components.flatten(1)
+
+
+class TokenLayout(nn.Module):
+    """Deals components out to the slots of token vectors: identity [N, 128] and spatial [N, C] -> z [N, T, D].
+
+    `slots` holds for each slot of each token the index of its component, identity first, or of a constant zero.
+    """
+
+    slots: Tensor
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.zero = EMBEDDING + config.spatial_components
+        self.register_buffer("slots", torch.full((config.tokens * config.dim,), self.zero))
+
+    def forward(self, identity: Tensor, spatial: Tensor) -> Tensor:
+        components = torch.cat([identity, spatial, torch.zeros_like(identity[:, :1])], dim=1)
+        return components.index_select(1, self.slots).view(-1, self.config.tokens, self.config.dim)
+
+    def components(self, z: Tensor) -> Tensor:
+        """Components [N, 128 + C] of token vectors [N, t, D] of a prefix; those that no token holds are zero."""
+        flat = z.flatten(1)
+        found = torch.zeros(len(z), self.zero + 1, device=z.device).index_copy(1, self.slots[: flat.shape[1]], flat)
+        return found[:, : self.zero]
+
+
+class Parts(NamedTuple):
+    """What an encoder computes before the codebook search."""
+
+    identity: Tensor
+    """[N, 128]"""
+    spatial: Tensor
+    """[N, C]"""
+
+
+class IntegerEncoder(nn.Module):
+    """Picture uint8 [N, 128, 128, 3] (RGB) -> (group int32 [N], tokens int32 [N, T])."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.identity = IdentityNet(config)
+        self.spatial = SpatialTransform(config.spatial_components)
+        self.layout = TokenLayout(config)
+        self.codebooks = SwitchedCodebooks(
+            config.groups, config.tokens, config.entries, config.dim, config.token_specific
+        )
+
+    def parts(self, image: Tensor) -> Parts:
+        """Components of pictures uint8 [N, 128, 128, 3]."""
+        picture = normalise_image(image)
+        centre = picture[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN]
+        return Parts(self.identity(centre), self.spatial(picture))
+
+    def choose(self, z: Tensor) -> Tensor:
+        """Squared distances [N, M] of the first layer's identity tokens to their nearest entries, for each group."""
+        count = self.config.layers[0].identity
+        books = self.codebooks.books[:, :count]
+        product = torch.einsum("ntd,mtkd->nmtk", z[:, :count], books)
+        return (books.square().sum(-1) - 2 * product).amin(-1).sum(-1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.layout(*self.parts(image))
+        if self.config.groups == 1:
+            group = torch.zeros(len(z), dtype=torch.long, device=z.device)
+        else:
+            group = self.choose(z).argmin(-1)
+        return group.int(), self.codebooks.nearness(z, group).argmin(-1).int()
+
+    @torch.no_grad()
+    def analyse(self, image: Tensor) -> Analysis:
+        """As `forward`, with what led to the result."""
+        parts = self.parts(image)
+        z = self.layout(*parts)
+        errors = self.choose(z)
+        group = errors.argmin(-1)
+        distances = self.codebooks.distances(z, group)
+        nearest, tokens = distances.topk(2, dim=-1, largest=False)
+        first = distances.argmin(-1)
+        return Analysis(z, -errors, group.int(), first.int(), nearest[..., 1] - nearest[..., 0], parts.identity)
+
+    def quantize(self, on: bool) -> "IntegerEncoder":
+        """Switch rounding of the identity network on, or off: then it is the float twin. Returns itself."""
+        for layer in self.identity.modules():
+            if isinstance(layer, GridConv):
+                layer.quantized = on
+        return self
+
+    @property
+    def largest_distance(self) -> int:
+        """Bound on any partial sum of the codebook search, in units of `TOKEN_STEP` squared."""
+        steps = int((self.codebooks.books.abs() / TOKEN_STEP).max())
+        largest = max(-SIGNED[0], steps)
+        tokens = self.config.layers[0].identity if self.config.groups > 1 else 1
+        return tokens * self.config.dim * 3 * largest**2
+
+
+def on_token_grid(books: Tensor) -> Tensor:
+    """The nearest codebook entries whose values a token vector can take."""
+    return (books / TOKEN_STEP).round().clamp(*SIGNED) * TOKEN_STEP
+
+
