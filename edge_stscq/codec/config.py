@@ -156,9 +156,12 @@ class CodecConfig(BaseModel):
 
     @property
     def style_tokens(self) -> int:
-        """Tokens that say who it is and set the decoder's style: the layers up to the last with identity tokens."""
-        last = max((number for number, layer in enumerate(self.layers) if layer.identity), default=0)
-        return self.layer_ends[last]
+        """Tokens that set the decoder's style: the layers up to the last that says who it is.
+
+        Without any identity tokens, all layers but the last.
+        """
+        identity = [number for number, layer in enumerate(self.layers) if layer.identity]
+        return self.layer_ends[identity[-1] if identity else max(0, len(self.layers) - 2)]
 
     def check_layers(self, layers: int) -> int:
         """`layers` again, if this model has as many.

@@ -158,7 +158,10 @@ def _figures(report: Parity) -> list[Element]:
     for at, (what, _) in enumerate(columns, first):
         keys += [node("span", class_=f"key series{at}"), what]
     drawn: list[tuple[Element, list[Element | str]]] = [
-        (plots.positions(report.device, report.layer_names, report.layer_ends), ["Equal tokens by position, artefact against student"]),
+        (
+            plots.positions(report.device, report.layer_names, report.layer_ends),
+            ["Equal tokens by position, artefact against student"],
+        ),
         (plots.margins(columns, first), ["Equal tokens by margin:", *keys]),
     ]
     if report.device.flip_distances is not None:

@@ -34,7 +34,7 @@ class Tables:
     Attributes:
         frequencies: uint32 `[M, T, K]`, each row at least 1 and summing to `2**16`.
         group_frequencies: uint32 `[M]`, likewise.
-        layer_ends: tokens in the prefix that ends with each of the 1 to 15 layers, e.g. `(16, 32, 64)`; the last is `T`.
+        layer_ends: tokens in the prefix that ends with each of 1 to 15 layers, e.g. `(16, 32, 64)`; the last is `T`.
 
     Raises:
         EdgeError: any of this does not hold.

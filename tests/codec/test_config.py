@@ -6,14 +6,14 @@ from pydantic import ValidationError
 from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.errors import EdgeError
 
-BASIC = LayerConfig(identity=16, spatial=0, identity_dims=64)
-MIDDLE = LayerConfig(identity=8, spatial=8, identity_dims=64)
-ENHANCED = LayerConfig(identity=0, spatial=32)
+BASIC = LayerConfig(name="basic", identity=16, spatial=0, identity_dims=64)
+MIDDLE = LayerConfig(name="middle", identity=8, spatial=8, identity_dims=64)
+ENHANCED = LayerConfig(name="enhanced", identity=0, spatial=32)
 
 
 def config(**change: object) -> CodecConfig:
-    layers = {"basic": BASIC, "middle": MIDDLE, "enhanced": ENHANCED}
-    return CodecConfig.model_validate({"name": "x", "groups": 2, "entries": 256, "dim": 8} | layers | change)
+    plain = {"name": "x", "groups": 2, "entries": 256, "dim": 8, "layers": (BASIC, MIDDLE, ENHANCED)}
+    return CodecConfig.model_validate(plain | change)
 
 
 def test_layers_are_prefixes_of_the_token_sequence() -> None:
@@ -31,9 +31,21 @@ def test_the_papers_controls_are_settings() -> None:
     "change",
     [
         {"groups": 0},
-        {"basic": LayerConfig(identity=0, spatial=0)},
-        {"basic": LayerConfig(identity=4, spatial=0, identity_dims=33)},
-        {"middle": LayerConfig(identity=16, spatial=0, identity_dims=128)},
+        {"layers": ()},
+        {"layers": [LayerConfig(name=f"l{number}", identity=0, spatial=1) for number in range(16)]},
+        {"layers": (BASIC, BASIC)},
+        {"layers": (LayerConfig(name="basic", identity=0, spatial=0), MIDDLE)},
+        {"layers": (LayerConfig(name="basic", identity=4, spatial=0, identity_dims=33),)},
+        {"layers": (BASIC, LayerConfig(name="middle", identity=16, spatial=0, identity_dims=128))},
+        {"layers": (BASIC, LayerConfig(name="middle", identity=0, spatial=4, spatial_dims=3))},
+        {"layers": (BASIC, LayerConfig(name="middle", identity=0, spatial=4, spatial_dims=33))},
+        {"layers": (BASIC, LayerConfig(name="middle", identity=0, spatial=4, entries=257))},
+        {"layers": ({"name": "Basic", "identity": 0, "spatial": 1},)},
+        {"layers": ({"name": "a-name-of-17-chars", "identity": 0, "spatial": 1},)},
+        {"layers": ({"identity": 0, "spatial": 1},)},
+        {"format_version": 1},
+        {"format_version": 3},
+        {"basic": {"identity": 0, "spatial": 1}},
         {"unknown": 1},
         {"name": "../x"},
         {"decoder_channels": (8, 8)},

@@ -27,9 +27,11 @@ name = "tiny"
 groups = 2
 entries = 4
 dim = 4
-basic = { identity = 2, spatial = 2, identity_dims = 8 }
-middle = { identity = 2, spatial = 2, identity_dims = 8 }
-enhanced = { identity = 0, spatial = 2 }
+layers = [
+    { name = "basic", identity = 2, spatial = 2, identity_dims = 8 },
+    { name = "middle", identity = 2, spatial = 2, identity_dims = 8 },
+    { name = "enhanced", identity = 0, spatial = 2 },
+]
 teacher_width = 16
 student_width = 48
 student_trunk = [8, 8, 8, 8, 8, 8]
