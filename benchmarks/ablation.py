@@ -47,9 +47,8 @@ def variant(recipe: Recipe, codec: Changes, stage: Changes) -> Recipe:
     """The recipe with these changes, validated."""
     plain = recipe.model_dump()
     if not codec.get("identity", True):
-        for layer in ("basic", "middle", "enhanced"):
-            tokens = plain["codec"][layer]["identity"] + plain["codec"][layer]["spatial"]
-            plain["codec"][layer] = {"identity": 0, "spatial": tokens, "identity_dims": 0}
+        for layer in plain["codec"]["layers"]:
+            layer |= {"identity": 0, "spatial": layer["identity"] + layer["spatial"], "identity_dims": 0}
     plain["codec"] |= {key: value for key, value in codec.items() if key != "identity"}
     for each in plain["stages"]:
         for key, value in stage.items():

@@ -15,7 +15,6 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.record import write
-from edge_stscq.codec.config import LAYER_NAMES
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.artefact import coded_by
 from edge_stscq.evaluation.faces import load_faces
@@ -59,7 +58,8 @@ def main(
     judge = load_recognisers(data / "recognisers", [JUDGE])[JUDGE]
     original, codes = judge.embed(faces.images), subject.encode(faces.images)
     cosines = {
-        name: cosine(original, judge.embed(subject.decode(codes, layer))) for layer, name in enumerate(LAYER_NAMES, 1)
+        name: cosine(original, judge.embed(subject.decode(codes, layer)))
+        for layer, name in enumerate(subject.config.layer_names, 1)
     }
 
     def row(chosen: NDArray[np.bool_]) -> dict[str, Any]:

@@ -30,11 +30,11 @@ IDLE_SECONDS = 2.0
 
 
 def random_faces(service: DecodeService, count: int, seed: int = 0) -> list[CodedFace]:
-    """Faces of three layers with tokens drawn evenly: all different."""
+    """Faces of all layers with tokens drawn evenly: all different."""
     random, config = np.random.default_rng(seed), service.config
     tokens = random.integers(config.entries, size=(count, config.tokens)).astype(np.uint16)
     return [
-        CodedFace(int(group), row, 3)
+        CodedFace(int(group), row, len(config.layers))
         for group, row in zip(random.integers(config.groups, size=count), tokens, strict=True)
     ]
 

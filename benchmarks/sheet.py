@@ -1,4 +1,4 @@
-"""A sheet of faces as they are painted from one, two and three layers: what people should look at beside the figures.
+"""A sheet of faces as they are painted layer by layer: what people should look at beside the figures.
 
     python -m benchmarks.sheet --faces CROPS --model models/face64 [--originals] -o docs/faces.jpg
 

@@ -23,7 +23,6 @@ from edge_stscq.stream.files import write_file
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "models/face64/MODEL_CARD.md", "docs/*.md")
 _PLACE = re.compile(r"<!-- table: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end of table -->", re.DOTALL)
-_LAYERS = {"basic": "basic", "middle": "+ middle", "enhanced": "+ enhanced"}
 _TARGETS = {"onnx": "ONNX", "executorch": "ExecuTorch", "coreml": "Core ML"}
 _ENCODERS = {"student": "student fp32, torch", "teacher": "teacher fp32, torch"}
 
@@ -61,9 +60,9 @@ def documents() -> list[Path]:
 @table
 def verification() -> str:
     rows = []
-    for report, layer in _layers():
+    for index, report, layer in _layers():
         rows.append([
-            _LAYERS[layer["name"]], f"{layer['payload_bytes']:.1f} bytes", _subject(report),
+            _added(layer["name"], index), f"{layer['payload_bytes']:.1f} bytes", _subject(report),
             _accuracy(layer["compressed"]), _accuracy(layer["decoded"][JUDGE]), f"{layer['identity'][JUDGE]:.2f}",
         ])  # fmt: skip
     originals = _load("lfw")["results"][0]["originals"][JUDGE]
@@ -75,7 +74,7 @@ def verification() -> str:
 @table
 def verification_in_full() -> str:
     rows = []
-    for report, layer in _layers():
+    for _, report, layer in _layers():
         rows.append([
             layer["name"], _subject(report), f"{layer['payload_bytes']:.1f}", _accuracy(layer["compressed"]),
             *(_accuracy(layer["decoded"][judge]) for judge in (JUDGE, "sface")),
@@ -97,11 +96,11 @@ def verification_in_full() -> str:
 @table
 def matching() -> str:
     rows = []
-    for report, layer in _layers():
+    for index, report, layer in _layers():
         match = layer["compressed"]
-        if layer["name"] != "enhanced":  # which has no identity tokens
+        if not index or match != report["layers"][index - 1]["compressed"]:  # some layers add no identity tokens
             rows.append([
-                _LAYERS[layer["name"]], _subject(report), _accuracy(match), f"{match['threshold']:.2f}",
+                _added(layer["name"], index), _subject(report), _accuracy(match), f"{match['threshold']:.2f}",
                 _percent(match["tar_at_far"]),
             ])  # fmt: skip
     head = ["layers", "encoder", "accuracy", "at a cosine of", "same person accepted where 0.1 % of others are"]
@@ -125,11 +124,12 @@ def training() -> str:
 @table
 def savings() -> str:
     found = [row for row in _load("rate")["results"]["savings"] if row["counted"] == "container"]
+    layers = list(found[0]["at_layer"])
     rows = [
-        [row["peer"], _percent(row["bjontegaard"], 0), *(_percent(row["at_layer"][layer], 0) for layer in _LAYERS)]
+        [row["peer"], _percent(row["bjontegaard"], 0), *(_percent(row["at_layer"][layer], 0) for layer in layers)]
         for row in found
     ]
-    return _markdown(["beside", "mean (Bjontegaard)", *(f"at {layer}" for layer in _LAYERS)], rows)
+    return _markdown(["beside", "mean (Bjontegaard)", *(f"at {layer}" for layer in layers)], rows)
 
 
 @table
@@ -168,28 +168,30 @@ def parity() -> str:
 @table
 def groups() -> str:
     results = _load("groups")["results"]
-    rows = []
+    layers, rows = list(results["all"]["identity"]), []
     for each in ({"label": "all", "value": "", **results["all"]}, *results["groups"]):
-        figures = [f"{each['identity'][layer]:.3f} ± {each['standard_error'][layer]:.3f}" for layer in _LAYERS]
+        figures = [f"{each['identity'][layer]:.3f} ± {each['standard_error'][layer]:.3f}" for layer in layers]
         rows.append([each["label"], each["value"], f"{each['faces']:,}", *figures])
-    return _markdown(["label", "value", "faces", *_LAYERS.values()], rows)
+    return _markdown(["label", "value", "faces", *(_added(name, index) for index, name in enumerate(layers))], rows)
 
 
 @table
 def ablation() -> str:
-    rows = []
-    for each in _load("ablation")["results"]:
-        basic, _, enhanced = layers = each["report"]["layers"]
+    found, rows = _load("ablation")["results"], []
+    for each in found:
+        layers = each["report"]["layers"]
+        first, last = layers[0], layers[-1]
         rows.append([
             each["meaning"], " / ".join(f"{layer['payload_bytes']:.1f}" for layer in layers),
             " / ".join("-" if (one := layer["compressed"]) is None else _share(one) for layer in layers),
             " / ".join(_share(layer["decoded"][JUDGE]) for layer in layers),
-            " / ".join(f"{layer['identity'][JUDGE]:.3f}" for layer in (basic, enhanced)),
-            " / ".join(f"{layer['psnr']:.2f}" for layer in (basic, enhanced)) + " dB",
-            f"{enhanced['perceptual']:.2f}",
+            " / ".join(f"{layer['identity'][JUDGE]:.3f}" for layer in (first, last)),
+            " / ".join(f"{layer['psnr']:.2f}" for layer in (first, last)) + " dB",
+            f"{last['perceptual']:.2f}",
         ])  # fmt: skip
     head = ["variant", "payload, bytes", "matched without decoding", f"decoded, verified by {JUDGE}"]
-    head += [f"cosine, {JUDGE}, basic / enhanced", "PSNR, basic / enhanced", "perceptual distance, enhanced"]
+    first, last = (found[0]["report"]["layers"][at]["name"] for at in (0, -1))
+    head += [f"cosine, {JUDGE}, {first} / {last}", f"PSNR, {first} / {last}", f"perceptual distance, {last}"]
     return _markdown(head, rows)
 
 
@@ -253,12 +255,17 @@ def _load(name: str) -> dict[str, Any]:
     return found
 
 
-def _layers() -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Every report of lfw.json with each of its layers, the layers outermost."""
+def _layers() -> Iterable[tuple[int, Mapping[str, Any], Mapping[str, Any]]]:
+    """Number of a layer, from 0 on, report and layer, for all of lfw.json; layers are outermost."""
     reports = _load("lfw")["results"]
-    for index in range(len(_LAYERS)):
+    for index in range(len(reports[0]["layers"])):
         for report in reports:
-            yield report, report["layers"][index]
+            yield index, report, report["layers"][index]
+
+
+def _added(name: str, index: int) -> str:
+    """A layer as what it adds to the ones before: "basic", "+ middle"."""
+    return f"+ {name}" if index else name
 
 
 def _subject(report: Mapping[str, Any]) -> str:

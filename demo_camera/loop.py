@@ -23,8 +23,8 @@ from edge_stscq.stream import CodedFace, FrameCodec
 class Encoder(Protocol):
     """What the loop needs of `edge_stscq.device.DeviceEncoder`."""
 
-    def encode(self, image: NDArray[np.uint8], layers: int) -> CodedFace:
-        """The code of a canonical crop, `uint8 [128, 128, 3]`, RGB, with its first `layers` layers."""
+    def encode(self, image: NDArray[np.uint8], layers: int | None) -> CodedFace:
+        """The code of a canonical crop, `uint8 [128, 128, 3]`, RGB, with its first `layers` layers, or all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +52,13 @@ class Counters:
 
 @dataclass
 class CaptureLoop:
-    """Turns pictures into frames; `layers` of each face travel."""
+    """Turns pictures into frames; `layers` of each face travel, None is all."""
 
     detector: Detector
     encoder: Encoder
     codec: FrameCodec
     gate: Gate = field(default_factory=Gate)
-    layers: int = 3
+    layers: int | None = None
     counters: Counters = field(default_factory=Counters)
     latest: str = ""
     """The verdict on the latest picture, in words."""

@@ -35,7 +35,9 @@ def capture(
         str | None, typer.Option(envvar="EDGE_STSCQ_TOKEN", help="Bearer token, if the server asks for one.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many faces.")] = None,
-    layers: Annotated[int, typer.Option(min=1, max=3, help="Layers of each face that travel.")] = 3,
+    layers: Annotated[
+        int | None, typer.Option(min=1, max=15, help="Layers of each face that travel. Otherwise all.")
+    ] = None,
     save_crops: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also keep each aligned face: DIR/000000.png, ...")
     ] = None,
@@ -64,7 +66,8 @@ def capture(
     room = None if spool_size is None else parse_size(spool_size)
     opened = open_bundle(bundle)
     check(opened.manifest.crop)
-    loop = CaptureLoop(Detector(), load_encoder(opened), opened.frames, layers=layers)
+    travel = len(opened.config.layers) if layers is None else opened.config.check_layers(layers)
+    loop = CaptureLoop(Detector(), load_encoder(opened), opened.frames, layers=travel)
     console = Console(stderr=True)
     with ExitStack() as stack:
         sender = stack.enter_context(Sender(send, device, token=token)) if send is not None else None
@@ -80,8 +83,8 @@ def capture(
                 if shot is not None:
                     outlet.put(shot.frame)
                     if kept is not None:
-                        basic = [opened.frames.cut_frame(shot.frame, 1)] if layers > 1 else []
-                        kept.put(opened.frames.model_id, [*basic, shot.frame], time.time())
+                        first = [opened.frames.cut_frame(shot.frame, 1)] if travel > 1 else []
+                        kept.put(opened.frames.model_id, [*first, shot.frame], time.time())
                     if save_crops is not None:
                         _save(save_crops / f"{loop.counters.faces - 1:06d}.png", shot.crop)
                 if live is not None:

@@ -13,7 +13,9 @@ def decode(
     stream: Annotated[Path, typer.Argument(help="File of frames, made by `encode` or `capture`.")],
     model: Annotated[Path, typer.Option(help="Folder of the model it was encoded with.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the PNG files; made if absent.")],
-    layers: Annotated[int, typer.Option(min=1, max=3, help="Decode at most this many layers of each face.")] = 3,
+    layers: Annotated[
+        int | None, typer.Option(min=1, max=15, help="Decode at most this many layers of each face. Otherwise all.")
+    ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cuda decodes in bfloat16.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON object.")] = False,
 ) -> None:
@@ -29,8 +31,9 @@ def decode(
 
     data = read_stream(stream)
     service = DecodeService(model, device)
+    most = len(service.config.layers) if layers is None else service.config.check_layers(layers)
     try:
-        jobs = [Job(face, min(layers, face.layers)) for face in service.codec.iter_stream(data)]
+        jobs = [Job(face, min(most, face.layers)) for face in service.codec.iter_stream(data)]
     except FrameError as error:
         raise FrameError(f"{stream}: {error}") from None
     if not jobs:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CAMERAS = {"onnx": "ONNX Runtime", "executorch": "ExecuTorch"}
 """Targets that capture here, and what runs them."""
 TARGETS = (*CAMERAS, "coreml")
-HEADINGS = ("original crop", "basic", "+ middle", "+ enhanced")
 START_SECONDS = 60
 PROGRAM = (sys.executable, "-c", "from edge_stscq.cli import main; main()")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "EDGE_STSCQ_TOKEN"}
@@ -41,6 +40,7 @@ def demo(
 
     from demo_camera.portraits import portraits
     from demo_camera.sheet import contact_sheet, png
+    from edge_stscq.device import open_bundle
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
     from edge_stscq.stream.files import write_file
 
@@ -66,7 +66,9 @@ def demo(
             )  # fmt: skip
             rows += _rows(url, target, names, output)
     sheet = output / "contact_sheet.png"
-    write_file(sheet, png(contact_sheet(HEADINGS, rows)))
+    first, *further = open_bundle(_bundle(output, next(iter(CAMERAS)))).config.layer_names
+    headings = ("original crop", first, *(f"+ {name}" for name in further))
+    write_file(sheet, png(contact_sheet(headings, rows)))
 
     bundles = [_bundle(output, target) for target in TARGETS]
     if _run("parity", *bundles, "--model", model, "--faces", crops, allowed=EXIT_CHECK_FAILED):
@@ -137,7 +139,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
 
 
 def _rows(url: str, target: str, names: Sequence[str], output: Path) -> "list[Row]":
-    """One row a portrait: its crop, and what the server paints from one, two and three layers of its frame."""
+    """One row a portrait: its crop, and what the server paints from its first layer, first two layers, ...."""
     import httpx2
 
     from demo_camera.sheet import Row, Tile

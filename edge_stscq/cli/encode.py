@@ -11,7 +11,9 @@ def encode(
     bundle: Annotated[Path, typer.Argument(help="Folder made by `export`: onnx or executorch.")],
     images: Annotated[list[Path], typer.Argument(help="Aligned crops, 128 x 128, in any common picture format.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Stream file to write (.stsq).")],
-    layers: Annotated[int, typer.Option(min=1, max=3, help="Layers of each face: basic, + middle, + enhanced.")] = 3,
+    layers: Annotated[
+        int | None, typer.Option(min=1, max=15, help="Only the first N layers of each face. Otherwise all.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the sizes as one JSON object.")] = False,
 ) -> None:
     """Encode aligned crops; for pictures as a camera takes them use `capture`. A bad picture: no file."""
@@ -26,6 +28,7 @@ def encode(
     from edge_stscq.stream.files import write_file
 
     opened = open_bundle(bundle)
+    wanted = len(opened.config.layers) if layers is None else opened.config.check_layers(layers)
     crops = []
     for path in images:
         crop = read_picture(path)
@@ -39,7 +42,7 @@ def encode(
     encoder, frames = load_encoder(opened), opened.frames
     stream, faces = frames.header(), []
     for path, crop in zip(images, crops, strict=True):
-        face = encoder.encode(crop, layers)
+        face = encoder.encode(crop, wanted)
         frame = frames.encode_frame(face)
         payload = frames.payload_size(face)
         stream += frame
@@ -47,12 +50,12 @@ def encode(
     write_file(output, stream)
     if as_json:
         report = {
-            "output": str(output), "model_id": opened.manifest.model_id, "layers": layers, "faces": faces,
+            "output": str(output), "model_id": opened.manifest.model_id, "layers": wanted, "faces": faces,
             "header_bytes": len(frames.header()), "stream_bytes": len(stream),
         }  # fmt: skip
         typer.echo(json.dumps(report))
         return
-    table = Table("file", "group", "payload bytes", "wire bytes", title=f"{len(faces)} faces, {layers} layers each")
+    table = Table("file", "group", "payload bytes", "wire bytes", title=f"{len(faces)} faces, {wanted} layers each")
     for row in faces:
         table.add_row(*(escape(str(value)) for value in row.values()))
     Console().print(table)

@@ -20,7 +20,7 @@ def evaluate(
     ] = None,
     recogniser: Annotated[list[str] | None, typer.Option(help="Judge with this one only; may be repeated.")] = None,
     layers: Annotated[
-        list[int] | None, typer.Option(min=1, max=3, help="Decode this many layers; may be repeated. Otherwise all.")
+        list[int] | None, typer.Option(min=1, max=15, help="Decode this many layers; may be repeated. Otherwise all.")
     ] = None,
     cache: Annotated[Path, typer.Option(help="Folder that keeps the recognisers' embeddings of originals.")] = Path(
         ".cache"
@@ -45,6 +45,7 @@ def evaluate(
     listed = read_pairs(pairs)
     chosen = listed if first is None else listed.head(first)
     subject = open_subject(model, encoder, device)
+    wanted = sorted({subject.config.check_layers(one) for one in layers or ()}) or None
     if bundle is not None:
         subject = coded_by(subject, bundle, model)
     folder = recogniser_folder(recognisers)
@@ -53,7 +54,7 @@ def evaluate(
         net.to(device)
     faces = load_faces(crops, names=chosen.names)
     with progress_bar("faces", len(faces)) as progress:
-        report = judge(subject, faces, chosen, nets, progress, sorted(set(layers or (1, 2, 3))), cache)
+        report = judge(subject, faces, chosen, nets, progress, wanted, cache)
     if as_json:
         typer.echo(report.model_dump_json())
         return

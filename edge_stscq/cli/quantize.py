@@ -116,6 +116,7 @@ def quantize(
         "backbone_sha256": calibration.backbone_sha256, "tensors": len(calibration.ranges),
         "biases_corrected": bool(calibration.biases), "kept": calibration.kept, "held_out_faces": len(judged),
         "tokens": q.agreement(full, int8),
+        "layers": student.config.layer_names,
         "tokens_by_layer": [q.agreement(full, int8, slice(start, end)) for start, end in pairwise(ends)],
         "sqnr_db": q.sqnr(full.z, int8.z), "sensitivity": [asdict(row) for row in rows],
     }  # fmt: skip
@@ -148,8 +149,6 @@ def _print(report: dict[str, Any], shown: "Sequence[Row]", rows: "Sequence[Row]"
     from rich.console import Console
     from rich.table import Table
 
-    from edge_stscq.codec.config import LAYER_NAMES
-
     kept = report["kept"]
     if rows:
         part = sum(row.macs for row in rows if row.layer in kept) / sum(row.macs for row in rows)
@@ -165,7 +164,7 @@ def _print(report: dict[str, Any], shown: "Sequence[Row]", rows: "Sequence[Row]"
             table.add_row(name, row.kind, f"{row.macs / 1e6:.1f}", *losses)
         Console().print(table)
     layers = ", ".join(
-        f"{name} {share:.1%}" for name, share in zip(LAYER_NAMES, report["tokens_by_layer"], strict=True)
+        f"{name} {share:.1%}" for name, share in zip(report["layers"], report["tokens_by_layer"], strict=True)
     )
     typer.echo(
         f"int8 gives {report['tokens']:.1%} of the student's tokens on {report['held_out_faces']} held-out faces "

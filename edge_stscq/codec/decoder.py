@@ -2,7 +2,8 @@
 
 A *sketch*, linear in the codewords received, is the best straight line from tokens to a 32-px picture; it seeds the
 network and the network's pictures are corrections of it. After the hierarchy of StyleGAN (arXiv 2312.15622 for its use
-in scalable face coding), a style vector computed from the tokens of the basic and middle layers modulates every block.
+in scalable face coding), a style vector computed from the tokens of the layers that say who it is, up to the last with
+identity tokens, modulates every block, together with a flag for each further layer that was received.
 Tokens that were not received are replaced by learned vectors. Modulation and demodulation scale the inputs and outputs
 of ordinary convolutions, which equals StyleGAN2's per-sample weights without grouped convolutions.
 """
@@ -84,9 +85,9 @@ class Decoder(nn.Module):
             config.groups, config.tokens, config.entries, config.dim, config.token_specific
         )
         self.absent = nn.Parameter(torch.zeros(config.tokens, config.dim))
-        self.style_tokens = config.layer_ends[1]
+        self.style_tokens = config.style_tokens
         self.style = nn.Sequential(
-            nn.Linear(self.style_tokens * config.dim + 2, config.style_dim), nn.LeakyReLU(0.2),
+            nn.Linear(self.style_tokens * config.dim + len(config.layers) - 1, config.style_dim), nn.LeakyReLU(0.2),
             nn.Linear(config.style_dim, config.style_dim), nn.LeakyReLU(0.2),
             nn.Linear(config.style_dim, config.style_dim), nn.LeakyReLU(0.2),
         )  # fmt: skip
@@ -110,7 +111,7 @@ class Decoder(nn.Module):
 
         Args:
             codewords: [N, T, D]; what stands at positions that were not received is ignored.
-            received: number of layers of each sample, int [N] in 1..3.
+            received: number of layers of each sample, int [N] in 1..L, of L layers.
             size: 32, 64 or 128; smaller pictures come from the earlier blocks.
 
         Returns:
@@ -120,7 +121,8 @@ class Decoder(nn.Module):
         positions = torch.arange(self.config.tokens, device=codewords.device)
         present = (positions[None, :] < ends[:, None]).unsqueeze(-1)
         words = torch.where(present, codewords, self.absent)
-        flags = torch.stack([received > 1, received > 2], dim=1).to(words.dtype)
+        further = torch.arange(1, len(self.config.layers), device=received.device)
+        flags = (received[:, None] > further).to(words.dtype)
         style = self.style(torch.cat([words[:, : self.style_tokens].flatten(1), flags], dim=1))
         picture = self.sketch(codewords, received)
         x = self.first(self.seed + self.enter(functional.pixel_unshuffle(picture, SKETCH // _SEED)), style)
@@ -132,19 +134,26 @@ class Decoder(nn.Module):
         return _soften_colour(picture)
 
     @torch.no_grad()
-    def decode(self, group: Tensor, tokens: Tensor, layers: int = 3) -> Tensor:
+    def decode(self, group: Tensor, tokens: Tensor, layers: int | None = None) -> Tensor:
         """Faces uint8 [N, 128, 128, 3] (RGB) from groups [N] and tokens [N, T or the prefix of `layers`].
 
+        Args:
+            layers: how many to paint from; None is all.
+
         Raises:
-            ValueError: `layers` is not 1, 2 or 3, or there are too few tokens for it.
+            ValueError: the model has fewer layers, or there are too few tokens for so many.
         """
-        if layers not in (1, 2, 3) or tokens.shape[1] < self.config.layer_ends[layers - 1]:
-            raise ValueError(f"{tokens.shape[1]} tokens do not make {layers} layers of {self.config.layer_ends}")
+        ends = self.config.layer_ends
+        layers = len(ends) if layers is None else layers
+        if not 1 <= layers <= len(ends):
+            raise ValueError(f"{layers} is not 1 to {len(ends)}, the layers of this model")
+        if tokens.shape[1] < ends[layers - 1]:
+            raise ValueError(f"{tokens.shape[1]} tokens do not make {layers} layers of {ends}")
         tokens = functional.pad(tokens, (0, self.config.tokens - tokens.shape[1]))
         return self.paint(group, tokens, torch.full((len(tokens),), layers, device=tokens.device))
 
     def paint(self, group: Tensor, tokens: Tensor, received: Tensor) -> Tensor:
-        """Faces uint8 [N, 128, 128, 3] (RGB) of different layer counts: groups [N], tokens [N, T], layers [N] in 1..3.
+        """Faces uint8 [N, 128, 128, 3] (RGB) of different layer counts: groups [N], tokens [N, T], layers [N] in 1..L.
 
         Tokens at positions that were not received are ignored.
         """

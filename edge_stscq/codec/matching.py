@@ -38,8 +38,8 @@ class Matcher(nn.Module):
         return cls(codebooks, identity)
 
     @torch.no_grad()
-    def forward(self, group: Tensor, tokens: Tensor, layers: int = 3) -> Tensor:
-        """Unit vectors [N, 128] of groups int [N] and tokens int [N, T or the prefix of `layers`]."""
-        end = self.config.layer_ends[layers - 1]
+    def forward(self, group: Tensor, tokens: Tensor, layers: int | None = None) -> Tensor:
+        """Unit vectors [N, 128] of groups int [N] and tokens int [N, T or the prefix of `layers`]; None is all."""
+        end = self.config.tokens if layers is None else self.config.layer_ends[layers - 1]
         words = self.codebooks.lookup(group, tokens[:, :end])
         return self.identity.deviation(words[:, self.is_identity[:end]])

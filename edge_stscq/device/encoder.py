@@ -11,7 +11,6 @@ from edge_stscq.device.manifest import AGAIN
 from edge_stscq.device.runtimes import Runner, load_runner, runtime_version
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import CodedFace
-from edge_stscq.stream.face import LAYERS
 
 
 class DeviceEncoder:
@@ -48,10 +47,16 @@ class DeviceEncoder:
             raise BundleError(f"{self.bundle.artefact} answered with no group and tokens of this model; {AGAIN}")
         return int(group[0]), tokens.astype(np.int32)
 
-    def encode(self, image: NDArray[np.uint8], layers: int = LAYERS) -> CodedFace:
-        """The coded face of one crop, all layers or the first ones; errors as in `run`."""
+    def encode(self, image: NDArray[np.uint8], layers: int | None = None) -> CodedFace:
+        """The coded face of one crop, all layers or the first ones; errors as in `run`.
+
+        Raises:
+            EdgeError: the model has fewer layers.
+        """
+        ends = self.bundle.config.layer_ends
+        wanted = len(ends) if layers is None else self.bundle.config.check_layers(layers)
         group, tokens = self.run(image)
-        return CodedFace(group, tokens.astype(np.uint16), LAYERS).truncate(layers, self.bundle.config.layer_ends)
+        return CodedFace(group, tokens[: ends[wanted - 1]].astype(np.uint16), wanted)
 
 
 def load_encoder(bundle: Bundle | Path | str, threads: int = 0) -> DeviceEncoder:

@@ -13,6 +13,9 @@ A runtime loads an artefact whose weights were altered without a word and answer
 lists the sha256 of every file of the folder, and of itself, and nothing that is not listed may lie there. The hashes
 find damage and mix-ups; they are no signature. There is no time stamp: the same model exported twice by the same tools
 gives the same bytes.
+
+Format 2 lists the layers, by name and end. Format 1, in which the configuration had three fields in the place of its
+list and the manifest said nothing of layers, is still read.
 """
 
 import hashlib
@@ -120,16 +123,29 @@ class RuntimeRange(_Frozen):
         return f"{self.package}>={self.minimum},<{self.maximum_exclusive}"
 
 
+class LayerSpec(_Frozen):
+    """One layer: what people call it, and the number of tokens in the prefix that ends with it."""
+
+    name: str
+    end: int = Field(ge=1)
+
+
+def _layers(validated: dict[str, Any]) -> tuple[LayerSpec, ...]:
+    config: CodecConfig = validated["config"]
+    return tuple(LayerSpec(name=name, end=end) for name, end in zip(config.layer_names, config.layer_ends, strict=True))
+
+
 class Manifest(_Frozen):
     """`manifest.json`. Unknown fields are refused: a newer format must raise `format_version`."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     name: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")
     target: TargetName
     precision: Precision
     artefact: RelativePath = Field(description="file of the runtime, or its folder for an .mlpackage")
     model_id: str = Field(pattern=r"^[0-9a-f]{16}$", description="hash of codebooks and frequency tables, in hex")
     config: CodecConfig
+    layers: tuple[LayerSpec, ...] = Field(default_factory=_layers, description="the layers of `config`, first to last")
     inputs: tuple[TensorSpec] = Field(description="image [1, 128, 128, 3], RGB, 0 to 255")
     outputs: tuple[TensorSpec, TensorSpec] = Field(description="group [1], then tokens [1, T]")
     quantisation: QuantisationSpec | None = None
@@ -138,8 +154,18 @@ class Manifest(_Frozen):
     runtime: RuntimeRange
     files: dict[RelativePath, Digest] = Field(description="sha256 of every other file of the bundle")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_format_1(cls, content: Any) -> Any:
+        """A manifest of format 1 as one of format 2; anything else as it is."""
+        if isinstance(content, dict) and content.get("format_version") == 1 and "layers" not in content:
+            return content | {"format_version": 2}
+        return content
+
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
+        if self.layers != _layers({"config": self.config}):
+            raise ValueError("layers are not those of config")
         if (self.precision == "fp32") != (self.quantisation is None):
             raise ValueError("an int8 or w8 bundle describes its quantisation, an fp32 bundle has none")
         missing = [name for name in (CODEBOOKS, TABLES, GOLDEN) if name not in self.files]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.codec.config import LAYER_NAMES, CodecConfig
+from edge_stscq.codec.config import CodecConfig
 from edge_stscq.device.bundle import Bundle
 from edge_stscq.device.encoder import DeviceEncoder
 
@@ -96,6 +96,7 @@ def _first(
 def _places(config: CodecConfig) -> list[str]:
     """What each of the T tokens codes."""
     found = []
-    for name, layer in zip(LAYER_NAMES, config.layers, strict=True):
-        found += [f"identity, {name} layer"] * layer.identity + [f"spatial, {name} layer"] * layer.spatial
+    for layer in config.layers:
+        found += [f"identity, {layer.name} layer"] * layer.identity
+        found += [f"spatial, {layer.name} layer"] * layer.spatial
     return found

@@ -95,6 +95,7 @@ class FullPrecision:
             precision=manifest.precision,
             executor=artefact.runtime,
             faces=self._source,
+            layer_names=reference.layer_names,
             layer_ends=reference.layer_ends,
             runtime=measured.runtime,
             quantisation=measured.quantisation,
@@ -123,6 +124,7 @@ class FullPrecision:
             embed=self._judges[JUDGE].embed if self._judges else embed,
             embedded_by=JUDGE if self._judges else by,
             books=store.full_books(self._model),
+            layer_names=self._subject.config.layer_names,
             layer_ends=self._subject.config.layer_ends,
         )
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge_stscq.codec.config import LAYER_NAMES
 from edge_stscq.evaluation.faces import Faces
 from edge_stscq.evaluation.metrics import cosine, ms_ssim, pooled_psnr, squared_error
 from edge_stscq.evaluation.perceptual import Perceptual
@@ -60,7 +59,7 @@ def judge(
     pairs: Pairs,
     recognisers: Mapping[str, Recogniser],
     progress: Progress = quiet,
-    layers: Sequence[int] = (1, 2, 3),
+    layers: Sequence[int] | None = None,
     cache: Path | None = None,
 ) -> Judgement:
     """Code, decode and recognise every face once, then score the pairs.
@@ -69,9 +68,11 @@ def judge(
         faces: crops of at least every name in `pairs`.
         recognisers: by name; none is fine, then only the compressed domain is verified.
         progress: told of every batch of faces done.
-        layers: how many layers to decode, in ascending order.
+        layers: how many layers to decode, in ascending order; None is every number there is.
         cache: folder that keeps the recognisers' embeddings of originals.
     """
+    if layers is None:
+        layers = range(1, 1 + len(subject.config.layers))
     codes: list[Codes] = []
     errors: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
     likeness: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
@@ -103,7 +104,7 @@ def judge(
     def result(layer: int) -> LayerResult:
         known = sum(part.identity for part in subject.config.layers[:layer])
         return LayerResult(
-            name=LAYER_NAMES[layer - 1],
+            name=subject.config.layer_names[layer - 1],
             tokens=subject.config.layer_ends[layer - 1],
             payload_bytes=float(subject.payload_bytes(whole, layer).mean()),
             entropy_coded=subject.tables is not None,

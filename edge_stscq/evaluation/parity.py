@@ -67,6 +67,7 @@ class Parity(_Frozen):
     precision: str
     executor: str = Field(description="what ran the artefact")
     faces: str = Field(description="where the faces came from")
+    layer_names: tuple[str, ...] = Field(description="what people call the layers")
     layer_ends: tuple[int, ...] = Field(description="tokens in the prefix that ends with each layer")
     runtime: Agreement = Field(description="artefact against the graph it was lowered from")
     quantisation: Agreement | None = Field(
@@ -100,6 +101,7 @@ class Reference:
         decode: codes -> faces uint8 [N,128,128,3] with all layers.
         embed: faces -> unit embeddings [N,D], made by the network named `embedded_by`.
         books: codebooks [M,T,K,D].
+        layer_names: what people call the layers.
         layer_ends: tokens in the prefix that ends with each layer.
     """
 
@@ -110,6 +112,7 @@ class Reference:
     embed: Embed
     embedded_by: str
     books: NDArray[np.float32]
+    layer_names: tuple[str, ...]
     layer_ends: tuple[int, ...]
 
 

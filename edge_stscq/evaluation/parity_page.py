@@ -131,7 +131,7 @@ def _accuracy(reports: Sequence[Parity]) -> Element:
 
 def _bundle(one: Judged) -> Element:
     report, columns = one.report, comparisons(one.report)
-    lines = zip(*(agreement_rows(agreement) for _, agreement in columns), strict=True)
+    lines = zip(*(agreement_rows(agreement, report.layer_names) for _, agreement in columns), strict=True)
     rows = [(cells[0][0], *(value for _, value in cells)) for cells in lines]
     parts = [
         node("h2", _name(report)),
@@ -158,7 +158,10 @@ def _figures(report: Parity) -> list[Element]:
     for at, (what, _) in enumerate(columns, first):
         keys += [node("span", class_=f"key series{at}"), what]
     drawn: list[tuple[Element, list[Element | str]]] = [
-        (plots.positions(report.device, report.layer_ends), ["Equal tokens by position, artefact against student"]),
+        (
+            plots.positions(report.device, report.layer_names, report.layer_ends),
+            ["Equal tokens by position, artefact against student"],
+        ),
         (plots.margins(columns, first), ["Equal tokens by margin:", *keys]),
     ]
     if report.device.flip_distances is not None:

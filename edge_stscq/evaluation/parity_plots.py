@@ -9,29 +9,31 @@ from itertools import pairwise
 from math import ceil
 from xml.etree.ElementTree import Element
 
-from edge_stscq.codec.config import LAYER_NAMES
 from edge_stscq.evaluation.agreement import DISTANCE_BARS, DISTANCE_STEP, Agreement, FlipDistances
 from edge_stscq.evaluation.parity_markup import node
 
 WIDTH, HEIGHT = 420, 250
+_LAYER_COLOURS, _LETTER = 4, 7
+"""Colours of layers in the style sheet, taken in turn, and the pixels of a letter: a narrow layer is not labelled."""
 LEFT, RIGHT, TOP, BOTTOM = 56, 414, 26, 206
 QUARTERS = ("nearest ties", "2nd quarter", "3rd quarter", "clearest")
 
 
-def positions(agreement: Agreement, layer_ends: Sequence[int]) -> Element:
+def positions(agreement: Agreement, layer_names: Sequence[str], layer_ends: Sequence[int]) -> Element:
     """Share of equal tokens at each position, coloured by layer."""
     values = agreement.positions
     low = min(values)
     scale = _Scale(1 - low)
     step = (RIGHT - LEFT) / len(values)
     marks = []
-    for layer, (start, end) in enumerate(pairwise((0, *layer_ends))):
+    for layer, (name, (start, end)) in enumerate(zip(layer_names, pairwise((0, *layer_ends)), strict=True)):
+        class_ = f"layer{layer % _LAYER_COLOURS}"
         for at in range(start, end):
-            tip = f"position {at}, {LAYER_NAMES[layer]}: {100 * values[at]:.2f} %"
-            marks.append(scale.bar(LEFT + at * step, step, values[at], f"layer{layer}", tip))
-        if end > start:
+            tip = f"position {at}, {name}: {100 * values[at]:.2f} %"
+            marks.append(scale.bar(LEFT + at * step, step, values[at], class_, tip))
+        if len(name) * _LETTER <= (end - start) * step:
             middle = LEFT + step * (start + end) / 2
-            marks.append(_text(middle, TOP - 8, LAYER_NAMES[layer], class_=f"layer{layer}", text_anchor="middle"))
+            marks.append(_text(middle, TOP - 8, name, class_=class_, text_anchor="middle"))
     ticks = [
         _text(LEFT + step * (at + 0.5), BOTTOM + 18, str(at), text_anchor="middle") for at in (0, *layer_ends[:-1])
     ]

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from edge_stscq.codec.config import LAYER_NAMES
 from edge_stscq.evaluation.agreement import Agreement
 from edge_stscq.evaluation.lfw import Judgement
 from edge_stscq.evaluation.parity import Parity
@@ -41,7 +40,7 @@ def parity_table(report: Parity) -> Group:
     table = Table("agreement", title=escape(title))
     for heading, _ in columns:
         table.add_column(heading.replace(" vs ", "\nvs "), justify="right")
-    for cells in zip(*(agreement_rows(agreement) for _, agreement in columns), strict=True):
+    for cells in zip(*(agreement_rows(agreement, report.layer_names) for _, agreement in columns), strict=True):
         table.add_row(cells[0][0], *(value for _, value in cells))
     pictures = Table("decoded faces, artefact vs student", "")
     for name, value in picture_rows(report):
@@ -134,9 +133,9 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def agreement_rows(a: Agreement) -> list[tuple[str, str]]:
+def agreement_rows(a: Agreement, layer_names: Sequence[str]) -> list[tuple[str, str]]:
     """What an agreement says, line by line."""
-    layers = zip(LAYER_NAMES, a.layers, strict=True)
+    layers = zip(layer_names, a.layers, strict=True)
     quartiles = ("nearest ties", "2nd quarter", "3rd quarter", "clearest")
     far, low = a.flip_distances, min(a.positions)
     return [

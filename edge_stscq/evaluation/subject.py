@@ -63,7 +63,7 @@ class Analysed(NamedTuple):
 class Subject:
     """One codec as functions.
 
-    `encode` takes crops uint8 [N,128,128,3] RGB; `decode` makes them of codes and 1..3 layers; `identity` gives
+    `encode` takes crops uint8 [N,128,128,3] RGB; `decode` makes them of codes and a number of layers; `identity` gives
     the unit identity vectors [N,128] read from the tokens, without decoding a picture. Without `tables` (during
     training) bytes are counted as fixed-length codes.
     """

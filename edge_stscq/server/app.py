@@ -2,7 +2,7 @@
 
     POST /v1/frames              a stream (file header and frames); acknowledged once on disk
     GET  /v1/faces               what is stored, page by page, by `?device=`, `?since=` and `?until=` if given
-    GET  /v1/faces/{id}.png      a face, painted from all its layers or from `?layers=1..3`
+    GET  /v1/faces/{id}.png      a face, painted from all its layers or from the first of them, `?layers=N`
     POST /v1/match               the stored faces most like one
     GET  /v1/devices             what each device has sent, and when
     WS   /v1/live                faces as they come

@@ -2,7 +2,7 @@
 
 Identity is read from tokens, without decoding a picture: a row is the unit vector of a face, and a search is one
 matrix product. Layers that bring no identity tokens do not change an embedding, so there is one matrix for each prefix
-of layers that does: the released model has two, of the basic layer and of basic and middle.
+of layers that does: face64 has two, of the basic layer and of basic and middle.
 
 The newest `capacity` faces are held and an older one makes room for each that comes beyond. A face takes 512 bytes a
 matrix and about 300 for its name, 130 MB for 100,000 faces of the released model; memory is taken up as they come.

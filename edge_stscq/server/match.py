@@ -22,6 +22,7 @@ from edge_stscq.server.models import Order
 from edge_stscq.server.schemas import FaceInfo, Match, MatchPage
 from edge_stscq.server.store import FaceStore
 from edge_stscq.server.tokens import DEVICE_NAME, Scope
+from edge_stscq.stream.face import MAX_LAYERS
 from edge_stscq.stream.frame import MAGIC
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def match_routes(guard: Guard, ingest: Ingest, store: FaceStore, indexes: FaceIn
     @router.post("/match")
     async def post_match(
         request: Request,
-        layers: Annotated[int, Query(ge=1, le=3)] = 1,
+        layers: Annotated[int, Query(ge=1, le=MAX_LAYERS)] = 1,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         device: Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")] = None,
         min_cosine: Annotated[float, Query(ge=-1, le=1)] = -1,

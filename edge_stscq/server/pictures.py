@@ -25,6 +25,7 @@ from edge_stscq.server.ingest import Ingest
 from edge_stscq.server.painter import Painter
 from edge_stscq.server.schemas import ErrorAnswer
 from edge_stscq.server.tokens import Scope as TokenScope
+from edge_stscq.stream.face import MAX_LAYERS
 
 Result = TypeVar("Result")
 
@@ -71,7 +72,7 @@ def pictures(guard: Guard, ingest: Ingest, painter: Painter, cache: ContentCache
         arrived: Annotated[float, Depends(begins)],
         request: Request,
         face_id: str,
-        layers: Annotated[int | None, Query(ge=1, le=3)] = None,
+        layers: Annotated[int | None, Query(ge=1, le=MAX_LAYERS)] = None,
         caller: Caller = reads,
     ) -> Response:
         caller.check_device(face_id.rpartition("-")[0])

@@ -8,6 +8,7 @@ from edge_stscq.codec.config import CodecConfig
 from edge_stscq.server.decode_service import DecodeService
 from edge_stscq.server.policy import POLICIES
 from edge_stscq.server.store import StoredFace
+from edge_stscq.stream.face import MAX_LAYERS
 
 
 class _Answer(BaseModel):
@@ -31,7 +32,7 @@ class FaceInfo(_Answer):
     id: str
     device: str
     sequence: int
-    layers: int = Field(ge=1, le=3)
+    layers: int = Field(ge=1, le=MAX_LAYERS)
     bytes: int = Field(description="size of the frame")
     model_id: str
     received: datetime

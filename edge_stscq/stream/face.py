@@ -1,4 +1,4 @@
-"""One coded face: a group and the tokens of the first one, two or three layers.
+"""One coded face: a group and the tokens of its first layers.
 
 Tokens come layer by layer, so cutting the array after a layer leaves a valid code of a coarser face.
 """
@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_stscq.errors import EdgeError
 
-LAYERS = 3
+MAX_LAYERS = 15
+"""The format's limit; the tables say how many layers a model has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class CodedFace:
     Attributes:
         group: switched codebook set, `0 <= group < M`.
         tokens: uint16 `[layer_ends[layers - 1]]`, one codebook index a position; read-only.
-        layers: 1 (basic), 2 (+ middle) or 3 (+ enhanced).
+        layers: how many there are, 1 to 15; the tables say what 1, 2, ... of them are.
     """
 
     group: int
@@ -29,8 +30,8 @@ class CodedFace:
     layers: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.layers <= LAYERS:
-            raise EdgeError(f"a face has 1 to {LAYERS} layers, not {self.layers}")
+        if not 1 <= self.layers <= MAX_LAYERS:
+            raise EdgeError(f"a face has 1 to {MAX_LAYERS} layers, not {self.layers}")
         object.__setattr__(self, "group", int(self.group))
         object.__setattr__(self, "tokens", _as_tokens(self.tokens))
 
@@ -45,6 +46,9 @@ class CodedFace:
 
     def truncate(self, layers: int, layer_ends: Sequence[int]) -> "CodedFace":
         """The same face with its first `layers` layers only.
+
+        Args:
+            layer_ends: of the face's model, e.g. `(16, 32, 64)`.
 
         Raises:
             EdgeError: `layers` is below 1 or above what the face has.

@@ -23,7 +23,7 @@ import numpy as np
 
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream.arithmetic import Decoder, Encoder
-from edge_stscq.stream.face import LAYERS, CodedFace
+from edge_stscq.stream.face import MAX_LAYERS, CodedFace
 from edge_stscq.stream.tables import MODEL_ID_BYTES, Tables
 
 MAGIC = b"STSQ"
@@ -129,6 +129,8 @@ class FrameCodec:
 
     def _payload(self, face: CodedFace) -> bytes:
         groups, _, entries = self.tables.shape
+        if face.layers > len(self.tables.layer_ends):
+            raise EdgeError(f"the face has {face.layers} layers, this model has {len(self.tables.layer_ends)}")
         count = self.tables.layer_ends[face.layers - 1]
         if len(face.tokens) != count:
             raise EdgeError(f"{face.layers} layers of this model are {count} tokens, the face has {len(face.tokens)}")
@@ -166,14 +168,15 @@ def check_frame(buffer: bytes, offset: int, model_id: bytes, limits: Sequence[in
     """Find the frame that begins at `offset` and check it without decoding it.
 
     Args:
-        limits: the most bytes of a payload of 1, 2 and 3 layers, if the tables are at hand.
+        limits: the most bytes of a payload of 1, 2, ... layers of this model, if the tables are at hand.
 
     Raises:
         FrameError: there is no undamaged frame of this model.
     """
     layers = _byte(buffer, offset, "layer count")
-    if not 1 <= layers <= LAYERS:
-        raise FrameError(f"layer count {layers} is not 1 to {LAYERS}: the frame is damaged or is not one")
+    most = MAX_LAYERS if limits is None else len(limits)
+    if not 1 <= layers <= most:
+        raise FrameError(f"layer count {layers} is not 1 to {most}: the frame is damaged or is not one of this model")
     length, start = _read_varint(buffer, offset + 1)
     if limits is not None and length > limits[layers - 1]:
         limit = limits[layers - 1]

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.arithmetic import PRECISION, TOTAL, sufficient_bytes
-from edge_stscq.stream.face import LAYERS
+from edge_stscq.stream.face import MAX_LAYERS
 from edge_stscq.stream.files import write_file
 
 MODEL_ID_BYTES = 8
@@ -34,7 +34,7 @@ class Tables:
     Attributes:
         frequencies: uint32 `[M, T, K]`, each row at least 1 and summing to `2**16`.
         group_frequencies: uint32 `[M]`, likewise.
-        layer_ends: tokens in the prefix that ends with each of the three layers, e.g. `(16, 32, 64)`; the last is `T`.
+        layer_ends: tokens in the prefix that ends with each of 1 to 15 layers, e.g. `(16, 32, 64)`; the last is `T`.
 
     Raises:
         EdgeError: any of this does not hold.
@@ -52,8 +52,9 @@ class Tables:
         if self.group_frequencies.shape != (groups,):
             raise EdgeError(f"tables have {groups} groups but {len(self.group_frequencies)} group frequencies")
         ends = self.layer_ends
-        if len(ends) != LAYERS or ends[0] < 1 or list(ends) != sorted(ends) or ends[-1] != tokens:
-            raise EdgeError(f"layer_ends {ends} is not {LAYERS} rising ends, the last of them {tokens}")
+        count = len(ends)
+        if not 1 <= count <= MAX_LAYERS or ends[0] < 1 or list(ends) != sorted(ends) or ends[-1] != tokens:
+            raise EdgeError(f"layer_ends {ends} is not 1 to {MAX_LAYERS} rising ends, the last of them {tokens}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -77,7 +78,7 @@ class Tables:
 
     @cached_property
     def payload_limits(self) -> tuple[int, ...]:
-        """Bytes of the longest payload that a face of 1, 2 or 3 layers can have: its least likely message."""
+        """Bytes of the longest payload that a face of 1, 2, ... layers can have: its least likely message."""
         rarest: list[list[int]] = self.frequencies.min(axis=-1).tolist()
         limits = []
         for end in self.layer_ends:

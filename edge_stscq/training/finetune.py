@@ -16,7 +16,7 @@ from edge_stscq.training.data import FaceSet, Loader
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import Recogniser, View, channels_last, perceptual, roughness
 from edge_stscq.training.preview import contact_sheet
-from edge_stscq.training.recipe import Finetuning
+from edge_stscq.training.recipe import Finetuning, odds
 
 
 class DecoderTask:
@@ -34,7 +34,10 @@ class DecoderTask:
         self.trained = list(self.decoder.parameters())
         self.optimiser = torch.optim.AdamW(self.trained, lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
         self.average = Average(self.decoder, average)
-        self.odds = torch.tensor(plan.layer_odds)
+        self.layers = len(decoder.config.layers)
+        self.odds = torch.tensor(odds(plan.layer_odds, self.layers))
+        self.pixel_factors = torch.tensor(plan.losses.pixel_factors(self.layers), device=device)
+        self.identity_factors = torch.tensor(plan.losses.identity_factors(self.layers), device=device)
 
     def step(self, index: int) -> dict[str, Tensor | float]:
         weights = self.plan.losses
@@ -54,10 +57,7 @@ class DecoderTask:
         pixel = (painted.float() - target).abs().mean((1, 2, 3))
         look = perceptual(ours.features, theirs.features)
         cosine = (ours.embedding.float() * theirs.embedding.float()).sum(1)
-        near, same = (
-            torch.tensor(factors, device=self.device)[received - 1]
-            for factors in (weights.pixel_by_layer, weights.identity_by_layer)
-        )
+        near, same = self.pixel_factors[received - 1], self.identity_factors[received - 1]
         rough = roughness(painted.float(), target)
         loss = (
             near * (weights.pixel * pixel + weights.perceptual * look)
@@ -72,7 +72,7 @@ class DecoderTask:
         self.average.update(self.decoder, index)
         by_layer = {
             f"cosine_{layer}": cosine[received == layer].mean().detach()
-            for layer in (1, 2, 3)
+            for layer in range(1, 1 + self.layers)
             if bool((received == layer).any())
         }
         return {

@@ -25,7 +25,7 @@ def contact_sheet(
     analysis = encoder.analyse(torch.from_numpy(crops).to(device))
     rows = [crops]
     words = encoder.codebooks.lookup(analysis.group, analysis.tokens)
-    for layers in (1, 2, 3):
+    for layers in range(1, 1 + len(decoder.config.layers)):
         painted = decoder(words, torch.full((count,), layers, device=device), size)
         painted = functional.interpolate(painted, size=CROP, mode="bilinear", align_corners=False)
         rows.append((painted * 128 + 128).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())

@@ -2,15 +2,18 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edge_stscq.codec.config import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.thresholds import ParityBars
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
+
+ByLayer = tuple[Annotated[float, Field(ge=0)], ...]
+"""One number for each layer of the codec; empty is the default for as many as there are."""
 
 
 class Losses(BaseModel):
@@ -30,8 +33,30 @@ class Losses(BaseModel):
     router: float = 0.1
     router_entropy: float = 1.0
     router_decision: float = 0.1
-    pixel_by_layer: tuple[float, float, float] = (0.3, 0.7, 1.0)
-    identity_by_layer: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    pixel_by_layer: ByLayer = Field(default=(), description="by default rising evenly from 0.3 to 1")
+    identity_by_layer: ByLayer = Field(default=(), description="by default 1 for all")
+
+    def pixel_factors(self, layers: int) -> tuple[float, ...]:
+        """`pixel_by_layer`, or its default for a codec of so many layers."""
+        return self.pixel_by_layer or tuple(
+            1 - 0.7 * missing / max(1, layers - 1) for missing in reversed(range(layers))
+        )
+
+    def identity_factors(self, layers: int) -> tuple[float, ...]:
+        """`identity_by_layer`, or its default for a codec of so many layers."""
+        return self.identity_by_layer or (1.0,) * layers
+
+
+def odds(given: ByLayer, layers: int) -> tuple[float, ...]:
+    """How often pictures are decoded from 1, 2, ... layers: as given, or half of them from all and the rest evenly."""
+    if given or layers == 1:
+        return given or (1.0,)
+    return (*[0.5 / (layers - 1)] * (layers - 1), 0.5)
+
+
+_ODDS = Field(
+    default=(), description="of decoding 1, 2, ... layers; by default half of all pictures get all, the rest evenly"
+)
 
 
 class Stage(BaseModel):
@@ -50,7 +75,7 @@ class Stage(BaseModel):
     rate: float = Field(default=1e-3, gt=0)
     train_encoder: bool = Field(default=True, description="false: the spatial network and its head stay as they start")
     semantic_share: float = Field(default=0.25, ge=0, le=1, description="share of a batch that the recogniser looks at")
-    layer_odds: tuple[float, float, float] = Field(default=(0.3, 0.2, 0.5), description="of decoding 1, 2, 3 layers")
+    layer_odds: ByLayer = _ODDS
     losses: Losses = Losses()
 
 
@@ -73,7 +98,7 @@ class Finetuning(BaseModel):
     steps: int = Field(ge=1)
     rate: float = Field(default=1e-3, gt=0)
     batch: int = Field(default=24, ge=2)
-    layer_odds: tuple[float, float, float] = Field(default=(0.3, 0.3, 0.4), description="of decoding 1, 2, 3 layers")
+    layer_odds: ByLayer = _ODDS
     trunks: tuple[tuple[int, int, int, int, int, int], ...] = Field(
         default=(), description="channels of trunks pruned from the recogniser that look beside it and the student's"
     )
@@ -110,6 +135,21 @@ class Recipe(BaseModel):
     finetuning: Finetuning | None = None
     parity: ParityBars = Field(default=ParityBars(), description="how alike artefacts and full precision must be")
 
+    @model_validator(mode="after")
+    def _one_number_a_layer(self) -> "Recipe":
+        count = len(self.codec.layers)
+        phases = [(f"stage {stage.name}", stage.layer_odds, stage.losses) for stage in self.stages]
+        if self.finetuning is not None:
+            phases.append(("finetuning", self.finetuning.layer_odds, self.finetuning.losses))
+        for phase, layer_odds, losses in phases:
+            if layer_odds and not any(layer_odds):
+                raise ValueError(f"{phase}: layer_odds are all zero")
+            fields = {"layer_odds": layer_odds, "losses.pixel_by_layer": losses.pixel_by_layer}
+            for field, numbers in (fields | {"losses.identity_by_layer": losses.identity_by_layer}).items():
+                if numbers and len(numbers) != count:
+                    raise ValueError(f"{phase}: {field} has {len(numbers)} numbers for a codec of {count} layers")
+        return self
+
     @classmethod
     def load(cls, path: Path) -> "Recipe":
         """Read a recipe.
@@ -125,4 +165,5 @@ class Recipe(BaseModel):
             raise EdgeError(f"{path} is not TOML: {error}") from None
         except ValidationError as error:
             first = error.errors()[0]
-            raise EdgeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            where = ".".join(map(str, first["loc"])) or "recipe"
+            raise EdgeError(f"{path}: {where}: {first['msg']}") from None

@@ -24,7 +24,7 @@ from edge_stscq.training.losses import (
     roughness,
 )
 from edge_stscq.training.preview import contact_sheet
-from edge_stscq.training.recipe import Recipe, Stage
+from edge_stscq.training.recipe import Recipe, Stage, odds
 
 _RESEED_EVERY = 50
 _FITTED_PACE = 0.1
@@ -70,7 +70,10 @@ class CodecTask:
         if stage.losses.adversarial:
             self.critic = Discriminator().to(device)
             self.critic_optimiser = torch.optim.AdamW(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.99))
-        self.odds = torch.tensor(stage.layer_odds)
+        self.layers = len(recipe.codec.layers)
+        self.odds = torch.tensor(odds(stage.layer_odds, self.layers))
+        self.pixel_factors = torch.tensor(stage.losses.pixel_factors(self.layers), device=device)
+        self.identity_factors = torch.tensor(stage.losses.identity_factors(self.layers), device=device)
 
     def _precision(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
@@ -100,7 +103,7 @@ class CodecTask:
             painted = self.decoder(straight, received, self.stage.size)
         painted = painted.float()
         target = functional.interpolate(image, size=self.stage.size, mode="area")
-        layer_weight = torch.tensor(weights.pixel_by_layer, device=self.device)[received - 1]
+        layer_weight = self.pixel_factors[received - 1]
         pixel = ((painted - target).abs().mean((1, 2, 3)) * layer_weight).mean()
         loss = weights.pixel * pixel
         values: dict[str, Tensor | float] = {"pixel": pixel.detach()}
@@ -152,11 +155,11 @@ class CodecTask:
             with torch.no_grad():
                 theirs = self.recogniser.features(target[:count], view)
         cosine = (ours.embedding.float() * functional.normalize(who[:count])).sum(1)
-        by_layer = torch.tensor(weights.identity_by_layer, device=self.device)[received[:count] - 1]
-        pixel_by_layer = torch.tensor(weights.pixel_by_layer, device=self.device)[received[:count] - 1]
+        by_layer = self.identity_factors[received[:count] - 1]
+        pixel_by_layer = self.pixel_factors[received[:count] - 1]
         look = (perceptual(ours.features, theirs) * pixel_by_layer).mean()
         values |= {"perceptual": look.detach(), "cosine": cosine.mean().detach()}
-        for layer in (1, 2, 3):
+        for layer in range(1, 1 + self.layers):
             if bool((received[:count] == layer).any()):
                 values[f"cosine_{layer}"] = cosine[received[:count] == layer].mean().detach()
         return weights.perceptual * look + weights.identity * ((1 - cosine) * by_layer).mean()

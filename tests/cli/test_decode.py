@@ -134,3 +134,10 @@ def test_missing_pieces_are_one_line(run: Run, stream: Path, tiny_model: Path, t
         assert (code, out) == (2, "")
         assert err.startswith("error: ")
         assert err.count("\n") == 1
+
+
+def test_more_layers_than_the_model_has_are_refused(run: Run, stream: Path, tiny_model: Path, tmp_path: Path) -> None:
+    code, out, err = run("decode", stream, "--model", tiny_model, "-o", tmp_path / "out", "--layers", 4)
+    assert (code, out) == (2, "")
+    assert err == "error: cannot take 4 layers: model tiny has 3 layers (basic, middle, enhanced); choose 1 to 3\n"
+    assert not (tmp_path / "out").exists()

@@ -45,6 +45,17 @@ def test_table_says_that_there_was_no_judge(tiny_model: Path, lfw: list[str]) ->
     assert "--recognisers" in result.stdout
 
 
+def test_more_layers_than_the_model_has_are_refused(tiny_model: Path, lfw: list[str]) -> None:
+    with pytest.raises(EdgeError, match=r"model tiny has 3 layers \(basic, middle, enhanced\); choose 1 to 3"):
+        CliRunner().invoke(app, ["--model", str(tiny_model), *lfw, "--layers", "4"], catch_exceptions=False)
+
+
+def test_four_layers_are_judged_one_by_one(four_layer_model: Path, lfw: list[str]) -> None:
+    result = CliRunner().invoke(app, ["--model", str(four_layer_model), *lfw, "--json"], catch_exceptions=False)
+    names = [layer["name"] for layer in json.loads(result.stdout)["layers"]]
+    assert names == ["basic", "middle", "enhanced", "fine"]
+
+
 def test_cut_folds_are_refused(tiny_model: Path, lfw: list[str]) -> None:
     with pytest.raises(EdgeError, match="whole folds"):
         CliRunner().invoke(app, ["--model", str(tiny_model), *lfw, "--first", "3"], catch_exceptions=False)

@@ -5,9 +5,11 @@ from torch.nn import functional
 from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.codec.decoder import Decoder, ModulatedConv, _soften_colour
 
-LAYER = LayerConfig(identity=2, spatial=3, identity_dims=6)
+LAYERS = tuple(
+    LayerConfig(name=name, identity=2, spatial=3, identity_dims=6) for name in ("basic", "middle", "enhanced")
+)
 CONFIG = CodecConfig(
-    name="x", groups=2, entries=8, dim=4, basic=LAYER, middle=LAYER, enhanced=LAYER,
+    name="x", groups=2, entries=8, dim=4, layers=LAYERS,
     decoder_channels=(16, 16, 8, 8), style_dim=16,
 )  # fmt: skip
 

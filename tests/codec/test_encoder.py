@@ -5,12 +5,14 @@ from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image, student, teacher
 from edge_stscq.codec.trunk import IdentityTrunk, fold
 
-LAYER = LayerConfig(identity=2, spatial=3, identity_dims=6)
+LAYERS = tuple(
+    LayerConfig(name=name, identity=2, spatial=3, identity_dims=6) for name in ("basic", "middle", "enhanced")
+)
 
 
 def config(**change: object) -> CodecConfig:
     values = {
-        "name": "x", "groups": 3, "entries": 8, "dim": 4, "basic": LAYER, "middle": LAYER, "enhanced": LAYER,
+        "name": "x", "groups": 3, "entries": 8, "dim": 4, "layers": LAYERS,
         "teacher_width": 16, "student_width": 48, "student_trunk": (8,) * 6,
     }  # fmt: skip
     return CodecConfig.model_validate(values | change)
@@ -67,8 +69,12 @@ def test_identity_and_spatial_tokens_keep_their_places() -> None:
 
 def test_the_released_student_is_within_its_budget() -> None:
     released = config(
-        groups=2, entries=256, dim=8, basic=LayerConfig(identity=16, spatial=0, identity_dims=64),
-        middle=LayerConfig(identity=8, spatial=8, identity_dims=64), enhanced=LayerConfig(identity=0, spatial=32),
+        groups=2, entries=256, dim=8,
+        layers=(
+            LayerConfig(name="basic", identity=16, spatial=0, identity_dims=64),
+            LayerConfig(name="middle", identity=8, spatial=8, identity_dims=64),
+            LayerConfig(name="enhanced", identity=0, spatial=32),
+        ),
         teacher_width=96, student_width=96, student_trunk=(16, 32, 56, 128, 368, 704),
     )  # fmt: skip
     assert mmac(student(released).eval()) < 300

@@ -8,8 +8,11 @@ from edge_stscq.codec.identity import IdentityHead, allocate, normalise
 def head() -> tuple[IdentityHead, torch.Tensor]:
     config = CodecConfig(
         name="x", groups=1, entries=4, dim=8,
-        basic=LayerConfig(identity=16, spatial=0, identity_dims=64),
-        middle=LayerConfig(identity=8, spatial=8, identity_dims=64), enhanced=LayerConfig(identity=0, spatial=4),
+        layers=(
+            LayerConfig(name="basic", identity=16, spatial=0, identity_dims=64),
+            LayerConfig(name="middle", identity=8, spatial=8, identity_dims=64),
+            LayerConfig(name="enhanced", identity=0, spatial=4),
+        ),
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     spread = torch.linspace(2, 0.2, 128)

@@ -17,9 +17,12 @@ from edge_stscq.codec.config import CodecConfig, LayerConfig
 from edge_stscq.device.manifest import CODEBOOKS, GOLDEN, TABLES, Manifest, RuntimeRange, TensorSpec, sha256_files
 from edge_stscq.stream import Tables, model_id
 
-LAYER = LayerConfig(identity=2, identity_dims=4, spatial=2)
-OTHER_LAYER = LayerConfig(identity=0, spatial=6)
-CONFIG = CodecConfig(name="sums", groups=3, entries=32, dim=4, basic=LAYER, middle=OTHER_LAYER, enhanced=OTHER_LAYER)
+LAYERS = (
+    LayerConfig(name="basic", identity=2, identity_dims=4, spatial=2),
+    LayerConfig(name="middle", identity=0, spatial=6),
+    LayerConfig(name="enhanced", identity=0, spatial=6),
+)
+CONFIG = CodecConfig(name="sums", groups=3, entries=32, dim=4, layers=LAYERS)
 RANGE = RuntimeRange(package="onnxruntime", minimum="1.17", maximum_exclusive="2")
 
 

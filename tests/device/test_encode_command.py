@@ -91,3 +91,14 @@ def test_a_corrupt_picture_leaves_no_file(sums_bundle, pictures, tmp_path, conte
 def test_an_absent_picture_or_folder_is_named(sums_bundle, pictures, tmp_path):
     assert "absent.png" in refused(sums_bundle, tmp_path / "absent.png", "-o", tmp_path / "out.stsq")
     assert "cannot write" in refused(sums_bundle, *pictures, "-o", tmp_path / "absent" / "out.stsq")
+
+
+def test_all_layers_unless_fewer_are_asked_for(sums_bundle, pictures, tmp_path):
+    output = tmp_path / "faces.stsq"
+    assert json.loads(run(sums_bundle, *pictures, "-o", output, "--json").output)["layers"] == 3
+    assert {face.layers for face in open_bundle(sums_bundle).frames.decode_stream(output.read_bytes())} == {3}
+    output.unlink()
+    assert "model sums has 3 layers (basic, middle, enhanced); choose 1 to 3" in refused(
+        sums_bundle, *pictures, "-o", output, "--layers", 4
+    )
+    assert not output.exists()

@@ -6,12 +6,15 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from edge_stscq.device import open_bundle
 from edge_stscq.device.manifest import (
     MANIFEST,
+    SEAL,
     CropSpec,
     Manifest,
     QuantisationSpec,
     RuntimeRange,
+    _sealed,
     differences,
     release,
     sha256_files,
@@ -32,7 +35,8 @@ def test_text_is_the_same_every_time_and_loads_back(sums_bundle):
     ("field", "value", "message"),
     [
         ("colour", "BGR", "colour: Extra inputs are not permitted"),
-        ("format_version", 2, "format_version"),
+        ("format_version", 3, "format_version"),
+        ("layers", [{"name": "basic", "end": 4}], "layers are not those of config"),
         ("target", "tflite", "target: Input should be 'onnx', 'executorch' or 'coreml'"),
         ("precision", "int8", "an int8 or w8 bundle describes its quantisation"),
         ("artefact", "../encoder.onnx", "artefact: .*inside the bundle"),
@@ -115,3 +119,25 @@ def test_hashes_cover_folders_and_refuse_links(tmp_path):
     (tmp_path / "link").symlink_to(package)
     with pytest.raises(BundleError, match="link is neither a plain file nor a folder"):
         sha256_files(tmp_path)
+
+
+def test_format_2_lists_the_layers(sums_bundle):
+    content = json.loads((sums_bundle / MANIFEST).read_text())
+    assert content["format_version"] == content["config"]["format_version"] == 2
+    assert content["layers"] == [
+        {"name": "basic", "end": 4}, {"name": "middle", "end": 10}, {"name": "enhanced", "end": 16}
+    ]  # fmt: skip
+
+
+def test_format_1_is_still_read(sums_bundle):
+    """As it was written before: three fields in the configuration, no list of layers."""
+    manifest = Manifest.load(sums_bundle)
+    content = json.loads((sums_bundle / MANIFEST).read_text()) | {"format_version": 1}
+    del content["layers"], content[SEAL]
+    config = content["config"]
+    del config["format_version"]
+    for layer in config.pop("layers"):
+        config[layer["name"]] = {name: layer[name] for name in ("identity", "spatial", "identity_dims")}
+    (sums_bundle / MANIFEST).write_text(_sealed(content))
+    assert Manifest.load(sums_bundle) == manifest
+    assert open_bundle(sums_bundle).manifest.layers == manifest.layers

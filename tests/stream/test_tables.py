@@ -61,7 +61,8 @@ def row(*values):
         (row(TOTAL), [TOTAL // 2] * 2, (1, 1, 1), "1 groups but 2"),
         (row(TOTAL), [TOTAL], (1, 1, 2), "the last of them 1"),
         (row(TOTAL), [TOTAL], (0, 1, 1), "rising"),
-        (row(TOTAL), [TOTAL], (1, 1), "3 rising ends"),
+        (row(TOTAL), [TOTAL], (), "1 to 15 rising ends"),
+        (row(TOTAL), [TOTAL], (1,) * 16, "1 to 15 rising ends"),
     ],
 )
 def test_invalid_tables_are_refused(frequencies, groups, ends, message):

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from edge_stscq.codec import store
+from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student, teacher
 from edge_stscq.codec.trunk import IdentityTrunk
@@ -27,9 +28,11 @@ name = "tiny"
 groups = 2
 entries = 4
 dim = 4
-basic = { identity = 2, spatial = 2, identity_dims = 8 }
-middle = { identity = 2, spatial = 2, identity_dims = 8 }
-enhanced = { identity = 0, spatial = 2 }
+layers = [
+    { name = "basic", identity = 2, spatial = 2, identity_dims = 8 },
+    { name = "middle", identity = 2, spatial = 2, identity_dims = 8 },
+    { name = "enhanced", identity = 0, spatial = 2 },
+]
 teacher_width = 16
 student_width = 48
 student_trunk = [8, 8, 8, 8, 8, 8]
@@ -151,6 +154,11 @@ def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "model" / "decoder.safetensors").exists()
 
 
+def test_a_recipe_with_three_fields_for_layers_is_still_read(model_dir: Path) -> None:
+    recipe = Recipe.load(model_dir / "recipe.toml")
+    assert recipe.codec == CodecConfig.load(model_dir / "config.json")
+
+
 def test_a_bad_recipe_is_one_line(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(RECIPE.replace("entries = 4", "entries = 1"))
@@ -158,6 +166,12 @@ def test_a_bad_recipe_is_one_line(data: Path, tmp_path: Path) -> None:
         Recipe.load(path)
     path.write_text(RECIPE.replace("smooth = 1.0", "adversarial = 1.0"))
     with pytest.raises(EdgeError, match=r"finetuning.losses.*no adversarial term"):
+        Recipe.load(path)
+    path.write_text(RECIPE.replace("losses = { adversarial = 0.1 }", "losses = { pixel_by_layer = [0.5, 1.0] }"))
+    with pytest.raises(EdgeError, match=r"stage decoder: losses.pixel_by_layer has 2 numbers for a codec of 3 layers"):
+        Recipe.load(path)
+    path.write_text(RECIPE.replace("losses = { adversarial = 0.1 }", "layer_odds = [0, 0, 0]"))
+    with pytest.raises(EdgeError, match=r"stage decoder: layer_odds are all zero"):
         Recipe.load(path)
     path.write_text("faces = [")
     with pytest.raises(EdgeError, match="not TOML"):

@@ -7,8 +7,12 @@ from edge_stscq.codec.decoder import Decoder
 from edge_stscq.training.initial import fit_sketch, principal_vectors, ridge
 
 CONFIG = CodecConfig(
-    name="x", groups=1, entries=8, dim=4, basic=LayerConfig(identity=2, spatial=0, identity_dims=4),
-    middle=LayerConfig(identity=0, spatial=2), enhanced=LayerConfig(identity=0, spatial=3),
+    name="x", groups=1, entries=8, dim=4,
+    layers=(
+        LayerConfig(name="basic", identity=2, spatial=0, identity_dims=4),
+        LayerConfig(name="middle", identity=0, spatial=2),
+        LayerConfig(name="enhanced", identity=0, spatial=3),
+    ),
     decoder_channels=(8, 8, 8, 8), style_dim=8,
 )  # fmt: skip
 

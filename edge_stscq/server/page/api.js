@@ -92,7 +92,7 @@ async function load(image, place) {
     place.shown = `${id}/${layers}`;
     sign.textContent = "";
     image.classList.add("there");
-    image.classList.toggle("sharper", shown.startsWith(`${id}/`) && Number(shown.slice(-1)) < layers);
+    image.classList.toggle("sharper", shown.startsWith(`${id}/`) && Number(shown.split("/").at(-1)) < layers);
     image.dataset.layers = layers;
     if (place.layers !== layers) queue(image);
   } catch (error) {

@@ -4,6 +4,7 @@ import { askJson, onRefusedToken, retryPictures, token } from "./api.js";
 import { Devices, size } from "./devices.js";
 import { Feed } from "./feed.js";
 import { Grid } from "./grid.js";
+import { added, allNames, learn } from "./layers.js";
 import { Search } from "./search.js";
 
 const HELD = 120;
@@ -92,9 +93,32 @@ function pause(stop) {
   if (!stop) draw();
 }
 
+// One choice for each layer, all of them chosen; it is drawn anew only when the server has other models.
+function drawChoice(names) {
+  const drawn = [...at("shown").querySelectorAll("span")].map(({ textContent }) => textContent);
+  if (drawn.join("\n") === names.join("\n")) return;
+  at("shown").querySelectorAll("label").forEach((label) => label.remove());
+  names.forEach((name, number) => {
+    const choice = document.createElement("input");
+    const last = number === names.length - 1;
+    Object.assign(choice, { type: "radio", name: "shown", value: number + 1, checked: last });
+    const label = document.createElement("label");
+    label.append(choice, Object.assign(document.createElement("span"), { textContent: name }));
+    at("shown").append(label);
+  });
+  showLayers(Infinity);
+}
+
+function showLayers(layers) {
+  grid.showLayers(layers);
+  search.grid.showLayers(layers);
+}
+
 async function begin() {
   try {
     const { models } = await askJson("/v1/models");
+    learn(models);
+    drawChoice(added(allNames()));
     at("model").textContent = models.map((model) => `${model.name} · ${model.model_id}`).join(", ");
   } catch (error) {
     if (error.status === 401) return;
@@ -126,10 +150,7 @@ at("token-dialog").querySelector("form").onsubmit = (event) => {
   at("token-dialog").close();
   begin();
 };
-at("shown").onchange = ({ target }) => {
-  grid.showLayers(Number(target.value));
-  search.grid.showLayers(Number(target.value));
-};
+at("shown").onchange = ({ target }) => showLayers(Number(target.value));
 at("pause").onclick = () => pause(!paused);
 at("held").onclick = () => {
   pause(false);

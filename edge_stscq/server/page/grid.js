@@ -1,10 +1,10 @@
 // Cards of faces: newest first, at most MOST of them, moved through with the arrow keys.
 
 import { forget, show } from "./api.js";
+import { namesOf } from "./layers.js";
 
 const MOST = 120;
 const template = document.getElementById("card");
-const NAMES = ["basic", "basic and middle", "all"];
 
 export function timeOf(text) {
   const time = new Date(text);
@@ -15,7 +15,7 @@ export function timeOf(text) {
 export class Grid {
   // onFind(face) when an operator asks for this person.
   constructor(list, onFind) {
-    Object.assign(this, { list, onFind, cards: new Map(), shown: 3 });
+    Object.assign(this, { list, onFind, cards: new Map(), shown: Infinity });
     list.addEventListener("keydown", (event) => this.move(event));
     list.addEventListener("focusin", ({ target }) => this.stopAt(target));
   }
@@ -59,8 +59,12 @@ export class Grid {
     part("bytes").textContent = `${face.bytes} B`;
     time.dateTime = face.received;
     time.textContent = timeOf(face.received);
-    part("layers").ariaLabel = part("layers").title = `layers: ${NAMES[face.layers - 1]}`;
-    [...part("layers").children].forEach((bar, number) => bar.classList.toggle("has", number < face.layers));
+    const names = namesOf(face);
+    const has = face.layers === names.length ? "all" : names.slice(0, face.layers).join(", ");
+    part("layers").ariaLabel = part("layers").title = `layers: ${has}`;
+    part("layers").style.setProperty("--count", names.length);
+    part("layers").replaceChildren(...names.map((_, number) =>
+      Object.assign(document.createElement("i"), { className: number < face.layers ? "has" : "" })));
     image.alt = `Face ${face.id}, painted from ${Math.min(face.layers, this.shown)} of its ${face.layers} layers`;
     find.ariaLabel = `Find this person: ${face.id}, ${time.textContent}`;
     if (face.cosine !== undefined) {

@@ -2,9 +2,9 @@
 
 import { askJson, forget, show } from "./api.js";
 import { Grid, timeOf } from "./grid.js";
+import { added, namesOf } from "./layers.js";
 
 const LIMIT = 24;
-const NAMES = ["basic", "+ middle", "+ enhanced"];
 const at = (id) => document.getElementById(id);
 
 export class Search {
@@ -22,14 +22,16 @@ export class Search {
     this.section.hidden = false;
     at("search-note").textContent = "searching…";
     at("example-facts").textContent = `${face.device}\n${timeOf(face.received)}\n${face.bytes} bytes`;
+    const names = namesOf(face);
+    const parts = added(names);
     for (let layers = 1; layers <= face.layers; layers += 1) {
       const item = document.createElement("li");
       const picture = document.createElement("div");
       const image = document.createElement("img");
       const text = document.createElement("p");
       picture.className = "picture";
-      image.alt = `Face ${face.id}, painted from ${NAMES.slice(0, layers).join(" ")}`;
-      text.textContent = NAMES[layers - 1];
+      image.alt = `Face ${face.id}, painted from ${parts.slice(0, layers).join(" ")}`;
+      text.textContent = parts[layers - 1];
       picture.append(image, Object.assign(document.createElement("span"), { className: "sign" }));
       item.append(picture, text);
       at("example-layers").append(item);
@@ -45,7 +47,7 @@ export class Search {
       const others = found.faces.filter(({ id }) => id !== face.id).slice(0, LIMIT);
       this.grid.clear();
       others.forEach((other) => this.grid.put(other, { last: true, lively: false }));
-      const much = `compared with ${found.searched} faces by their ${NAMES[found.layers - 1]} layer`;
+      const much = `compared with ${found.searched} faces by their ${names[found.layers - 1]} layer`;
       at("search-note").textContent = found.complete ? much : `${much}; the index is still being filled`;
     } catch (error) {
       at("search-note").textContent = error.message;
