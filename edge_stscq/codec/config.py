@@ -53,6 +53,17 @@ class LayerConfig(BaseModel):
         return self.identity + self.spatial
 
 
+class ConvConfig(BaseModel):
+    """One convolution of the integer student: a clipped ReLU follows it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outputs: int = Field(ge=1, le=1024)
+    kernel: Literal[1, 3, 5] = 3
+    stride: Literal[1, 2] = 1
+    depthwise: bool = False
+
+
 class CodecConfig(BaseModel):
     """Shape of the codebooks `books[M, T, K, D]` and of the networks around them.
 
@@ -81,6 +92,9 @@ class CodecConfig(BaseModel):
     student_trunk: tuple[int, int, int, int, int, int] = Field(
         default=(16, 32, 56, 128, 368, 704),
         description="channels of the student's identity trunk: its stem, then at 112, 56, 28, 14 and 7 px",
+    )
+    student_layers: tuple[ConvConfig, ...] = Field(
+        default=(), max_length=64, description="convolutions of a student made for integers; none: the float32 student"
     )
     decoder_channels: tuple[int, ...] = (128, 96, 48, 24)
     style_dim: int = Field(default=256, ge=8, le=1024)
@@ -139,6 +153,11 @@ class CodecConfig(BaseModel):
     @property
     def spatial_tokens(self) -> int:
         return sum(layer.spatial for layer in self.layers)
+
+    @property
+    def spatial_components(self) -> int:
+        """Principal components of the picture that all spatial tokens hold together."""
+        return sum(layer.spatial_dims for layer in self.layers)
 
     @property
     def is_identity(self) -> tuple[bool, ...]:

@@ -8,8 +8,6 @@ tie. The group is that whose codebooks fit the identity tokens of the first laye
 "NN" rule), so there is no router to disagree about.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +15,8 @@ from edge_stscq.codec.codebooks import SwitchedCodebooks
 from edge_stscq.codec.config import CROP, EMBEDDING, CodecConfig
 from edge_stscq.codec.encoder import Analysis, normalise_image
 from edge_stscq.codec.grid import INPUT_STEP, SIGNED, GridConv
-from edge_stscq.codec.trunk import INPUT
+from edge_stscq.codec.identity import IdentityHead
+from edge_stscq.codec.trunk import INPUT, IdentityTrunk
 
 THUMBNAIL = 32
 """Side in pixels of the picture that spatial tokens see."""
@@ -64,7 +63,7 @@ class SpatialTransform(nn.Module):
         super().__init__()
         factor = CROP // THUMBNAIL
         self.shrink = GridConv(3, 3, factor, factor, groups=3, padding=0, signed=True)
-        self.transform = GridConv(3 * THUMBNAIL**2, components, 1, signed=True)
+        self.transform = GridConv(3, components, THUMBNAIL, padding=0, signed=True)
         with torch.no_grad():
             self.shrink.weight.fill_(factor**-2)
             self.shrink.weight_exponent.fill_(torch.tensor(float(factor**-2)).log2())
@@ -78,8 +77,7 @@ class SpatialTransform(nn.Module):
         return small
 
     def forward(self, picture: Tensor) -> Tensor:
-        small = self.thumbnail(picture).reshape(len(picture), -1, 1, 1)
-        components: Tensor = self.transform(small, self.shrink.output_exponent)[0]
+        components: Tensor = self.transform(self.thumbnail(picture), self.shrink.output_exponent)[0]
         return components.flatten(1)
 
 
@@ -90,12 +88,14 @@ class TokenLayout(nn.Module):
     """
 
     slots: Tensor
+    is_identity: Tensor
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
         self.zero = EMBEDDING + config.spatial_components
         self.register_buffer("slots", torch.full((config.tokens * config.dim,), self.zero))
+        self.register_buffer("is_identity", torch.tensor(config.is_identity), persistent=False)
 
     def forward(self, identity: Tensor, spatial: Tensor) -> Tensor:
         components = torch.cat([identity, spatial, torch.zeros_like(identity[:, :1])], dim=1)
@@ -107,61 +107,82 @@ class TokenLayout(nn.Module):
         found = torch.zeros(len(z), self.zero + 1, device=z.device).index_copy(1, self.slots[: flat.shape[1]], flat)
         return found[:, : self.zero]
 
-
-class Parts(NamedTuple):
-    """What an encoder computes before the codebook search."""
-
-    identity: Tensor
-    """[N, 128]"""
-    spatial: Tensor
-    """[N, C]"""
+    def identity_components(self, z: Tensor) -> Tensor:
+        """Identity components [N, 128] of all identity token vectors [N, T_id, D]."""
+        slots = self.slots.view(self.config.tokens, -1)[self.is_identity].flatten()
+        found = torch.zeros(len(z), self.zero + 1, device=z.device).index_copy(1, slots, z.flatten(1))
+        return found[:, :EMBEDDING]
 
 
-class IntegerEncoder(nn.Module):
-    """Picture uint8 [N, 128, 128, 3] (RGB) -> (group int32 [N], tokens int32 [N, T])."""
+class TokenEncoder(nn.Module):
+    """Picture uint8 [N, 128, 128, 3] (RGB) -> (group int32 [N], tokens int32 [N, T]).
+
+    What student and teacher share: the spatial transform, the layout of tokens, the codebook search, and `head`, which
+    says what the identity components mean. They differ in where these come from, `identity_components`.
+    """
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
-        self.identity = IdentityNet(config)
+        self.head = IdentityHead(config)
         self.spatial = SpatialTransform(config.spatial_components)
         self.layout = TokenLayout(config)
         self.codebooks = SwitchedCodebooks(
             config.groups, config.tokens, config.entries, config.dim, config.token_specific
         )
 
-    def parts(self, image: Tensor) -> Parts:
-        """Components of pictures uint8 [N, 128, 128, 3]."""
+    def identity_components(self, centre: Tensor) -> Tensor:
+        """Identity components [N, 128] of pictures [N, 3, 112, 112] in -1..1."""
+        raise NotImplementedError
+
+    def vectors(self, image: Tensor) -> Tensor:
+        """Token vectors [N, T, D] of pictures uint8 [N, 128, 128, 3]."""
         picture = normalise_image(image)
         centre = picture[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN]
-        return Parts(self.identity(centre), self.spatial(picture))
+        z: Tensor = self.layout(self.identity_components(centre), self.spatial(picture))
+        return z
 
-    def choose(self, z: Tensor) -> Tensor:
-        """Squared distances [N, M] of the first layer's identity tokens to their nearest entries, for each group."""
+    def group_errors(self, z: Tensor) -> Tensor:
+        """Squared error [N, M] of the first layer's identity tokens in each group, less what is common to all."""
         count = self.config.layers[0].identity
         books = self.codebooks.books[:, :count]
         product = torch.einsum("ntd,mtkd->nmtk", z[:, :count], books)
         return (books.square().sum(-1) - 2 * product).amin(-1).sum(-1)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        z = self.layout(*self.parts(image))
+    def choose(self, z: Tensor) -> Tensor:
+        """Group int64 [N] of token vectors [N, T, D]."""
         if self.config.groups == 1:
-            group = torch.zeros(len(z), dtype=torch.long, device=z.device)
-        else:
-            group = self.choose(z).argmin(-1)
+            return torch.zeros(len(z), dtype=torch.long, device=z.device)
+        return self.group_errors(z).argmin(-1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.vectors(image)
+        group = self.choose(z)
         return group.int(), self.codebooks.nearness(z, group).argmin(-1).int()
 
     @torch.no_grad()
     def analyse(self, image: Tensor) -> Analysis:
         """As `forward`, with what led to the result."""
-        parts = self.parts(image)
-        z = self.layout(*parts)
-        errors = self.choose(z)
-        group = errors.argmin(-1)
+        z = self.vectors(image)
+        group = self.choose(z)
         distances = self.codebooks.distances(z, group)
-        nearest, tokens = distances.topk(2, dim=-1, largest=False)
-        first = distances.argmin(-1)
-        return Analysis(z, -errors, group.int(), first.int(), nearest[..., 1] - nearest[..., 0], parts.identity)
+        nearest = distances.topk(2, dim=-1, largest=False).values
+        return Analysis(
+            z, -self.group_errors(z), group.int(), distances.argmin(-1).int(), nearest[..., 1] - nearest[..., 0],
+            self.head.embedding(z[:, self.layout.is_identity]),
+        )  # fmt: skip
+
+
+class IntegerEncoder(TokenEncoder):
+    """The device's encoder: identity components by `IdentityNet`, in whole numbers."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__(config)
+        self.identity = IdentityNet(config)
+
+    def identity_components(self, centre: Tensor) -> Tensor:
+        components: Tensor = self.identity(centre)
+        return components
 
     def quantize(self, on: bool) -> "IntegerEncoder":
         """Switch rounding of the identity network on, or off: then it is the float twin. Returns itself."""
@@ -173,10 +194,25 @@ class IntegerEncoder(nn.Module):
     @property
     def largest_distance(self) -> int:
         """Bound on any partial sum of the codebook search, in units of `TOKEN_STEP` squared."""
-        steps = int((self.codebooks.books.abs() / TOKEN_STEP).max())
-        largest = max(-SIGNED[0], steps)
+        largest = max(-SIGNED[0], int((self.codebooks.books.abs() / TOKEN_STEP).max()))
         tokens = self.config.layers[0].identity if self.config.groups > 1 else 1
         return tokens * self.config.dim * 3 * largest**2
+
+
+class ReferenceEncoder(TokenEncoder):
+    """The teacher: identity components of the whole recognizer's embedding, in float32."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__(config)
+        self.trunk = IdentityTrunk()
+
+    def identity_components(self, centre: Tensor) -> Tensor:
+        return self.components_of(self.trunk(centre))
+
+    def components_of(self, embedding: Tensor) -> Tensor:
+        """Identity components [N, 128] of raw embeddings [N, 128]."""
+        z = self.head(embedding)
+        return self.layout.identity_components(z)
 
 
 def on_token_grid(books: Tensor) -> Tensor:

@@ -14,13 +14,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from edge_stscq.codec.config import CodecConfig
-from edge_stscq.codec.identity import allocate
-from edge_stscq.codec.integer_encoder import TOKEN_STEP, on_token_grid
+from edge_stscq.codec.config import EMBEDDING, CodecConfig
+from edge_stscq.codec.grid import SIGNED
+from edge_stscq.codec.identity import allocate, normalise
+from edge_stscq.codec.integer_encoder import TOKEN_STEP, TokenEncoder, on_token_grid
 
 _HEADROOM = 4.0
 """Standard deviations of a token's strongest component that fit the grid on either side."""
 _CHUNK = 512
+_REGROUP = 3
+"""Rounds of fitting codebooks and choosing groups anew."""
 
 
 class Components(NamedTuple):
@@ -52,34 +55,6 @@ def principal_components(x: Tensor, count: int, weight: Tensor | None = None, im
     values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
     vectors = vectors * vectors.abs().amax(0).eq(vectors.amax(0)).float().mul(2).sub(1)  # a sign convention
     return Components(mean, vectors * scale[:, None], values.clamp_min(1e-12).sqrt())
-
-
-def deal(config: CodecConfig, identity: Tensor, spatial: Tensor) -> tuple[Tensor, Tensor]:
-    """Slots and gains of all components, given their deviations [128] and [C].
-
-    Returns:
-        Slots int64 [T * D] (`TokenLayout.slots`) and the power of two [128 + C] that each component is multiplied by.
-    """
-    unused = len(identity) + len(spatial)
-    slots = torch.full((config.tokens, config.dim), unused)
-    gains = torch.ones(unused)
-    deviations = torch.cat([identity, spatial])
-    position, taken = 0, [0, len(identity)]
-    limit = -TOKEN_STEP * -128 / _HEADROOM
-    strongest = identity.max()
-    for layer in config.layers:
-        for kind, tokens, dims in ((0, layer.identity, layer.identity_dims), (1, layer.spatial, layer.spatial_dims)):
-            first = taken[kind]
-            spread = deviations[first : first + dims]
-            per_token = math.ceil(dims / tokens) if tokens else 0
-            for bucket in allocate(spread.square().tolist(), tokens, per_token):
-                slots[position, : len(bucket)] = torch.tensor([first + index for index in bucket])
-                # identity vectors are compared with each other, so that they share one gain
-                largest = strongest if kind == 0 else spread[bucket].max()
-                gains[[first + index for index in bucket]] = 2.0 ** math.floor(math.log2(limit / float(largest)))
-                position += 1
-            taken[kind] += dims
-    return slots.flatten(), gains
 
 
 def nearest(books: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +98,7 @@ def kmeans(
 
 
 class GroupedBooks(NamedTuple):
-    """Codebooks of M groups that share entries, and the group of each training vector."""
+    """Codebooks of M groups, and the group of each training vector."""
 
     books: Tensor
     """[M, T, K, D]"""
@@ -131,35 +106,65 @@ class GroupedBooks(NamedTuple):
     """int64 [n]"""
 
 
-def fit_groups(
-    z: Tensor, groups: int, entries: int, identity: int, iterations: int, seed: int, weight: Tensor | None = None,
-    free: bool = False,
-) -> GroupedBooks:  # fmt: skip
-    """Codebooks of vectors z [n, T, D] in `groups` groups, chosen by the fit of the first `identity` tokens.
+class BookFit(NamedTuple):
+    """How codebooks are fitted."""
+
+    iterations: int
+    """Of k-means."""
+    seed: int
+    free: bool = False
+    """A codebook for each group and position, as published, instead of shared entries with a mean and a scale."""
+
+
+def fit_codebooks(z: Tensor, config: CodecConfig, plan: BookFit, weight: Tensor | None = None) -> GroupedBooks:
+    """Codebooks of vectors z [n, T, D]; groups are those that fit the identity tokens of the first layer best.
+
+    Entries beyond a layer's share (`LayerConfig.entries`) are copies of the first, which never win the search, since the
+    lowest index wins a tie. All entries lie on the grid of token vectors.
 
     Args:
-        free: a codebook for each group and position, as published, instead of shared entries with a mean and scale.
+        weight: how often each row counts, [n].
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(plan.seed)
     mass = torch.ones(len(z)) if weight is None else weight
+    first = config.layers[0]
+    group = _fit_groups(z[:, : first.identity], config, plan, mass, generator)
+    books, start = [], 0
+    for layer, end in zip(config.layers, config.layer_ends, strict=True):
+        entries = layer.entries or config.entries
+        fitted = on_token_grid(_books(z[:, start:end], group, config.groups, entries, plan, mass, generator))
+        books.append(torch.cat([fitted, fitted[:, :, :1].expand(-1, -1, config.entries - entries, -1)], dim=2))
+        start = end
+    return GroupedBooks(torch.cat(books, dim=1), group)
+
+
+def _fit_groups(z: Tensor, config: CodecConfig, plan: BookFit, mass: Tensor, generator: torch.Generator) -> Tensor:
+    """Groups int64 [n] of the first layer's identity vectors z [n, T, D]: k-means, then the nearest codebooks."""
+    if config.groups == 1:
+        return torch.zeros(len(z), dtype=torch.long)
+    whole = z.reshape(len(z), 1, -1)
+    group = nearest(kmeans(whole, config.groups, plan.iterations, generator, mass), whole)[0].flatten()
+    for _ in range(_REGROUP):
+        entries = config.layers[0].entries or config.entries
+        books = _books(z, group, config.groups, entries, plan, mass, generator)
+        group = torch.stack([nearest(book, z)[1].sum(1) for book in books], dim=1).argmin(1)
+    return group
+
+
+def _books(
+    z: Tensor, group: Tensor, groups: int, entries: int, plan: BookFit, mass: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Codebooks [M, T, K, D] of vectors z [n, T, D] in their groups."""
     if groups == 1:
-        return GroupedBooks(kmeans(z, entries, iterations, generator, mass)[None], torch.zeros(len(z), dtype=torch.long))
-    whole = z[:, :identity].reshape(len(z), 1, -1)
-    centres = kmeans(whole, groups, iterations, generator, mass)
-    group = nearest(centres, whole)[0].flatten()
-    books = torch.zeros(groups, *z.shape[1:2], entries, z.shape[2])
-    for _ in range(3):
-        if free:
-            for m in range(groups):
-                books[m] = kmeans(z[group == m], entries, iterations, generator, mass[group == m])
-        else:
-            mean, scale = _moments(z, group, groups, mass)
-            unit = (z - mean[group]) / scale[group]
-            shared = kmeans(unit, entries, iterations, generator, mass, scale[group].mean(-1, keepdim=True))
-            books = mean[:, :, None] + scale[:, :, None] * shared
-        errors = torch.stack([nearest(books[m, :identity], z[:, :identity])[1].sum(1) for m in range(groups)], dim=1)
-        group = errors.argmin(1)
-    return GroupedBooks(books, group)
+        return kmeans(z, entries, plan.iterations, generator, mass)[None]
+    if plan.free:
+        return torch.stack([
+            kmeans(z[group == m], entries, plan.iterations, generator, mass[group == m]) for m in range(groups)
+        ])  # fmt: skip
+    mean, scale = _moments(z, group, groups, mass)
+    unit = (z - mean[group]) / scale[group]
+    shared = kmeans(unit, entries, plan.iterations, generator, mass, scale[group].square().mean(-1, keepdim=True).sqrt())
+    return mean[:, :, None] + scale[:, :, None] * shared
 
 
 def _moments(z: Tensor, group: Tensor, groups: int, mass: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,15 +195,49 @@ def signal_to_noise(books: Tensor, z: Tensor, identity: int) -> tuple[float, flo
     return ratio(slice(0, identity)), ratio(slice(0, None))
 
 
-def settle_on_grid(books: Tensor, config: CodecConfig) -> Tensor:
-    """Codebooks on the grid of token vectors, entries beyond a layer's share replaced by copies of the first.
+@torch.no_grad()
+def set_components(
+    encoder: TokenEncoder, embeddings: Tensor, typical: Tensor, pictures: Components
+) -> None:
+    """Set what an encoder's components mean and where they go, in place.
 
-    A copy never wins the search, since the lowest index wins a tie.
+    Args:
+        embeddings: raw embeddings [N, 128] of a training set, and of faces as cameras see them, `typical` [n, 128].
+        pictures: principal components of thumbnails, flattened [3 * 32 * 32].
     """
-    books = on_token_grid(books)
-    start = 0
-    for layer, end in zip(config.layers, config.layer_ends, strict=True):
-        if layer.entries is not None:
-            books[:, start:end, layer.entries :] = books[:, start:end, :1]
-        start = end
-    return books
+    config = encoder.config
+    encoder.head.fit(embeddings, typical)
+    columns = encoder.head.projection.abs().sum(0).view(config.identity_tokens, config.dim) > 0
+    spread = (normalise(embeddings) - encoder.head.mean) @ encoder.head.projection
+    encoder.head.projection.mul_(_gain(spread.std(0).max()))
+    slots = torch.full((config.tokens, config.dim), encoder.layout.zero)
+    identity = torch.full_like(slots[: config.identity_tokens], encoder.layout.zero)
+    identity[columns] = torch.arange(EMBEDDING)
+    slots[encoder.layout.is_identity] = identity
+    position, first = 0, 0
+    gains = torch.ones(config.spatial_components)
+    spatial = slots[~encoder.layout.is_identity]
+    for layer in config.layers:
+        if not layer.spatial:
+            continue
+        deviations = pictures.deviations[first : first + layer.spatial_dims]
+        per_token = math.ceil(layer.spatial_dims / layer.spatial)
+        for bucket in allocate(deviations.square().tolist(), layer.spatial, per_token):
+            members = [first + index for index in bucket]
+            spatial[position, : len(bucket)] = torch.tensor(members) + EMBEDDING
+            gains[members] = _gain(pictures.deviations[members].max())
+            position += 1
+        first += layer.spatial_dims
+    slots[~encoder.layout.is_identity] = spatial
+    encoder.layout.slots.copy_(slots.flatten())
+    transform = encoder.spatial.transform
+    weight = (pictures.basis[:, : config.spatial_components] * gains).t()
+    transform.weight.copy_(weight.view_as(transform.weight))
+    transform.bias.copy_(-(weight @ pictures.mean))
+    transform.fit_weight_steps()
+
+
+def _gain(deviation: Tensor) -> float:
+    """Power of two by which a component of this deviation fits the grid of token vectors."""
+    limit = -SIGNED[0] * TOKEN_STEP / _HEADROOM
+    return float(2.0 ** math.floor(math.log2(limit / float(deviation))))
