@@ -15,6 +15,7 @@ from edge_stscq.evaluation.thresholds import Thresholds
 from edge_stscq.evaluation.verification import Verification
 
 FACES, ENDS = 10, (1, 2, 4)
+LAYER_NAMES = ("basic", "middle", "enhanced")
 IMAGES = np.zeros((FACES, 128, 128, 3), np.uint8)
 NAMES = tuple(f"face {i}" for i in range(FACES))
 BOOKS = np.tile(np.float32([[0, 0], [1, 0], [0, 1]]), (2, 4, 1, 1))
@@ -44,7 +45,7 @@ def embed(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def run(artefact: Flips, graph: Flips | None, progress: Progress = quiet) -> Measured:
     margin = np.ones((FACES, 4), np.float32)
-    reference = Reference(Faces(NAMES, IMAGES), coded([]), margin, decode, embed, "an angle", BOOKS, ENDS)
+    reference = Reference(Faces(NAMES, IMAGES), coded([]), margin, decode, embed, "an angle", BOOKS, LAYER_NAMES, ENDS)
     return measure(reference, coded(artefact), None if graph is None else coded(graph), progress)
 
 
@@ -95,7 +96,15 @@ def test_the_worst_faces_come_first_with_their_pictures() -> None:
 
 def test_another_group_is_among_the_worst() -> None:
     reference = Reference(
-        Faces(NAMES, IMAGES), coded([]), np.ones((FACES, 4), np.float32), decode, embed, "an angle", BOOKS, ENDS
+        Faces(NAMES, IMAGES),
+        coded([]),
+        np.ones((FACES, 4), np.float32),
+        decode,
+        embed,
+        "an angle",
+        BOOKS,
+        LAYER_NAMES,
+        ENDS,
     )
     device = coded([])
     device.group[3] = 1
@@ -109,7 +118,7 @@ def test_no_more_than_ten_are_the_worst() -> None:
     right, wrong = (Codes(np.zeros(20, np.int32), np.full((20, 4), value, np.int32)) for value in (0, 1))
     margin = np.ones((20, 4), np.float32)
     result = measure(
-        Reference(Faces(names, images), right, margin, decode, embed, "an angle", BOOKS, ENDS), wrong, None
+        Reference(Faces(names, images), right, margin, decode, embed, "an angle", BOOKS, LAYER_NAMES, ENDS), wrong, None
     )
     assert len(result.pictures.worst) == len(result.portraits) == WORST
 
@@ -176,6 +185,7 @@ def test_a_layer_without_identity_is_left_out_and_nothing_at_all_is_refused() ->
 def judged(name: str, precision: str, flips: Flips) -> Judged:
     measured = run(flips, None)
     report = Parity(
+        layer_names=LAYER_NAMES,
         bundle=name, model="m", model_id="0" * 16, target="onnx", precision=precision, executor="a runtime",
         faces="nowhere", layer_ends=ENDS, runtime=measured.runtime, quantisation=None, device=measured.device,
         pictures=measured.pictures, accuracy=None, checks=(), passed=True,

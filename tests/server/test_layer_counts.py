@@ -50,7 +50,7 @@ async def test_faces_are_painted_and_matched_at_every_layer(serve: Serve, layere
             ):
                 assert answer.status_code in (400, 404)
                 assert f"has {count} of the {count + 1} layers asked for" in answer.json()["error"]
-        assert (await client.get("/v1/faces/cam-0.png?layers=16")).status_code == 400
+        assert (await client.get("/v1/faces/cam-0.png?layers=16")).status_code == 422
 
 
 @pytest.mark.anyio

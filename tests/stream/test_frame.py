@@ -214,7 +214,7 @@ def test_faces_that_do_not_fit_the_tables_are_refused(codec, face, message):
 
 @pytest.mark.parametrize(
     ("tokens", "layers"),
-    [([0.5], 1), ([[1]], 1), ([-1], 1), ([65536], 1), ([1], 0), ([1], 4)],
+    [([0.5], 1), ([[1]], 1), ([-1], 1), ([65536], 1), ([1], 0), ([1], 16)],
 )
 def test_what_is_no_face_is_refused(tokens, layers):
     with pytest.raises(EdgeError):
