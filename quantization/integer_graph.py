@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.ao.quantization.fx import _decomposed  # registers the operators  # noqa: F401
 
 from edge_stscq.codec.config import CROP
-from edge_stscq.codec.grid import INPUT_STEP, WEIGHT_LIMIT, GridConv, IntegerLayer
-from edge_stscq.codec.integer_encoder import EXACT, TOKEN_STEP, IntegerEncoder
+from edge_stscq.codec.grid import EXACT, INPUT_STEP, SIGNED, GridConv, IntegerLayer
+from edge_stscq.codec.integer_encoder import TOKEN_STEP, IntegerEncoder
 from edge_stscq.codec.trunk import INPUT
 from edge_stscq.errors import EdgeError
 
@@ -50,13 +50,13 @@ def integer_program(encoder: IntegerEncoder) -> IntegerProgram:
     Raises:
         EdgeError: a weight, bias, sum or codebook entry is not on its grid or leaves its type; the layer is named.
     """
-    exponent = int(np.log2(INPUT_STEP))
+    exponent, largest = int(np.log2(INPUT_STEP)), -SIGNED[0]
+    shrink = _checked("spatial.shrink", encoder.spatial.shrink, exponent, largest)
+    transform = _checked("spatial.transform", encoder.spatial.transform, shrink.output_exponent, largest)
     layers = []
-    for name, layer in [*_named(encoder)]:
-        layers.append(_checked(name, layer, exponent))
-        exponent = layers[-1].output_exponent
-    shrink = _checked("spatial.shrink", encoder.spatial.shrink, int(np.log2(INPUT_STEP)))
-    transform = _checked("spatial.transform", encoder.spatial.transform, shrink.output_exponent)
+    for name, layer in _named(encoder):
+        layers.append(_checked(name, layer, exponent, largest))
+        exponent, largest = layers[-1].output_exponent, layers[-1].high
     books = encoder.codebooks.books / TOKEN_STEP
     if bool((books != books.round()).any()) or float(books.abs().max()) > 128:
         raise EdgeError("a codebook entry is not on the grid of token vectors; fit the codebooks again")
@@ -74,14 +74,11 @@ def _named(encoder: IntegerEncoder) -> list[tuple[str, GridConv]]:
     return [*layers, ("identity.project", encoder.identity.project)]  # type: ignore[list-item]
 
 
-def _checked(name: str, layer: GridConv, exponent: int) -> IntegerLayer:
+def _checked(name: str, layer: GridConv, exponent: int, largest: int) -> IntegerLayer:
     try:
-        found = layer.to_integers(exponent)
+        return layer.to_integers(exponent, largest)
     except ValueError as error:
         raise EdgeError(f"layer {name}: {error}") from None
-    if int(found.weight.abs().max()) > WEIGHT_LIMIT:
-        raise EdgeError(f"layer {name}: a weight exceeds {WEIGHT_LIMIT} steps")
-    return found
 
 
 class _Layer(nn.Module):
