@@ -72,7 +72,8 @@ def _check_convolution(node: Node, layer: str, values: dict[str, Any]) -> None:
     if not isinstance(weight, Node) or weight.target is not _BY_CHANNEL:
         raise EdgeError(f"layer {layer}: its weights are not int8")
     whole, steps = (values[part.name] for part in weight.args[:2] if isinstance(part, Node))
-    assert isinstance(whole, Tensor) and isinstance(steps, Tensor)
+    assert isinstance(whole, Tensor)
+    assert isinstance(steps, Tensor)
     largest = int(whole.int().abs().max())
     if largest > WEIGHT_LIMIT:
         raise EdgeError(f"layer {layer}: a weight of {largest} steps exceeds 7 bits ({WEIGHT_LIMIT})")

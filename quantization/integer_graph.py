@@ -1,7 +1,7 @@
 """The integer student as the graph that targets lower, and as whole numbers.
 
-One grid, written twice: activations unsigned with zero point 0, as ONNX Runtime's kernels like them, or signed with zero
-point -128, as XNNPACK takes them. The real values are the same, the integer sums are the same, and so are the tokens.
+One grid, written twice: activations unsigned with zero point 0, as ONNX Runtime's kernels like them, or signed with
+zero point -128, as XNNPACK takes them. The real values are the same, the integer sums are the same, and so are the tokens.
 Every multiplier is a power of two, so no runtime has a choice of how to round.
 """
 
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.ao.quantization.fx import _decomposed  # registers the operators  # noqa: F401
+from torch.nn import functional
 
 from edge_stscq.codec.config import CROP
 from edge_stscq.codec.grid import EXACT, INPUT_STEP, SIGNED, GridConv, IntegerLayer
@@ -96,7 +96,9 @@ class _Layer(nn.Module):
         self.stride, self.padding, self.groups = layer.stride, layer.padding, layer.groups
         self.rectified = layer.low == 0
         self.scale = 2.0**layer.output_exponent
-        self.zero, self.low, self.high = (0, -128, 127) if not self.rectified else (-128, -128, 127) if signed else (0, 0, 255)
+        self.zero, self.low, self.high = (
+            (0, -128, 127) if not self.rectified else (-128, -128, 127) if signed else (0, 0, 255)
+        )
         self.dtype = torch.uint8 if self.rectified and not signed else torch.int8
         scale = torch.exp2(layer.weight_exponent.float())
         self.register_buffer("weight", layer.weight)
@@ -111,7 +113,9 @@ class _Layer(nn.Module):
         bias = self.bias
         if not self.signed:
             limit = torch.iinfo(torch.int32)
-            bias = _Q.dequantize_per_channel(bias, self.bias_scale, self.weight_zero, 0, limit.min, limit.max, torch.int32)
+            bias = _Q.dequantize_per_channel(
+                bias, self.bias_scale, self.weight_zero, 0, limit.min, limit.max, torch.int32
+            )
         y = functional.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
         if self.rectified:
             y = functional.relu(y)
@@ -189,8 +193,8 @@ def run_program(program: IntegerProgram, images: NDArray[np.uint8]) -> tuple[NDA
     picture = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).long() - 128
     x = picture[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN]
     for layer in program.identity:
-        x = _convolve(layer, x)
-    spatial = _convolve(program.transform, _convolve(program.shrink, picture)).flatten(1)
+        x = convolve(layer, x)
+    spatial = convolve(program.transform, convolve(program.shrink, picture)).flatten(1)
     components = torch.cat([x.flatten(1), spatial, torch.zeros(len(images), 1, dtype=torch.long)], dim=1)
     books = program.books.long()
     z = components.index_select(1, program.slots).view(len(images), books.shape[1], -1)
@@ -203,7 +207,7 @@ def run_program(program: IntegerProgram, images: NDArray[np.uint8]) -> tuple[NDA
     return np.array(groups, np.int32), torch.stack(tokens).numpy().astype(np.int32)
 
 
-def _convolve(layer: IntegerLayer, x: Tensor) -> Tensor:
+def convolve(layer: IntegerLayer, x: Tensor) -> Tensor:
     """One layer on whole numbers int64 [N, C, S, S]; double holds every sum (below 2**31) and half-even rounding."""
     y = functional.conv2d(
         x.double(), layer.weight.double(), layer.bias.double(), layer.stride, layer.padding, groups=layer.groups

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edge_stscq.codec.codebooks import SwitchedCodebooks
 from edge_stscq.codec.config import CROP, EMBEDDING, CodecConfig
 from edge_stscq.codec.encoder import Analysis, normalise_image
-from edge_stscq.codec.grid import EXACT, INPUT_STEP, SIGNED, GridConv
+from edge_stscq.codec.grid import INPUT_STEP, SIGNED, GridConv
 from edge_stscq.codec.identity import IdentityHead
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
 
@@ -241,5 +241,3 @@ class ReferenceEncoder(TokenEncoder):
 def on_token_grid(books: Tensor) -> Tensor:
     """The nearest codebook entries whose values a token vector can take."""
     return (books / TOKEN_STEP).round().clamp(*SIGNED) * TOKEN_STEP
-
-
