@@ -1,7 +1,7 @@
 """The integer student as the graph that targets lower, and as whole numbers.
 
 One grid, written twice: activations unsigned with zero point 0, as ONNX Runtime's kernels like them, or signed with
-zero point -128, as XNNPACK takes them. The real values are the same, the integer sums are the same, and so are the tokens.
+zero point -128, as XNNPACK takes them. The real values are the same, the integer sums are the same, so the tokens are.
 Every multiplier is a power of two, so no runtime has a choice of how to round.
 """
 
