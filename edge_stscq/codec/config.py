@@ -148,10 +148,10 @@ class CodecConfig(BaseModel):
         if not self.spatial_tokens:
             raise ValueError("a student made for integers needs at least one spatial token")
         width = 3
-        for number, layer in enumerate(self.student_layers):
-            if layer.depthwise and layer.outputs % width:
+        for number, convolution in enumerate(self.student_layers):
+            if convolution.depthwise and convolution.outputs % width:
                 raise ValueError(f"student_layers.{number}: outputs of a depthwise layer must be a multiple of {width}")
-            width = layer.outputs
+            width = convolution.outputs
 
     @property
     def layer_names(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from edge_stscq.codec import store
 from edge_stscq.codec.config import CROP
 from edge_stscq.codec.encoder import EdgeEncoder
+from edge_stscq.codec.integer_encoder import TokenEncoder
 from edge_stscq.device import Bundle, open_bundle
 from edge_stscq.errors import EdgeError, MissingExtraError, require
 from edge_stscq.evaluation.artefact import check_same_model
@@ -144,7 +145,7 @@ def _ready_bundle(bundle: Bundle, threads: int) -> dict[str, Encode]:
     return {"encode": encoder.run, _FRAME: lambda picture: frames.encode_frame(encoder.encode(picture))}
 
 
-def network(name: str, encoder: EdgeEncoder, macs: int, model: Path) -> Contender:
+def network(name: str, encoder: EdgeEncoder | TokenEncoder, macs: int, model: Path) -> Contender:
     """The "student" or "teacher" of a model folder in torch."""
 
     @torch.inference_mode()
@@ -156,7 +157,7 @@ def network(name: str, encoder: EdgeEncoder, macs: int, model: Path) -> Contende
     return Contender(row, macs, lambda threads: {"encode": encode})
 
 
-def macs_of(encoder: EdgeEncoder) -> int:
+def macs_of(encoder: EdgeEncoder | TokenEncoder) -> int:
     """Multiply-accumulates of convolutions and matrix products for one picture, counted as the graph runs."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         encoder(torch.zeros((1, CROP, CROP, 3), dtype=torch.uint8))
