@@ -66,7 +66,7 @@ def round_to_grid(x: Tensor, exponent: Tensor, low: int, high: int, rounded: boo
         low, high: range in steps.
         rounded: false clips to the grid's range and rounds nothing.
     """
-    result: Tensor = _RoundToGrid.apply(x, exponent, low, high, rounded)
+    result: Tensor = _RoundToGrid.apply(x, exponent, low, high, rounded)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -131,7 +131,8 @@ class GridConv(nn.Module):
 
     def forward(self, x: Tensor, input_exponent: Tensor) -> tuple[Tensor, Tensor]:
         """Output and the exponent of its step, of an input on a grid of step `2 ** input_exponent`."""
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if self.quantized:
             weight = round_to_grid(weight, self.weight_exponent, -WEIGHT_LIMIT, WEIGHT_LIMIT)
             unit = torch.exp2(self.weight_exponent.detach().round().flatten() + input_exponent.detach().round())
