@@ -93,7 +93,7 @@ def select(
     """Draw pictures and keep the golden ones.
 
     Args:
-        look: what the full-precision student sees in pictures uint8 [N, 128, 128, 3].
+        analyze: what the full-precision student sees in pictures uint8 [N, 128, 128, 3].
         groups: groups that the model has. One that none of `most` pictures is surely routed to stays without a picture.
         unsure: share of the first pictures that the router is taken to be unsure of; 0 where groups are exact.
     """

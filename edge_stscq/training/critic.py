@@ -3,7 +3,8 @@
 Projected GAN (Sauer et al. 2021, arXiv 2111.01007): the discriminator never sees pixels, only a frozen network's
 feature maps, mixed at random across channels and scales so that it can't dwell on a few of them. Small heads learn by
 the hinge loss, on pictures changed by differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738), real and
-decoded alike. The frozen network is EfficientNet-Lite0, the original's choice; its features are the perceptual term, too.
+decoded alike. The frozen network is EfficientNet-Lite0, the original's choice; its features are the perceptual term,
+too.
 """
 
 from typing import Any
