@@ -44,6 +44,10 @@ class Prediction(NamedTuple):
     tokens: NDArray[np.int32]
     """[G, T]"""
 
+    def equals(self, other: "Prediction") -> bool:
+        """Whether all groups and tokens are the same."""
+        return np.array_equal(self.groups, other.groups) and np.array_equal(self.tokens, other.tokens)
+
 
 @dataclass(frozen=True)
 class ReferenceExecutor(ABC):
@@ -88,6 +92,8 @@ class Target(ABC):
     undelegated: str = ""
     """What the operators that `delegation` counts are, for people: "operators in float"."""
     reference: ReferenceExecutor | None = None
+    signed: bool = False
+    """Whether its int8 kernels want activations signed; a student made for integers is then written so."""
 
     @property
     def name(self) -> str:
@@ -116,6 +122,14 @@ class Target(ABC):
         Raises:
             EdgeError: the graph does not convert, or the artifact cannot be written.
         """
+
+    def check_exact(self, path: Path) -> None:
+        """Refuse the artifact at `path`, of a student made for integers, if a convolution is computed in float.
+
+        Raises:
+            EdgeError: the message names the layer or the operator.
+        """
+        del path
 
     def delegation(self, bundle: Bundle) -> dict[str, int] | None:
         """Operators that the runtime leaves to slower kernels, by kind; None where nothing can be left or told.

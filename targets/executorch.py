@@ -45,6 +45,12 @@ class ExecuTorchTarget(Target):
             raise EdgeError("XNNPACK took no part of the graph; the artefact would run unaccelerated")
         write_file(path, lowered.buffer)
 
+    def check_exact(self, path: Path) -> None:
+        """Refuse a file in which a convolution stays outside the delegate."""
+        left = [kind for kind in _outside_delegate(path.read_bytes()) if "conv" in kind]
+        if left:
+            raise EdgeError(f"XNNPACK leaves {left[0]} to a kernel outside it; the artefact is not made for integers")
+
     def delegation(self, bundle: Bundle) -> dict[str, int] | None:
         """Calls of portable kernels beside the calls of the XNNPACK delegate."""
         return _outside_delegate(bundle.read(bundle.manifest.artefact))
@@ -76,5 +82,6 @@ TARGET = ExecuTorchTarget(
     runtime=runtime.RUNTIME,
     supported=RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7"),
     precisions=("int8", "fp32"),  # XNNPACK's convolutions take int8 weights with int8 activations only
+    signed=True,
     undelegated="operators outside the delegate",
 )

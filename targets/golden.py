@@ -87,34 +87,37 @@ class GoldenInputs(NamedTuple):
     """[G], whether the router might send the picture to another group elsewhere."""
 
 
-def select(analyze: Callable[[Picture], RoutingMargins], groups: int, most: int = MOST) -> GoldenInputs:
+def select(
+    analyze: Callable[[Picture], RoutingMargins], groups: int, most: int = MOST, unsure: float = _UNSURE
+) -> GoldenInputs:
     """Draw pictures and keep the golden ones.
 
     Args:
-        look: what the full-precision student sees in pictures uint8 [N, 128, 128, 3].
+        analyze: what the full-precision student sees in pictures uint8 [N, 128, 128, 3].
         groups: groups that the model has. One that none of `most` pictures is surely routed to stays without a picture.
+        unsure: share of the first pictures that the router is taken to be unsure of; 0 where groups are exact.
     """
     drawn = draw(seed=0)
     pictures = np.stack(list(islice(drawn, FIRST)))
     seen = analyze(pictures)
-    least = np.sort(seen.group_margin)[int(_UNSURE * FIRST)]
+    least = np.sort(seen.group_margin)[int(unsure * FIRST)] if unsure else -np.inf
     sure = np.flatnonzero(seen.group_margin >= least)
     ranked = sure[np.argsort(seen.boundary_distance[sure].min(axis=1), kind="stable")]
     kept = sorted({*range(HARD), *ranked[:NARROW].tolist(), *ranked[-WIDE:].tolist()})
-    chosen, unsure = [pictures[i] for i in kept], (seen.group_margin[kept] < least).tolist()
+    chosen, doubtful = [pictures[i] for i in kept], (seen.group_margin[kept] < least).tolist()
     found = {int(seen.group[i]) for i in kept if seen.group_margin[i] >= least}
     for _ in range(most // FIRST):
         for group in sorted(set(range(groups)) - found):
             members = np.flatnonzero((seen.group == group) & (seen.group_margin >= least))
             if len(members):
                 chosen.append(pictures[members[seen.group_margin[members].argmax()]])
-                unsure.append(False)
+                doubtful.append(False)
                 found.add(group)
         if len(found) == groups:
             break
         pictures = np.stack(list(islice(drawn, FIRST)))
         seen = analyze(pictures)
-    return GoldenInputs(np.stack(chosen), np.array(unsure))
+    return GoldenInputs(np.stack(chosen), np.array(doubtful))
 
 
 def candidates(count: int, seed: int = 0) -> list[Picture]:

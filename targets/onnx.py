@@ -12,10 +12,14 @@ when it loads the file. Three things are done to what torch writes:
 import io
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_stscq._files import write_file
 from edge_stscq._quiet import silence_exporters
@@ -35,6 +39,8 @@ _MOVES = {
     "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 _INTEGER = {"QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm"}
+_EXACT_MOVES = {"Slice", "Transpose", "Reshape", "Relu"}
+"""Between a convolution and the quantization beside it."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,17 @@ class OnnxTarget(Target):
             raise EdgeError(f"the converted ONNX graph is not valid: {_last_line(error)}") from error
         write_file(path, model.SerializeToString(deterministic=True))
 
+    def check_exact(self, path: Path) -> None:
+        """Refuse a file with a convolution that is not between DequantizeLinear and QuantizeLinear with steps of powers
+        of two, or that ONNX Runtime leaves in float when it has optimized it."""
+        onnx = require("onnx", "onnx")
+        _check_convolutions(onnx.load(path).graph, onnx.numpy_helper.to_array)
+        left = [kind for kind in _in_float(path.read_bytes(), exact=True) if "Conv" in kind]
+        if left:
+            raise EdgeError(
+                f"ONNX Runtime computes a {left[0]} in floating point; the artefact is not made for integers"
+            )
+
     def delegation(self, bundle: Bundle) -> dict[str, int] | None:
         """Operators that an int8 artifact computes in float.
 
@@ -75,7 +92,7 @@ class OnnxTarget(Target):
         """
         if bundle.manifest.precision != "int8":
             return None
-        return _in_float(bundle.read(bundle.manifest.artefact))
+        return _in_float(bundle.read(bundle.manifest.artefact), bundle.manifest.exact)
 
 
 def _own_quantisation_parameters(model: Any) -> None:
@@ -107,12 +124,13 @@ def _last_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _in_float(data: bytes) -> dict[str, int]:
+def _in_float(data: bytes, exact: bool) -> dict[str, int]:
     ort, onnx = require("onnxruntime", "onnx"), require("onnx", "onnx")
     with tempfile.TemporaryDirectory() as scratch:
         optimised = Path(scratch) / "optimised.onnx"
         options = ort.SessionOptions()
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not exact:
+            options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 3
         options.optimized_model_filepath = str(optimised)
         try:
@@ -123,6 +141,41 @@ def _in_float(data: bytes) -> dict[str, int]:
     kinds = (node.op_type for node in nodes)
     counts = Counter(kind for kind in kinds if not kind.startswith("QLinear") and kind not in _MOVES | _INTEGER)
     return dict(sorted(counts.items()))
+
+
+def _check_convolutions(graph: Any, to_array: Callable[[Any], NDArray[Any]]) -> None:
+    """Refuse the first convolution whose weight, input or output is not int8 with steps of powers of two."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    made = {output: node for node in graph.node for output in node.output}
+    read: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            read.setdefault(name, []).append(node)
+
+    def check_steps(layer: str, what: str, node: Any, kind: str) -> None:
+        if node is None or node.op_type != kind:
+            raise EdgeError(f"layer {layer}: its {what} is not int8 in the .onnx")
+        if node.input[1] not in constants:
+            raise EdgeError(f"layer {layer}: the step of its {what} is not a constant of the .onnx")
+        steps = to_array(constants[node.input[1]])
+        if not ((steps > 0) & (np.frexp(steps)[0] == 0.5)).all():
+            raise EdgeError(f"layer {layer}: a step of its {what} is no power of two in the .onnx")
+
+    for node in graph.node:
+        if node.op_type != "Conv":
+            continue
+        weight = made.get(node.input[1])
+        layer = (weight.input[0] if weight is not None else node.input[1]).removesuffix(".weight")
+        check_steps(layer, "weight", weight, "DequantizeLinear")
+        source = made.get(node.input[0])
+        while source is not None and source.op_type in _EXACT_MOVES:
+            source = made.get(source.input[0])
+        check_steps(layer, "input", source, "DequantizeLinear")
+        reader = node
+        while reader is node or (reader is not None and reader.op_type in _EXACT_MOVES):
+            users = read.get(reader.output[0], [])
+            reader = users[0] if len(users) == 1 else None
+        check_steps(layer, "output", reader, "QuantizeLinear")
 
 
 TARGET = OnnxTarget(

@@ -45,6 +45,7 @@ class ExportResult:
 
     Attributes:
         artefact_bytes, bundle_bytes: sizes of the artefact alone and of the whole folder.
+        network_bytes: size of the artefact without the codebooks in it, where that is known.
         agreement: share of golden tokens that are equal to the graph's.
         runtime: what ran the artefact, e.g. "onnxruntime 1.31.1".
     """
@@ -54,6 +55,7 @@ class ExportResult:
     folder: Path
     model_id: str
     artefact_bytes: int
+    network_bytes: int | None
     bundle_bytes: int
     agreement: float
     runtime: str
@@ -89,21 +91,25 @@ def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: 
     check_free(folder, force)
     with staged_folder(folder) as place:
         target.check_installed()
-        target.lower(source.program, place / target.artefact)
+        target.lower(source.program_for(target), place / target.artefact)
+        if source.exact:
+            target.check_exact(place / target.artefact)
         write_file(place / CODEBOOKS, safetensors.numpy.save({"books": source.books}))
         source.tables.save(place / TABLES)
         _write_manifest(source, target, place, source.expected)
         answer, runtime = verify_in_subprocess(place)
         agreement = float(np.mean(answer.tokens == source.expected.tokens))
-        if agreement < LEAST_AGREEMENT:
+        if agreement < LEAST_AGREEMENT or (source.exact and not answer.equals(source.expected)):
             raise EdgeError(f"the artefact gives only {agreement:.1%} of its graph's golden tokens on {runtime}")
         _write_manifest(source, target, place, answer)
     manifest = open_bundle(folder).manifest
     sizes = {name: (folder / name).stat().st_size for name in (*manifest.files, MANIFEST)}
     artefact = sum(size for name, size in sizes.items() if name.split("/")[0] == target.artefact)
+    books = manifest.codebook_bytes
     return ExportResult(
-        target.name, source.precision, folder, manifest.model_id, artefact, sum(sizes.values()), agreement, runtime
-    )
+        target.name, source.precision, folder, manifest.model_id, artefact, None if books is None else artefact - books,
+        sum(sizes.values()), agreement, runtime,
+    )  # fmt: skip
 
 
 def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer: Prediction) -> None:

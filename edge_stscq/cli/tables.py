@@ -136,6 +136,8 @@ def encode_table(report: EncodeReport) -> Group:
     for row in report.encoders:
         colour = "green" if row.status == "passed" else "red"
         size = "-" if row.artefact_bytes is None else f"{row.artefact_bytes / 1e6:.1f} MB"
+        if row.network_bytes is not None:
+            size += f" ({row.network_bytes / 1e6:.1f} MB without codebooks)"
         memory, loaded = "-", "-"
         if row.memory is not None:
             memory = f"{row.memory.peak_mib:.0f} MiB"

@@ -72,6 +72,15 @@ class IdentityHead(nn.Module):
         x = normalise(embedding.float()) - self.mean
         return torch.matmul(x, self.projection).view(len(x), self.config.identity_tokens, self.config.dim)
 
+    @property
+    def scale(self) -> float:
+        """What token vectors are multiplied by, beside an orthonormal projection."""
+        return float(self.projection.square().sum().div(EMBEDDING).sqrt())
+
+    def embedding(self, identity: Tensor) -> Tensor:
+        """Embeddings [N, 128] of mean square 1, read back from all identity token vectors [N, T_id, D]."""
+        return self.mean + torch.matmul(identity.flatten(1), self.projection.t()) / self.scale**2
+
     def deviation(self, identity: Tensor) -> Tensor:
         """Unit vectors [N, 128] from the centre to the embeddings in the codewords of a prefix of layers [N, t, D]."""
         flat = identity.flatten(1)

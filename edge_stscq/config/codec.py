@@ -53,6 +53,17 @@ class LayerConfig(BaseModel):
         return self.identity + self.spatial
 
 
+class ConvConfig(BaseModel):
+    """One convolution of the integer student: a clipped ReLU follows it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outputs: int = Field(ge=1, le=1024)
+    kernel: Literal[1, 3, 5] = 3
+    stride: Literal[1, 2] = 1
+    depthwise: bool = False
+
+
 class CodecConfig(BaseModel):
     """Shape of the codebooks `books[M, T, K, D]` and of the networks around them.
 
@@ -81,6 +92,9 @@ class CodecConfig(BaseModel):
     student_trunk: tuple[int, int, int, int, int, int] = Field(
         default=(16, 32, 56, 128, 368, 704),
         description="channels of the student's identity trunk: its stem, then at 112, 56, 28, 14 and 7 px",
+    )
+    student_layers: tuple[ConvConfig, ...] = Field(
+        default=(), max_length=64, description="convolutions of a student made for integers; none: the float32 student"
     )
     decoder_channels: tuple[int, ...] = (128, 96, 48, 24)
     style_dim: int = Field(default=256, ge=8, le=1024)
@@ -120,7 +134,24 @@ class CodecConfig(BaseModel):
             raise ValueError(f"student_trunk must lie between 1 and the recogniser's channels {TRUNK}")
         if len(self.decoder_channels) != 4:
             raise ValueError("decoder_channels needs one width for each of 16, 32, 64 and 128 pixels")
+        if self.student_layers:
+            self._check_integer_student()
         return self
+
+    def _check_integer_student(self) -> None:
+        """Refuse, by a ValueError, what a student made for integers cannot be built of."""
+        if self.groups > 1 and self.group_rule != "nearest":
+            raise ValueError('a student made for integers has no router: group_rule must be "nearest"')
+        for layer in self.layers:
+            if layer.spatial and not layer.spatial_dims:
+                raise ValueError(f"{layer.name}: a student made for integers needs spatial_dims")
+        if not self.spatial_tokens:
+            raise ValueError("a student made for integers needs at least one spatial token")
+        width = 3
+        for number, convolution in enumerate(self.student_layers):
+            if convolution.depthwise and convolution.outputs % width:
+                raise ValueError(f"student_layers.{number}: outputs of a depthwise layer must be a multiple of {width}")
+            width = convolution.outputs
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -139,6 +170,11 @@ class CodecConfig(BaseModel):
     @property
     def spatial_tokens(self) -> int:
         return sum(layer.spatial for layer in self.layers)
+
+    @property
+    def spatial_components(self) -> int:
+        """Principal components of the picture that all spatial tokens hold together."""
+        return sum(layer.spatial_dims for layer in self.layers)
 
     @property
     def is_identity(self) -> tuple[bool, ...]:

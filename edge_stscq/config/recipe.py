@@ -115,6 +115,58 @@ class Finetuning(BaseModel):
         return losses
 
 
+class ClosedForm(BaseModel):
+    """What is fitted before any network trains: components, codebooks and frequency tables."""
+
+    model_config = _STRICT
+
+    iterations: int = Field(default=15, ge=1, description="of k-means")
+    free: bool = Field(
+        default=False, description="codebooks of each group of their own, as published, instead of shared"
+    )
+    completion: int = Field(default=192, ge=8, le=512, description="components that complete what is no picture")
+
+
+class StudentTraining(BaseModel):
+    """Distillation of the integer student."""
+
+    model_config = _STRICT
+
+    steps: int = Field(ge=1)
+    rate: float = Field(default=4e-4, gt=0)
+    batch: int = Field(default=32, ge=2)
+    blends: float = Field(default=0.5, ge=0, le=1, description="share of a batch that blends two faces")
+    vectors: float = Field(default=0.5, ge=0)
+    relation: float = Field(default=2.0, ge=0)
+    features: float = Field(default=1.0, ge=0)
+
+
+class CriticTraining(BaseModel):
+    """The projected critic's part in training the decoder."""
+
+    model_config = _STRICT
+
+    weight: float = Field(gt=0)
+    begin: float = Field(
+        default=0.5, ge=0, lt=1, description="share of the steps after which the decoder listens to it"
+    )
+    rate: float = Field(default=2e-4, gt=0)
+
+
+class DecoderTraining(BaseModel):
+    """The decoder learns on tokens, within what is picture."""
+
+    model_config = _STRICT
+
+    steps: int = Field(ge=1)
+    rate: float = Field(default=4e-4, gt=0)
+    batch: int = Field(default=16, ge=2)
+    odds: ByLayer = _ODDS
+    noise: float = Field(default=0.0, ge=0, le=1, description="added to token vectors, in their standard deviations")
+    losses: Losses = Losses()
+    critic: CriticTraining | None = None
+
+
 class Recipe(BaseModel):
     model_config = _STRICT
 

@@ -69,6 +69,11 @@ class FaceSet:
             raise EdgeError(f"{self.names[index]} is {size}; crops are square, 128 px or more")
         return image
 
+    def masked_picture(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `picture`, and what of it is picture, uint8 [S, S] (0 or 255): all."""
+        image = self.picture(index)
+        return image, np.full(image.shape[:2], 255, np.uint8)
+
     def crop(self, index: int, flip: bool = False) -> np.ndarray:
         """The canonical crop, RGB uint8 [128, 128, 3], mirrored if asked."""
         image = self.picture(index)
@@ -77,14 +82,21 @@ class FaceSet:
         return np.ascontiguousarray(image[:, ::-1] if flip else image)
 
 
-def augment(image: np.ndarray, change: Augmentation, flip: bool, draws: np.ndarray) -> np.ndarray:
-    """One augmented crop, RGB uint8 [128, 128, 3]; `draws` are six uniform numbers in -1..1."""
+def augment(
+    image: np.ndarray, mask: np.ndarray, change: Augmentation, flip: bool, draws: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """One augmented crop, RGB uint8 [128, 128, 3], and what of it is picture, uint8 [128, 128] (0 or 255).
+
+    Args:
+        mask: what of `image` is picture, uint8 [S, S].
+        draws: six uniform numbers in -1..1.
+    """
     side = image.shape[0]
     angle = np.deg2rad(change.rotation * draws[0])
     scale = 1 + change.scale * draws[1]
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
     if flip:
-        image = image[:, ::-1]
+        image, mask = image[:, ::-1], mask[:, ::-1]
     centre, target = (side - 1) / 2, (CROP - 1) / 2
     shift = change.shift * draws[2:4]
     matrix = np.array([
@@ -92,18 +104,24 @@ def augment(image: np.ndarray, change: Augmentation, flip: bool, draws: np.ndarr
         [sin, cos, target + shift[1] - sin * centre - cos * centre],
     ])  # fmt: skip
     crop = cv2.warpAffine(image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    inside = cv2.warpAffine(mask, matrix, (CROP, CROP), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
     gain = 1 + change.contrast * draws[4]
     offset = 127.5 * (change.brightness * draws[5] + 1 - gain)
-    return np.asarray(np.clip(crop * np.float32(gain) + np.float32(offset), 0, 255), np.uint8)
+    return np.asarray(np.clip(crop * np.float32(gain) + np.float32(offset), 0, 255), np.uint8), inside
 
 
 @dataclass(frozen=True)
 class Batch:
-    """N augmented pictures uint8 [N, 128, 128, 3], their indices int64 [N] and whether each is mirrored, bool [N]."""
+    """N augmented pictures of a training set."""
 
     images: Tensor
+    """uint8 [N, 128, 128, 3]"""
+    masks: Tensor
+    """What of each is picture, uint8 [N, 128, 128], 0 or 255."""
     index: Tensor
+    """int64 [N]"""
     flip: Tensor
+    """Whether each is mirrored, bool [N]."""
 
 
 class Loader:
@@ -132,11 +150,12 @@ class Loader:
         random = np.random.default_rng((self.seed, step, self.rank, 1))
         draws = random.uniform(-1, 1, (self.batch, 6))
         flips = random.random(self.batch) < 0.5 if self.change.flip else np.zeros(self.batch, bool)
-        images = [
-            augment(self.faces.picture(int(i)), self.change, bool(f), d)
+        changed = [
+            augment(*self.faces.masked_picture(int(i)), self.change, bool(f), d)
             for i, f, d in zip(indices, flips, draws, strict=True)
         ]
-        return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(indices.copy()), torch.from_numpy(flips))
+        images, masks = (torch.from_numpy(np.stack(part)) for part in zip(*changed, strict=True))
+        return Batch(images, masks, torch.from_numpy(indices.copy()), torch.from_numpy(flips))
 
     def get(self, step: int, ahead: int = 3) -> Batch:
         """The batch of `step`; the following ones are prepared meanwhile."""

@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 from rich.progress import Progress
+from torch import nn
 
 from edge_stscq.codec import store
 from edge_stscq.codec.decoder import Decoder
@@ -197,7 +198,7 @@ def _begin(
             books = books + 0.05 * torch.randn_like(books)
         _settle(encoder.cpu(), decoder, books, seen)
         return encoder, decoder
-    before, old_decoder = store.load_teacher(previous), store.load_decoder(previous)
+    before, old_decoder = _float_encoder(store.load_teacher, previous), store.load_decoder(previous)
     encoder.load_state_dict(before.state_dict() | {"codebooks.books": encoder.codebooks.books})
     decoder.load_state_dict(old_decoder.state_dict() | {"codebooks.books": decoder.codebooks.books})
     if stage.tokens == "shared" and before.config.token_specific:
@@ -243,6 +244,18 @@ def _save(folder: Path, encoder: EdgeEncoder, decoder: Decoder, seen: Latents) -
     Tables.from_counts(counts, group_counts, config.layer_ends).save(folder / "tables.safetensors")
 
 
+def _float_encoder(load: Callable[[Path], nn.Module], folder: Path) -> EdgeEncoder:
+    """Load an encoder that these phases train.
+
+    Raises:
+        EdgeError: the model's student is made for integers.
+    """
+    encoder = load(folder)
+    if not isinstance(encoder, EdgeEncoder):
+        raise EdgeError(f"{folder} has a student made for integers, which this training cannot go on from")
+    return encoder
+
+
 def distil(job: Run, model: Path, console: Console) -> Path:
     """Train the student of the teacher in `model`; returns the model folder `out/distilled`."""
     recipe, plan = job.recipe, job.recipe.distillation
@@ -252,7 +265,7 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         steps, plan.batch, rate, blends=plan.blends
     )
     with progress_bar(console) as progress:
-        earlier = store.load_student(job.start).requires_grad_(True) if job.start else None
+        earlier = _float_encoder(store.load_student, job.start).requires_grad_(True) if job.start else None
         folder = job.out / "identity"
         result = folder / "trunk.safetensors"
         if not result.exists():
@@ -273,7 +286,7 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         embeddings = torch.empty(0)
         if plan.token_steps or not earlier:
             embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
-        master = store.load_teacher(model)
+        master = _float_encoder(store.load_teacher, model)
         small = earlier or _begin_student(master, faces, embeddings, recipe, progress, job.device)
         small.backbone.identity.load_state_dict(store.load_weights(result))
         folder = job.out / "student"
@@ -297,7 +310,7 @@ def finetune(job: Run, model: Path, console: Console) -> Path:
     if plan is None:
         raise EdgeError("the recipe has no table [finetuning]; add one, as recipes/release.toml shows")
     faces, folder = job.faces(), job.out / "finetune"
-    encoder, decoder = store.load_student(model), store.load_decoder(model)
+    encoder, decoder = _float_encoder(store.load_student, model), store.load_decoder(model)
     with progress_bar(console) as progress:
         looks = [job.trunk(), encoder.backbone.identity]
         for index, channels in enumerate(plan.trunks):

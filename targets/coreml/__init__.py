@@ -117,6 +117,7 @@ TARGET = CoreMlTarget(
     image=TensorSpec(  # Core ML has no uint8 tensors
         name=IMAGE, shape=(1, CROP, CROP, 3), dtype="int32", description="canonical crop, RGB, 0..255"
     ),
+    signed=True,
     reference=CoreMlReference(
         title="reference executor (Core ML runs on macOS only)",
         modules=("coremltools", "targets.coreml.reference"),

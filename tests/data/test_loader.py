@@ -43,14 +43,21 @@ def test_bad_sources_are_named(tmp_path: Path) -> None:
 
 
 def test_no_change_is_the_canonical_crop(faces: FaceSet) -> None:
-    crop = augment(faces.picture(0), STILL, False, np.ones(6))
+    crop, mask = augment(*faces.masked_picture(0), STILL, False, np.ones(6))
     assert np.array_equal(crop, faces.crop(0))
-    assert np.array_equal(augment(faces.picture(0), STILL, True, np.ones(6)), faces.crop(0, flip=True))
+    assert (mask == 255).all()
+    flipped, _ = augment(*faces.masked_picture(0), STILL, True, np.ones(6))
+    assert np.array_equal(flipped, faces.crop(0, flip=True))
 
 
 def test_shifts_move_the_picture_by_pixels(faces: FaceSet) -> None:
-    moved = augment(faces.picture(0), Augmentation(shift=4, rotation=0, scale=0, brightness=0, contrast=0), False,
-                    np.array([0, 0, 1, -0.5, 0, 0]))  # fmt: skip
+    picture, mask = faces.masked_picture(0)
+    mask[:40] = 0
+    change = Augmentation(shift=4, rotation=0, scale=0, brightness=0, contrast=0)
+    moved, inside = augment(picture, mask, change, False, np.array([0, 0, 1, -0.5, 0, 0]))
+    rows = 40 - 8 - 2
+    assert (inside[:rows] == 0).all()
+    assert (inside[rows:] == 255).all()
     assert np.array_equal(moved[:-2, 4:], faces.crop(0)[2:, :-4])
 
 

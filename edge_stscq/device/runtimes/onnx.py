@@ -22,7 +22,8 @@ class OnnxRuntime(Runtime):
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         # without it, processors that lack VNNI saturate 16-bit sums and answer with other tokens
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not bundle.manifest.exact:  # whose weights have 7 bits for it
+            options.add_session_config_entry("session.x64quantprecision", "1")
         if bundle.manifest.precision == "w8":  # dequantize weights once, when the session is made
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.log_severity_level = 3

@@ -41,6 +41,7 @@ class Row(_Frozen):
     status: Status = "passed"
     reason: str | None = Field(default=None, description="why it did not pass, or what is not known of it")
     artefact_bytes: int | None = None
+    network_bytes: int | None = Field(default=None, description="of them without codebooks; null where not known")
     memory: SubprocessMeasurement | None = Field(default=None, description="from a fresh process on one thread")
     fell_back: dict[str, int] | None = Field(default=None, description="operators outside the delegate or in float")
     picture_bytes: float | None = Field(default=None, description="mean size of a picture, of picture codecs")
