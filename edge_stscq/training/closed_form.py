@@ -37,7 +37,9 @@ class Components(NamedTuple):
     """[C], standard deviations of the components on the training set."""
 
 
-def principal_components(x: Tensor, count: int, weight: Tensor | None = None, importance: Tensor | None = None) -> Components:
+def principal_components(
+    x: Tensor, count: int, weight: Tensor | None = None, importance: Tensor | None = None
+) -> Components:
     """Principal components of x [N, n], strongest first.
 
     Args:
@@ -81,6 +83,8 @@ def kmeans(
     """
     count, tokens, dim = z.shape
     picks = torch.randperm(count, generator=generator)[:entries]
+    if len(picks) < entries:
+        picks = torch.randint(count, (entries,), generator=generator)
     books = z[picks].transpose(0, 1).clone()
     offsets = torch.arange(tokens) * entries
     mass = (torch.ones(count) if weight is None else weight)[:, None].expand(-1, tokens)
@@ -119,8 +123,8 @@ class BookFit(NamedTuple):
 def fit_codebooks(z: Tensor, config: CodecConfig, plan: BookFit, weight: Tensor | None = None) -> GroupedBooks:
     """Codebooks of vectors z [n, T, D]; groups are those that fit the identity tokens of the first layer best.
 
-    Entries beyond a layer's share (`LayerConfig.entries`) are copies of the first, which never win the search, since the
-    lowest index wins a tie. All entries lie on the grid of token vectors.
+    Entries beyond a layer's share (`LayerConfig.entries`) are copies of the first, which never win the search, since
+    the lowest index wins a tie. All entries lie on the grid of token vectors.
 
     Args:
         weight: how often each row counts, [n].
@@ -158,12 +162,17 @@ def _books(
     if groups == 1:
         return kmeans(z, entries, plan.iterations, generator, mass)[None]
     if plan.free:
-        return torch.stack([
-            kmeans(z[group == m], entries, plan.iterations, generator, mass[group == m]) for m in range(groups)
-        ])  # fmt: skip
+        books = []
+        for m in range(groups):
+            members = group == m
+            if int(members.sum()) < entries:  # a group that hardly any face uses is fitted to all of them
+                members = torch.ones_like(members)
+            books.append(kmeans(z[members], entries, plan.iterations, generator, mass[members]))
+        return torch.stack(books)
     mean, scale = _moments(z, group, groups, mass)
     unit = (z - mean[group]) / scale[group]
-    shared = kmeans(unit, entries, plan.iterations, generator, mass, scale[group].square().mean(-1, keepdim=True).sqrt())
+    spread = scale[group].square().mean(-1, keepdim=True).sqrt()
+    shared = kmeans(unit, entries, plan.iterations, generator, mass, spread)
     return mean[:, :, None] + scale[:, :, None] * shared
 
 
@@ -196,9 +205,7 @@ def signal_to_noise(books: Tensor, z: Tensor, identity: int) -> tuple[float, flo
 
 
 @torch.no_grad()
-def set_components(
-    encoder: TokenEncoder, embeddings: Tensor, typical: Tensor, pictures: Components
-) -> None:
+def set_components(encoder: TokenEncoder, embeddings: Tensor, typical: Tensor, pictures: Components) -> None:
     """Set what an encoder's components mean and where they go, in place.
 
     Args:

@@ -1,9 +1,10 @@
 """Projected critic: what a photograph looks like, judged on features of a frozen network.
 
-Projected GAN (Sauer et al. 2021, arXiv 2111.01007): the discriminator never sees pixels, only a frozen network's feature
-maps, mixed at random across channels and scales so that it can't dwell on a few of them. Small heads learn by the hinge
-loss, on pictures changed by differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738), real and decoded alike.
-The frozen network is EfficientNet-Lite0, the original's choice; its features are the perceptual term, too.
+Projected GAN (Sauer et al. 2021, arXiv 2111.01007): the discriminator never sees pixels, only a frozen network's
+feature maps, mixed at random across channels and scales so that it can't dwell on a few of them. Small heads learn by
+the hinge loss, on pictures changed by differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738), real and
+decoded alike. The frozen network is EfficientNet-Lite0, the original's choice; its features are the perceptual term,
+too.
 """
 
 from typing import Any
@@ -72,7 +73,7 @@ def _fused(convolution: Any, norm: nn.BatchNorm2d) -> nn.Module:
         groups=convolution.groups, bias=False,
     ).eval()  # fmt: skip
     plain.weight.data.copy_(convolution.weight.data)
-    amount = getattr(padding, "padding", 0)
+    amount: Any = getattr(padding, "padding", 0)
     if isinstance(padding, nn.ZeroPad2d) and len(set(amount)) == 1:
         plain.padding, padding = (amount[0], amount[0]), nn.Identity()
     return _Padded(fuse_conv_bn_eval(plain, norm), padding)
