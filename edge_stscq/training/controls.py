@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from edge_stscq.codec.config import CodecConfig
-from edge_stscq.codec.integer_encoder import on_token_grid
-from edge_stscq.training.closed_form import BookFit, fit_codebooks, kmeans, signal_to_noise
+from edge_stscq.training.closed_form import BookFit, fit_codebooks, signal_to_noise
 
 _TRIED = (1, 16, 64)
 """Numbers of groups beside the recipe's."""
@@ -64,10 +63,8 @@ def controls(z: Tensor, config: CodecConfig, plan: BookFit, weight: Tensor) -> I
         return Control(name, len(books), entries, *figures)
 
     single = equal_entries(config, 1)
-    generator = torch.Generator().manual_seed(plan.seed)
-    rows = mass.repeat_interleave(z.shape[1])
-    shared = kmeans(own.flatten(0, 1)[:, None], single, plan.iterations, generator, rows)
-    books = on_token_grid(shared)[None].expand(-1, z.shape[1], -1, -1)
+    shared = config.model_copy(update={"groups": 1, "token_specific": False, "entries": single})
+    books = fit_codebooks(own, shared, plan, mass).books.expand(-1, z.shape[1], -1, -1)
     yield judged("one codebook shared by all positions", books, single)
     for groups in sorted({*_TRIED, config.groups}):
         entries = equal_entries(config, groups)

@@ -236,8 +236,10 @@ class Recipe(BaseModel):
                              f"{EMBEDDING}")  # fmt: skip
         if bare := [layer.name for layer in codec.layers if layer.spatial and not layer.spatial_dims]:
             raise ValueError(f"codec: {', '.join(bare)}: spatial_dims must be given for a codec with student_layers")
-        if not codec.token_specific or codec.group_rule != "nearest":
-            raise ValueError('codec: a codec with student_layers needs token_specific = true, group_rule = "nearest"')
+        if codec.group_rule != "nearest":
+            raise ValueError('codec: a codec with student_layers needs group_rule = "nearest"')
+        if not codec.token_specific and (codec.groups > 1 or any(layer.entries for layer in codec.layers)):
+            raise ValueError("codec: token_specific = false is the control: one group, no layer with entries of its own")
         if codec.groups > 1 and not codec.layers[0].identity:
             raise ValueError("codec: groups are chosen by the first layer's identity tokens; it has none")
         return self

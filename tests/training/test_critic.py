@@ -29,7 +29,7 @@ def test_features_are_the_networks_own(features: FrozenFeatures) -> None:
             x = block(x)
             if index in (2, 4, 10, 15):
                 theirs.append(x)
-    shapes = [(channels, 128 // stride, 128 // stride) for channels, stride in zip(CHANNELS, (4, 8, 16, 32), strict=True)]
+    shapes = [(count, 128 // stride, 128 // stride) for count, stride in zip(CHANNELS, (4, 8, 16, 32), strict=True)]
     assert [tuple(part.shape[1:]) for part in ours] == shapes
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
