@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.export import ExportedProgram
 
 from edge_stscq.codec.config import CROP
@@ -111,7 +112,7 @@ def weight_only_encoder(encoder: EdgeEncoder, calibration: Calibration) -> EdgeE
     return with_backbone(encoder, graph)
 
 
-def captured_graph(encoder: EdgeEncoder) -> ExportedProgram:
+def captured_graph(encoder: nn.Module) -> ExportedProgram:
     """Capture an encoder, int8 or not: uint8 [1, 128, 128, 3] -> (group int32 [1], tokens int32 [1, T])."""
     image = torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8)
     with quiet(), torch.no_grad():

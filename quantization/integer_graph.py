@@ -1,7 +1,7 @@
 """The integer student as the graph that targets lower, and as whole numbers.
 
-One grid, written twice: activations unsigned with zero point 0, as ONNX Runtime's kernels like them, or signed with zero
-point -128, as XNNPACK takes them. The real values are the same, the integer sums are the same, and so are the tokens.
+One grid, written twice: activations unsigned with zero point 0, as ONNX Runtime's kernels like them, or signed with
+zero point -128, as XNNPACK takes them. The real values are the same, the integer sums are the same, so the tokens are.
 Every multiplier is a power of two, so no runtime has a choice of how to round.
 """
 
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.ao.quantization.fx import _decomposed  # registers the operators  # noqa: F401
+from torch.nn import functional
 
 from edge_stscq.codec.config import CROP
-from edge_stscq.codec.grid import INPUT_STEP, WEIGHT_LIMIT, GridConv, IntegerLayer
-from edge_stscq.codec.integer_encoder import EXACT, TOKEN_STEP, IntegerEncoder
+from edge_stscq.codec.grid import EXACT, INPUT_STEP, SIGNED, GridConv, IntegerLayer
+from edge_stscq.codec.integer_encoder import TOKEN_STEP, IntegerEncoder
 from edge_stscq.codec.trunk import INPUT
 from edge_stscq.errors import EdgeError
 
@@ -50,13 +50,13 @@ def integer_program(encoder: IntegerEncoder) -> IntegerProgram:
     Raises:
         EdgeError: a weight, bias, sum or codebook entry is not on its grid or leaves its type; the layer is named.
     """
-    exponent = int(np.log2(INPUT_STEP))
+    exponent, largest = int(np.log2(INPUT_STEP)), -SIGNED[0]
+    shrink = _checked("spatial.shrink", encoder.spatial.shrink, exponent, largest)
+    transform = _checked("spatial.transform", encoder.spatial.transform, shrink.output_exponent, largest)
     layers = []
-    for name, layer in [*_named(encoder)]:
-        layers.append(_checked(name, layer, exponent))
-        exponent = layers[-1].output_exponent
-    shrink = _checked("spatial.shrink", encoder.spatial.shrink, int(np.log2(INPUT_STEP)))
-    transform = _checked("spatial.transform", encoder.spatial.transform, shrink.output_exponent)
+    for name, layer in _named(encoder):
+        layers.append(_checked(name, layer, exponent, largest))
+        exponent, largest = layers[-1].output_exponent, layers[-1].high
     books = encoder.codebooks.books / TOKEN_STEP
     if bool((books != books.round()).any()) or float(books.abs().max()) > 128:
         raise EdgeError("a codebook entry is not on the grid of token vectors; fit the codebooks again")
@@ -74,14 +74,11 @@ def _named(encoder: IntegerEncoder) -> list[tuple[str, GridConv]]:
     return [*layers, ("identity.project", encoder.identity.project)]  # type: ignore[list-item]
 
 
-def _checked(name: str, layer: GridConv, exponent: int) -> IntegerLayer:
+def _checked(name: str, layer: GridConv, exponent: int, largest: int) -> IntegerLayer:
     try:
-        found = layer.to_integers(exponent)
+        return layer.to_integers(exponent, largest)
     except ValueError as error:
         raise EdgeError(f"layer {name}: {error}") from None
-    if int(found.weight.abs().max()) > WEIGHT_LIMIT:
-        raise EdgeError(f"layer {name}: a weight exceeds {WEIGHT_LIMIT} steps")
-    return found
 
 
 class _Layer(nn.Module):
@@ -99,7 +96,9 @@ class _Layer(nn.Module):
         self.stride, self.padding, self.groups = layer.stride, layer.padding, layer.groups
         self.rectified = layer.low == 0
         self.scale = 2.0**layer.output_exponent
-        self.zero, self.low, self.high = (0, -128, 127) if not self.rectified else (-128, -128, 127) if signed else (0, 0, 255)
+        self.zero, self.low, self.high = (
+            (0, -128, 127) if not self.rectified else (-128, -128, 127) if signed else (0, 0, 255)
+        )
         self.dtype = torch.uint8 if self.rectified and not signed else torch.int8
         scale = torch.exp2(layer.weight_exponent.float())
         self.register_buffer("weight", layer.weight)
@@ -114,7 +113,9 @@ class _Layer(nn.Module):
         bias = self.bias
         if not self.signed:
             limit = torch.iinfo(torch.int32)
-            bias = _Q.dequantize_per_channel(bias, self.bias_scale, self.weight_zero, 0, limit.min, limit.max, torch.int32)
+            bias = _Q.dequantize_per_channel(
+                bias, self.bias_scale, self.weight_zero, 0, limit.min, limit.max, torch.int32
+            )
         y = functional.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
         if self.rectified:
             y = functional.relu(y)
@@ -192,8 +193,8 @@ def run_program(program: IntegerProgram, images: NDArray[np.uint8]) -> tuple[NDA
     picture = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).long() - 128
     x = picture[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN]
     for layer in program.identity:
-        x = _convolve(layer, x)
-    spatial = _convolve(program.transform, _convolve(program.shrink, picture)).flatten(1)
+        x = convolve(layer, x)
+    spatial = convolve(program.transform, convolve(program.shrink, picture)).flatten(1)
     components = torch.cat([x.flatten(1), spatial, torch.zeros(len(images), 1, dtype=torch.long)], dim=1)
     books = program.books.long()
     z = components.index_select(1, program.slots).view(len(images), books.shape[1], -1)
@@ -206,7 +207,7 @@ def run_program(program: IntegerProgram, images: NDArray[np.uint8]) -> tuple[NDA
     return np.array(groups, np.int32), torch.stack(tokens).numpy().astype(np.int32)
 
 
-def _convolve(layer: IntegerLayer, x: Tensor) -> Tensor:
+def convolve(layer: IntegerLayer, x: Tensor) -> Tensor:
     """One layer on whole numbers int64 [N, C, S, S]; double holds every sum (below 2**31) and half-even rounding."""
     y = functional.conv2d(
         x.double(), layer.weight.double(), layer.bias.double(), layer.stride, layer.padding, groups=layer.groups

@@ -34,6 +34,7 @@ TARGETS = (
         packages=("torch", "executorch"),
         runtime=RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7"),
         precisions=("int8", "fp32"),  # XNNPACK's convolutions take int8 weights with int8 activations only
+        signed=True,
     ),
     Target(
         name="coreml",
@@ -46,6 +47,7 @@ TARGETS = (
         image=TensorSpec(  # Core ML has no uint8 tensors
             name=IMAGE, shape=(1, CROP, CROP, 3), dtype="int32", description="canonical crop, RGB, 0..255"
         ),
+        signed=True,
     ),
 )
 

@@ -40,6 +40,10 @@ class Prediction(NamedTuple):
     tokens: NDArray[np.int32]
     """[G, T]"""
 
+    def equals(self, other: "Prediction") -> bool:
+        """Whether all groups and tokens are the same."""
+        return np.array_equal(self.groups, other.groups) and np.array_equal(self.tokens, other.tokens)
+
 
 class Backend(Protocol):
     """A target's module."""
@@ -69,6 +73,8 @@ class Target:
     precisions: tuple[Precision, ...] = ("int8", "w8", "fp32")
     image: TensorSpec = IMAGE_SPEC
     """The artefact's input as its runtime sees it."""
+    signed: bool = False
+    """Whether its int8 kernels want activations signed; a student made for integers is then written so."""
 
     def check_installed(self) -> None:
         """Look for the packages without importing them, which takes seconds.

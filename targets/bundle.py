@@ -35,7 +35,7 @@ from edge_stscq.device.manifest import (
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Tables, model_id
 from edge_stscq.stream.files import write_file
-from targets import golden
+from targets import golden, integers
 from targets.base import GROUP, TOKENS, Prediction, Target
 from targets.check import run_fresh
 
@@ -53,6 +53,7 @@ class Source:
 
     Attributes:
         program: the graph; `targets/base.py` describes it.
+        signed_program: the same graph with signed activations, of a student made for integers.
         images: golden pictures uint8 [G, 128, 128, 3].
         expected: what the graph answers to them.
         other: as good an answer where it is a tie, the expected one elsewhere; `targets/golden.py` says what a tie is.
@@ -68,6 +69,16 @@ class Source:
     books: NDArray[np.float32]
     tables: Tables
     quantisation: QuantisationSpec | None
+    signed_program: "ExportedProgram | None" = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether every artefact must give exactly the expected tokens."""
+        return self.signed_program is not None
+
+    def program_for(self, target: Target) -> "ExportedProgram":
+        """The graph as the target's kernels like it."""
+        return self.signed_program if self.signed_program is not None and target.signed else self.program
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class Written:
 
     Attributes:
         artefact_bytes, bundle_bytes: sizes of the artefact alone and of the whole folder.
+        network_bytes: size of the artefact without the codebooks in it, where that is known.
         agreement: share of golden tokens that are equal to the graph's.
         runtime: what ran the artefact, e.g. "onnxruntime 1.31.1".
     """
@@ -85,6 +97,7 @@ class Written:
     folder: Path
     model_id: str
     artefact_bytes: int
+    network_bytes: int | None
     bundle_bytes: int
     agreement: float
     runtime: str
@@ -99,13 +112,23 @@ def load_source(model: Path, precision: Precision) -> Source:
     import torch
 
     from edge_stscq.codec import store
-    from edge_stscq.codec.encoder import EdgeEncoder
+    from edge_stscq.codec.integer_encoder import IntegerEncoder
     from quantization import WEIGHT_ONLY, Calibration, captured_graph, quantized_encoder, weight_only_encoder
 
     config, books = store.load_config(model), store.full_books(model)
     student = encoder = store.load_student(model)
     quantisation = None
-    if precision != "fp32":
+    if isinstance(student, IntegerEncoder):
+        if precision == "w8":
+            raise EdgeError(integers.NO_WEIGHT_ONLY)
+        if precision == "int8":
+            found = integers.capture(student, books)
+            return Source(
+                config, precision, found.unsigned, found.images, found.expected, found.expected, books,
+                store.load_tables(model), QuantisationSpec(scheme=integers.SCHEME), found.signed,
+            )  # fmt: skip
+        student.quantize(False)
+    elif precision != "fp32":
         calibration = Calibration.load(model)
         make = quantized_encoder if precision == "int8" else weight_only_encoder
         encoder = make(student, calibration)
@@ -114,7 +137,7 @@ def load_source(model: Path, precision: Precision) -> Source:
             calibration_images=calibration.count, calibration_sha256=calibration.faces_sha256,
         )  # fmt: skip
 
-    def look(encoder: EdgeEncoder, pictures: NDArray[np.uint8]) -> golden.View:
+    def look(encoder: store.Student, pictures: NDArray[np.uint8]) -> golden.View:
         found = encoder.analyse(torch.from_numpy(pictures))
         return golden.view(found.group_logits.numpy(), found.group.numpy(), found.z.numpy(), books)
 
@@ -162,21 +185,25 @@ def write_bundle(source: Source, target: Target, folder: Path, *, force: bool = 
     """
     check_free(folder, force)
     with _appearing(folder) as place:
-        target.backend().lower(source.program, place / target.artefact)
+        target.backend().lower(source.program_for(target), place / target.artefact)
+        if source.exact:
+            integers.check_artefact(target.name, place / target.artefact)
         write_file(place / CODEBOOKS, safetensors.numpy.save({"books": source.books}))
         source.tables.save(place / TABLES)
         _describe(source, target, place, source.expected)
         answer, runtime = run_fresh(place)
         agreement = float(np.mean(answer.tokens == source.expected.tokens))
-        if agreement < LEAST_AGREEMENT:
+        if agreement < LEAST_AGREEMENT or (source.exact and not answer.equals(source.expected)):
             raise EdgeError(f"the artefact gives only {agreement:.1%} of its graph's golden tokens on {runtime}")
         _describe(source, target, place, answer)
     manifest = open_bundle(folder).manifest
     sizes = {name: (folder / name).stat().st_size for name in (*manifest.files, MANIFEST)}
     artefact = sum(size for name, size in sizes.items() if name.split("/")[0] == target.artefact)
+    books = manifest.codebook_bytes
     return Written(
-        target.name, source.precision, folder, manifest.model_id, artefact, sum(sizes.values()), agreement, runtime
-    )
+        target.name, source.precision, folder, manifest.model_id, artefact, None if books is None else artefact - books,
+        sum(sizes.values()), agreement, runtime,
+    )  # fmt: skip
 
 
 def _describe(source: Source, target: Target, folder: Path, answer: Prediction) -> None:

@@ -33,7 +33,7 @@ def fell_back(bundle: Bundle) -> dict[str, int] | None:
     if bundle.manifest.target == "executorch":
         return _outside_delegate(bundle.read(bundle.manifest.artefact))
     if bundle.manifest.target == "onnx" and bundle.manifest.precision == "int8":
-        return _in_float(bundle.read(bundle.manifest.artefact))
+        return _in_float(bundle.read(bundle.manifest.artefact), bundle.manifest.exact)
     return None
 
 
@@ -53,12 +53,13 @@ def _outside_delegate(data: bytes) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _in_float(data: bytes) -> dict[str, int]:
+def _in_float(data: bytes, exact: bool) -> dict[str, int]:
     ort, onnx = require("onnxruntime", "onnx"), require("onnx", "onnx")
     with tempfile.TemporaryDirectory() as scratch:
         optimised = Path(scratch) / "optimised.onnx"
         options = ort.SessionOptions()
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not exact:
+            options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 3
         options.optimized_model_filepath = str(optimised)
         try:

@@ -85,34 +85,35 @@ class Chosen(NamedTuple):
     """[G], whether the router might send the picture to another group elsewhere."""
 
 
-def choose(look: Callable[[Picture], View], groups: int, most: int = MOST) -> Chosen:
+def choose(look: Callable[[Picture], View], groups: int, most: int = MOST, unsure: float = _UNSURE) -> Chosen:
     """Draw pictures and keep the golden ones.
 
     Args:
         look: what the full-precision student sees in pictures uint8 [N, 128, 128, 3].
         groups: groups that the model has. One that none of `most` pictures is surely routed to stays without a picture.
+        unsure: share of the first pictures that the router is taken to be unsure of; 0 where groups are exact.
     """
     drawn = _draw(seed=0)
     pictures = np.stack(list(islice(drawn, FIRST)))
     seen = look(pictures)
-    least = np.sort(seen.lead)[int(_UNSURE * FIRST)]
+    least = np.sort(seen.lead)[int(unsure * FIRST)] if unsure else -np.inf
     sure = np.flatnonzero(seen.lead >= least)
     ranked = sure[np.argsort(seen.border[sure].min(axis=1), kind="stable")]
     kept = sorted({*range(HARD), *ranked[:NARROW].tolist(), *ranked[-WIDE:].tolist()})
-    chosen, unsure = [pictures[i] for i in kept], (seen.lead[kept] < least).tolist()
+    chosen, doubtful = [pictures[i] for i in kept], (seen.lead[kept] < least).tolist()
     found = {int(seen.group[i]) for i in kept if seen.lead[i] >= least}
     for _ in range(most // FIRST):
         for group in sorted(set(range(groups)) - found):
             members = np.flatnonzero((seen.group == group) & (seen.lead >= least))
             if len(members):
                 chosen.append(pictures[members[seen.lead[members].argmax()]])
-                unsure.append(False)
+                doubtful.append(False)
                 found.add(group)
         if len(found) == groups:
             break
         pictures = np.stack(list(islice(drawn, FIRST)))
         seen = look(pictures)
-    return Chosen(np.stack(chosen), np.array(unsure))
+    return Chosen(np.stack(chosen), np.array(doubtful))
 
 
 def candidates(count: int, seed: int = 0) -> list[Picture]:

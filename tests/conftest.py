@@ -38,6 +38,14 @@ def layered_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="session")
+def integer_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete model of random weights whose student is made for integers and uses both groups."""
+    from tests.support.integer_model import write_integer_model
+
+    return write_integer_model(tmp_path_factory.mktemp("model") / "tiny-integer")
+
+
+@pytest.fixture(scope="session")
 def four_layer_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `tiny_model`, of four layers."""
     return make_tiny(tmp_path_factory.mktemp("model") / "tiny4", ("basic", "middle", "enhanced", "fine"))

@@ -20,7 +20,8 @@ def export(
         Precision,
         typer.Option(
             help="int8 weights and activations; w8: int8 weights and float32 arithmetic, not for executorch; or fp32. "
-            "The first two need the calibration that `edge-stscq quantize` makes."
+            "The first two need the calibration that `edge-stscq quantize` makes. A student made for integers needs "
+            "none and has no w8."
         ),
     ] = "int8",
     output: Annotated[
@@ -52,7 +53,7 @@ def export(
     if reached < source.config.groups:
         console.print(
             f"[yellow]the golden pictures reach {reached} of {source.config.groups} groups[/yellow]; "
-            f"none of {golden.MOST:,} pictures was surely routed to another"
+            f"none of {golden.MOST:,} pictures was surely sent to another"
         )
     written: list[tuple[Written, float]] = []
     failed: dict[str, str] = {}
@@ -83,11 +84,12 @@ def _report(written: list[tuple[Any, float]], model: Path) -> None:
     from rich.table import Table
 
     place = written[0][0].folder.parent
-    table = Table(f"in {place}", "artefact", "with codebooks", "as its graph", "run by", "seconds")
+    table = Table(f"in {place}", "artefact", "without codebooks", "whole bundle", "as its graph", "run by", "seconds")
     for bundle, seconds in written:
         table.add_row(
-            bundle.folder.name, _size(bundle.artefact_bytes), _size(bundle.bundle_bytes), f"{bundle.agreement:.1%}",
-            bundle.runtime.split(" (")[0], f"{seconds:.1f}",
+            bundle.folder.name, _size(bundle.artefact_bytes),
+            "-" if bundle.network_bytes is None else _size(bundle.network_bytes), _size(bundle.bundle_bytes),
+            f"{bundle.agreement:.1%}", bundle.runtime.split(" (")[0], f"{seconds:.1f}",
         )  # fmt: skip
     Console().print(table)
     folder = written[0][0].folder

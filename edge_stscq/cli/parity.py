@@ -104,7 +104,7 @@ def parity(
     opened = [open_bundle(bundle) for bundle in bundles]
     for bundle in opened:
         check_same_model(bundle, model)
-    artefacts = [open_encoder(bundle) for bundle in opened]
+    artefacts = [open_encoder(bundle, verify=False) for bundle in opened]
     shown = golden_faces(opened[0]) if faces is None else load_faces(faces, count=count)
     source = f"the golden pictures of {bundles[0]}" if faces is None else faces.name
     paired = PairedFaces.load(pairs, pictures, first) if pairs and pictures else None
@@ -114,11 +114,14 @@ def parity(
 
     console, judged = Console(), []
     for artefact in artefacts:
-        judged.append(full.judge(artefact, thresholds))
+        exact = artefact.bundle.manifest.exact
+        judged.append(full.judge(artefact, thresholds.for_integers() if exact else thresholds))
         if as_json:
             typer.echo(judged[-1].report.model_dump_json())
         else:
             console.print(parity_table(judged[-1].report))
+    if all(bundle.manifest.exact for bundle in opened):
+        thresholds = thresholds.for_integers()
     between = matrix(judged, thresholds.target_agreement) if len(judged) > 1 else None
     if between is not None:
         if as_json:

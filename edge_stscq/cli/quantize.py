@@ -62,14 +62,20 @@ def quantize(
     import torch
 
     import quantization as q
-    from edge_stscq.codec.store import load_student, round_as_stored, save_student
+    from edge_stscq.codec.encoder import EdgeEncoder
+    from edge_stscq.codec.store import load_config, load_student, round_as_stored, save_student
     from edge_stscq.evaluation.faces import load_faces
     from edge_stscq.evaluation.report import progress_bar
 
+    if load_config(model).student_layers:
+        said = f"{model} has a student that was trained in integers: it needs no calibration, nothing was done"
+        typer.echo(json.dumps({"calibration": None, "integers": True, "message": said}) if as_json else said)
+        return
     if keep and agreement is not None:
         raise EdgeError("--agreement chooses what stays in float32, --keep names it; give one of them")
     console = Console(stderr=True)
     student = load_student(model)
+    assert isinstance(student, EdgeEncoder)
     seen, judged = _split(load_faces(faces, count=count + held_out).images, held_out / (count + held_out))
     if len(seen) < FEW:
         console.print(f"[yellow]only {len(seen)} faces[/yellow]: at least {FEW} are recommended")

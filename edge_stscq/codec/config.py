@@ -134,7 +134,24 @@ class CodecConfig(BaseModel):
             raise ValueError(f"student_trunk must lie between 1 and the recogniser's channels {TRUNK}")
         if len(self.decoder_channels) != 4:
             raise ValueError("decoder_channels needs one width for each of 16, 32, 64 and 128 pixels")
+        if self.student_layers:
+            self._check_integer_student()
         return self
+
+    def _check_integer_student(self) -> None:
+        """Refuse, by a ValueError, what a student made for integers cannot be built of."""
+        if self.groups > 1 and self.group_rule != "nearest":
+            raise ValueError('a student made for integers has no router: group_rule must be "nearest"')
+        for layer in self.layers:
+            if layer.spatial and not layer.spatial_dims:
+                raise ValueError(f"{layer.name}: a student made for integers needs spatial_dims")
+        if not self.spatial_tokens:
+            raise ValueError("a student made for integers needs at least one spatial token")
+        width = 3
+        for number, convolution in enumerate(self.student_layers):
+            if convolution.depthwise and convolution.outputs % width:
+                raise ValueError(f"student_layers.{number}: outputs of a depthwise layer must be a multiple of {width}")
+            width = convolution.outputs
 
     @property
     def layer_names(self) -> tuple[str, ...]:

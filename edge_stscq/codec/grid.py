@@ -27,6 +27,8 @@ INPUT_STEP = 2.0**-7
 """Step of a picture: the byte minus 128 in units of 1/128."""
 ACCUMULATOR = 2**31 - 1
 """Largest magnitude of a sum in int32."""
+EXACT = 2**24
+"""Whole numbers up to here are exact in float32."""
 
 
 class _RoundToGrid(torch.autograd.Function):
@@ -64,7 +66,7 @@ def round_to_grid(x: Tensor, exponent: Tensor, low: int, high: int, rounded: boo
         low, high: range in steps.
         rounded: false clips to the grid's range and rounds nothing.
     """
-    result: Tensor = _RoundToGrid.apply(x, exponent, low, high, rounded)
+    result: Tensor = _RoundToGrid.apply(x, exponent, low, high, rounded)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -129,29 +131,40 @@ class GridConv(nn.Module):
 
     def forward(self, x: Tensor, input_exponent: Tensor) -> tuple[Tensor, Tensor]:
         """Output and the exponent of its step, of an input on a grid of step `2 ** input_exponent`."""
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if self.quantized:
             weight = round_to_grid(weight, self.weight_exponent, -WEIGHT_LIMIT, WEIGHT_LIMIT)
             unit = torch.exp2(self.weight_exponent.detach().round().flatten() + input_exponent.detach().round())
-            bias = bias + ((bias / unit).round() * unit - bias).detach()
+            bias = ((bias / unit).round() * unit).detach() + (bias - bias.detach())  # the last term is an exact zero
         y = functional.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
         return round_to_grid(y, self.output_exponent, self.low, self.high, self.quantized), self.output_exponent
 
     @torch.no_grad()
-    def to_integers(self, input_exponent: int) -> IntegerLayer:
-        """The layer in whole numbers, for an input whose step is `2 ** input_exponent`.
+    def to_integers(self, input_exponent: int, largest_input: int = UNSIGNED[1]) -> IntegerLayer:
+        """The layer in whole numbers, for an input of at most `largest_input` steps of `2 ** input_exponent`.
+
+        Runtimes turn a sum into float32 to requantize it, so a sum that is not clipped must be exact there.
 
         Raises:
-            ValueError: a weight, bias or sum does not fit its integer type.
+            ValueError: a weight, bias or step is no finite number, or a bias or sum does not fit its integer type or
+                exact float32.
         """
+        if not all(bool(tensor.isfinite().all()) for tensor in self.parameters()):
+            raise ValueError("a weight, bias or step is not a finite number")
         exponent = self.weight_exponent.round()
         scaled = self.weight.double() / torch.exp2(exponent.double())
         weight = scaled.round().clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
         unit = torch.exp2(exponent.double().flatten() + input_exponent)
         bias = (self.bias.double() / unit).round()
-        largest = weight.abs().sum((1, 2, 3)) * UNSIGNED[1] + bias.abs()
+        largest = weight.abs().sum((1, 2, 3)) * largest_input + bias.abs()
         if float(largest.max()) > ACCUMULATOR:
             raise ValueError("a sum may leave int32")
+        if float(bias.abs().max()) >= EXACT:
+            raise ValueError("a bias exceeds exact float32; its steps are too small for it")
+        unclipped = (max(-self.low, self.high) + 0.5) * torch.exp2(self.output_exponent.double().round()) / unit
+        if float(torch.minimum(largest, unclipped).max()) >= EXACT:
+            raise ValueError("a sum may exceed exact float32; its steps are too small for those of the output")
         return IntegerLayer(
             weight.to(torch.int8), bias.to(torch.int32), exponent.flatten().to(torch.int32), input_exponent,
             int(self.output_exponent.round()), self.low, self.high, self.stride, self.padding, self.groups,

@@ -22,8 +22,6 @@ THUMBNAIL = 32
 """Side in pixels of the picture that spatial tokens see."""
 TOKEN_STEP = 2.0**-5
 """Step of token vectors and codebook entries."""
-EXACT = 2**24
-"""Whole numbers up to here are exact in float32."""
 _MARGIN = (CROP - INPUT) // 2
 
 
@@ -97,6 +95,25 @@ class TokenLayout(nn.Module):
         self.register_buffer("slots", torch.full((config.tokens * config.dim,), self.zero))
         self.register_buffer("is_identity", torch.tensor(config.is_identity), persistent=False)
 
+    def deal(self, held: Tensor) -> None:
+        """Deal all components out in order, in place.
+
+        Args:
+            held: bool [T_id * D], slots of identity tokens that hold a component of the embedding.
+        """
+        slots = torch.full((self.config.tokens, self.config.dim), self.zero)
+        identity = torch.full_like(slots[self.is_identity], self.zero)
+        identity.view(-1)[held] = torch.arange(int(held.sum()))
+        spatial, position, component = torch.full_like(slots[~self.is_identity], self.zero), 0, EMBEDDING
+        for layer in self.config.layers:
+            numbers = torch.arange(component, component + layer.spatial_dims)
+            for part in numbers.tensor_split(layer.spatial) if layer.spatial else ():
+                spatial[position, : len(part)] = part
+                position += 1
+            component += layer.spatial_dims
+        slots[self.is_identity], slots[~self.is_identity] = identity, spatial
+        self.slots.copy_(slots.flatten())
+
     def forward(self, identity: Tensor, spatial: Tensor) -> Tensor:
         components = torch.cat([identity, spatial, torch.zeros_like(identity[:, :1])], dim=1)
         return components.index_select(1, self.slots).view(-1, self.config.tokens, self.config.dim)
@@ -148,6 +165,12 @@ class TokenEncoder(nn.Module):
         books = self.codebooks.books[:, :count]
         product = torch.einsum("ntd,mtkd->nmtk", z[:, :count], books)
         return (books.square().sum(-1) - 2 * product).amin(-1).sum(-1)
+
+    @torch.no_grad()
+    def share_tables(self, other: "TokenEncoder") -> None:
+        """Take over all but the network from another encoder: its components, their layout and the codebooks."""
+        for name in ("head", "spatial", "layout", "codebooks"):
+            getattr(self, name).load_state_dict(getattr(other, name).state_dict())
 
     def choose(self, z: Tensor) -> Tensor:
         """Group int64 [N] of token vectors [N, T, D]."""
@@ -218,5 +241,3 @@ class ReferenceEncoder(TokenEncoder):
 def on_token_grid(books: Tensor) -> Tensor:
     """The nearest codebook entries whose values a token vector can take."""
     return (books / TOKEN_STEP).round().clamp(*SIGNED) * TOKEN_STEP
-
-

@@ -34,7 +34,8 @@ class Matcher(nn.Module):
         codebooks.books.copy_(load_books(folder))
         identity = IdentityHead(config)
         state = load_weights(Path(folder) / "student.safetensors")
-        identity.load_state_dict({name: state[f"head.identity.{name}"] for name in identity.state_dict()})
+        prefix = "head." if config.student_layers else "head.identity."
+        identity.load_state_dict({name: state[prefix + name] for name in identity.state_dict()})
         return cls(codebooks, identity)
 
     @torch.no_grad()

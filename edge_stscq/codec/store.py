@@ -10,6 +10,9 @@
     calibration.safetensors  int8 ranges (written by `edge-stscq quantize`)
 
 The codebooks stand in one file only and are joined to whatever is loaded.
+
+A configuration with `student_layers` has a student made for integers and its teacher (`codec/integer_encoder.py`). This
+student's weights stay in float32: rounded to float16 they would be other integers.
 """
 
 import os
@@ -26,11 +29,18 @@ from torch import Tensor, nn
 from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, student, teacher
+from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder, on_token_grid
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.tables import Tables
 
 _BOOKS = "codebooks.books"
 _IDENTITY = "backbone.identity."
+_TRUNK = "trunk."
+
+Teacher = EdgeEncoder | ReferenceEncoder
+"""The full-precision reference encoder of a model folder."""
+Student = EdgeEncoder | IntegerEncoder
+"""The device's encoder of a model folder."""
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
@@ -80,17 +90,20 @@ def load_tables(folder: Path) -> Tables:
     return Tables.load(Path(folder) / "tables.safetensors")
 
 
-def load_teacher(folder: Path) -> EdgeEncoder:
+def load_teacher(folder: Path) -> Teacher:
     """The full-precision reference encoder, in eval mode."""
-    state = load_weights(Path(folder) / "teacher.safetensors")
-    state |= {_IDENTITY + k: v for k, v in load_weights(Path(folder) / "identity.safetensors").items()}
-    return _finish(teacher(load_config(folder)), state, folder, "teacher.safetensors")
+    config, state = load_config(folder), load_weights(Path(folder) / "teacher.safetensors")
+    trunk = load_weights(Path(folder) / "identity.safetensors")
+    prefix = _TRUNK if config.student_layers else _IDENTITY
+    encoder = ReferenceEncoder(config) if config.student_layers else teacher(config)
+    return _finish(encoder, state | {prefix + k: v for k, v in trunk.items()}, folder, "teacher.safetensors")
 
 
-def load_student(folder: Path) -> EdgeEncoder:
-    """The device's encoder in float32, in eval mode."""
-    state = load_weights(Path(folder) / "student.safetensors")
-    return _finish(student(load_config(folder)), state, folder, "student.safetensors")
+def load_student(folder: Path) -> Student:
+    """The device's encoder, in eval mode: in float32, or made for integers."""
+    config, state = load_config(folder), load_weights(Path(folder) / "student.safetensors")
+    encoder = IntegerEncoder(config) if config.student_layers else student(config)
+    return _finish(encoder, state, folder, "student.safetensors")
 
 
 def load_decoder(folder: Path) -> Decoder:
@@ -116,12 +129,13 @@ def _without(state: Mapping[str, Tensor], prefixes: Iterable[str]) -> dict[str, 
     return {k: v for k, v in state.items() if not k.startswith(tuple(prefixes))}
 
 
-def save_teacher(folder: Path, encoder: EdgeEncoder) -> None:
+def save_teacher(folder: Path, encoder: Teacher) -> None:
     """Write the teacher: its identity trunk apart, as float16, and the codebooks."""
     state = encoder.state_dict()
-    trunk = {k[len(_IDENTITY) :]: v for k, v in state.items() if k.startswith(_IDENTITY)}
+    prefix = _IDENTITY if isinstance(encoder, EdgeEncoder) else _TRUNK
+    trunk = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
     save_weights(folder / "identity.safetensors", trunk, torch.float16)
-    save_weights(folder / "teacher.safetensors", _without(state, (_IDENTITY, _BOOKS)))
+    save_weights(folder / "teacher.safetensors", _without(state, (prefix, _BOOKS)))
     save_weights(folder / "codebooks.safetensors", {"books": encoder.codebooks.books})
 
 
@@ -130,8 +144,8 @@ def round_as_stored(encoder: EdgeEncoder) -> None:
     encoder.backbone.identity.half().float()
 
 
-def save_student(folder: Path, encoder: EdgeEncoder) -> None:
-    """Write the student: its identity trunk, the bulk of it, as float16."""
+def save_student(folder: Path, encoder: Student) -> None:
+    """Write the student: the identity trunk of one in float32, the bulk of it, as float16."""
     state = _without(encoder.state_dict(), (_BOOKS,))
     halved = {k: v.half() if k.startswith(_IDENTITY) else v for k, v in state.items()}
     save_weights(folder / "student.safetensors", halved)
@@ -141,12 +155,29 @@ def save_decoder(folder: Path, decoder: Decoder) -> None:
     save_weights(folder / "decoder.safetensors", _without(decoder.state_dict(), (_BOOKS,)))
 
 
+def _integers(config: CodecConfig) -> tuple[ReferenceEncoder, IntegerEncoder]:
+    """Teacher and student of random weights and codebooks; entries beyond a layer's share are copies of the first."""
+    encoder, small = ReferenceEncoder(config), IntegerEncoder(config)
+    books = on_token_grid(encoder.codebooks.books)
+    if config.token_specific:
+        start = 0
+        for layer, end in zip(config.layers, config.layer_ends, strict=True):
+            books[:, start:end, layer.entries or config.entries :] = books[:, start:end, :1]
+            start = end
+    encoder.codebooks.books.copy_(books)
+    encoder.layout.deal(encoder.head.projection.abs().sum(0) > 0)
+    encoder.spatial.transform.fit_weight_steps()
+    small.share_tables(encoder)
+    return encoder, small
+
+
 def create(folder: Path, config: CodecConfig, seed: int = 0) -> None:
     """Write a complete model folder of random weights."""
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder, small, decoder = teacher(config), student(config), Decoder(config)
+        encoder, small = _integers(config) if config.student_layers else (teacher(config), student(config))
+        decoder = Decoder(config)
     config.save(folder / "config.json")
     save_teacher(folder, encoder)
     save_student(folder, small)

@@ -12,6 +12,9 @@ from edge_stscq.device.runtimes import Runner, load_runner, runtime_version
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import CodedFace
 
+VERIFIED = 10
+"""Golden pictures that are replayed when an exact artefact is loaded."""
+
 
 class DeviceEncoder:
     """An artefact ready to run; `load_encoder` makes it.
@@ -59,15 +62,33 @@ class DeviceEncoder:
         return CodedFace(group, tokens[: ends[wanted - 1]].astype(np.uint16), wanted)
 
 
-def load_encoder(bundle: Bundle | Path | str, threads: int = 0) -> DeviceEncoder:
+def load_encoder(bundle: Bundle | Path | str, threads: int = 0, *, verify: bool = True) -> DeviceEncoder:
     """Load the artefact of a bundle, or of the bundle at a path, into its runtime.
 
     Args:
         threads: threads of one inference, 0 for the runtime's own choice.
+        verify: replay some golden pictures where every device must give the same tokens (`Manifest.exact`).
 
     Raises:
-        MissingExtraError, BundleError, EdgeError: as `open_bundle` and `runtimes.load_runner`.
+        MissingExtraError, BundleError, EdgeError: as `open_bundle` and `runtimes.load_runner`, or this device gives
+            other tokens than it must.
     """
     if not isinstance(bundle, Bundle):
         bundle = open_bundle(bundle)
-    return DeviceEncoder(bundle, load_runner(bundle, threads), runtime_version(bundle))
+    encoder = DeviceEncoder(bundle, load_runner(bundle, threads), runtime_version(bundle))
+    if verify and bundle.manifest.exact:
+        _verify(encoder)
+    return encoder
+
+
+def _verify(encoder: DeviceEncoder) -> None:
+    golden = encoder.bundle.golden
+    for image, group, tokens in zip(
+        *(part[:VERIFIED] for part in (golden.images, golden.groups, golden.tokens)), strict=True
+    ):
+        found, given = encoder.run(image)
+        if found != group or not np.array_equal(given, tokens):
+            raise BundleError(
+                f"{encoder.bundle.artefact}: {encoder.runtime} gives other tokens on this machine than at export; "
+                f"nothing was encoded; see `edge-stscq selftest {encoder.bundle.folder}`"
+            )

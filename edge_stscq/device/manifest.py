@@ -96,8 +96,10 @@ class QuantisationSpec(_Frozen):
     """How the quantised graph came about; absent from an fp32 bundle."""
 
     scheme: str = Field(min_length=1, description='e.g. "static int8, per-channel weights, per-tensor activations"')
-    calibration_images: int = Field(ge=1)
-    calibration_sha256: Digest = Field(description="hash of the calibration set, so that two exports can be compared")
+    calibration_images: int | None = Field(default=None, ge=1, description="null: the student was trained in integers")
+    calibration_sha256: Digest | None = Field(
+        default=None, description="hash of the calibration set, so that two exports can be compared"
+    )
 
 
 class RuntimeRange(_Frozen):
@@ -176,6 +178,20 @@ class Manifest(_Frozen):
         if MANIFEST in self.files:
             raise ValueError(f"files lists {MANIFEST} itself")
         return self
+
+    @property
+    def exact(self) -> bool:
+        """Whether the golden tokens are the only right ones, on every device: a student made for integers, in int8."""
+        return self.precision == "int8" and bool(self.config.student_layers)
+
+    @property
+    def codebook_bytes(self) -> int | None:
+        """Bytes of an exact artefact that hold codebook entries, in int8; None of any other, whose runtime decides."""
+        if not self.exact:
+            return None
+        config = self.config
+        first = config.layers[0].identity if config.groups > 1 else 0  # held once more for the choice of a group
+        return config.groups * (config.tokens + first) * config.entries * config.dim
 
     def to_json(self) -> str:
         """The file's text: canonical JSON with a hash of itself, so that no byte of it can change unseen."""

@@ -79,7 +79,8 @@ def _onnx(bundle: Bundle, threads: int) -> Runner:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # without it, processors that lack VNNI saturate 16-bit sums and answer with other tokens
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if not bundle.manifest.exact:  # whose weights have 7 bits for it
+        options.add_session_config_entry("session.x64quantprecision", "1")
     if bundle.manifest.precision == "w8":  # dequantise weights once, when the session is made
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = 3

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from edge_stscq.codec import store
+from edge_stscq.codec.encoder import EdgeEncoder
+from edge_stscq.codec.integer_encoder import IntegerEncoder
 from edge_stscq.device import Bundle, DeviceEncoder
 from edge_stscq.device.manifest import Precision
 from edge_stscq.evaluation.artefact import encode_with
@@ -66,6 +68,8 @@ class FullPrecision:
     ) -> None:
         self._model, self._faces, self._source, self._paired = model, faces, source, paired
         self._student = store.load_student(model)
+        if isinstance(self._student, IntegerEncoder):
+            self._student.quantize(False)
         self._graphs: dict[Precision, Codes] = {}
         self._subject = from_modules(self._student, store.load_decoder(model), "student")
         self._judges = {} if recognisers is None else load_recognisers(recognisers, [JUDGE])
@@ -129,14 +133,28 @@ class FullPrecision:
         )
 
     def _graph(self, precision: Precision) -> Codes:
-        """Codes of a quantised graph in torch, from the ranges that were stored with the model."""
+        """Codes of a quantised graph in torch, from the ranges that were stored with the model, or of whole numbers."""
         if precision not in self._graphs:
-            self._graphs[precision] = self._run_graph(precision)
+            integers = isinstance(self._student, IntegerEncoder)
+            self._graphs[precision] = self._run_program() if integers else self._run_graph(precision)
         return self._graphs[precision]
+
+    def _run_program(self) -> Codes:
+        from quantization.integer_graph import integer_program, run_program
+
+        student, parts = store.load_student(self._model), []
+        assert isinstance(student, IntegerEncoder)
+        program = integer_program(student)
+        with progress_bar("whole numbers", len(self._faces)) as progress:
+            for part in batches(len(self._faces)):
+                parts.append(run_program(program, self._faces.images[part]))
+                progress(part.stop - part.start)
+        return Codes(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _run_graph(self, precision: Precision) -> Codes:
         from quantization import Calibration, captured_graph, quantized_encoder, weight_only_encoder
 
+        assert isinstance(self._student, EdgeEncoder)
         make = quantized_encoder if precision == "int8" else weight_only_encoder
         graph, rows = captured_graph(make(self._student, Calibration.load(self._model))).module(), []
         with progress_bar(f"{precision} graph", len(self._faces)) as progress, torch.no_grad():

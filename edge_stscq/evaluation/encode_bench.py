@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from edge_stscq.codec import store
 from edge_stscq.codec.config import CROP
 from edge_stscq.codec.encoder import EdgeEncoder
+from edge_stscq.codec.integer_encoder import TokenEncoder
 from edge_stscq.device import Bundle, open_bundle
 from edge_stscq.errors import EdgeError, MissingExtraError, require
 from edge_stscq.evaluation.artefact import check_same_model
@@ -127,22 +128,24 @@ def _failed(row: Row, error: EdgeError) -> Contender:
 def _described(bundle: Bundle) -> Row:
     manifest = bundle.manifest
     files = [bundle.folder / name for name in manifest.files if name.split("/")[0] == manifest.artefact]
+    size, books = sum(file.stat().st_size for file in files), manifest.codebook_bytes
     return Row(
         name=f"{manifest.target} {manifest.precision}",
         precision=manifest.precision,
-        artefact_bytes=sum(file.stat().st_size for file in files),
+        artefact_bytes=size,
+        network_bytes=None if books is None else size - books,
     )
 
 
 def _ready_bundle(bundle: Bundle, threads: int) -> dict[str, Encode]:
     if bundle.manifest.target == "executorch":  # its threads are the process's, not the artefact's
         require("executorch.extension.pybindings._C", "executorch")._unsafe_reset_threadpool(threads)
-    encoder = open_encoder(bundle, threads)
+    encoder = open_encoder(bundle, threads, verify=False)  # what it answers was compared in the trial
     frames = bundle.frames
     return {"encode": encoder.run, _FRAME: lambda picture: frames.encode_frame(encoder.encode(picture))}
 
 
-def network(name: str, encoder: EdgeEncoder, macs: int, model: Path) -> Contender:
+def network(name: str, encoder: EdgeEncoder | TokenEncoder, macs: int, model: Path) -> Contender:
     """The "student" or "teacher" of a model folder in torch."""
 
     @torch.inference_mode()
@@ -154,7 +157,7 @@ def network(name: str, encoder: EdgeEncoder, macs: int, model: Path) -> Contende
     return Contender(row, macs, lambda threads: {"encode": encode})
 
 
-def macs_of(encoder: EdgeEncoder) -> int:
+def macs_of(encoder: EdgeEncoder | TokenEncoder) -> int:
     """Multiply-accumulates of convolutions and matrix products for one picture, counted as the graph runs."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         encoder(torch.zeros((1, CROP, CROP, 3), dtype=torch.uint8))

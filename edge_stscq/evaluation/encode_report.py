@@ -44,6 +44,7 @@ class Row(_Frozen):
     status: Status = "passed"
     reason: str | None = Field(default=None, description="why it did not pass, or what is not known of it")
     artefact_bytes: int | None = None
+    network_bytes: int | None = Field(default=None, description="of them without codebooks; null where not known")
     memory: Trial | None = Field(default=None, description="from a fresh process on one thread")
     fell_back: dict[str, int] | None = Field(default=None, description="operators outside the delegate or in float")
     picture_bytes: float | None = Field(default=None, description="mean size of a picture, of picture codecs")
@@ -83,6 +84,8 @@ def encode_table(report: EncodeReport) -> Group:
     for row in report.encoders:
         colour = "green" if row.status == "passed" else "red"
         size = "-" if row.artefact_bytes is None else f"{row.artefact_bytes / 1e6:.1f} MB"
+        if row.network_bytes is not None:
+            size += f" ({row.network_bytes / 1e6:.1f} MB without codebooks)"
         memory, loaded = "-", "-"
         if row.memory is not None:
             memory = f"{row.memory.peak_mib:.0f} MiB"

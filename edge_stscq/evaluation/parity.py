@@ -215,12 +215,19 @@ def checks(measured: Measured, accuracy: Accuracy | None, thresholds: Thresholds
     clear = 1.0 if device.clear_tokens is None else device.clear_tokens
     found = [
         at_least("token agreement of artefact and its graph", measured.runtime.tokens, thresholds.runtime_agreement),
-        at_least("token agreement with full precision", device.tokens, thresholds.token_agreement),
-        at_least("token agreement above the flips' median margin", clear, thresholds.clear_agreement),
+        *_stated("token agreement with full precision", device.tokens, thresholds.token_agreement),
+        *_stated("token agreement above the flips' median margin", clear, thresholds.clear_agreement),
         at_least("group agreement with full precision", device.groups, thresholds.group_agreement),
         at_least(f"identity cosine ({pictures.embedded_by})", pictures.identity, thresholds.identity),
     ]
     if accuracy is not None:
-        most = max(accuracy.rows, key=lambda row: row.lost)
-        found.append(at_most(f"accuracy lost ({most.layer}, {most.compared})", most.lost, thresholds.accuracy_lost))
+        beyond = thresholds.beyond_error
+        counted = {row: row.lost - (row.lost_error or 0.0) * beyond for row in accuracy.rows}
+        most = max(counted, key=lambda row: counted[row])
+        figure = f"accuracy lost{' beyond its standard error' if beyond else ''} ({most.layer}, {most.compared})"
+        found.append(at_most(figure, counted[most], thresholds.accuracy_lost))
     return tuple(found)
+
+
+def _stated(figure: str, value: float, limit: float | None) -> list[Check]:
+    return [] if limit is None else [at_least(figure, value, limit)]

@@ -1,5 +1,6 @@
 """What an artefact costs in verification accuracy: the same pairs, judged from its codes and from full precision's."""
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.errors import EdgeError
@@ -17,6 +18,9 @@ class AccuracyRow(BaseModel):
     full: Verification = Field(description="from full-precision codes")
     device: Verification = Field(description="from the artefact's codes")
     lost: float = Field(description="accuracy of full precision minus the artefact's; negative where it gains")
+    lost_error: float | None = Field(
+        default=None, description="standard error of `lost` over the folds, each judged both ways; null if not known"
+    )
 
 
 class Accuracy(BaseModel):
@@ -46,4 +50,6 @@ def accuracy(full: Judgement, device: Judgement) -> Accuracy:
 
 def _row(layer: str, compared: str, full: Verification, device: Verification) -> AccuracyRow:
     lost = round(full.accuracy - device.accuracy, 9)  # a whole number of pairs, without the noise of the subtraction
-    return AccuracyRow(layer=layer, compared=compared, full=full, device=device, lost=lost)
+    difference = np.subtract(full.by_fold, device.by_fold)
+    error = float(np.std(difference, ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else None
+    return AccuracyRow(layer=layer, compared=compared, full=full, device=device, lost=lost, lost_error=error)

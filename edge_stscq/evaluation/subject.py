@@ -17,6 +17,7 @@ from edge_stscq.codec import store
 from edge_stscq.codec.config import CodecConfig
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
+from edge_stscq.codec.integer_encoder import TokenEncoder
 from edge_stscq.codec.matching import Matcher
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.face import CodedFace
@@ -86,7 +87,9 @@ class Subject:
         return np.array([frames.payload_size(face) for face in faces], np.float64)
 
 
-def from_modules(encoder: EdgeEncoder, decoder: Decoder, name: str, tables: Tables | None = None) -> Subject:
+def from_modules(
+    encoder: EdgeEncoder | TokenEncoder, decoder: Decoder, name: str, tables: Tables | None = None
+) -> Subject:
     """A subject of two networks in memory, for judging during training. The caller has put both in eval mode."""
     return Subject(name, encoder.config, _encode(encoder), _decode(decoder), _identity(encoder), tables)
 
@@ -110,14 +113,14 @@ def batches(count: int, size: int = BATCH) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def analyse(encoder: EdgeEncoder, images: NDArray[np.uint8]) -> Analysed:
+def analyse(encoder: EdgeEncoder | TokenEncoder, images: NDArray[np.uint8]) -> Analysed:
     """Codes, margins and embeddings of crops uint8 [N,128,128,3]."""
     result = encoder.analyse(_tensor(images, encoder))
     codes = Codes(result.group.cpu().numpy(), result.tokens.cpu().numpy())
     return Analysed(codes, result.margin.float().cpu().numpy(), result.embedding.float().cpu().numpy())
 
 
-def _encode(encoder: EdgeEncoder) -> Callable[[NDArray[np.uint8]], Codes]:
+def _encode(encoder: EdgeEncoder | TokenEncoder) -> Callable[[NDArray[np.uint8]], Codes]:
     @torch.inference_mode()
     def encode(images: NDArray[np.uint8]) -> Codes:
         group, tokens = encoder(_tensor(images, encoder))
@@ -135,8 +138,9 @@ def _decode(decoder: Decoder) -> Callable[[Codes, int], NDArray[np.uint8]]:
     return decode
 
 
-def _identity(encoder: EdgeEncoder) -> Callable[[Codes, int], NDArray[np.float32]]:
-    matcher = Matcher(encoder.codebooks, encoder.head.identity)
+def _identity(encoder: EdgeEncoder | TokenEncoder) -> Callable[[Codes, int], NDArray[np.float32]]:
+    head = encoder.head if isinstance(encoder, TokenEncoder) else encoder.head.identity
+    matcher = Matcher(encoder.codebooks, head)
 
     def identity(codes: Codes, layers: int) -> NDArray[np.float32]:
         unit: torch.Tensor = matcher(_tensor(codes.group, encoder), _tensor(codes.tokens, encoder), layers)

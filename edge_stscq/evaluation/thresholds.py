@@ -6,6 +6,11 @@ today reaches with a little to spare: below it, a change made something worse.
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+_INTEGERS: dict[str, object] = {
+    "runtime_agreement": 1.0, "token_agreement": None, "clear_agreement": None, "group_agreement": 0.998,
+    "identity": 0.99, "accuracy_lost": 0.001, "beyond_error": True, "target_agreement": 1.0,
+}  # fmt: skip
+
 
 class Thresholds(BaseModel):
     """The least that passes; of `accuracy_lost`, the most."""
@@ -13,8 +18,10 @@ class Thresholds(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     runtime_agreement: float = Field(default=0.999, ge=0, le=1, description="tokens, artefact against its graph")
-    token_agreement: float = Field(default=0.99, ge=0, le=1, description="tokens, artefact against full precision")
-    clear_agreement: float = Field(
+    token_agreement: float | None = Field(
+        default=0.99, ge=0, le=1, description="tokens, artefact against full precision; null: reported only"
+    )
+    clear_agreement: float | None = Field(
         default=0.995, ge=0, le=1, description="the same, of tokens with a margin above the median of the flips"
     )
     group_agreement: float = Field(default=0.995, ge=0, le=1, description="groups, artefact against full precision")
@@ -22,9 +29,19 @@ class Thresholds(BaseModel):
     accuracy_lost: float = Field(
         default=0.001, ge=0, le=1, description="verification accuracy of full precision minus the artefact's, any layer"
     )
+    beyond_error: bool = Field(
+        default=False, description="of `accuracy_lost`, only what exceeds the standard error of the difference counts"
+    )
     target_agreement: float = Field(
         default=0.999, ge=0, le=1, description="tokens, between any two artefacts of one precision"
     )
+
+    def for_integers(self) -> "Thresholds":
+        """These thresholds for the int8 artefact of a student made for integers, where they are not stated.
+
+        Its artefacts must be their graph exactly, and int8 is judged by what it costs instead of by tokens.
+        """
+        return self.model_copy(update={key: _INTEGERS[key] for key in _INTEGERS.keys() - self.model_fields_set})
 
 
 class ParityBars(Thresholds):

@@ -64,6 +64,7 @@ class Verification(BaseModel):
     threshold: float = Field(description="mean of the fold thresholds; a score above it is the same person")
     pairs: int = Field(gt=0)
     folds: int = Field(ge=2)
+    by_fold: tuple[float, ...] = Field(default=(), exclude=True, repr=False, description="accuracy of each fold")
 
 
 def read_pairs(path: Path) -> Pairs:
@@ -111,6 +112,7 @@ def verify(scores: NDArray[np.floating], pairs: Pairs) -> Verification:
         threshold=float(np.mean(thresholds)),
         pairs=len(pairs),
         folds=pairs.folds,
+        by_fold=tuple(map(float, accuracies)),
     )
 
 
