@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from edge_stscq.codec import store
 from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder
+from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder, TokenEncoder
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.closed_form import BookFit, fit_codebooks
 from edge_stscq.training.controls import controls
@@ -49,7 +49,7 @@ from edge_stscq.training.prepare import (
     read_thumbnails,
 )
 from edge_stscq.training.student import StudentDistillation, fit_steps
-from edge_stscq.training.train import VARIED, Run, pruned_trunks, renewed
+from edge_stscq.training.train import VARIED, Run, of_kind, pruned_trunks, renewed
 
 _PAINTED = Augmentation(shift=2, rotation=2, scale=0.02, brightness=0.1, contrast=0.1)
 _FITTED = 256
@@ -122,8 +122,7 @@ def distil(job: Run, model: Path, console: Console, new_tables: bool = False) ->
     assert plan is not None
     folder = job.out / "student"
     resumed = job.resumes(folder)
-    teacher = store.load_teacher(model)
-    assert isinstance(teacher, ReferenceEncoder)
+    teacher = of_kind(store.load_teacher(model), ReferenceEncoder, model)
     with progress_bar(console) as progress:
         faces = job.faces(progress)
         torch.manual_seed(recipe.seed)
@@ -205,7 +204,8 @@ def finetune(job: Run, model: Path, console: Console, tokens_of: TokensOf = Toke
     precision = choose_precision(job.precision, job.device)
     if is_main():
         console.print(f"precision: {precision.reason}")
-    encoder = store.load_student(model) if tokens_of is TokensOf.STUDENT else store.load_teacher(model)
+    load = store.load_student if tokens_of is TokensOf.STUDENT else store.load_teacher
+    encoder = of_kind(load(model), TokenEncoder, model)
     decoder, heads = store.load_decoder(model), None
     if job.start is not None:
         begun = store.load_decoder(job.start)

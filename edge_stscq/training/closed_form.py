@@ -133,8 +133,8 @@ def fit_codebooks(z: Tensor, config: CodecConfig, plan: BookFit, weight: Tensor 
     mass = torch.ones(len(z)) if weight is None else weight
     if not config.token_specific:  # the control: one group, one codebook for all positions
         rows = mass.repeat_interleave(z.shape[1])
-        books = kmeans(z.flatten(0, 1)[:, None], config.entries, plan.iterations, generator, rows)
-        return GroupedBooks(on_token_grid(books)[None], torch.zeros(len(z), dtype=torch.long))
+        shared = kmeans(z.flatten(0, 1)[:, None], config.entries, plan.iterations, generator, rows)
+        return GroupedBooks(on_token_grid(shared)[None], torch.zeros(len(z), dtype=torch.long))
     first = config.layers[0]
     group = _fit_groups(z[:, : first.identity], config, plan, mass, generator)
     books, start = [], 0

@@ -239,7 +239,7 @@ class Recipe(BaseModel):
         if codec.group_rule != "nearest":
             raise ValueError('codec: a codec with student_layers needs group_rule = "nearest"')
         if not codec.token_specific and (codec.groups > 1 or any(layer.entries for layer in codec.layers)):
-            raise ValueError("codec: token_specific = false is the control: one group, no layer with entries of its own")
+            raise ValueError("codec: token_specific = false is the control: groups = 1, no layer's own entries")
         if codec.groups > 1 and not codec.layers[0].identity:
             raise ValueError("codec: groups are chosen by the first layer's identity tokens; it has none")
         return self

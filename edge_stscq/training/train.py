@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from rich.console import Console
 from rich.progress import Progress
+from torch import nn
 
 from edge_stscq.codec import store
 from edge_stscq.codec.config import CodecConfig
@@ -117,6 +119,20 @@ class Run:
     def loader(self, faces: FaceSet, batch: int, change: Augmentation) -> Loader:
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         return Loader(faces, batch, self.recipe.seed, change, rank, world)
+
+
+_Kind = TypeVar("_Kind", bound=nn.Module)
+
+
+def of_kind(encoder: nn.Module, kind: type[_Kind], model: Path) -> _Kind:
+    """The same encoder.
+
+    Raises:
+        EdgeError: it is of the other kind, made for integers or not, than the recipe's.
+    """
+    if not isinstance(encoder, kind):
+        raise EdgeError(f"{model} is of a recipe of the other kind (student_layers or none); train it by its own")
+    return encoder
 
 
 @contextmanager
@@ -218,7 +234,7 @@ def _begin(
             books = books + 0.05 * torch.randn_like(books)
         _settle(encoder.cpu(), decoder, books, seen)
         return encoder, decoder
-    before, painter = store.load_teacher(previous), store.load_decoder(previous)
+    before, painter = of_kind(store.load_teacher(previous), EdgeEncoder, previous), store.load_decoder(previous)
     encoder.load_state_dict(before.state_dict() | {"codebooks.books": encoder.codebooks.books})
     decoder.load_state_dict(painter.state_dict() | {"codebooks.books": decoder.codebooks.books})
     if stage.tokens == "shared" and before.config.token_specific:
@@ -275,7 +291,9 @@ def distil(job: Run, model: Path, console: Console) -> Path:
     )
     with progress_bar(console) as progress:
         faces = job.faces(progress)
-        earlier = store.load_student(job.start).requires_grad_(True) if job.start else None
+        earlier = None
+        if job.start:
+            earlier = of_kind(store.load_student(job.start), EdgeEncoder, job.start).requires_grad_(True)
         folder = job.out / "identity"
         result = folder / "trunk.safetensors"
         if not result.exists():
@@ -296,7 +314,7 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         embeddings = torch.empty(0)
         if plan.token_steps or not earlier:
             embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
-        master = store.load_teacher(model)
+        master = of_kind(store.load_teacher(model), EdgeEncoder, model)
         small = earlier or _begin_student(master, faces, embeddings, recipe, progress, job.device)
         small.backbone.identity.load_state_dict(store.load_weights(result))
         folder = job.out / "student"
@@ -320,7 +338,7 @@ def finetune(job: Run, model: Path, console: Console) -> Path:
     if plan is None:
         raise EdgeError("the recipe has no table [finetuning]; add one, as recipes/release.toml shows")
     folder = job.out / "finetune"
-    encoder, decoder = store.load_student(model), store.load_decoder(model)
+    encoder, decoder = of_kind(store.load_student(model), EdgeEncoder, model), store.load_decoder(model)
     with progress_bar(console) as progress:
         faces = job.faces(progress)
         looks = [job.trunk(), encoder.backbone.identity, *pruned_trunks(job, plan.trunks, faces, folder, progress)]

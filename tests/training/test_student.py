@@ -10,6 +10,7 @@ import torch
 from edge_stscq.codec.encoder import EdgeEncoder, student
 from edge_stscq.codec.grid import UNSIGNED
 from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder
+from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.training.closed_form import Components, set_components
 from edge_stscq.training.data import Augmentation, FaceSet, Loader
 from edge_stscq.training.embeddings import centre
@@ -46,7 +47,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
 
 def networks() -> tuple[ReferenceEncoder, IntegerEncoder]:
     torch.manual_seed(0)
-    teacher = ReferenceEncoder(CODEC).eval()
+    teacher = ReferenceEncoder(CODEC)
+    teacher.trunk = IdentityTrunk((16,) * 6)  # small enough for a test
+    teacher.eval()
+    for layer in teacher.trunk.features:
+        if isinstance(layer, torch.nn.Conv2d):  # so that a signal comes through all of them
+            torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     basis = torch.linalg.qr(torch.randn(3 * 32 * 32, 8))[0]
     embeddings = torch.randn(300, 128)
     set_components(teacher, embeddings, embeddings, Components(torch.zeros(3 * 32 * 32), basis, torch.ones(8)))
