@@ -1,4 +1,4 @@
-"""`train` and `distill`: from crops to a model folder."""
+"""`train`, `distill` and `finetune`: from crops to a model folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_stscq.cli.options import FOLDER, folder
-from edge_stscq.errors import require
+from edge_stscq.errors import EdgeError, require
+from edge_stscq.training.options import PrecisionName, TokensOf
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from edge_stscq.training.train import Run
+
 
 _Recipe = Annotated[Path, typer.Option(help="Recipe, see the folder recipes/.")]
 _Data = Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder that the recipe's faces are relative to.")]
@@ -26,6 +28,9 @@ _Start = Annotated[
 ]
 _Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves torch's choice.")]
 _LogEvery = Annotated[int, typer.Option(min=1, help="Steps between lines of the log.")]
+_Precision = Annotated[
+    PrecisionName, typer.Option(help="Of training; auto times both for a moment and says what it took.")
+]
 _SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
 
 
@@ -35,16 +40,17 @@ def train(
     out: _Out = Path("runs/train"),
     start: _Start = None,
     resume: _Resume = False,
+    precision: _Precision = PrecisionName.AUTO,
     device: _Device = "cpu",
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
 ) -> None:
-    """Train teacher, router, codebooks and decoder by a recipe's stages."""
-    with _job(recipe, data, out, start, resume, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training.train import train as run
+    """Fit or train teacher, codebooks and a first decoder, as the recipe says."""
+    with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
+        from edge_stscq.training import chain, train
 
-        model = run(job, console)
+        model = (chain.train if job.recipe.codec.student_layers else train.train)(job, console)
         console.print(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
 
 
@@ -54,17 +60,26 @@ def distill(
     data: _Data,
     out: _Out = Path("runs/train"),
     start: _Start = None,
+    new_tables: Annotated[
+        bool, typer.Option("--new-tables", help="Count frequency tables on the student's tokens: a new model id.")
+    ] = False,
     resume: _Resume = False,
     device: _Device = "cpu",
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
 ) -> None:
-    """Train the device's encoder to the teacher's token vectors, tokens, group and identity."""
-    with _job(recipe, data, out, start, resume, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training.train import distil
+    """Train the device's encoder to what the teacher makes of faces."""
+    single = PrecisionName.FLOAT32  # the student's arithmetic is its own
+    with _job(recipe, data, out, start, resume, single, device, threads, log_every, save_every) as (job, console):
+        from edge_stscq.training import chain, train
 
-        result = distil(job, model, console)
+        if job.recipe.codec.student_layers:
+            result = chain.distil(job, model, console, new_tables)
+        elif new_tables:
+            raise EdgeError("--new-tables is for codecs with student_layers; this recipe's tables are its teacher's")
+        else:
+            result = train.distil(job, model, console)
         console.print(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
 
 
@@ -73,17 +88,25 @@ def finetune(
     model: Annotated[Path, typer.Option(parser=folder, metavar=FOLDER, help="Model folder with the student.")],
     data: _Data,
     out: _Out = Path("runs/train"),
+    start: _Start = None,
+    encoder: Annotated[TokensOf, typer.Option(help="Whose tokens the decoder learns on.")] = TokensOf.STUDENT,
     resume: _Resume = False,
+    precision: _Precision = PrecisionName.AUTO,
     device: _Device = "cpu",
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
 ) -> None:
-    """Fine-tune the decoder on the tokens of the device's encoder."""
-    with _job(recipe, data, out, None, resume, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training.train import finetune as run
+    """Train the decoder on the tokens of the device's encoder."""
+    with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
+        from edge_stscq.training import chain, train
 
-        result = run(job, model, console)
+        if job.recipe.codec.student_layers:
+            result = chain.finetune(job, model, console, encoder)
+        elif start is not None or encoder is TokensOf.TEACHER:
+            raise EdgeError("--start and --encoder are for codecs with student_layers; leave them out")
+        else:
+            result = train.finetune(job, model, console)
         console.print(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
 
 
@@ -94,6 +117,7 @@ def _job(
     out: Path,
     start: Path | None,
     resume: bool,
+    precision: PrecisionName,
     device: str,
     threads: int,
     log_every: int,
@@ -112,4 +136,4 @@ def _job(
     with devices(device) as where:
         intervals = Intervals(log=log_every, checkpoint=save_every)
         cache = out / "embeddings.safetensors"
-        yield Run(plan, data, out, cache, resume, intervals, where, start), Console()
+        yield Run(plan, data, out, cache, resume, intervals, where, start, precision), Console()

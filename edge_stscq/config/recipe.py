@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from edge_stscq.config.codec import CodecConfig
+from edge_stscq.config.codec import EMBEDDING, CodecConfig
 from edge_stscq.config.thresholds import ParityThresholds
 from edge_stscq.errors import EdgeError
 
@@ -116,7 +116,7 @@ class Finetuning(BaseModel):
 
 
 class ClosedForm(BaseModel):
-    """What is fitted before any network trains: components, codebooks and frequency tables."""
+    """How codebooks are fitted before any network trains."""
 
     model_config = _STRICT
 
@@ -124,7 +124,6 @@ class ClosedForm(BaseModel):
     free: bool = Field(
         default=False, description="codebooks of each group of their own, as published, instead of shared"
     )
-    completion: int = Field(default=192, ge=8, le=512, description="components that complete what is no picture")
 
 
 class StudentTraining(BaseModel):
@@ -135,6 +134,10 @@ class StudentTraining(BaseModel):
     steps: int = Field(ge=1)
     rate: float = Field(default=4e-4, gt=0)
     batch: int = Field(default=32, ge=2)
+    front: int = Field(
+        default=800, ge=0, description="steps in which the layers before those taken over learn the map these expect"
+    )
+    tail: float = Field(default=0.3, gt=0, le=1, description="learning rate of layers taken over, relative to the rest")
     blends: float = Field(default=0.5, ge=0, le=1, description="share of a batch that blends two faces")
     vectors: float = Field(default=0.5, ge=0)
     relation: float = Field(default=2.0, ge=0)
@@ -161,13 +164,29 @@ class DecoderTraining(BaseModel):
     steps: int = Field(ge=1)
     rate: float = Field(default=4e-4, gt=0)
     batch: int = Field(default=16, ge=2)
-    odds: ByLayer = _ODDS
+    layer_odds: ByLayer = _ODDS
     noise: float = Field(default=0.0, ge=0, le=1, description="added to token vectors, in their standard deviations")
+    trunks: tuple[tuple[int, int, int, int, int, int], ...] = Field(
+        default=(), description="channels of trunks pruned from the recogniser that look beside it"
+    )
     losses: Losses = Losses()
     critic: CriticTraining | None = None
 
+    @field_validator("losses")
+    @classmethod
+    def _critic_instead(cls, losses: Losses) -> Losses:
+        if losses.adversarial:
+            raise ValueError("`adversarial` is of the stages' discriminator; give the table `critic` instead")
+        return losses
+
 
 class Recipe(BaseModel):
+    """A codec and how it is trained.
+
+    A codec with a float32 student has `stages`, `distillation` and perhaps `finetuning`; one with a student made for
+    integers (`codec.student_layers`) has `closed_form`, `student` and `decoder` in their place.
+    """
+
     model_config = _STRICT
 
     seed: int = 1
@@ -176,18 +195,56 @@ class Recipe(BaseModel):
         default=(), description="those of `faces` that are like the cameras' pictures: matching looks at how faces "
         "differ from their mean; by default all"
     )  # fmt: skip
+    preview: tuple[str, ...] = Field(default=(), description="faces in sample pictures; by default the first of all")
+    completion: int = Field(
+        default=192, ge=0, le=512,
+        description="components that complete what is no picture of a crop; 0 takes all of it for picture",
+    )  # fmt: skip
     recogniser: str = Field(description="SFace weights, relative to --data")
     batch: int = Field(default=32, ge=2)
     average: float = Field(default=0.998, ge=0, lt=1)
     codebook_decay: float = Field(default=0.99, gt=0, lt=1)
     latents: int = Field(default=12_000, ge=100, description="crops that the final codebooks and tables are fitted to")
     codec: CodecConfig
-    stages: tuple[Stage, ...] = Field(min_length=1)
-    distillation: Distillation
+    stages: tuple[Stage, ...] = ()
+    distillation: Distillation | None = None
     finetuning: Finetuning | None = None
+    closed_form: ClosedForm | None = None
+    student: StudentTraining | None = None
+    decoder: DecoderTraining | None = None
     parity: ParityThresholds = Field(
         default=ParityThresholds(), description="how alike artefacts and full precision must be"
     )
+
+    @model_validator(mode="after")
+    def _tables_of_the_student(self) -> "Recipe":
+        integer = bool(self.codec.student_layers)
+        ours, others = ("closed_form", "student", "decoder"), ("stages", "distillation", "finetuning")
+        needed, wrong = (ours, others) if integer else (others[:2], ours)
+        kind = "a codec with student_layers" if integer else "a codec without student_layers"
+        if missing := [name for name in needed if not getattr(self, name)]:
+            raise ValueError(f"{kind} needs {', '.join(missing)}")
+        if found := [name for name in wrong if getattr(self, name)]:
+            raise ValueError(f"{kind} has no {', '.join(found)}; it has {', '.join(needed)}")
+        return self
+
+    @model_validator(mode="after")
+    def _codec_for_integers(self) -> "Recipe":
+        codec = self.codec
+        if not codec.student_layers:
+            return self
+        if (dims := sum(layer.identity_dims for layer in codec.layers)) != EMBEDDING:
+            raise ValueError(f"codec: identity_dims of all layers are {dims}; a codec with student_layers spreads all "
+                             f"{EMBEDDING}")  # fmt: skip
+        if bare := [layer.name for layer in codec.layers if layer.spatial and not layer.spatial_dims]:
+            raise ValueError(f"codec: {', '.join(bare)}: spatial_dims must be given for a codec with student_layers")
+        if codec.group_rule != "nearest":
+            raise ValueError('codec: a codec with student_layers needs group_rule = "nearest"')
+        if not codec.token_specific and (codec.groups > 1 or any(layer.entries for layer in codec.layers)):
+            raise ValueError("codec: token_specific = false is the control: groups = 1, no layer's own entries")
+        if codec.groups > 1 and not codec.layers[0].identity:
+            raise ValueError("codec: groups are chosen by the first layer's identity tokens; it has none")
+        return self
 
     @model_validator(mode="after")
     def _one_number_a_layer(self) -> "Recipe":
@@ -195,6 +252,8 @@ class Recipe(BaseModel):
         phases = [(f"stage {stage.name}", stage.layer_odds, stage.losses) for stage in self.stages]
         if self.finetuning is not None:
             phases.append(("finetuning", self.finetuning.layer_odds, self.finetuning.losses))
+        if self.decoder is not None:
+            phases.append(("decoder", self.decoder.layer_odds, self.decoder.losses))
         for phase, layer_odds, losses in phases:
             if layer_odds and not any(layer_odds):
                 raise ValueError(f"{phase}: layer_odds are all zero")

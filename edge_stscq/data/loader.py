@@ -8,16 +8,20 @@ import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from edge_stscq._images import decode_image
 from edge_stscq.config.codec import CROP
 from edge_stscq.data.crops import open_crops
+from edge_stscq.data.masks import Corners, draw_mask, has_alpha, read_inside
 from edge_stscq.errors import EdgeError
+
+if TYPE_CHECKING:
+    from edge_stscq.data.completion import Completion
 
 MAX_FILE_BYTES = 1024 * 1024
 """Pictures may be larger than the canonical crop; one of more bytes is no crop."""
@@ -38,48 +42,108 @@ class Augmentation:
 class FaceSet:
     """Square aligned pictures of at least 128 px; larger ones are centred on the canonical crop.
 
+    Args:
+        sources: folders and .tar archives; what of their crops is picture stands beside them (`data/masks.py`).
+        masked: false takes all of every crop for picture.
+
     Raises:
-        EdgeError: a source does not exist, or holds no picture.
+        EdgeError: a source does not exist, or holds no picture; its inside-file is damaged or names crops it lacks.
     """
 
-    def __init__(self, sources: list[Path]) -> None:
+    def __init__(self, sources: list[Path], masked: bool = True) -> None:
         self.names: list[str] = []
         self.encoded: list[bytes] = []
-        for source in sources:
-            with open_crops(Path(source), MAX_FILE_BYTES) as (names, read):
-                self.names += [f"{source}: {name}" for name in names]
-                self.encoded += [read(name) for name in names]
+        self.corners: list[Corners | None] = []
+        self.completion: Completion | None = None
+        self.masked = masked
+        for source in map(Path, sources):
+            path, inside = read_inside(source) if masked else (source, {})
+            unseen = set(inside)
+            with open_crops(source, MAX_FILE_BYTES) as (names, read):
+                for name in names:
+                    key = next((known for known in (name, Path(name).name) if known in inside), None)
+                    unseen.discard(key or "")
+                    if key is not None and inside[key] is None:
+                        continue
+                    self.names.append(f"{source}: {name}")
+                    self.encoded.append(read(name))
+                    self.corners.append(inside[key] if key is not None else None)
+            if unseen:
+                raise EdgeError(f"{path} names {min(unseen)}, which is no crop of {source}; take that entry out")
         if not self.encoded:
             raise EdgeError(f"no pictures in {', '.join(map(str, sources))}; expected .webp, .png or .jpg crops")
 
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def digests(self) -> np.ndarray:
-        """SHA-1 of every encoded picture, uint8 [N, 20]: the key of cached embeddings."""
-        return np.stack([np.frombuffer(hashlib.sha1(data).digest(), np.uint8) for data in self.encoded])
+    def is_partial(self, index: int) -> bool:
+        """True if something says that not all of a crop is picture."""
+        return self.masked and (self.corners[index] is not None or has_alpha(self.encoded[index]))
+
+    def digest(self, index: int) -> bytes:
+        """SHA-1 of an encoded picture and of what of it is picture, 20 bytes."""
+        corners = self.corners[index]
+        return hashlib.sha1(self.encoded[index] + (b"" if corners is None else corners.tobytes())).digest()
+
+    def made_of(self, index: int) -> bytes:
+        """SHA-1 of all that `picture` depends on, 20 bytes: the key of cached embeddings."""
+        if self.completion is None or not self.is_partial(index):
+            return hashlib.sha1(self.encoded[index]).digest()
+        return hashlib.sha1(self.digest(index) + self.completion.digest).digest()
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """A picture as it is stored, RGB uint8 [S, S, 3] with S >= 128, and what of it is picture, uint8 [S, S].
+
+        Raises:
+            EdgeError: it is not readable, not square or too small, or hardly any of it is picture.
+        """
+        name, partial = self.names[index], self.is_partial(index)
+        alpha = partial and has_alpha(self.encoded[index])
+        image = cv2.imdecode(
+            np.frombuffer(self.encoded[index], np.uint8), cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR_RGB
+        )
+        if image is None:
+            raise EdgeError(f"{name} is not a readable picture; remove it from the training set")
+        if image.shape[0] != image.shape[1] or image.shape[0] < CROP:
+            size = f"{image.shape[1]} x {image.shape[0]}"
+            raise EdgeError(f"{name} is {size}; crops are square, 128 px or more")
+        channel = None
+        if alpha:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 4:
+                raise EdgeError(f"{name} has an alpha channel but is no 8-bit RGBA picture; save it as one")
+            image, channel = cv2.cvtColor(image, cv2.COLOR_BGRA2RGB), image[..., 3]
+        if not partial:
+            return image, np.full(image.shape[:2], 255, np.uint8)
+        return image, draw_mask(image.shape[0], self.corners[index], channel, name)
+
+    def masked_picture(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `read`, with what is no picture completed, if `completion` is set."""
+        image, mask = self.read(index)
+        if self.completion is not None and self.is_partial(index):
+            image = self.completion.complete(image, mask, self.digest(index))
+        return image, mask
 
     def picture(self, index: int) -> np.ndarray:
         """Decoded picture, RGB uint8 [S, S, 3] with S >= 128."""
-        image = decode_image(self.encoded[index])
-        if image is None:
-            raise EdgeError(f"{self.names[index]} is not a readable picture; remove it from the training set")
-        if image.shape[0] != image.shape[1] or image.shape[0] < CROP:
-            size = f"{image.shape[1]} x {image.shape[0]}"
-            raise EdgeError(f"{self.names[index]} is {size}; crops are square, 128 px or more")
-        return image
+        return self.masked_picture(index)[0]
 
-    def masked_picture(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `picture`, and what of it is picture, uint8 [S, S] (0 or 255): all."""
-        image = self.picture(index)
-        return image, np.full(image.shape[:2], 255, np.uint8)
+    def mask(self, index: int) -> np.ndarray:
+        """What of a picture is picture, uint8 [S, S], 0 or 255."""
+        return self.masked_picture(index)[1]
 
     def crop(self, index: int, flip: bool = False) -> np.ndarray:
         """The canonical crop, RGB uint8 [128, 128, 3], mirrored if asked."""
-        image = self.picture(index)
-        offset = (image.shape[0] - CROP) // 2
-        image = image[offset : offset + CROP, offset : offset + CROP]
-        return np.ascontiguousarray(image[:, ::-1] if flip else image)
+        return _middle(self.picture(index), flip)
+
+    def crop_mask(self, index: int, flip: bool = False) -> np.ndarray:
+        """What of the canonical crop is picture, uint8 [128, 128], mirrored if asked."""
+        return _middle(self.mask(index), flip)
+
+
+def _middle(image: np.ndarray, flip: bool) -> np.ndarray:
+    offset = (image.shape[0] - CROP) // 2
+    image = image[offset : offset + CROP, offset : offset + CROP]
+    return np.ascontiguousarray(image[:, ::-1] if flip else image)
 
 
 def augment(

@@ -56,6 +56,34 @@ def umeyama(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArr
     return np.column_stack([linear, target_mean - linear @ source_mean])
 
 
+def picture_corners(shape: tuple[int, ...], points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The corners `[4, 2]` of a photograph in its crop, clockwise from the top left, pixel centres at whole numbers.
+
+    They lie outside of the crop where the photograph does. In this form a training set says what of a crop is picture.
+
+    Args:
+        shape: of the photograph, `(H, W)` or `(H, W, 3)`.
+        points: `[5, 2]`, as for `crop_face`.
+    """
+    height, width = shape[:2]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5
+    matrix = umeyama(points, TEMPLATE)
+    return corners @ matrix[:, :2].T + matrix[:, 2]
+
+
+def crop_mask(shape: tuple[int, ...], points: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """What of a canonical crop is photograph and not reflection, `uint8 [128, 128]`, 255 or 0.
+
+    Args:
+        shape: of the photograph, `(H, W)` or `(H, W, 3)`.
+        points: `[5, 2]`, as for `crop_face`.
+    """
+    mask = np.zeros((SPEC.size, SPEC.size), np.uint8)
+    corners = np.round(picture_corners(shape, points) * 16).astype(np.int32)
+    cv2.fillPoly(mask, [corners], (255,), shift=4)
+    return mask
+
+
 def crop_face(image: NDArray[np.uint8], points: NDArray[np.floating]) -> NDArray[np.uint8]:
     """The canonical crop `uint8 [128, 128, 3]` of the face with the five `points [5, 2]` (x, y in pixels of `image`).
 

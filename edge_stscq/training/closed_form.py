@@ -87,6 +87,8 @@ def kmeans(
     """
     count, tokens, dim = z.shape
     picks = torch.randperm(count, generator=generator)[:entries]
+    if len(picks) < entries:
+        picks = torch.randint(count, (entries,), generator=generator)
     books = z[picks].transpose(0, 1).clone()
     offsets = torch.arange(tokens) * entries
     mass = (torch.ones(count) if weight is None else weight)[:, None].expand(-1, tokens)
@@ -133,6 +135,10 @@ def fit_codebooks(z: Tensor, config: CodecConfig, plan: BookFit, weight: Tensor 
     """
     generator = torch.Generator().manual_seed(plan.seed)
     mass = torch.ones(len(z)) if weight is None else weight
+    if not config.token_specific:  # the control: one group, one codebook for all positions
+        rows = mass.repeat_interleave(z.shape[1])
+        shared = kmeans(z.flatten(0, 1)[:, None], config.entries, plan.iterations, generator, rows)
+        return GroupedBooks(on_token_grid(shared)[None], torch.zeros(len(z), dtype=torch.long))
     first = config.layers[0]
     group = _fit_groups(z[:, : first.identity], config, plan, mass, generator)
     books, start = [], 0
@@ -164,14 +170,17 @@ def _books(
     if groups == 1:
         return kmeans(z, entries, plan.iterations, generator, mass)[None]
     if plan.free:
-        return torch.stack([
-            kmeans(z[group == m], entries, plan.iterations, generator, mass[group == m]) for m in range(groups)
-        ])  # fmt: skip
+        books = []
+        for m in range(groups):
+            members = group == m
+            if int(members.sum()) < entries:  # a group that hardly any face uses is fitted to all of them
+                members = torch.ones_like(members)
+            books.append(kmeans(z[members], entries, plan.iterations, generator, mass[members]))
+        return torch.stack(books)
     mean, scale = _moments(z, group, groups, mass)
     unit = (z - mean[group]) / scale[group]
-    shared = kmeans(
-        unit, entries, plan.iterations, generator, mass, scale[group].square().mean(-1, keepdim=True).sqrt()
-    )
+    spread = scale[group].square().mean(-1, keepdim=True).sqrt()
+    shared = kmeans(unit, entries, plan.iterations, generator, mass, spread)
     return mean[:, :, None] + scale[:, :, None] * shared
 
 

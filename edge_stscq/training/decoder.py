@@ -24,7 +24,7 @@ from edge_stscq.training.losses import Recogniser, View, channels_last, roughnes
 from edge_stscq.training.precision import Precision
 from edge_stscq.training.preview import contact_sheet
 
-_CRITIC_BETAS = (0.0, 0.99)
+_BETAS = (0.0, 0.99)
 _FEATURES_SHARE = 0.5
 """Weight that the window of eyes, nose and mouth adds to a pixel, relative to an even weight."""
 
@@ -54,18 +54,15 @@ class DecoderTask:
         self.recognizers = [recognizer.to(device) for recognizer in recognizers]
         self.features = FrozenFeatures().to(device)
         self.trained = list(self.decoder.parameters())
-        self.optimiser = torch.optim.AdamW(
-            self.trained, lr=plan.rate, betas=_CRITIC_BETAS, weight_decay=1e-4, fused=True
-        )
+        self.optimiser = torch.optim.AdamW(self.trained, lr=plan.rate, betas=_BETAS, weight_decay=1e-4, fused=True)
         self.average = Average(self.decoder, average)
         self.critic: Critic | None = None
         if plan.critic is not None:
             self.critic = Critic().to(device)
-            self.critic_optimiser = torch.optim.AdamW(
-                self.critic.heads.parameters(), lr=plan.critic.rate, betas=_CRITIC_BETAS
-            )
+            heads = self.critic.heads.parameters()
+            self.critic_optimiser = torch.optim.AdamW(heads, lr=plan.critic.rate, betas=_BETAS)
         layers = len(decoder.config.layers)
-        self.odds = torch.tensor(odds(plan.odds, layers))
+        self.odds = torch.tensor(odds(plan.layer_odds, layers))
         density = face_density(128).to(device)
         self.importance = (1 - _FEATURES_SHARE) + _FEATURES_SHARE * density / density.mean()
 
@@ -99,7 +96,8 @@ class DecoderTask:
             decoded = self.decoder(codewords, received)
         decoded = decoded.float()
         inside = mask * self.importance
-        pixel = ((decoded - target).abs().mean(1, keepdim=True) * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3))
+        apart = (decoded - target).abs().mean(1, keepdim=True) * inside
+        pixel = apart.sum((1, 2, 3)) / inside.sum((1, 2, 3)).clamp_min(1)
         placed = decoded * mask + target * (1 - mask)
         half = slice(0, (len(crops) + 1) // 2) if index % 2 else slice(len(crops) // 2, None)
         recognizer, view = self.recognizers[(index // 2) % len(self.recognizers)], View.draw()

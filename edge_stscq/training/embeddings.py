@@ -4,7 +4,7 @@ The recogniser is frozen, so its embedding of a crop and of the mirrored crop ne
 instead of running the network on every picture of every step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,17 @@ def centre(image: Tensor) -> Tensor:
 
 @torch.no_grad()
 def cached_embeddings(
-    faces: FaceSet, trunk: IdentityTrunk, cache: Path, progress: Progress, device: torch.device
-) -> Tensor:
-    """Embeddings [N, 2, 128] of every crop and its mirror image, reading and extending `cache`.
+    faces: FaceSet, trunk: IdentityTrunk, cache: Path, progress: Progress, device: torch.device,
+    chosen: Sequence[int] | None = None,
+) -> Tensor:  # fmt: skip
+    """Embeddings [N, 2, 128] of crops and their mirror images, reading and extending `cache`.
 
     Of several processes the first computes and writes; the others wait for it and read.
+
+    Args:
+        chosen: crops that are asked for; by default all.
     """
+    numbers = range(len(faces)) if chosen is None else chosen
 
     def compute(missing: list[int]) -> Iterator[Tensor]:
         network = torch.compile(trunk.to(device)) if len(missing) > 1000 else trunk.to(device)
@@ -44,13 +49,13 @@ def cached_embeddings(
             indices = (part * _BATCH)[:_BATCH]  # a fixed shape compiles once
             both = []
             for flip in (False, True):
-                crops = torch.from_numpy(np.stack([faces.crop(i, flip) for i in indices])).to(device)
+                crops = torch.from_numpy(np.stack([faces.crop(numbers[i], flip) for i in indices])).to(device)
                 both.append(network(centre(crops)).float().cpu())
             yield from torch.stack(both, dim=1)[: len(part)]
 
     if not is_main():
         dist.barrier()
-    vectors = EmbeddingCache(cache).vectors([digest.tobytes() for digest in faces.digests()], compute)
+    vectors = EmbeddingCache(cache).vectors([faces.made_of(index) for index in numbers], compute)
     if dist.is_initialized() and is_main():
         dist.barrier()
     return vectors

@@ -6,25 +6,17 @@ emulate it and are slower. `auto` therefore measures.
 
 import time
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.training.options import PrecisionName
 
 _ROUNDS = 5
 _NATIVE = ("avx512_bf16", "amx_bf16", "bf16")
 """Flags of processors that compute in bfloat16: x86, x86 with matrix units, Arm."""
-
-
-class PrecisionName(StrEnum):
-    """Values of the option `--precision`."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
 
 
 class Precision(NamedTuple):
@@ -57,9 +49,8 @@ def choose_precision(name: PrecisionName, device: torch.device) -> Precision:
     single, half = _seconds(torch.float32), _seconds(torch.bfloat16)
     chosen = torch.bfloat16 if half < single else torch.float32
     word = "bfloat16" if chosen is torch.bfloat16 else "float32"
-    return Precision(
-        chosen, f"{word}: a convolution takes {1e3 * single:.0f} ms in float32, {1e3 * half:.0f} in bfloat16"
-    )
+    times = f"a convolution takes {1e3 * single:.0f} ms in float32, {1e3 * half:.0f} in bfloat16"
+    return Precision(chosen, f"{word}: {times}")
 
 
 def _native() -> bool:

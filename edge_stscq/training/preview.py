@@ -14,15 +14,20 @@ from edge_stscq.config.codec import CROP
 from edge_stscq.data.loader import FaceSet
 
 _FACES = 8
+_GREY = np.uint8(128)
 
 
 @torch.no_grad()
 def contact_sheet(
     path: Path, encoder: EdgeEncoder, decoder: Decoder, faces: FaceSet, device: torch.device, size: int = CROP
 ) -> None:
-    """Write eight faces: a row of originals, and below it the pictures of `size` pixels after each layer."""
+    """Write eight faces: a row of originals, and below it the pictures of `size` pixels after each layer.
+
+    All are grey where the original is no picture, as they are judged.
+    """
     count = min(_FACES, len(faces))
     crops = np.stack([faces.crop(i) for i in range(count)])
+    masks = np.stack([faces.crop_mask(i) for i in range(count)])[..., None] > 0
     analysis = encoder.analyse(torch.from_numpy(crops).to(device))
     rows = [crops]
     words = encoder.codebooks.lookup(analysis.group, analysis.tokens)
@@ -30,4 +35,4 @@ def contact_sheet(
         decoded = decoder(words, torch.full((count,), layers, device=device), size)
         decoded = functional.interpolate(decoded, size=CROP, mode="bilinear", align_corners=False)
         rows.append((decoded * 128 + 128).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
-    write_file(path, encode_image(mosaic(rows)))
+    write_file(path, encode_image(mosaic([np.where(masks, row, _GREY).astype(np.uint8) for row in rows])))

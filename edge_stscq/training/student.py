@@ -7,6 +7,7 @@ last feature map; weights and activations are rounded to their grids from the fi
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,6 @@ from torch.nn import functional
 
 from edge_stscq.codec.grid import INPUT_STEP, GridConv
 from edge_stscq.codec.integer_encoder import IdentityNet, IntegerEncoder, ReferenceEncoder
-from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import StudentTraining
 from edge_stscq.data.loader import Loader
 from edge_stscq.recognizers.sface import fuse_batchnorms
@@ -32,29 +32,7 @@ _PERCENTILE = 99.95
 """Of an activation's values, at which it is clipped to begin with."""
 _EXPONENT_PACE = 2.0
 """Learning rate of the logarithms of steps, relative to the rest."""
-
-
-def graft(net: IdentityNet, trunk: IdentityTrunk) -> int:
-    """Take over from a plain trunk the layers at its end whose shapes are the student's, in place.
-
-    Returns:
-        The number of layers of the student that were not taken over, at its beginning.
-    """
-    given = [layer for layer in trunk.features if isinstance(layer, nn.Conv2d)]
-    layers = list(net.layers)
-    kept = 0
-    while kept < min(len(layers), len(given)):
-        ours, theirs = layers[-1 - kept], given[-1 - kept]
-        if ours.weight.shape != theirs.weight.shape or ours.stride != theirs.stride[0]:
-            break
-        kept += 1
-    for ours, theirs in zip(layers[len(layers) - kept :], given[len(given) - kept :], strict=True):
-        assert isinstance(ours, GridConv)
-        assert theirs.bias is not None
-        ours.weight.data.copy_(theirs.weight.data)
-        ours.bias.data.copy_(theirs.bias.data)
-        ours.fit_weight_steps()
-    return len(layers) - kept
+_DECAY = 1e-4
 
 
 @torch.no_grad()
@@ -75,11 +53,14 @@ class StudentDistillation:
 
     A share of the batch are blends of two faces ("mixup", Zhang et al. 2018, arXiv 1710.09412), which the recognizer is
     asked about as the student sees them.
+
+    Args:
+        taken: layers at the end of the identity network, projection apart, that were taken over from another network.
     """
 
     def __init__(
         self, teacher: ReferenceEncoder, student: IntegerEncoder, loader: Loader, plan: StudentTraining, average: float,
-        device: torch.device,
+        device: torch.device, taken: int = 0,
     ) -> None:  # fmt: skip
         self.loader, self.plan, self.device, self.batch = loader, plan, device, loader.batch
         self.teacher = teacher.to(device).eval().requires_grad_(False)
@@ -89,19 +70,20 @@ class StudentDistillation:
         self.net.requires_grad_(True).project.output_exponent.requires_grad_(False)
         self.reader, self.spread = self._fit_reader()
         self.average = Average(self.net, average)
-        steps = [p for name, p in self.net.named_parameters() if name.endswith("exponent") and p.requires_grad]
-        known = {id(p) for p in steps}
-        rest = [
-            p for p in (*self.net.parameters(), *self.reader.parameters()) if id(p) not in known and p.requires_grad
-        ]
-        self.trained = [*rest, *steps]
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": rest, "pace": 1.0, "weight_decay": 1e-4},
-                {"params": steps, "pace": _EXPONENT_PACE, "weight_decay": 0.0},
-            ],
-            lr=plan.rate,
-        )
+        groups = self._groups(taken)
+        self.trained = [parameter for group in groups for parameter in group["params"]]
+        self.optimiser = torch.optim.AdamW(groups, lr=plan.rate)
+
+    def _groups(self, taken: int) -> list[dict[str, Any]]:
+        """Parameters of the optimizer: the rest, the tail that was taken over, and all steps."""
+        tail = {id(p) for layer in list(self.net.layers)[len(self.net.layers) - taken :] for p in layer.parameters()}
+        named = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        steps = [p for name, p in named if name.endswith("exponent")]
+        weights = [p for name, p in named if not name.endswith("exponent")]
+        rest = [*(p for p in weights if id(p) not in tail), *self.reader.parameters()]
+        kept = [p for p in weights if id(p) in tail]
+        paces = ((rest, 1.0, _DECAY), (kept, self.plan.tail, _DECAY), (steps, _EXPONENT_PACE, 0.0))
+        return [{"params": part, "pace": pace, "weight_decay": decay} for part, pace, decay in paces if part]
 
     def _prepare(self, images: Tensor) -> Tensor:
         return centre(images.to(self.device)).contiguous(memory_format=torch.channels_last)

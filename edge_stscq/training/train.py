@@ -12,10 +12,11 @@ import ctypes
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -29,6 +30,7 @@ from edge_stscq.codec.encoder import EdgeEncoder, student, teacher
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.config.recipe import Recipe, Stage
+from edge_stscq.data.completion import complete_set
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.errors import EdgeError
 from edge_stscq.recognizers.sface import load_sface
@@ -40,6 +42,7 @@ from edge_stscq.training.initial import fit_sketch, fit_transform, pool_all, pri
 from edge_stscq.training.latents import Latents, fit_codebooks, latents, refit, token_counts
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run
 from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.options import PrecisionName
 from edge_stscq.training.pruning import prune
 from edge_stscq.training.task import CodecTask
 
@@ -48,8 +51,8 @@ _FEW = 3000
 _LLOYD = 15
 _PRUNED_ON = 3000
 """Crops that the student's trunk is fitted to in closed form."""
-_STEADY = Augmentation(shift=2, rotation=2, scale=0.02)
-_VARIED = Augmentation(shift=4, rotation=6, brightness=0.15, contrast=0.15)
+STEADY = Augmentation(shift=2, rotation=2, scale=0.02)
+VARIED = Augmentation(shift=4, rotation=6, brightness=0.15, contrast=0.15)
 """How crops are changed where pictures are learned, and where they are only recognised."""
 
 
@@ -66,15 +69,16 @@ class Run:
     device: torch.device
     start: Path | None = None
     """Model folder to improve, instead of starting afresh."""
+    precision: PrecisionName = PrecisionName.AUTO
 
-    def resumes(self, folder: Path) -> bool:
-        """Whether the phase in `folder` goes on from its checkpoint; one that begins has its recipe noted there.
+    def resumes(self, folder: Path, result: str = CHECKPOINT) -> bool:
+        """Whether the phase in `folder` goes on from its `result`; one that begins has its recipe noted there.
 
         Raises:
             EdgeError: it was begun with another recipe.
         """
         kept, recipe = folder / "recipe.json", self.recipe.model_dump(mode="json", exclude={"parity"})
-        if not (folder / CHECKPOINT).exists():
+        if not (folder / result).exists():
             if is_main():
                 folder.mkdir(parents=True, exist_ok=True)
                 kept.write_text(json.dumps(recipe, indent=1))
@@ -86,11 +90,29 @@ class Run:
             )
         return self.resume
 
-    def faces(self) -> FaceSet:
-        return FaceSet([self.data / name for name in self.recipe.faces])
+    def faces(self, progress: Progress) -> FaceSet:
+        """The training set, completed where its crops are not all picture."""
+        return self._completed(self.recipe.faces, progress)
 
-    def typical(self) -> FaceSet:
-        return FaceSet([self.data / name for name in self.recipe.typical or self.recipe.faces])
+    def typical(self, progress: Progress) -> FaceSet:
+        """Those of the training set that are like the cameras' pictures."""
+        return self._completed(self.recipe.typical or self.recipe.faces, progress)
+
+    def preview(self, progress: Progress, faces: FaceSet) -> FaceSet:
+        """The faces of sample pictures: the recipe's, or the training set itself."""
+        return self._completed(self.recipe.preview, progress, faces) if self.recipe.preview else faces
+
+    def _completed(self, names: Sequence[str], progress: Progress, fitted: FaceSet | None = None) -> FaceSet:
+        """Crops completed by components of `fitted`, or of themselves; one process of several makes the file."""
+        components = self.recipe.completion
+        faces = FaceSet([self.data / name for name in names], masked=components > 0)
+        path = self.cache.with_name(f"completion-{components}.safetensors")
+        if not is_main():
+            dist.barrier()
+        complete_set(faces, fitted or faces, components, path, progress)
+        if dist.is_initialized() and is_main():
+            dist.barrier()
+        return faces
 
     def trunk(self) -> IdentityTrunk:
         return load_sface(store.load_weights(self.data / self.recipe.recogniser))
@@ -98,6 +120,20 @@ class Run:
     def loader(self, faces: FaceSet, batch: int, change: Augmentation) -> Loader:
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         return Loader(faces, batch, self.recipe.seed, change, rank, world)
+
+
+_Kind = TypeVar("_Kind", bound=nn.Module)
+
+
+def of_kind(encoder: nn.Module, kind: type[_Kind], model: Path) -> _Kind:
+    """The same encoder.
+
+    Raises:
+        EdgeError: it is of the other kind, made for integers or not, than the recipe's.
+    """
+    if not isinstance(encoder, kind):
+        raise EdgeError(f"{model} is of a recipe of the other kind (student_layers or none); train it by its own")
+    return encoder
 
 
 @contextmanager
@@ -145,9 +181,10 @@ def _keep_memory() -> None:
 def train(job: Run, console: Console) -> Path:
     """Train teacher, router, codebooks and decoder; returns the last stage's model folder."""
     recipe = job.recipe
-    faces, trunk = job.faces(), job.trunk()
+    trunk = job.trunk()
     previous = job.start
     with progress_bar(console) as progress:
+        faces = job.faces(progress)
         embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
         recogniser = Recogniser(trunk)
         for stage in recipe.stages:
@@ -155,7 +192,7 @@ def train(job: Run, console: Console) -> Path:
             model = folder / "model"
             if not (model / "tables.safetensors").exists():
                 encoder, decoder = _begin(stage, recipe, previous, trunk, faces, embeddings, progress, job)
-                loader = job.loader(faces, recipe.batch, _STEADY)
+                loader = job.loader(faces, recipe.batch, STEADY)
                 task = CodecTask(encoder, decoder, recogniser, embeddings, loader, faces, recipe, stage, job.device)
                 run(task, stage.name, stage.steps, folder, job.intervals, job.resumes(folder), progress)
                 loader.close()
@@ -183,7 +220,7 @@ def _begin(
     encoder, decoder = teacher(config), Decoder(config)
     encoder.backbone.identity.load_state_dict(trunk.state_dict())
     if previous is None:
-        typical = cached_embeddings(job.typical(), trunk, job.cache, progress, job.device)
+        typical = cached_embeddings(job.typical(progress), trunk, job.cache, progress, job.device)
         encoder.head.identity.fit(embeddings.flatten(0, 1), typical.flatten(0, 1))
         pooled, pictures = pool_all(encoder, faces, recipe.latents, progress, job.device)
         fit_transform(encoder.cpu(), pooled, pictures, principal_vectors(pictures, config))
@@ -198,7 +235,7 @@ def _begin(
             books = books + 0.05 * torch.randn_like(books)
         _settle(encoder.cpu(), decoder, books, seen)
         return encoder, decoder
-    before, old_decoder = _float_encoder(store.load_teacher, previous), store.load_decoder(previous)
+    before, old_decoder = of_kind(store.load_teacher(previous), EdgeEncoder, previous), store.load_decoder(previous)
     encoder.load_state_dict(before.state_dict() | {"codebooks.books": encoder.codebooks.books})
     decoder.load_state_dict(old_decoder.state_dict() | {"codebooks.books": decoder.codebooks.books})
     if stage.tokens == "shared" and before.config.token_specific:
@@ -259,17 +296,21 @@ def _float_encoder(load: Callable[[Path], nn.Module], folder: Path) -> EdgeEncod
 def distil(job: Run, model: Path, console: Console) -> Path:
     """Train the student of the teacher in `model`; returns the model folder `out/distilled`."""
     recipe, plan = job.recipe, job.recipe.distillation
+    assert plan is not None
     config: CodecConfig = store.load_config(model)
-    faces, trunk = job.faces(), job.trunk()
+    trunk = job.trunk()
     settings: Callable[[int, float], DistillSettings] = lambda steps, rate: DistillSettings(  # noqa: E731
         steps, plan.batch, rate, blends=plan.blends
     )
     with progress_bar(console) as progress:
-        earlier = _float_encoder(store.load_student, job.start).requires_grad_(True) if job.start else None
+        faces = job.faces(progress)
+        earlier = None
+        if job.start:
+            earlier = of_kind(store.load_student(job.start), EdgeEncoder, job.start).requires_grad_(True)
         folder = job.out / "identity"
         result = folder / "trunk.safetensors"
         if not result.exists():
-            loader = job.loader(faces, plan.batch, _VARIED)
+            loader = job.loader(faces, plan.batch, VARIED)
             begun = (
                 earlier.backbone.identity
                 if earlier
@@ -286,18 +327,18 @@ def distil(job: Run, model: Path, console: Console) -> Path:
         embeddings = torch.empty(0)
         if plan.token_steps or not earlier:
             embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
-        master = _float_encoder(store.load_teacher, model)
+        master = of_kind(store.load_teacher(model), EdgeEncoder, model)
         small = earlier or _begin_student(master, faces, embeddings, recipe, progress, job.device)
         small.backbone.identity.load_state_dict(store.load_weights(result))
         folder = job.out / "student"
-        loader = job.loader(faces, plan.batch, _VARIED)
+        loader = job.loader(faces, plan.batch, VARIED)
         second = TokenDistillation(
             master, small, embeddings, loader, settings(plan.token_steps, plan.token_rate), job.device
         )
         run(second, "student", plan.token_steps, folder, job.intervals, job.resumes(folder), progress)
         loader.close()
     done = second.result().cpu()
-    return _renewed(job, model, "distilled", lambda folder: store.save_student(folder, done))
+    return renewed(job, model, "distilled", lambda folder: store.save_student(folder, done))
 
 
 def finetune(job: Run, model: Path, console: Console) -> Path:
@@ -309,35 +350,30 @@ def finetune(job: Run, model: Path, console: Console) -> Path:
     recipe, plan = job.recipe, job.recipe.finetuning
     if plan is None:
         raise EdgeError("the recipe has no table [finetuning]; add one, as recipes/release.toml shows")
-    faces, folder = job.faces(), job.out / "finetune"
-    encoder, decoder = _float_encoder(store.load_student, model), store.load_decoder(model)
+    folder = job.out / "finetune"
+    encoder, decoder = of_kind(store.load_student(model), EdgeEncoder, model), store.load_decoder(model)
     with progress_bar(console) as progress:
-        looks = [job.trunk(), encoder.backbone.identity]
-        for index, channels in enumerate(plan.trunks):
-            pruned = folder / f"trunk-{index}.safetensors"
-            if not pruned.exists():
-                trunk = _prune(job.trunk(), channels, faces, job, recipe.seed + 1 + index, progress)
-                folder.mkdir(parents=True, exist_ok=True)
-                store.save_weights(pruned, trunk.state_dict())
-            looks.append(IdentityTrunk(channels, plain=True))
-            looks[-1].load_state_dict(store.load_weights(pruned))
-        loader = job.loader(faces, plan.batch, _STEADY)
+        faces = job.faces(progress)
+        looks = [job.trunk(), encoder.backbone.identity, *pruned_trunks(job, plan.trunks, faces, folder, progress)]
+        loader = job.loader(faces, plan.batch, STEADY)
         recognisers = [Recogniser(trunk) for trunk in looks]
-        task = DecoderTask(encoder, decoder, recognisers, loader, faces, plan, recipe.average, job.device)
+        shown = job.preview(progress, faces)
+        task = DecoderTask(encoder, decoder, recognisers, loader, shown, plan, recipe.average, job.device)
         run(task, "finetune", plan.steps, folder, job.intervals, job.resumes(folder), progress)
         loader.close()
     done = task.result()
-    return _renewed(job, model, "model", lambda part: store.save_decoder(part, done))
+    return renewed(job, model, "model", lambda part: store.save_decoder(part, done))
 
 
-def _renewed(job: Run, model: Path, name: str, change: Callable[[Path], None]) -> Path:
+def renewed(job: Run, model: Path, name: str, change: Callable[[Path], None]) -> Path:
     """The folder `out/name`: a copy of `model` with a change made to it and the log of what `out` holds."""
     target, temporary = job.out / name, job.out / f"{name}.part"
     if is_main():
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(model, temporary)
         change(temporary)
-        phases = (*[stage.name for stage in job.recipe.stages], "identity", "student", "finetune")
+        stages = [stage.name for stage in job.recipe.stages]
+        phases = ("closed-form", *stages, "identity", "front", "student", "finetune")
         logs = [job.out / phase / LOG for phase in phases]
         (temporary / LOG).write_text("".join(path.read_text() for path in logs if path.exists()))
         shutil.rmtree(target, ignore_errors=True)
@@ -345,10 +381,26 @@ def _renewed(job: Run, model: Path, name: str, change: Callable[[Path], None]) -
     return target
 
 
+def pruned_trunks(
+    job: Run, channels: Sequence[tuple[int, ...]], faces: FaceSet, folder: Path, progress: Progress
+) -> list[IdentityTrunk]:
+    """Trunks pruned from the recogniser, each with faces of its own, as files in `folder` hold them or made now."""
+    trunks = []
+    for index, widths in enumerate(channels):
+        path = folder / f"trunk-{index}.safetensors"
+        if not path.exists():
+            made = _prune(job.trunk(), widths, faces, job, job.recipe.seed + 1 + index, progress)
+            folder.mkdir(parents=True, exist_ok=True)
+            store.save_weights(path, made.state_dict())
+        trunks.append(IdentityTrunk(widths, plain=True))
+        trunks[-1].load_state_dict(store.load_weights(path))
+    return trunks
+
+
 def _prune(
     trunk: IdentityTrunk, channels: tuple[int, ...], faces: FaceSet, job: Run, seed: int, progress: Progress
 ) -> IdentityTrunk:
-    loader = Loader(faces, min(_PRUNED_ON, len(faces)), seed, _VARIED)  # the same in every process
+    loader = Loader(faces, min(_PRUNED_ON, len(faces)), seed, VARIED)  # the same in every process
     pictures = centre(loader.get(0, ahead=0).images).contiguous(memory_format=torch.channels_last)
     loader.close()
     return prune(trunk, channels, pictures, progress)

@@ -19,7 +19,7 @@ def test_a_tar_and_a_folder_give_the_same_pictures(pictures: Path, faces: FaceSe
             tar.add(path, path.name)
     packed = FaceSet([archive])
     assert len(packed) == len(faces) == 24
-    assert np.array_equal(packed.digests(), faces.digests())
+    assert [packed.made_of(i) for i in range(24)] == [faces.made_of(i) for i in range(24)]
     assert np.array_equal(packed.crop(3), faces.picture(3)[8:136, 8:136])
     assert np.array_equal(packed.crop(3, flip=True), faces.crop(3)[:, ::-1])
 

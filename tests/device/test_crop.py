@@ -1,12 +1,13 @@
 """The crop is where the similarity says, in both directions of scale and up to the border."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_stscq.device.crop import SPEC, TEMPLATE, crop_face, umeyama
+from edge_stscq.device.crop import SPEC, TEMPLATE, crop_face, crop_mask, picture_corners, umeyama
 
 
 def similarity(scale: float, angle: float, shift: tuple[float, float]) -> NDArray[np.float64]:
@@ -95,3 +96,25 @@ def test_colours_keep_their_order() -> None:
 def test_a_face_of_the_right_size_and_turn_is_merely_cut_out() -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 220, 3), np.uint8)
     np.testing.assert_array_equal(crop_face(image, TEMPLATE + [30, 20]), image[20:148, 30:158])
+
+
+def test_mask_says_what_of_a_crop_is_photograph() -> None:
+    points = (TEMPLATE - SPEC.size / 2) * 2.5 + [150, 210]
+    photograph = np.full((300, 260, 3), 255, np.uint8)
+    wide = cv2.copyMakeBorder(photograph, 200, 200, 200, 200, cv2.BORDER_CONSTANT)
+    crop = crop_face(wide, points + 200)  # black where the photograph ends
+    mask = crop_mask(photograph.shape, points)
+    assert 0.2 < (mask > 0).mean() < 0.95
+    white = crop[..., 0] > 127
+    assert (white != (mask > 0)).mean() < 0.02
+    assert not (mask > 0)[~cv2.dilate(white.astype(np.uint8), np.ones((5, 5))).astype(bool)].any()
+    whole = crop_mask((1000, 1000), points + 400)
+    assert whole.min() == 255
+
+
+def test_corners_go_clockwise_and_lie_outside_where_the_photograph_does() -> None:
+    corners = picture_corners((300, 260), (TEMPLATE - SPEC.size / 2) * 2.5 + [150, 210])
+    following = np.roll(corners, -1, axis=0)
+    assert (corners[:, 0] * following[:, 1] - following[:, 0] * corners[:, 1]).sum() > 0
+    assert corners[0, 0] == pytest.approx((-0.5 - 150) / 2.5 + 64)
+    assert corners[0, 1] < 0

@@ -10,15 +10,32 @@ from rich.console import Console
 
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student, teacher
+from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder
 from edge_stscq.codec.trunk import IdentityTrunk
-from edge_stscq.config.recipe import Distillation, Finetuning, Losses, Recipe, Stage
+from edge_stscq.config.recipe import (
+    CriticTraining,
+    DecoderTraining,
+    Distillation,
+    Finetuning,
+    Losses,
+    Recipe,
+    Stage,
+    StudentTraining,
+)
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.errors import EdgeError
+from edge_stscq.training import decoder
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
 from edge_stscq.training.finetune import DecoderTask
+from edge_stscq.training.graft import FrontMatching
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, progress_bar, run
 from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.options import PrecisionName
+from edge_stscq.training.precision import choose_precision
+from edge_stscq.training.student import StudentDistillation
 from edge_stscq.training.task import CodecTask
+from tests.training.integer import CODEC as INTEGER
+from tests.training.integer import FLOAT
 from tests.training.tiny import CODEC
 
 STAGE = Stage(name="specific", tokens="specific", steps=20, size=32, losses=Losses(adversarial=0.1))
@@ -61,13 +78,39 @@ def finetune(faces: FaceSet) -> Task:
     return DecoderTask(student(CODEC), Decoder(CODEC), looks, loader, faces, plan, 0.9, CPU)
 
 
+def integer_student(faces: FaceSet) -> Task:
+    torch.manual_seed(0)
+    teacher, learner = ReferenceEncoder(INTEGER), IntegerEncoder(INTEGER)
+    teacher.trunk = IdentityTrunk((8,) * 6)  # small enough for a test
+    plan = StudentTraining(steps=20, batch=2)
+    return StudentDistillation(teacher, learner, Loader(faces, 2, 1, Augmentation()), plan, 0.9, CPU, taken=2)
+
+
+def front(faces: FaceSet) -> Task:
+    torch.manual_seed(0)
+    trunk = student(FLOAT).backbone.identity
+    return FrontMatching(IntegerEncoder(INTEGER).identity, trunk, 4, Loader(faces, 2, 1, Augmentation()), 20, CPU)
+
+
+def painting(faces: FaceSet, critic: bool = True) -> Task:
+    """The decoder on an integer student's tokens, from half of the steps on before a critic."""
+    torch.manual_seed(0)
+    plan = DecoderTraining(steps=20, batch=2, noise=0.1, critic=CriticTraining(weight=0.1) if critic else None)
+    looks = [Recogniser(IdentityTrunk((8,) * 6))]
+    precision = choose_precision(PrecisionName.FLOAT32, CPU)
+    loader = Loader(faces, 2, 1, Augmentation())
+    return decoder.DecoderTask(
+        IntegerEncoder(INTEGER), Decoder(INTEGER), looks, loader, faces, plan, 0.9, precision, CPU
+    )
+
+
 def drive(task: Task, steps: int, folder: Path, resume: bool = False) -> dict[str, torch.Tensor]:
     with progress_bar(Console(quiet=True)) as progress:
         run(task, "stage", steps, folder, Intervals(log=5, checkpoint=5, sample=50), resume, progress)
     return task.state()
 
 
-@pytest.mark.parametrize("make", [codec, identity, tokens, finetune])
+@pytest.mark.parametrize("make", [codec, identity, tokens, finetune, front, integer_student, painting])
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     make: Callable[[FaceSet], Task], faces: FaceSet, tmp_path: Path
 ) -> None:
@@ -101,4 +144,15 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(faces: FaceSe
     before = (tmp_path / CHECKPOINT).read_bytes()
     with pytest.raises(EdgeError, match="another configuration"):
         drive(tokens(faces), 2, tmp_path, resume=True)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+@pytest.mark.parametrize(("begun", "message"), [(False, "made without a critic"), (True, "made with a critic")])
+def test_checkpoint_without_critic_is_not_resumed_with_one(
+    faces: FaceSet, tmp_path: Path, begun: bool, message: str
+) -> None:
+    drive(painting(faces, critic=begun), 1, tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(EdgeError, match=message):
+        drive(painting(faces, critic=not begun), 2, tmp_path, resume=True)
     assert (tmp_path / CHECKPOINT).read_bytes() == before

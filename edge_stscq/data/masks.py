@@ -1,0 +1,97 @@
+"""What of a crop is picture: a quadrilateral in a file beside its archive, or the picture's alpha channel.
+
+Tightly cut photographs do not fill a crop, and whatever an aligner put around them (mirrored skin, black) is no face.
+`NAME.inside.json` beside `NAME.tar` or the folder `NAME` holds `{"file name": [[x, y], [x, y], [x, y], [x, y]]}`: the
+corners of what is picture, clockwise from the top left, in pixels of the stored picture with pixel centers at whole
+numbers. Corners outside of the picture are normal; `null` says that it could not be told, and leaves the crop out.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_stscq.config.codec import CROP
+from edge_stscq.errors import EdgeError
+
+_SHRINK = 2
+"""Pixels by which what is picture is made smaller: edges are found to about as much."""
+_LEAST = 0.1
+"""Share of a crop that must be picture."""
+_FAR = 10_000
+"""Pixels beyond which a corner is a mistake."""
+_SUBPIXEL = 4
+"""Bits of a corner's fraction that are drawn."""
+
+Corners = np.ndarray
+"""A quadrilateral, float32 [4, 2], x before y."""
+
+
+def read_inside(source: Path) -> tuple[Path, dict[str, Corners | None]]:
+    """The inside-file of an archive or folder, and what it says of each file name; nothing if there is no such file.
+
+    Raises:
+        EdgeError: the file can't be read, or what it says of a crop is no quadrilateral.
+    """
+    path = source.with_name(source.name.removesuffix(".tar") + ".inside.json")
+    if not path.exists():
+        return path, {}
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise EdgeError(f"{path} can't be read as JSON ({error}); write it again, or remove it") from None
+    if not isinstance(content, dict):
+        raise EdgeError(f"{path} is no object of file names; see docs/data.md")
+    return path, {name: None if given is None else _corners(path, name, given) for name, given in content.items()}
+
+
+def _corners(path: Path, name: str, given: Any) -> Corners:
+    try:
+        corners = np.array(given, np.float32)
+    except (TypeError, ValueError):
+        corners = np.zeros(0, np.float32)
+    if corners.shape != (4, 2) or not np.isfinite(corners).all() or np.abs(corners).max() > _FAR:
+        raise EdgeError(f"{path}: {name}: expected four corners [x, y] in pixels, or null to leave the crop out")
+    following = np.roll(corners, -1, axis=0)
+    if float((corners[:, 0] * following[:, 1] - following[:, 0] * corners[:, 1]).sum()) <= 0:  # y points down
+        raise EdgeError(f"{path}: {name}: the corners don't go clockwise from the top left; put them in that order")
+    return corners
+
+
+def draw_mask(side: int, corners: Corners | None, alpha: np.ndarray | None, name: str) -> np.ndarray:
+    """What of a picture is picture, uint8 [S, S], 0 or 255, shrunk by 2 px where it ends inside the picture.
+
+    Args:
+        corners: from an inside-file.
+        alpha: the picture's own channel, uint8 [S, S]; half opaque or more is picture.
+        name: of the crop, for the message.
+
+    Raises:
+        EdgeError: less than a tenth of the canonical crop is picture.
+    """
+    mask = np.full((side, side), 255, np.uint8)
+    if corners is not None:
+        mask[:] = 0
+        cv2.fillPoly(mask, [np.round(corners * (1 << _SUBPIXEL)).astype(np.int32)], (255,), shift=_SUBPIXEL)
+    if alpha is not None:
+        mask[alpha < 128] = 0
+    start = (side - CROP) // 2
+    middle = slice(start, start + CROP)
+    share = float(mask[middle, middle].mean()) / 255
+    kernel = np.ones((2 * _SHRINK + 1,) * 2, np.uint8)
+    shrunk = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(255,))
+    if share < _LEAST or not shrunk[middle, middle].any():
+        what = "its quadrilateral" if alpha is None else "its alpha channel"
+        raise EdgeError(f"{name}: {what} leaves {share:.0%} of the crop, less than a tenth; mend it or leave it out")
+    return shrunk
+
+
+def has_alpha(data: bytes) -> bool:
+    """True if an encoded PNG or WebP picture says that it has an alpha channel."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return len(data) > 25 and data[25] in (4, 6)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) > 24:
+        return bool((data[12:16] == b"VP8X" and data[20] & 0x10) or (data[12:16] == b"VP8L" and data[24] & 0x10))
+    return False

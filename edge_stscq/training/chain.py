@@ -1,0 +1,243 @@
+"""The chain of a codec whose student is made for integers: from a recipe to a model folder.
+
+out/closed-form/     components, codebooks, tables and a first decoder; model/ holds them
+out/front/, out/student/   the student: layers that learn another trunk's map, and its distillation
+out/distilled/       the model with its student
+out/finetune/        the decoder on the student's tokens, from a later step on before a critic
+out/model/           the result of all
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_stscq.codec import store
+from edge_stscq.codec.encoder import EdgeEncoder
+from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder, TokenEncoder
+from edge_stscq.data.loader import Augmentation, FaceSet
+from edge_stscq.errors import EdgeError
+from edge_stscq.training.closed_form import BookFit, fit_codebooks
+from edge_stscq.training.controls import controls
+from edge_stscq.training.decoder import DecoderTask
+from edge_stscq.training.embeddings import cached_embeddings, centre
+from edge_stscq.training.graft import (
+    FrontMatching,
+    fit_projection,
+    shared_layers,
+    take_over_layers,
+    take_over_student,
+)
+from edge_stscq.training.loop import LOG, is_main, progress_bar, run
+from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.options import TokensOf
+from edge_stscq.training.precision import choose_precision
+from edge_stscq.training.prepare import (
+    TRAINING,
+    code,
+    code_pictures,
+    count_tables,
+    draw_sample,
+    first_decoder,
+    fit_components,
+    load_training,
+    read_thumbnails,
+)
+from edge_stscq.training.student import StudentDistillation, fit_steps
+from edge_stscq.training.train import VARIED, Run, of_kind, pruned_trunks, renewed
+
+_PAINTED = Augmentation(shift=2, rotation=2, scale=0.02, brightness=0.1, contrast=0.1)
+_FITTED = 256
+"""Crops by which steps and scales are set."""
+
+
+def train(job: Run, console: Console) -> Path:
+    """Fit all that needs no training; returns the model folder `out/closed-form/model`.
+
+    Raises:
+        EdgeError: it is there already, of another recipe; or `--resume` is missing.
+    """
+    folder = job.out / "closed-form"
+    model = folder / "model"
+    resumed = job.resumes(folder, "model/config.json")
+    if (model / "config.json").exists():
+        if not resumed:
+            raise EdgeError(f"{model} exists; add --resume to keep it, or choose another folder")
+        return model
+    if is_main():
+        with progress_bar(console) as progress:
+            _fit(job, folder, console, progress)
+    if dist.is_initialized():
+        dist.barrier()
+    return model
+
+
+@torch.no_grad()
+def _fit(job: Run, folder: Path, console: Console, progress: Progress) -> None:
+    recipe, config = job.recipe, job.recipe.codec
+    assert recipe.closed_form is not None
+    plan = BookFit(recipe.closed_form.iterations, recipe.seed, recipe.closed_form.free)
+    faces, trunk = job.faces(progress), job.trunk()
+    sample = draw_sample(faces, recipe.latents)
+    embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device, sample.chosen).flatten(0, 1)
+    typical_faces = job.typical(progress)
+    chosen = draw_sample(typical_faces, recipe.latents).chosen
+    typical = cached_embeddings(typical_faces, trunk, job.cache, progress, job.device, chosen).flatten(0, 1)
+    thumbnails = read_thumbnails(faces, sample.chosen, progress)
+    weight = sample.weight.repeat_interleave(2)
+    torch.manual_seed(recipe.seed)
+    teacher = ReferenceEncoder(config).eval().requires_grad_(False)
+    teacher.trunk.load_state_dict(trunk.cpu().state_dict())
+    z = fit_components(teacher, embeddings, typical, thumbnails, weight)
+    with (folder / LOG).open("w") as log:
+        for number, control in enumerate(controls(z, config, plan, weight), 1):
+            console.print(str(control))
+            log.write(json.dumps({"stage": "controls", "step": number} | control._asdict()) + "\n")
+    teacher.codebooks.books.copy_(fit_codebooks(z, config, plan, weight).books)
+    coded = code(teacher, z)
+    decoder = first_decoder(teacher, coded, thumbnails, job.start, faces, sample.chosen, progress, job.device)
+    part = folder / "model.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    config.save(part / "config.json")
+    store.save_teacher(part, teacher)
+    store.save_decoder(part, decoder)
+    count_tables(config, coded, weight).save(part / "tables.safetensors")
+    shutil.copy(folder / LOG, part / LOG)
+    part.rename(folder / "model")
+
+
+def distil(job: Run, model: Path, console: Console, new_tables: bool = False) -> Path:
+    """Train the student of the teacher in `model`; returns the model folder `out/distilled`.
+
+    Args:
+        new_tables: count the frequency tables anew on the student's tokens, which gives the model another id.
+    """
+    recipe, plan = job.recipe, job.recipe.student
+    assert plan is not None
+    folder = job.out / "student"
+    resumed = job.resumes(folder)
+    teacher = of_kind(store.load_teacher(model), ReferenceEncoder, model)
+    with progress_bar(console) as progress:
+        faces = job.faces(progress)
+        torch.manual_seed(recipe.seed)
+        student = IntegerEncoder(teacher.config)
+        given = {name: value for name, value in teacher.state_dict().items() if not name.startswith("trunk.")}
+        student.load_state_dict(given, strict=False)
+        taken = _begin_student(job, student, teacher, faces, console, progress)
+        loader = job.loader(faces, plan.batch, VARIED)
+        task = StudentDistillation(teacher, student, loader, plan, recipe.average, job.device, taken)
+        run(task, "student", plan.steps, folder, job.intervals, resumed, progress)
+        loader.close()
+        done = task.result()
+        tables = None
+        if new_tables:
+            sample = draw_sample(faces, recipe.latents)
+            coded = code_pictures(done, faces, sample.chosen, progress, job.device)
+            tables = count_tables(done.config, coded, sample.weight.repeat_interleave(2))
+
+    def change(part: Path) -> None:
+        store.save_student(part, done)
+        if tables is not None:
+            tables.save(part / "tables.safetensors")
+
+    return renewed(job, model, "distilled", change)
+
+
+def _begin_student(
+    job: Run, student: IntegerEncoder, teacher: ReferenceEncoder, faces: FaceSet, console: Console, progress: Progress
+) -> int:
+    """Where the student starts, in place; returns how many of its last layers were taken over.
+
+    Raises:
+        EdgeError: the student to start from is made for integers and has other layers.
+    """
+    plan = job.recipe.student
+    assert plan is not None
+    spread = np.linspace(0, len(faces) - 1, min(_FITTED, len(faces))).astype(np.int64).tolist()
+    pictures = centre(torch.from_numpy(np.stack([faces.crop(index) for index in spread])))
+    earlier = None if job.start is None else store.load_student(job.start)
+    if isinstance(earlier, IntegerEncoder):
+        try:
+            take_over_student(student, earlier)
+        except ValueError as error:
+            raise EdgeError(f"the student of {job.start} has other layers ({error}); leave --start out") from None
+        return 0
+    if isinstance(earlier, EdgeEncoder):
+        trunk = earlier.backbone.identity
+        if shared := shared_layers(student.identity, trunk):
+            kept = take_over_layers(student.identity, trunk, shared, pictures)
+            if plan.front and shared < len(student.identity.layers):
+                folder = job.out / "front"
+                loader = job.loader(faces, plan.batch, VARIED)
+                task = FrontMatching(student.identity, trunk, shared, loader, plan.front, job.device)
+                run(task, "front", plan.front, folder, job.intervals, job.resumes(folder), progress)
+                loader.close()
+                task.finish()
+                student.cpu()
+                trunk.cpu()
+            fit_projection(student.identity, trunk, kept, teacher, pictures)
+            return shared
+        console.print(f"no layer of the student of {job.start} fits; the student starts afresh")
+    fit_steps(student.identity, pictures)
+    return 0
+
+
+def finetune(job: Run, model: Path, console: Console, tokens_of: TokensOf = TokensOf.STUDENT) -> Path:
+    """Train the decoder of `model` on an encoder's tokens; returns the complete model folder `out/model`.
+
+    Args:
+        tokens_of: whose tokens they are.
+
+    Raises:
+        EdgeError: the model to start from has other codebooks.
+    """
+    recipe, plan = job.recipe, job.recipe.decoder
+    assert plan is not None
+    folder = job.out / "finetune"
+    resumed = job.resumes(folder)
+    precision = choose_precision(job.precision, job.device)
+    if is_main():
+        console.print(f"precision: {precision.reason}")
+    load = store.load_student if tokens_of is TokensOf.STUDENT else store.load_teacher
+    encoder = of_kind(load(model), TokenEncoder, model)
+    decoder, heads = store.load_decoder(model), None
+    if job.start is not None:
+        begun = store.load_decoder(job.start)
+        heads = load_training(job.start, begun)
+        same = begun.config.layers == decoder.config.layers
+        if not (same and torch.equal(begun.codebooks.books, decoder.codebooks.books)):
+            raise EdgeError(f"{job.start} has other codebooks than {model}; `train --start` translates between them")
+        decoder = begun
+    with progress_bar(console) as progress:
+        faces = job.faces(progress)
+        looks = [*pruned_trunks(job, plan.trunks, faces, folder, progress), job.trunk()]
+        loader = job.loader(faces, plan.batch, _PAINTED)
+        recognizers = [Recogniser(trunk) for trunk in looks]
+        task = DecoderTask(
+            encoder, decoder, recognizers, loader, job.preview(progress, faces), plan, recipe.average, precision,
+            job.device,
+        )  # fmt: skip
+        if heads is not None and task.critic is not None:
+            task.critic.heads.load_state_dict(heads)
+        run(task, "finetune", plan.steps, folder, job.intervals, resumed, progress)
+        loader.close()
+    heads = None if task.critic is None else task.critic.heads.state_dict()
+    done = task.result()
+
+    def change(part: Path) -> None:
+        store.save_decoder(part, done)
+        kept = part / TRAINING
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
+        average = {name: value for name, value in done.state_dict().items() if not name.startswith("codebooks.")}
+        store.save_weights(kept / "decoder.safetensors", average, torch.float16)
+        if heads is not None:
+            store.save_weights(kept / "critic.safetensors", heads, torch.float16)
+
+    return renewed(job, model, "model", change)
