@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq._package_files import package_file
 from edge_stscq.errors import require
-from edge_stscq.evaluation.appearance.package_files import package_file
 
 CHIP = 150
 """Side in pixels of the network's input."""

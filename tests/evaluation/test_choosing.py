@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_stscq._package_files import package_file
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError, MissingExtraError
-from edge_stscq.evaluation.appearance.package_files import package_file
 from edge_stscq.evaluation.choosing import choice, choose_pairs
 from edge_stscq.evaluation.subject import open_subject
 from edge_stscq.recognizers.dlib_resnet import DlibRecognizer, chip

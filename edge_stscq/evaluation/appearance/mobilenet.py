@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from edge_stscq.evaluation.appearance.package_files import package_file
+from edge_stscq._package_files import package_file
 
 WIDTH = 1280
 """Features of a picture."""

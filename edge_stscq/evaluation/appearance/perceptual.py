@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_stscq._package_files import package_file
 from edge_stscq.errors import require
-from edge_stscq.evaluation.appearance.package_files import package_file
 
 _BLOCKS = (2, 2, 3, 3, 3)
 """Convolutions between two halvings; features are taken after the last one of each."""
