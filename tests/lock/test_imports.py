@@ -22,6 +22,7 @@ _FLOOR = {
     "_files",
     "_images",
     "_limits",
+    "_package_files",
     "_quiet",
     "_sqlite",
     "_tls",
