@@ -33,7 +33,8 @@ def archive(folder: Path, count: int = 2, inside: object = None, alpha: np.ndarr
 
 def test_inside_file_says_what_is_picture(tmp_path: Path) -> None:
     faces = FaceSet([archive(tmp_path, 3, {"0.png": BOX, "1.png": None})])
-    assert faces.names == ["faces.tar/0.png", "faces.tar/2.png"], "null leaves a crop out"
+    names = [f"{tmp_path / 'faces.tar'}: {name}" for name in ("0.png", "2.png")]
+    assert faces.names == names, "null leaves a crop out"
     expected = np.zeros((144, 144), np.uint8)
     expected[32:128, 22:118] = 255  # two pixels within the box
     assert np.array_equal(faces.mask(0), expected)
@@ -121,9 +122,9 @@ def test_wrong_inside_file_is_one_line(tmp_path: Path, inside: object, message: 
 
 def test_crop_that_is_hardly_picture_is_named(tmp_path: Path) -> None:
     faces = FaceSet([archive(tmp_path, 1, {"0.png": [[100, 100], [140, 100], [140, 140], [100, 140]]})])
-    with pytest.raises(EdgeError, match=r"faces.tar/0.png: its quadrilateral leaves 8% of the crop"):
+    with pytest.raises(EdgeError, match=r"faces.tar: 0.png: its quadrilateral leaves 8% of the crop"):
         faces.mask(0)
     (tmp_path / "faces.inside.json").unlink()
     hidden = FaceSet([archive(tmp_path, 1, alpha=np.zeros((144, 144), np.uint8))])
-    with pytest.raises(EdgeError, match=r"faces.tar/0.png: its alpha channel leaves 0% of the crop"):
+    with pytest.raises(EdgeError, match=r"faces.tar: 0.png: its alpha channel leaves 0% of the crop"):
         hidden.picture(0)
