@@ -89,7 +89,7 @@ def test_steps_are_fitted_to_what_layers_give(drawn: FaceSet) -> None:
     _, learner = networks()
     fit_steps(learner.identity, pictures(drawn))
     for layer, seen in zip(learner.identity.layers, learner.identity.maps(pictures(drawn)), strict=False):
-        top = float(seen.max() / torch.exp2(layer.output_exponent.detach()))
+        top = float(seen.detach().max() / torch.exp2(layer.output_exponent.detach()))
         assert 100 < top <= 255
 
 
