@@ -27,13 +27,14 @@ from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.errors import EdgeError
 from edge_stscq.training import decoder
 from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
+from edge_stscq.training.embeddings import centre
 from edge_stscq.training.finetune import DecoderTask
 from edge_stscq.training.graft import FrontMatching
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, progress_bar, run
 from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.options import PrecisionName
 from edge_stscq.training.precision import choose_precision
-from edge_stscq.training.student import StudentDistillation
+from edge_stscq.training.student import StudentDistillation, fit_steps
 from edge_stscq.training.task import CodecTask
 from tests.training.integer import CODEC as INTEGER
 from tests.training.integer import FLOAT
