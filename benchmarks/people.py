@@ -42,9 +42,9 @@ def main(
             images, mask = faces.images[part], None if masks is None else masks[part]
             codes = subject.encode(images)
             decoded = {layer: subject.decode(codes, layer) for layer in errors}
-            for layer, painted in decoded.items():
-                errors[layer].extend(squared_error(images, painted, mask))
-                likeness[layer].extend(ms_ssim(images, painted, mask))
+            for layer, decoded_faces in decoded.items():
+                errors[layer].extend(squared_error(images, decoded_faces, mask))
+                likeness[layer].extend(ms_ssim(images, decoded_faces, mask))
             meter.add(images, decoded, mask)
             progress(len(images))
     layers: list[dict[str, Any]] = [

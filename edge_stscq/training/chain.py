@@ -51,7 +51,7 @@ from edge_stscq.training.prepare import (
 from edge_stscq.training.student import StudentDistillation, fit_steps
 from edge_stscq.training.train import VARIED, Run, of_kind, pruned_trunks, renewed
 
-_PAINTED = Augmentation(shift=2, rotation=2, scale=0.02, brightness=0.1, contrast=0.1)
+_DECODED = Augmentation(shift=2, rotation=2, scale=0.02, brightness=0.1, contrast=0.1)
 _FITTED = 256
 """Crops by which steps and scales are set."""
 
@@ -217,7 +217,7 @@ def finetune(job: Run, model: Path, console: Console, tokens_of: TokensOf = Toke
     with progress_bar(console) as progress:
         faces = job.faces(progress)
         looks = [*pruned_trunks(job, plan.trunks, faces, folder, progress), job.trunk()]
-        loader = job.loader(faces, plan.batch, _PAINTED)
+        loader = job.loader(faces, plan.batch, _DECODED)
         recognizers = [Recogniser(trunk) for trunk in looks]
         task = DecoderTask(
             encoder, decoder, recognizers, loader, job.preview(progress, faces), plan, recipe.average, precision,

@@ -94,7 +94,7 @@ def front(faces: FaceSet) -> Task:
     return FrontMatching(IntegerEncoder(INTEGER).identity, trunk, 4, Loader(faces, 2, 1, Augmentation()), 20, CPU)
 
 
-def painting(faces: FaceSet, critic: bool = True) -> Task:
+def decoding(faces: FaceSet, critic: bool = True) -> Task:
     """The decoder on an integer student's tokens, from half of the steps on before a critic."""
     torch.manual_seed(0)
     plan = DecoderTraining(steps=20, batch=2, noise=0.1, critic=CriticTraining(weight=0.1) if critic else None)
@@ -112,7 +112,7 @@ def drive(task: Task, steps: int, folder: Path, resume: bool = False) -> dict[st
     return task.state()
 
 
-@pytest.mark.parametrize("make", [codec, identity, tokens, finetune, front, integer_student, painting])
+@pytest.mark.parametrize("make", [codec, identity, tokens, finetune, front, integer_student, decoding])
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     make: Callable[[FaceSet], Task], faces: FaceSet, tmp_path: Path
 ) -> None:
@@ -154,8 +154,8 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(faces: FaceSe
 def test_checkpoint_without_critic_is_not_resumed_with_one(
     faces: FaceSet, tmp_path: Path, begun: bool, message: str
 ) -> None:
-    drive(painting(faces, critic=begun), 1, tmp_path)
+    drive(decoding(faces, critic=begun), 1, tmp_path)
     before = (tmp_path / CHECKPOINT).read_bytes()
     with pytest.raises(EdgeError, match=message):
-        drive(painting(faces, critic=not begun), 2, tmp_path, resume=True)
+        drive(decoding(faces, critic=not begun), 2, tmp_path, resume=True)
     assert (tmp_path / CHECKPOINT).read_bytes() == before

@@ -59,7 +59,7 @@ class AppearanceMeter:
     def add(
         self, originals: NDArray[np.uint8], decoded: Mapping[int, NDArray[np.uint8]], mask: Mask | None = None
     ) -> None:
-        """Take in the next faces, uint8 [N, S, S, 3] RGB, as painted from each number of layers.
+        """Take in the next faces, uint8 [N, S, S, 3] RGB, as decoded from each number of layers.
 
         Args:
             mask: what of the originals is picture, bool or float [N, S, S]; otherwise all of it.
