@@ -1,13 +1,14 @@
 """`edge-stscq serve`: the decode service, in one process or on Ray Serve."""
 
 import contextlib
+import os
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from edge_stscq.cli.options import FOLDER, folder
+from edge_stscq.cli.options import FOLDER, MODEL, folder
 
 
 def serve(
@@ -21,7 +22,9 @@ def serve(
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            parser=folder, metavar=FOLDER, help="Model folder, or name, whose frames are accepted; repeat for more."
+            parser=folder,
+            metavar=FOLDER,
+            help="Model folder, or name, whose frames are accepted; repeat for more. face64 if none is given.",
         ),
     ] = None,
     store: Annotated[
@@ -73,6 +76,8 @@ def serve(
     from edge_stscq.server.storage.database import sibling_path
 
     given = {name: value for name, value in context.params.items() if _is_given(context, name)}
+    if "model" not in given and config is None and "EDGE_STSCQ_MODEL" not in os.environ:
+        given["model"] = (folder(MODEL),)
     settings = load_settings(config, **{name: given[name] for name in given.keys() & ServerSettings.model_fields})
     tls = server_arguments(tls_cert, tls_key, tls_client_ca)
     open_tokens(settings).close()

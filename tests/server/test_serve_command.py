@@ -148,7 +148,8 @@ def test_serve_start_failure(tiny_model: Path, tmp_path: Path) -> None:
     missing = ("--model", tmp_path / "none", "--store", tmp_path / "faces.db", "--port", 0)
     assert "none/config.json does not exist" in refusal(*missing)
     assert "choose another --store" in refusal("--model", tiny_model, "--store", tmp_path, "--port", 0)
-    assert "setting model: field required" in refusal("--store", tmp_path / "faces.db")
+    (tmp_path / "empty.toml").touch()
+    assert "setting model: field required" in refusal("--config", tmp_path / "empty.toml")
 
 
 def test_serve_config_file(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
