@@ -119,7 +119,7 @@ def capture(
     if spool is not None and not as_json:
         typer.echo(f"{spool}: send them with: edge-stscq spool drain {spool} --url URL")
     if output is not None and not as_json:
-        typer.echo(f"{output}: look at it with: edge-stscq decode {output} --model MODEL -o faces")
+        typer.echo(f"{output}: look at it with: edge-stscq decode {output} --model {opened.manifest.name} -o faces")
 
 
 def _table(loop: "CaptureLoop") -> "Table":

@@ -73,4 +73,4 @@ def encode(
         table.add_row(*(escape(str(value)) for value in row.values()))
     Console().print(table)
     typer.echo(f"{output}: {len(stream):,} bytes, {len(frames.header())} of them the header paid once")
-    typer.echo(f"look at it with: edge-stscq decode {output} --model MODEL -o faces")
+    typer.echo(f"look at it with: edge-stscq decode {output} --model {opened.manifest.name} -o faces")
