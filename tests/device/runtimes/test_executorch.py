@@ -78,7 +78,7 @@ def test_arm_linux_is_told_of_the_ways_without_cuda(pte_bundle, monkeypatch):
 def test_no_extra_brings_cuda_on_arm_linux():
     from packaging.requirements import Requirement
 
-    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
     arm = {"sys_platform": "linux", "platform_machine": "aarch64"}
     words = [word for extra in project["optional-dependencies"].values() for word in extra] + project["dependencies"]
     wanted = [each for each in map(Requirement, words) if each.marker is None or each.marker.evaluate(arm)]
