@@ -3,12 +3,12 @@
 import cv2
 import numpy as np
 import pytest
-from demo_camera.detect import Detector
-from demo_camera.portraits import portraits
 from numpy.typing import NDArray
 
+from demo_camera.sample_portraits import portraits
 from demo_camera.source import read_picture
 from edge_stscq.device.crop import crop_face
+from edge_stscq.device.detect import Detector
 
 
 @pytest.fixture(scope="session")

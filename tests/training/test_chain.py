@@ -10,7 +10,6 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from tests.training.test_command import command
 
 from edge_stscq.codec import store
 from edge_stscq.codec.integer_encoder import IntegerEncoder
@@ -21,6 +20,7 @@ from edge_stscq.training import chain
 from edge_stscq.training.loop import Intervals
 from edge_stscq.training.options import PrecisionName
 from edge_stscq.training.train import Run
+from tests.cli.test_train import command
 from tests.training.integer import FLOAT, RECIPE
 
 
