@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from demo_camera.sample_portraits import portraits
-from demo_camera.source import read_picture
+from edge_stscq._images import read_image
 from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector
 
@@ -16,7 +16,7 @@ def people() -> NDArray[np.uint8]:
     """Two people, uint8 [2,128,128,3]."""
     detector, found = Detector(), []
     for name in sorted(portraits()):
-        picture = read_picture(portraits()[name])
+        picture = read_image(portraits()[name])
         face = detector.largest(picture)
         assert face is not None
         found.append(crop_face(picture, face.points))
