@@ -128,6 +128,17 @@ def test_a_finished_fit_is_kept_and_not_overwritten(data: Path, trained: Path) -
     assert (trained / "closed-form" / "model" / "codebooks.safetensors").read_bytes() == before
 
 
+def test_crops_that_are_hardly_picture_stop_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").symlink_to((data / "pictures").resolve())
+    box = [[0, 0], [12, 0], [12, 144], [0, 144]]
+    (tmp_path / "pictures.inside.json").write_text(json.dumps({"03.png": box}))
+    shutil.copy(data / "sface.safetensors", tmp_path)
+    recipe = RECIPE.replace('typical = ["typical"]', "").replace('preview = ["preview"]', "")
+    with pytest.raises(EdgeError, match=r"03.png: its quadrilateral leaves"):
+        chain.train(job(tmp_path, tmp_path / "out", recipe), Console(quiet=True))
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["closed-form", "recipe.json"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
