@@ -146,7 +146,7 @@ def test_crops_that_are_hardly_picture_stop_before_anything_is_written(data: Pat
         ("[student]", "[distillation]\nidentity_steps = 1\ntoken_steps = 1\n[student]", "has no distillation"),
         ("identity_dims = 64, entries", "identity_dims = 32, entries", "spreads all 128"),
         ('middle", identity = 8, spatial = 2, identity_dims = 64, spatial_dims = 4', 'middle", identity = 8, '
-         "spatial = 2, identity_dims = 64", "middle: spatial_dims must be given"),
+         "spatial = 2, identity_dims = 64", "middle: a student made for integers needs spatial_dims"),
         ('group_rule = "nearest"', 'group_rule = "router"', "nearest"),
         ("noise = 0.05", "losses = { adversarial = 0.1 }", "give the table `critic`"),
         ("noise = 0.05", "layer_odds = [1.0]", "decoder: layer_odds has 1 numbers for a codec of 3 layers"),
