@@ -71,7 +71,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_marked_commands_run_in_order(folder: Path) -> None:
     need_program("openssl", "apt-get install openssl")
     assert len(MARKED) > 15
-    script = [f'edge-stscq() {{ {shlex.quote(sys.executable)} -P -m edge_stscq "$@"; }}', "set -eu"]
+    # a program, not a function of the shell: of a function in the background, `kill` would end the subshell alone
+    program = folder / "bin" / "edge-stscq"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m edge_stscq "$@"\n')
+    program.chmod(0o755)
+    script = ["set -eu"]
     for line in MARKED:
         for printed, run in SUBSTITUTED.items():
             line = line.replace(printed, run)
@@ -79,7 +84,10 @@ def test_marked_commands_run_in_order(folder: Path) -> None:
         if line.endswith("&"):
             script += ["server=$!; trap 'kill $server' EXIT", WAIT]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGE_STSCQ_")}
-    environment = kept | {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(folder / "cache")}
+    environment = kept | {
+        "PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(folder / "cache"),
+        "PATH": f"{program.parent}{os.pathsep}{kept['PATH']}",
+    }  # fmt: skip
     done = subprocess.run(
         ["bash", "-c", "\n".join(script)], cwd=folder, env=environment, text=True, capture_output=True, check=False
     )
