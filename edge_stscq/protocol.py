@@ -1,10 +1,12 @@
 """Protocol between devices and servers: names, header fields, paths and the acknowledgement of a request.
 
-A device posts a stream to `FRAMES_PATH`. The header fields name the device and the number of the first face; frames
-that follow in the stream are numbered on. The server answers with an `Acknowledgement` once all of it is on its disk.
+A device posts a stream to `STREAMS_PATH`; the server answers with a `StreamAcknowledgement` once all of it is on its
+disk or refused (docs/spec/wire.md). Version 1 posts to `FRAMES_PATH`, and header fields name the device and the number
+of the first face.
 """
 
 import re
+from enum import StrEnum
 
 from pydantic import BaseModel, Field
 
@@ -17,6 +19,7 @@ MAX_SEQUENCE = 2**53 - 1
 DEVICE_HEADER = "Edge-Device"
 SEQUENCE_HEADER = "Edge-Sequence"
 FRAMES_PATH = "/v1/frames"
+STREAMS_PATH = "/v2/frames"
 
 
 class Acknowledgement(BaseModel):
@@ -28,6 +31,38 @@ class Acknowledgement(BaseModel):
     stored: int = Field(ge=0, description="new faces")
     extended: int = Field(ge=0, description="faces that gained layers")
     duplicate: int = Field(ge=0, description="frames that were known already")
+
+
+class Refused(StrEnum):
+    """Codes of refused frames."""
+
+    UNKNOWN_MODEL = "unknown-model"
+    UNKNOWN_CODER = "unknown-coder"
+    UNKNOWN_KIND = "unknown-kind"
+    UNKNOWN_EXTENSION = "unknown-extension"
+    NOT_CANONICAL = "not-canonical"
+    CONFLICT = "conflict"
+    ERASED = "erased"
+
+
+class RefusedFrame(BaseModel):
+    """A frame that the server will not take, whenever it comes again."""
+
+    stream: str = Field(description="id of the stream in hexadecimal", max_length=32)
+    number: int = Field(ge=0, le=MAX_SEQUENCE)
+    code: str = Field(description="see docs/spec/wire.md; a newer server may know more", max_length=64)
+    reason: str = Field(max_length=1000)
+
+
+class StreamAcknowledgement(BaseModel):
+    """Answer to a stream: every frame in it is on the server's disk, or is listed as refused."""
+
+    device: str
+    count: int = Field(ge=0, description="frames in the request")
+    stored: int = Field(ge=0, description="new faces")
+    extended: int = Field(ge=0, description="faces that gained layers")
+    duplicate: int = Field(ge=0, description="frames that were known already")
+    refused: list[RefusedFrame] = Field(default=[], description="frames of which nothing was stored")
 
 
 def check_device(name: str) -> None:

@@ -3,23 +3,31 @@
 A request carries faces with consecutive numbers. Basic layers go first; the further layers follow when no basic layer
 waits, and the server completes the faces. A budget counts every try, HTTP header and body. A new request starts when
 the budget allows a full one or is half there, so that a thin link carries many faces under one header.
+
+What the server refuses is set aside in the spool, and what is behind it goes on. A request that is refused as a whole
+is sent again in halves, down to the face that it cannot take.
 """
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edge_stscq.client.byte_budget import ByteLimiter
-from edge_stscq.client.sender import MAX_PAUSE, Sender, UnreachableError
+from edge_stscq.client.sender import MAX_PAUSE, RequestRefusedError, Sender, Sent, UnreachableError
 from edge_stscq.client.spool import Lease, Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream.frame import HEADER_BYTES, stream_header
+from edge_stscq.protocol import RefusedFrame
+from edge_stscq.stream.frame import stream_header
 
 POLL = 0.5
 """Seconds between two looks at a spool in which nothing can be leased."""
 FULL_REQUEST = 4096
 """Bytes; a budget that allows so much need not be saved up further."""
+_HEADER = 128
+"""Bytes of a stream beside its frames, with the longest name and numbers."""
+REFUSED = "refused-request"
+"""Code of a face whose request is refused as a whole when it is alone in it."""
 
 
 @dataclass
@@ -32,6 +40,7 @@ class DrainReport:
         bytes: of all tries, HTTP headers and bodies.
         requests: all tries.
         retries: tries beyond the first of each batch.
+        refused: faces that are set aside.
     """
 
     faces: int = 0
@@ -42,6 +51,7 @@ class DrainReport:
     bytes: int = 0
     requests: int = 0
     retries: int = 0
+    refused: int = 0
 
 
 class Drain:
@@ -81,8 +91,8 @@ class Drain:
             on_progress: called with the counters after each acknowledged request.
 
         Raises:
-            EdgeError: the server refused frames or, without `follow`, stayed out of reach. What was not acknowledged
-                stays in the spool.
+            EdgeError: the server refused this device, speaks another version or, without `follow`, stayed out of reach.
+                What was not acknowledged stays in the spool.
         """
         while True:
             lease = self._lease()
@@ -104,23 +114,56 @@ class Drain:
         room = float("inf")
         if self._bucket is not None:
             self._bucket.wait_for(min(self._bucket.capacity / 2, FULL_REQUEST))
-            room = self._bucket.level() - self._sender.request_overhead - HEADER_BYTES
+            room = self._bucket.level() - self._sender.request_overhead - _HEADER
         return self._spool.lease(self._batch, self._seconds, room, self._full_frames_only)
 
     def _send(self, lease: Lease) -> None:
-        header = stream_header(lease.model_id)
+        refused: dict[int, RefusedFrame] = {}
+        answered = lease.first
         try:
-            answer, tries = self._sender.send_batch(header, lease.frames, lease.first, self._before_try)
-        except BaseException:
-            self._spool.release(lease)
-            raise
-        report = self.report
-        report.faces += self._spool.acknowledge(lease)
-        report.frames += answer.count
+            for upto in self._parts(lease, lease.first, lease.last + 1, refused):
+                answered = upto
+        finally:
+            if answered == lease.first:
+                self._spool.release(lease)
+            else:
+                self.report.faces += self._spool.settle(lease, refused, answered)
+
+    def _parts(self, lease: Lease, start: int, end: int, refused: dict[int, RefusedFrame]) -> Iterator[int]:
+        """Send the faces `start` to `end - 1` in as few requests as the server takes.
+
+        Yields:
+            After each request the number up to which all is answered; what is refused is added to `refused`.
+        """
+        try:
+            sent = self._request(lease, start, end)
+        except RequestRefusedError as error:
+            if end - start > 1:
+                middle = (start + end) // 2
+                yield from self._parts(lease, start, middle, refused)
+                yield from self._parts(lease, middle, end, refused)
+                return
+            stream = self._spool.stream_id.hex()
+            refused[start] = RefusedFrame(stream=stream, number=start, code=REFUSED, reason=error.reason)
+            self.report.refused += 1
+            yield end
+            return
+        answer, report = sent.answer, self.report
+        refused |= {one.number: one for one in answer.refused if start <= one.number < end}
+        report.frames += answer.count - len(answer.refused)
         report.stored += answer.stored
         report.extended += answer.extended
         report.duplicate += answer.duplicate
-        report.retries += tries - 1
+        report.refused += len(answer.refused)
+        report.retries += sent.tries - 1
+        yield end
+
+    def _request(self, lease: Lease, start: int, end: int) -> Sent:
+        part = slice(start - lease.first, end - lease.first)
+        if lease.frames:
+            return self._sender.send_frames(lease.frames[part], self._spool.key, self._before_try)
+        header = stream_header(lease.model_id)
+        return self._sender.send_version_1(header, lease.frames_1[part], start, self._before_try)
 
     def _before_try(self, size: int) -> None:
         if self._bucket is not None:

@@ -1,9 +1,10 @@
 """Frames to a server, in batches that may be retried.
 
-A face is named by the device and a sequence number, and the server acknowledges after its commit, so sending a batch
+A face is named by its stream and a number, and the server acknowledges after its commit, so sending a batch
 again can do no harm: what is known already is answered as a duplicate. Whatever may pass - no connection, a timeout, a
-busy or restarting server - is therefore tried again, with growing random pauses that keep a fleet of devices from
-returning in step; the server's `Retry-After` is a lower bound. What will not pass is raised at once.
+busy or restarting server, an answer that is not a server's own but a proxy's or a captive portal's - is therefore tried
+again, with growing random pauses that keep a fleet of devices from returning in step; the server's `Retry-After` is a
+lower bound. What will not pass is raised at once.
 """
 
 import random
@@ -12,7 +13,9 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
+from typing import TypeVar
 
 import httpx2
 from pydantic import ValidationError
@@ -24,10 +27,15 @@ from edge_stscq.protocol import (
     FRAMES_PATH,
     MAX_SEQUENCE,
     SEQUENCE_HEADER,
+    STREAMS_PATH,
     Acknowledgement,
+    RefusedFrame,
+    StreamAcknowledgement,
     check_device,
 )
+from edge_stscq.stream.envelope import WireFrame
 from edge_stscq.stream.frame import split_stream
+from edge_stscq.stream.wire import check_version, read_stream, write_stream
 
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that another try may change."""
@@ -39,7 +47,7 @@ MAX_PAUSE = 30.0
 class SendReport:
     """Counters of one `send_stream`: frames acknowledged, what became of them, and what it took.
 
-    `bytes` counts request bodies, each acknowledged one once.
+    `bytes` counts request bodies, each acknowledged one once. What is `refused` is not among the frames acknowledged.
     """
 
     frames: int = 0
@@ -49,10 +57,26 @@ class SendReport:
     bytes: int = 0
     requests: int = 0
     retries: int = 0
+    refused: tuple[RefusedFrame, ...] = ()
+
+
+_Answer = TypeVar("_Answer", Acknowledgement, StreamAcknowledgement)
 
 
 class UnreachableError(EdgeError):
     """No server could be reached, or none that was able to answer; the same may succeed later."""
+
+
+class RequestRefusedError(EdgeError):
+    """The server refused a request as it is: damaged, too large, or holding a frame that it cannot take.
+
+    Attributes:
+        reason: status and the server's line.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class _PassingError(Exception):
@@ -106,7 +130,13 @@ class Sender:
                 raise EdgeError("the token has spaces or non-ASCII characters; copy it from the server again")
             headers["Authorization"] = f"Bearer {token}"
         verify = True if tls is None else tls
-        self._http = httpx2.Client(headers=headers, timeout=timeout, transport=transport, verify=verify)
+        try:
+            self._http = httpx2.Client(headers=headers, timeout=timeout, transport=transport, verify=verify)
+        except (ValueError, ImportError, OSError, httpx2.InvalidURL) as error:
+            raise EdgeError(
+                f"no connection can be made ({error}); check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
+            ) from None
+        self.device = device
         self._pause, self._sleep = pause, sleep
 
     def __enter__(self) -> "Sender":
@@ -120,59 +150,106 @@ class Sender:
     def send_stream(
         self, data: bytes, start_sequence: int = 0, on_progress: Callable[[SendReport], None] = lambda report: None
     ) -> SendReport:
-        """Send every frame of a stream; the first becomes face `<device>-<start_sequence>`.
+        """Send every frame of a stream. A stream of version 2 says whose they are; they are sent as this device's.
 
         Args:
             data: a file header and its frames.
+            start_sequence: number of the first face of a stream of version 1, `<device>-<start_sequence>`.
             on_progress: called with the counters after each acknowledged batch.
 
         Raises:
             FrameError: the stream is damaged; nothing was sent.
             EdgeError: the server refused a batch or stayed out of reach; the message says how much was acknowledged.
         """
-        header, frames = split_stream(data)
+        if check_version(data) == 1:
+            header, parts = split_stream(data)
+            starts = range(0, len(parts), self._batch)
+            batches = [
+                partial(self.send_version_1, header, parts[at : at + self._batch], start_sequence + at) for at in starts
+            ]
+            return self._send_all(len(parts), on_progress, batches)
+        runs = self._runs(data)
+        batches = [partial(self.send_frames, run, key) for key, run in runs]
+        return self._send_all(sum(len(run) for _, run in runs), on_progress, batches)
+
+    def _runs(self, data: bytes) -> list[tuple[bytes, list[WireFrame]]]:
+        """Batches of frames of one stream, with its key, as this device's."""
+        runs: list[tuple[bytes, list[WireFrame]]] = []
+        for section, frame in read_stream(data):
+            if not runs or runs[-1][0] != section.key or len(runs[-1][1]) == self._batch:
+                runs.append((section.key, []))
+            runs[-1][1].append(frame.of_device(self.device))
+        return runs
+
+    def _send_all(
+        self, frames: int, on_progress: Callable[[SendReport], None], batches: Sequence[Callable[[], "Sent"]]
+    ) -> SendReport:
         report = SendReport()
-        for first in range(0, len(frames), self._batch):
-            part = frames[first : first + self._batch]
+        for send in batches:
             try:
-                answer, tries = self.send_batch(header, part, start_sequence + first)
+                sent = send()
             except EdgeError as error:
-                raise EdgeError(f"{error} ({report.frames} of {len(frames)} frames were acknowledged)") from None
+                raise EdgeError(f"{error} ({report.frames} of {frames} frames were acknowledged)") from None
+            answer = sent.answer
             report = SendReport(
-                frames=report.frames + answer.count,
+                frames=report.frames + answer.count - len(answer.refused),
                 stored=report.stored + answer.stored,
                 extended=report.extended + answer.extended,
                 duplicate=report.duplicate + answer.duplicate,
-                bytes=report.bytes + len(header) + sum(map(len, part)),
-                requests=report.requests + tries,
-                retries=report.retries + tries - 1,
+                bytes=report.bytes + sent.size,
+                requests=report.requests + sent.tries,
+                retries=report.retries + sent.tries - 1,
+                refused=(*report.refused, *answer.refused),
             )
             on_progress(report)
         return report
 
-    def send_batch(
+    def send_frames(
+        self, frames: Sequence[WireFrame], key: bytes, before_try: Callable[[int], None] = lambda size: None
+    ) -> "Sent":
+        """One request of version 2 until it is acknowledged.
+
+        Args:
+            frames: all of the stream with this key, and of this device.
+            before_try: called with the bytes of the request, HTTP header and body, before each try.
+
+        Raises:
+            UnreachableError: no try was answered in a way that could be final.
+            RequestRefusedError: the server refused the request as it is.
+            EdgeError: the server refused this device, or speaks another version.
+        """
+        body = write_stream(frames, key)
+        content, tries = self._until_answered(STREAMS_PATH, body, {}, before_try)
+        answer = self._parsed(StreamAcknowledgement, content, len(frames))
+        return Sent(answer, tries, len(body))
+
+    def send_version_1(
         self,
         header: bytes,
         frames: Sequence[bytes],
         sequence: int,
         before_try: Callable[[int], None] = lambda size: None,
-    ) -> tuple[Acknowledgement, int]:
-        """One request until it is acknowledged; also the number of tries that took.
+    ) -> "Sent":
+        """One request of version 1 until it is acknowledged; otherwise as `send_frames`.
 
         Args:
             header: begins every stream, 13 bytes.
             frames: of the faces `<device>-<sequence>`, `<device>-<sequence + 1>`, ...
-            before_try: called with the bytes of the request, HTTP header and body, before each try.
-
-        Raises:
-            UnreachableError: no try was answered in a way that could be final.
-            EdgeError: the server refused the frames.
         """
         body = header + b"".join(frames)
+        content, tries = self._until_answered(FRAMES_PATH, body, {SEQUENCE_HEADER: str(sequence)}, before_try)
+        answer = self._parsed(Acknowledgement, content, len(frames))
+        counts = answer.model_dump(include={"device", "count", "stored", "extended", "duplicate"})
+        return Sent(StreamAcknowledgement(**counts), tries, len(body))
+
+    def _until_answered(
+        self, path: str, body: bytes, headers: dict[str, str], before_try: Callable[[int], None]
+    ) -> tuple[bytes, int]:
+        """The content of a success, and the tries it took."""
         for tries in range(1, self._attempts + 1):
             before_try(self.request_overhead + len(body))
             try:
-                answer = self._try(body, sequence)
+                return self._try(path, body, headers), tries
             except _PassingError as error:
                 if tries == self._attempts:
                     raise UnreachableError(
@@ -180,16 +257,18 @@ class Sender:
                     ) from None
                 grown = self._pause * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
                 self._sleep(min(max(grown, error.after), MAX_PAUSE))
-            else:
-                break
-        if answer.count != len(frames):
-            raise EdgeError(f"{self._url} acknowledged {answer.count} of {len(frames)} frames; check --url")
-        return answer, tries
+        raise AssertionError("at least one try is made")
+
+    def _parsed(self, kind: type[_Answer], content: bytes, count: int) -> _Answer:
+        answer = kind.model_validate_json(content)
+        if answer.count != count:
+            raise EdgeError(f"{self._url} acknowledged {answer.count} of {count} frames; check --url")
+        return answer
 
     @property
     def request_overhead(self) -> int:
         """Bytes of a request beside its body, with the longest numbers it can hold; TLS and TCP come on top."""
-        request = self._request(b" " * 10**5, MAX_SEQUENCE)
+        request = self._request(FRAMES_PATH, b" " * 10**5, {SEQUENCE_HEADER: str(MAX_SEQUENCE)})
         lines = [
             f"{request.method} {request.url.raw_path.decode()} HTTP/1.1",
             *map(": ".join, request.headers.items()),
@@ -197,26 +276,53 @@ class Sender:
         ]
         return sum(len(line) + 2 for line in lines)
 
-    def _request(self, body: bytes, sequence: int) -> httpx2.Request:
-        headers = {SEQUENCE_HEADER: str(sequence), "Content-Type": "application/octet-stream"}
-        return self._http.build_request("POST", self._url + FRAMES_PATH, content=body, headers=headers)
+    def _request(self, path: str, body: bytes, headers: dict[str, str]) -> httpx2.Request:
+        headers = headers | {"Content-Type": "application/octet-stream"}
+        return self._http.build_request("POST", self._url + path, content=body, headers=headers)
 
-    def _try(self, body: bytes, sequence: int) -> Acknowledgement:
+    def _try(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         try:
-            response = self._http.send(self._request(body, sequence))
+            response = self._http.send(self._request(path, body, headers))
         except httpx2.TransportError as error:
             raise _PassingError(f"{self._url} cannot be reached ({str(error) or type(error).__name__})") from error
-        if response.status_code in PASSING:
-            raise _PassingError(f"{self._url} answered {_reason(response)}", _retry_after(response))
-        if response.status_code == 401:
+        reason, status = _reason(response), response.status_code
+        if status in PASSING or not _is_own(response):
+            raise _PassingError(f"{self._url} answered {reason}", _retry_after(response))
+        if response.is_success:
+            return response.content
+        if status == 401:
             hint = "give the device's token with --token-file FILE or EDGE_STSCQ_TOKEN (`edge-stscq token create`)"
-            raise EdgeError(f"{self._url} refused frames from number {sequence}: {_reason(response)}; {hint}")
-        if not response.is_success:
-            raise EdgeError(f"{self._url} refused frames from number {sequence}: {_reason(response)}")
-        try:
-            return Acknowledgement.model_validate_json(response.content)
-        except ValidationError:
-            raise EdgeError(f"{self._url} did not answer like an edge-stscq server; check --url") from None
+            raise EdgeError(f"{self._url} refused the frames: {reason}; {hint}")
+        if status == 404 and path == STREAMS_PATH:
+            raise EdgeError(f"{self._url} is a server of before wire version 2; update the server (nothing was lost)")
+        if status in (403, 404, 405):
+            raise EdgeError(f"{self._url} refused the frames: {reason}")
+        raise RequestRefusedError(f"{self._url} refused the frames: {reason}", reason)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An acknowledged request: the answer, the tries it took, and the bytes of its body."""
+
+    answer: StreamAcknowledgement
+    tries: int
+    size: int
+
+
+def _is_own(response: httpx2.Response) -> bool:
+    """True of an answer in the server's own form: an acknowledgement, or an error of one line."""
+    if response.is_success:
+        for kind in (StreamAcknowledgement, Acknowledgement):
+            try:
+                kind.model_validate_json(response.content)
+            except ValidationError:
+                continue
+            return True
+        return False
+    try:
+        return isinstance(response.json()["error"], str)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _is_address(url: str) -> bool:

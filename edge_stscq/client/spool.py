@@ -1,11 +1,17 @@
 """Spool: faces on the device that no server has acknowledged yet.
 
-A face gets a sequence number that no other face of this spool ever had, also after a restart or a purge; device name
-and number are its name at the server. It waits as one or two frames: one with its basic layer and one with all layers,
+A face gets a number that no other face of this spool ever had, also after a restart or a purge; the spool's stream and
+the number are its name at the server. It waits as one or two frames: one with its basic layer and one with all layers,
 so that the basic layers of all faces can travel before the further layers of any.
+
+Device name and stream are the spool's own: its stream key is made with it, so a spool on a new card, or a second tool,
+begins another stream and never meets these numbers.
 
 Who sends takes a lease: no other process gets the same faces before it ends. Only an acknowledgement removes them, so a
 sender may die at any moment; what it had is leased again later, and the server recognises what it has.
+
+A frame that a server refuses is set aside with its face and the reason, so that nothing behind it waits; `retry` lets
+it be sent again, `drop` removes it.
 
 The size is bounded, and the newest face matters most. When there is no room, the oldest faces lose their further
 layers; when none has any left, the oldest faces are dropped. Both are counted. Faces on lease are touched last.
@@ -14,14 +20,16 @@ layers; when none has any left, the oldest faces are dropped. Both are counted. 
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Literal
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal
 
 from edge_stscq.client.spool_file import SpoolFile
 from edge_stscq.errors import EdgeError, FrameError
+from edge_stscq.protocol import RefusedFrame
+from edge_stscq.stream.envelope import CapturedFace, Clock, Source, WireFrame, stream_id
 from edge_stscq.stream.frame import check_frame
 
 MAX_BYTES = 64 * 1024**2
@@ -33,40 +41,53 @@ MAX_LEASE = 3600.0
 MAX_LEASES = 64
 """Leases at one time, of all processes: what leases take on the disk is bounded, too."""
 
+_LONGEST_CODE, _LONGEST_REASON = 64, 500
+"""Characters of a server's words that are kept."""
+
+_NOTHING_REFUSED: Mapping[int, RefusedFrame] = MappingProxyType({})
+
 Part = Literal["base", "enhancement", "all"]
 
 _HELD = f"until > :now AND until <= :now + {MAX_LEASE}"
+_READY = "sequence NOT IN (SELECT sequence FROM refused)"
 _FREE = f"NOT EXISTS (SELECT 1 FROM leases WHERE sequence BETWEEN first AND last AND {_HELD})"
 _GONE = "sequence NOT IN (SELECT sequence FROM basics) AND sequence NOT IN (SELECT sequence FROM further)"
+_ENVELOPE = "sequence, version, model, coder, kind, clock, captured, track, quality, extensions"
 _PARTS: dict[Part, str] = {
-    "base": "SELECT sequence, model, 'basics', frame FROM basics JOIN faces USING (sequence) WHERE true",
-    "enhancement": """SELECT sequence, model, 'further', frame FROM further JOIN faces USING (sequence)
+    "base": f"SELECT {_ENVELOPE}, 'basics', frame FROM basics JOIN faces USING (sequence) WHERE true",
+    "enhancement": f"""SELECT {_ENVELOPE}, 'further', frame FROM further JOIN faces USING (sequence)
         WHERE sequence NOT IN (SELECT sequence FROM basics)""",
-    "all": """SELECT sequence, model, iif(further.frame IS NULL, 'basics', 'further'),
+    "all": f"""SELECT {_ENVELOPE}, iif(further.frame IS NULL, 'basics', 'further'),
         ifnull(further.frame, basics.frame)
         FROM faces LEFT JOIN basics USING (sequence) LEFT JOIN further USING (sequence) WHERE true""",
 }
 """Which of a face's frames is leased, the table it is in, and of which faces."""
+_FRAME_OVERHEAD = 12
+"""Bytes of a frame beside its payload, at most."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Frames of the faces `first`, `first + 1`, ..., all of one model.
+    """Frames of the faces `first`, `first + 1`, ..., all of one source.
 
     Attributes:
         token: tells this lease from others.
         part: `base` if the faces may have another frame waiting.
+        model_id: 8 bytes.
+        frames: of version 2; empty if the faces were put by an earlier program, whose server may have a part of them.
+        frames_1: of version 1, then.
     """
 
     token: int
     part: Part
     first: int
     model_id: bytes
-    frames: tuple[bytes, ...]
+    frames: tuple[WireFrame, ...]
+    frames_1: tuple[bytes, ...] = ()
 
     @property
     def last(self) -> int:
-        return self.first + len(self.frames) - 1
+        return self.first + len(self.frames or self.frames_1) - 1
 
 
 @dataclass(frozen=True)
@@ -76,7 +97,8 @@ class SpoolStatus:
     Attributes:
         next: sequence number of the next face.
         bytes, max_bytes: pages of the file in use, and the bound.
-        waiting: faces; of these, `basic_waiting` have not sent their basic layer, and `leased` are being sent.
+        waiting: faces; of these, `basic_waiting` have not sent their basic layer, `leased` are being sent, and
+            `refused` are set aside, for reasons that `refusals` counts.
         oldest: when the oldest waiting face was captured, in seconds since 1970 UTC.
         taken: faces put.
         delivered: faces that the server has, if thinned at least their basic layer.
@@ -84,6 +106,7 @@ class SpoolStatus:
         purged: faces removed by `purge`.
         thinned: faces that lost their further layers for want of room.
         damaged: frames removed because their checksum had changed.
+        stream: id of the spool's stream in hexadecimal.
     """
 
     device: str
@@ -100,6 +123,18 @@ class SpoolStatus:
     purged: int
     thinned: int
     damaged: int
+    stream: str
+    refused: int
+    refusals: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A face that is set aside: its number, and code and reason of the server."""
+
+    number: int
+    code: str
+    reason: str
 
 
 class Spool:
@@ -110,6 +145,10 @@ class Spool:
         start: numbers below it are never given to a face.
         max_bytes: bound of the room, 64 KiB or more; as it was if None, 64 MiB at first.
         clock: seconds since 1970 UTC, the same in all processes.
+
+    Attributes:
+        device: as given when it was made.
+        key: of the spool's stream, 16 bytes; `stream_id` follows from it.
 
     Raises:
         EdgeError: there is no spool, it is of another device or program or a newer version, it is damaged, or it cannot
@@ -132,9 +171,11 @@ class Spool:
         try:
             with self._file.transaction() as db:
                 query = (
-                    "UPDATE state SET next = max(next, ?), max_bytes = ifnull(?, max_bytes) RETURNING device, max_bytes"
+                    "UPDATE state SET next = max(next, ?), max_bytes = ifnull(?, max_bytes) "
+                    "RETURNING device, max_bytes, key"
                 )
-                self.device, most = db.execute(query, (start, max_bytes)).fetchall()[0]
+                self.device, most, self.key = db.execute(query, (start, max_bytes)).fetchall()[0]
+                self.stream_id = stream_id(self.key)
                 while self._file.used(db) > most:
                     self._evict(db)
             self._file.shrink(most)
@@ -150,36 +191,35 @@ class Spool:
     ) -> None:
         self._file.close()
 
-    def put(self, model_id: bytes, frames: Sequence[bytes], captured_at: float) -> int:
-        """Keep one face; it is on disk when this returns.
-
-        Args:
-            model_id: 8 bytes.
-            frames: the face's frame, or one with fewer layers and then the frame.
-            captured_at: seconds since 1970 UTC.
+    def put(self, face: CapturedFace) -> int:
+        """Keep one face, of one or two frames; it is on disk when this returns.
 
         Returns:
-            Its sequence number.
+            Its number.
 
         Raises:
-            FrameError: a frame is damaged or of another model.
-            EdgeError: these are not one or two frames with rising layers, they do not fit into the whole spool, or the
-                disk failed; nothing was kept.
+            EdgeError: these are not one or two frames with rising layers, a value is out of its range, they do not fit
+                into the whole spool, or the disk failed; nothing was kept.
         """
-        layers = [_layers(frame, model_id) for frame in frames]
-        if len(layers) not in (1, 2) or layers != sorted(set(layers)):
-            raise EdgeError(f"a face waits as one or two frames with rising layers, not with {layers}")
-        size = sum(map(len, frames))
+        if len(face.payloads) not in (1, 2):
+            raise EdgeError(f"a face waits as one or two frames, not as {len(face.payloads)}")
+        size = sum(len(payload) + _FRAME_OVERHEAD for _, payload in face.payloads)
         with self._file.transaction() as db:
             query = "UPDATE state SET next = next + 1, taken = taken + 1 RETURNING next - 1, max_bytes"
-            sequence, most = map(int, db.execute(query).fetchall()[0])
+            number, most = map(int, db.execute(query).fetchall()[0])
+            frames = face.frames(self.stream_id, self.device, number)
+            captured = None if face.captured_ms is None else face.captured_ms / 1000
+            row = (
+                number, 2, face.model_id, face.coder_id, face.kind, face.clock, captured, face.track, face.quality,
+                face.extensions,
+            )  # fmt: skip
             while size < most:
                 db.execute("SAVEPOINT face")
-                db.execute("INSERT INTO faces VALUES (?, ?, ?)", (sequence, model_id, captured_at))
+                db.execute("INSERT INTO faces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
                 for table, frame in zip(("basics", "further"), frames, strict=False):
-                    db.execute(f"INSERT INTO {table} VALUES (?, ?)", (sequence, frame))
+                    db.execute(f"INSERT INTO {table} VALUES (?, ?)", (number, _pack(frame)))
                 if self._file.used(db) <= most:
-                    return sequence
+                    return number
                 db.execute("ROLLBACK TO face")
                 if not self._evict(db):
                     break
@@ -211,16 +251,27 @@ class Spool:
                     return lease
         return None
 
-    def acknowledge(self, lease: Lease) -> int:
-        """The server has these frames: forget them. True whether or not the lease has ended.
+    def settle(
+        self, lease: Lease, refused: Mapping[int, RefusedFrame] = _NOTHING_REFUSED, upto: int | None = None
+    ) -> int:
+        """Forget what the server has of a lease, and set aside what it refused, also when the lease has ended.
+
+        Args:
+            refused: by number.
+            upto: the first number of which nothing is known; all are known if None.
 
         Returns:
             How many faces have nothing more to send.
         """
-        span = (lease.first, lease.last)
+        span = (lease.first, lease.last if upto is None else upto - 1)
         with self._file.transaction() as db:
+            for number, refusal in refused.items():
+                row = (number, refusal.code[:_LONGEST_CODE], refusal.reason[:_LONGEST_REASON], self._clock())
+                query = "INSERT OR REPLACE INTO refused SELECT ?1, ?2, ?3, ?4 WHERE ?1 IN (SELECT sequence FROM faces)"
+                db.execute(query, row)
+            kept = f"sequence BETWEEN ? AND ? AND {_READY}"
             for table in ("basics",) if lease.part == "base" else ("basics", "further"):
-                db.execute(f"DELETE FROM {table} WHERE sequence BETWEEN ? AND ?", span)
+                db.execute(f"DELETE FROM {table} WHERE {kept}", span)
             done = db.execute(f"DELETE FROM faces WHERE sequence BETWEEN ? AND ? AND {_GONE}", span).rowcount
             db.execute("DELETE FROM leases WHERE token = ?", (lease.token,))
             _count(db, delivered=done)
@@ -231,6 +282,27 @@ class Spool:
         with self._file.transaction() as db:
             db.execute("DELETE FROM leases WHERE token = ?", (lease.token,))
 
+    def refusals(self) -> list[Refusal]:
+        """Faces that are set aside, by number."""
+        with self._file.transaction() as db:
+            rows = db.execute("SELECT sequence, code, reason FROM refused ORDER BY sequence").fetchall()
+        return [Refusal(*row) for row in rows]
+
+    def retry(self) -> int:
+        """Let what is set aside be sent again; returns how many faces that are."""
+        with self._file.transaction() as db:
+            return db.execute("DELETE FROM refused").rowcount
+
+    def drop(self) -> int:
+        """Remove what is set aside, and its bytes from the disk; returns how many faces that were."""
+        with self._file.transaction() as db:
+            for table in ("basics", "further", "faces"):
+                removed = db.execute(f"DELETE FROM {table} WHERE NOT ({_READY})").rowcount
+            db.execute("DELETE FROM refused")
+            _count(db, purged=removed)
+        self._file.vacuum()
+        return removed
+
     def purge(self, below: int | None = None) -> int:
         """Remove all faces, or those numbered below `below`, and their bytes from the disk. Numbers go on.
 
@@ -238,7 +310,7 @@ class Spool:
             How many there were.
         """
         with self._file.transaction() as db:
-            for table in ("basics", "further", "faces"):
+            for table in ("refused", "basics", "further", "faces"):
                 removed = db.execute(f"DELETE FROM {table} WHERE ?1 IS NULL OR sequence < ?1", (below,)).rowcount
             _count(db, purged=removed)
         self._file.vacuum()
@@ -246,49 +318,51 @@ class Spool:
 
     @property
     def waiting(self) -> int:
-        """Faces that are in the spool."""
+        """Faces in the spool that may be sent; those set aside are not counted."""
         with self._file.transaction() as db:
-            return int(db.execute("SELECT count(*) FROM faces").fetchone()[0])
+            return int(db.execute(f"SELECT count(*) FROM faces WHERE {_READY}").fetchone()[0])
 
     def status(self) -> SpoolStatus:
         """All counters, of one moment."""
         with self._file.transaction() as db:
             columns = "next, max_bytes, taken, delivered, dropped, purged, thinned, damaged"
-            number, most, *ends = db.execute(f"SELECT {columns} FROM state").fetchone()
+            number, most, taken, delivered, dropped, purged, thinned, damaged = db.execute(
+                f"SELECT {columns} FROM state"
+            ).fetchone()
             query = f"SELECT count(*), total(NOT {_FREE}), min(captured) FROM faces"
             waiting, leased, oldest = db.execute(query, self._now()).fetchone()
             (basic,) = db.execute("SELECT count(*) FROM basics").fetchone()
+            codes = dict(db.execute("SELECT code, count(*) FROM refused GROUP BY code ORDER BY code").fetchall())
             used = self._file.used(db)
-        return SpoolStatus(self.device, number, used, most, waiting, basic, int(leased), oldest, *ends)
+        return SpoolStatus(
+            self.device, number, used, most, waiting, basic, int(leased), oldest, taken, delivered, dropped, purged,
+            thinned, damaged, self.stream_id.hex(), sum(codes.values()), codes,
+        )  # fmt: skip
 
     def _now(self) -> dict[str, float]:
         return {"now": self._clock()}
 
     def _run(self, db: sqlite3.Connection, part: Part, count: int, max_bytes: float) -> Lease | None:
-        """The oldest free faces that one request can carry: consecutive numbers of one model.
+        """The oldest free faces that one request can carry: consecutive numbers of one source.
 
         Frames that are found damaged can never be stored by any server. They are removed and counted.
         """
-        query = f"{_PARTS[part]} AND {_FREE} ORDER BY sequence LIMIT :n"
+        query = f"{_PARTS[part]} AND {_FREE} AND {_READY} ORDER BY sequence LIMIT :n"
         rows = db.execute(query, self._now() | {"n": count}).fetchall()
-        frames: list[bytes] = []
-        first, model_id, size = 0, b"", 0
-        for sequence, model, table, frame in rows:
+        run = _Run(self.stream_id, self.device)
+        for row in rows:
+            number, table = row[0], row[-2]
             try:
-                _layers(frame, model)
-            except FrameError:
-                _delete_frame(db, sequence, table)
+                fits = run.add(row, max_bytes)
+            except EdgeError:
+                _delete_frame(db, number, table)
                 _count(db, damaged=1)
                 continue
-            size += len(frame)
-            if not frames:
-                first, model_id = sequence, model
-            elif sequence != first + len(frames) or model != model_id or size > max_bytes:
+            if not fits:
                 break
-            frames.append(frame)
-        if not frames:
+        if not run.count:
             return self._run(db, part, count, max_bytes) if rows else None
-        return Lease(secrets.randbits(62), part, first, model_id, tuple(frames))
+        return run.lease(part)
 
     def _evict(self, db: sqlite3.Connection) -> bool:
         """Thin the oldest face that has further layers, or drop the oldest; False if there is none."""
@@ -302,24 +376,80 @@ class Spool:
         if table == "further":
             _count(db, thinned=1, delivered=_delete_frame(db, sequence, "further"))
         else:
-            for table in ("basics", "further", "faces"):
+            for table in ("refused", "basics", "further", "faces"):
                 db.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,))
             _count(db, dropped=1)
         return True
 
 
-def _layers(frame: bytes, model_id: bytes) -> int:
-    """Layers of a frame; `FrameError` unless it is whole and alone."""
-    layout = check_frame(frame, 0, model_id)
-    if layout.end != len(frame):
-        raise FrameError(f"{len(frame) - layout.end} bytes follow the frame; put frames one by one")
-    return layout.layers
+class _Run:
+    """Faces with consecutive numbers of one source, as they are read from the file."""
+
+    def __init__(self, stream: bytes, device: str) -> None:
+        self._stream, self._device, self._size = stream, device, 0
+        self._first = 0
+        self._shared: tuple[object, ...] = ()
+        self._model = b""
+        self._frames: list[WireFrame] = []
+        self._frames_1: list[bytes] = []
+
+    @property
+    def count(self) -> int:
+        return len(self._frames) + len(self._frames_1)
+
+    def add(self, row: tuple[Any, ...], max_bytes: float) -> bool:
+        """Take the next face, unless it belongs into another request; `EdgeError` if it is damaged."""
+        number, version, model, coder, kind, clock, captured, track, quality, extensions, _, data = row
+        frame = None
+        if version == 1:
+            layout = check_frame(data, 0, model)
+            if layout.end != len(data):
+                raise FrameError("bytes follow the frame")
+            size = len(data)
+        else:
+            source = Source(self._stream, self._device, model, coder, kind, Clock(clock))
+            frame = _unpack(data, source, number, captured, track, quality, extensions)
+            size = len(frame.payload) + _FRAME_OVERHEAD
+        key = (version, model, coder, kind, clock)
+        if self.count and (number != self._first + self.count or key != self._shared):
+            return False
+        if self.count and self._size + size > max_bytes:
+            return False
+        if not self.count:
+            self._first, self._shared, self._model = number, key, model
+        self._size += size
+        if frame is None:
+            self._frames_1.append(data)
+        else:
+            self._frames.append(frame)
+        return True
+
+    def lease(self, part: Part) -> Lease:
+        return Lease(secrets.randbits(62), part, self._first, self._model, tuple(self._frames), tuple(self._frames_1))
+
+
+def _pack(frame: WireFrame) -> bytes:
+    """Layers, checksum and payload of a frame, as they lie in the file."""
+    return bytes([frame.layers]) + frame.checksum.to_bytes(4, "little") + frame.payload
+
+
+def _unpack(
+    data: bytes, source: Source, number: int, captured: float | None, track: int | None, quality: int | None,
+    extensions: bytes,
+) -> WireFrame:  # fmt: skip
+    if len(data) < 5:
+        raise FrameError("the frame is cut off")
+    at = None if captured is None else round(captured * 1000)
+    checksum = int.from_bytes(data[1:5], "little")
+    return WireFrame(source, number, data[0], data[5:], at, track, quality, extensions, checksum)
 
 
 def _delete_frame(db: sqlite3.Connection, sequence: int, table: str) -> int:
     """Remove one frame of a face, and the face if it was the last; 1 if it was."""
     db.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,))
-    return db.execute(f"DELETE FROM faces WHERE sequence = ? AND {_GONE}", (sequence,)).rowcount
+    gone = db.execute(f"DELETE FROM faces WHERE sequence = ? AND {_GONE}", (sequence,)).rowcount
+    db.execute(f"DELETE FROM refused WHERE sequence = ? AND {_GONE}", (sequence,))
+    return gone
 
 
 def _count(db: sqlite3.Connection, **counters: int) -> None:

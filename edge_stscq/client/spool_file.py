@@ -17,21 +17,38 @@ from pathlib import Path
 from edge_stscq._sqlite import immediate_transaction, read_signature, sign
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import check_device
+from edge_stscq.stream.envelope import new_stream_key
 
 _APPLICATION_ID = int.from_bytes(b"SPOL")
-_VERSION = 2
+_VERSION = 3
 _PRAGMAS = (
     "journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "secure_delete=ON", "wal_autocheckpoint=64",
     "journal_size_limit=1048576",
 )  # fmt: skip
-_TABLES = (
-    "CREATE TABLE faces (sequence INTEGER PRIMARY KEY, model BLOB NOT NULL, captured REAL NOT NULL) STRICT",
+_FACES = """CREATE TABLE faces (
+    sequence INTEGER PRIMARY KEY,
+    version INTEGER NOT NULL,
+    model BLOB NOT NULL,
+    coder BLOB NOT NULL,
+    kind INTEGER NOT NULL,
+    clock INTEGER NOT NULL,
+    captured REAL,
+    track INTEGER,
+    quality INTEGER,
+    extensions BLOB NOT NULL
+) STRICT"""
+"""`version` is the wire's: what lies in `basics` and `further` is a frame of version 1, or a `Part` of version 2."""
+_FRAMES = (
     "CREATE TABLE basics (sequence INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT",
     "CREATE TABLE further (sequence INTEGER PRIMARY KEY, frame BLOB NOT NULL) STRICT",
     """CREATE TABLE leases (
         token INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, until REAL NOT NULL
     ) STRICT""",
 )
+_REFUSED = """CREATE TABLE refused (
+    sequence INTEGER PRIMARY KEY, code TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL
+) STRICT"""
+"""Faces that a server will not take, set aside until someone says `retry` or `drop`."""
 _STATE = """CREATE TABLE state (
     device TEXT NOT NULL,
     max_bytes INTEGER NOT NULL,
@@ -41,13 +58,16 @@ _STATE = """CREATE TABLE state (
     thinned INTEGER NOT NULL DEFAULT 0,
     dropped INTEGER NOT NULL DEFAULT 0,
     damaged INTEGER NOT NULL DEFAULT 0,
-    purged INTEGER NOT NULL DEFAULT 0
+    purged INTEGER NOT NULL DEFAULT 0,
+    key BLOB NOT NULL DEFAULT x''
 ) STRICT"""
+_MODEL_1 = "CREATE TABLE faces (sequence INTEGER PRIMARY KEY, model BLOB NOT NULL, captured REAL NOT NULL) STRICT"
 _FROM_VERSION_1 = (
     *(f"DROP TRIGGER {name}" for name in ("come", "go", "shrink")),
     *(f"DROP INDEX {name}" for name in ("first_waits", "rest_waits")),
     "ALTER TABLE faces RENAME TO old",
-    *_TABLES,
+    _MODEL_1,
+    *_FRAMES,
     "INSERT INTO faces SELECT sequence, model, captured FROM old ORDER BY sequence",
     "INSERT INTO basics SELECT sequence, first FROM old WHERE first IS NOT NULL ORDER BY sequence",
     "INSERT INTO further SELECT sequence, rest FROM old WHERE rest IS NOT NULL ORDER BY sequence",
@@ -55,6 +75,18 @@ _FROM_VERSION_1 = (
     "ALTER TABLE state DROP COLUMN used",
 )
 """Version 1 kept both frames in the row of their face. Its leases end here: the server knows what it has already."""
+_FROM_VERSION_2 = (
+    "ALTER TABLE faces RENAME TO old",
+    _FACES,
+    "INSERT INTO faces SELECT sequence, 1, model, zeroblob(8), 0, 0, captured, NULL, NULL, x'' FROM old "
+    "ORDER BY sequence",
+    "DROP TABLE old",
+    _REFUSED,
+    "ALTER TABLE state ADD COLUMN key BLOB NOT NULL DEFAULT x''",
+)
+"""Faces of version 2 of the file are frames of version 1 of the wire and are sent as such: their server may have the
+basic layers already, under the device's name and their number."""
+_KEY = "UPDATE state SET key = ? WHERE key = x''"
 
 
 class SpoolFile:
@@ -94,20 +126,21 @@ class SpoolFile:
     def _prepare(self, db: sqlite3.Connection, device: str | None, max_bytes: int) -> None:
         found = read_signature(db)
         if device is not None and found.blank:
-            for statement in (*_TABLES, _STATE):
+            for statement in (_FACES, *_FRAMES, _REFUSED, _STATE):
                 db.execute(statement)
-            db.execute("INSERT INTO state (device, max_bytes) VALUES (?, ?)", (device, max_bytes))
+            db.execute("INSERT INTO state (device, max_bytes, key) VALUES (?, ?, x'')", (device, max_bytes))
             sign(db, _APPLICATION_ID, _VERSION)
         elif found.application_id != _APPLICATION_ID:
             raise EdgeError(f"{self._path} is not a spool; choose another file")
-        elif found.version == 1:
-            for statement in _FROM_VERSION_1:
+        elif found.version in (1, 2):
+            for statement in (*(_FROM_VERSION_1 if found.version == 1 else ()), *_FROM_VERSION_2):
                 db.execute(statement)
             sign(db, _APPLICATION_ID, _VERSION)
         elif found.version != _VERSION:
             raise EdgeError(
                 f"{self._path} is of spool version {found.version}, this program's is {_VERSION}; upgrade it"
             )
+        db.execute(_KEY, (new_stream_key(),))
         (owner,) = db.execute("SELECT device FROM state").fetchone()
         if device not in (None, owner):
             raise EdgeError(f"{self._path} holds faces of device {owner}; give --device {owner} or another file")

@@ -199,10 +199,55 @@ class WireFrame:
         """The same face with fewer or more layers."""
         return replace(self, layers=layers, payload=payload, checksum=-1)
 
+    def of_device(self, device: str) -> "WireFrame":
+        """The same face under another device name; itself under its own."""
+        if device == self.source.device:
+            return self
+        return replace(self, source=replace(self.source, device=device), checksum=-1)
+
     @property
     def unknown_extension(self) -> int | None:
         """Type of the first critical extension that this program does not know; None if it may read the frame."""
         return critical_extension(self.extensions)
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedFace:
+    """One face before it has a stream and a number: what a camera hands to a spool, a file or a sender.
+
+    Attributes:
+        model_id: 8 bytes.
+        payloads: number of layers and payload of one or more frames of the face, with rising layers.
+        captured_ms: milliseconds since 1970 UTC; None exactly if `clock` is `Clock.NONE`.
+    """
+
+    model_id: bytes
+    payloads: tuple[tuple[int, bytes], ...]
+    captured_ms: int | None = None
+    clock: Clock = Clock.NONE
+    track: int | None = None
+    quality: int | None = None
+    coder_id: bytes = STATIC_TABLES
+    kind: int = Kind.TOKENS
+    extensions: bytes = b""
+
+    def frames(self, stream: bytes, device: str, number: int) -> tuple[WireFrame, ...]:
+        """Its frames in a stream, those with fewer layers first.
+
+        Args:
+            stream: id, 16 bytes.
+
+        Raises:
+            EdgeError: a value is out of its range, or layers do not rise.
+        """
+        layers = [count for count, _ in self.payloads]
+        if not layers or layers != sorted(set(layers)):
+            raise EdgeError(f"a face is one or more frames with rising layers, not {layers}")
+        source = Source(stream, device, self.model_id, self.coder_id, self.kind, self.clock)
+        return tuple(
+            WireFrame(source, number, count, data, self.captured_ms, self.track, self.quality, self.extensions)
+            for count, data in self.payloads
+        )
 
 
 def check_extensions(data: bytes) -> None:

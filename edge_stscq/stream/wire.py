@@ -58,6 +58,11 @@ class Section:
     """Highest track so far plus one."""
     extensions: bytes = b""
 
+    @property
+    def unknown_extension(self) -> int | None:
+        """Type of the first critical extension that this program does not know; None if it may read the frames."""
+        return critical_extension(self.extensions)
+
 
 def write_stream(frames: Iterable[WireFrame], key: bytes) -> bytes:
     """A stream of frames, all of the stream with this key, in as few sections as they need.
@@ -229,8 +234,6 @@ def read_section(data: bytes, offset: int) -> tuple[Section, int]:
     if first > MAX_SEQUENCE or base_ms > MAX_TIME or tracks > MAX_TRACK + 1:
         raise FrameError("number, time or track of the section is beyond its range")
     check_extensions(body[at:])
-    if (unknown := critical_extension(body[at:])) is not None:
-        raise FrameError(f"extension {unknown} of the section is unknown; update this program")
     key = body[_FIXED - KEY_BYTES : _FIXED]
     ids = body[2 : 2 + MODEL_ID_BYTES], body[2 + MODEL_ID_BYTES : _FIXED - KEY_BYTES]
     try:
@@ -292,8 +295,6 @@ class _SectionReader:
         if not self.section.has_tracks:
             raise FrameError("a track in a section without tracks: the frame is damaged")
         track = self._tracks + 1 - code
-        if code == 1:
-            track = self._tracks
         if not 0 <= track <= MAX_TRACK:
             raise FrameError("a track beyond its range: the frame is damaged")
         return track, max(self._tracks, track + 1)

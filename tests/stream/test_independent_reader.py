@@ -1,0 +1,73 @@
+"""A reader written from docs/spec/wire.md and its vectors alone agrees with ours."""
+
+import json
+import random
+
+import pytest
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream import FrameCodec
+from edge_stscq.stream.wire import read_stream
+from tests.stream import independent_reader
+from tests.support import wire_vectors
+
+VECTORS = json.loads(wire_vectors.PATH.read_text())
+
+
+def theirs(data: bytes) -> list[dict[str, object]] | None:
+    try:
+        return independent_reader.read(data)
+    except ValueError:
+        return None
+
+
+def ours(data: bytes) -> list[dict[str, object]] | None:
+    try:
+        return [wire_vectors.described(frame) for _, frame in read_stream(data)]
+    except EdgeError:
+        return None
+
+
+def test_reader_is_short() -> None:
+    with open(independent_reader.__file__) as source:
+        assert len(source.readlines()) <= 150
+
+
+@pytest.mark.parametrize("vector", VECTORS["streams"], ids=lambda vector: vector["name"])
+def test_streams(vector: dict[str, object]) -> None:
+    assert theirs(bytes.fromhex(str(vector["file"]))) == vector["frames"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["refused"], ids=lambda vector: vector["rule"])
+def test_refused(vector: dict[str, str]) -> None:
+    assert theirs(bytes.fromhex(vector["file"])) is None
+
+
+def test_payloads() -> None:
+    codec = FrameCodec(wire_vectors.tables(), wire_vectors.MODEL)
+    assert codec.tables.layer_ends == tuple(VECTORS["tables"]["layer_ends"])
+    for vector in VECTORS["payloads"]:
+        found = independent_reader.tokens(bytes.fromhex(vector["payload"]), vector["layers"], VECTORS["tables"])
+        assert found == (vector["group"], vector["tokens"])
+    for vector in VECTORS["refused_payloads"]:
+        with pytest.raises(ValueError, match=r"."):
+            independent_reader.tokens(bytes.fromhex(vector["payload"]), vector["layers"], VECTORS["tables"])
+
+
+def test_readers_agree_on_random_damage() -> None:
+    draw = random.Random(1)
+    files = [bytes.fromhex(vector["file"]) for vector in VECTORS["streams"]]
+    for _ in range(3000):
+        data = bytearray(draw.choice(files))
+        for _ in range(draw.randint(1, 3)):
+            place = draw.randrange(len(data))
+            kind = draw.randrange(3)
+            if kind == 0:
+                data[place] = draw.randrange(256)
+            elif kind == 1:
+                del data[place : place + draw.randint(1, 9)]
+            else:
+                data[place:place] = draw.randbytes(draw.randint(1, 4))
+            if not data:
+                break
+        assert theirs(bytes(data)) == ours(bytes(data))
