@@ -38,6 +38,15 @@ _REMEMBERED = 4096
 """Payloads whose faces are kept, 3 MB at most: a server that has stored a face soon indexes and decodes it."""
 
 
+class Frame(NamedTuple):
+    """A coded face and the bytes it is sent as."""
+
+    data: bytes
+    payload_bytes: int
+    """Entropy-coded bytes among them; the others are 6 (7 from a payload of 128 bytes on)."""
+    face: CodedFace
+
+
 class FrameCodec:
     """Faces to frames and back, for one model.
 
@@ -57,29 +66,19 @@ class FrameCodec:
         """The 13 bytes a stream begins with."""
         return stream_header(self.model_id)
 
-    def encode_frame(self, face: CodedFace) -> bytes:
-        """One frame.
+    def frame(self, face: CodedFace) -> Frame:
+        """The frame of a face, entropy-coded once.
 
         Raises:
             EdgeError: the face does not fit the tables (token count, group or token out of range).
         """
         payload = self._payload(face)
         body = bytes([face.layers]) + _varint(len(payload)) + payload
-        return body + _crc(body, self.model_id)
+        return Frame(body + _crc(body, self.model_id), len(payload), face)
 
-    def cut_frame(self, frame: bytes, layers: int) -> bytes:
-        """The frame of the same face with its first `layers` layers only.
-
-        Raises:
-            FrameError: `frame` is damaged or of another model.
-            EdgeError: it has fewer layers.
-        """
-        face, _ = self.decode_frame(frame)
-        return self.encode_frame(face.truncate(layers, self.tables.layer_ends))
-
-    def payload_size(self, face: CodedFace) -> int:
-        """Bytes of entropy-coded data in the face's frame; the frame itself is 6 bytes longer (7 from 128 on)."""
-        return len(self._payload(face))
+    def encode_frame(self, face: CodedFace) -> bytes:
+        """The bytes of `frame`."""
+        return self.frame(face).data
 
     @property
     def max_frame_size(self) -> int:
@@ -97,15 +96,15 @@ class FrameCodec:
         Raises:
             FrameError: there is no undamaged frame of this model.
         """
-        frame = check_frame(buffer, offset, self.model_id, self.tables.payload_limits)
-        return self._remembered(bytes(buffer[frame.start : frame.end - CRC_BYTES]), frame.layers), frame.end
+        layout = self._check(buffer, offset)
+        return self._decode(buffer, layout), layout.end
 
     def iter_stream(self, data: bytes) -> Iterator[CodedFace]:
         """The faces of a stream one by one, otherwise as `iter_frames`."""
-        return (face for face, _ in self.iter_frames(data))
+        return (frame.face for frame in self.iter_frames(data))
 
-    def iter_frames(self, data: bytes) -> Iterator[tuple[CodedFace, bytes]]:
-        """The faces of a stream and the bytes of their frames; all frames before a damaged one are yielded.
+    def iter_frames(self, data: bytes) -> Iterator[Frame]:
+        """The frames of a stream one by one; all before a damaged one are yielded.
 
         Raises:
             FrameError: naming the frame's number and its offset.
@@ -119,15 +118,22 @@ class FrameCodec:
         offset, number = HEADER_BYTES, 0
         while offset < len(data):
             try:
-                face, end = self.decode_frame(data, offset)
+                layout = self._check(data, offset)
+                face = self._decode(data, layout)
             except FrameError as error:
                 raise FrameError(f"frame {number} at byte {offset}: {error}") from error
-            yield face, bytes(data[offset:end])
-            offset, number = end, number + 1
+            yield Frame(bytes(data[offset : layout.end]), layout.payload_bytes, face)
+            offset, number = layout.end, number + 1
 
     def decode_stream(self, data: bytes) -> list[CodedFace]:
         """All faces of a stream, or `FrameError` as in `iter_stream`."""
         return list(self.iter_stream(data))
+
+    def _check(self, buffer: bytes, offset: int) -> "FrameLayout":
+        return check_frame(buffer, offset, self.model_id, self.tables.payload_limits)
+
+    def _decode(self, buffer: bytes, layout: "FrameLayout") -> CodedFace:
+        return self._remembered(bytes(buffer[layout.start : layout.start + layout.payload_bytes]), layout.layers)
 
     def _payload(self, face: CodedFace) -> bytes:
         groups, _, entries = self.tables.shape
@@ -164,6 +170,10 @@ class FrameLayout(NamedTuple):
     """Of the payload."""
     end: int
     """Of the frame, behind its CRC."""
+
+    @property
+    def payload_bytes(self) -> int:
+        return self.end - CRC_BYTES - self.start
 
 
 def check_frame(buffer: bytes, offset: int, model_id: bytes, limits: Sequence[int] | None = None) -> FrameLayout:

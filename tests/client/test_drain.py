@@ -54,7 +54,9 @@ class Server:
 
     def _same(self, old: bytes, new: bytes) -> bool:
         layers = min(old[0], new[0])
-        return self.codec.cut_frame(old, layers) == self.codec.cut_frame(new, layers)
+        ends = self.codec.tables.layer_ends
+        first, second = (self.codec.decode_frame(frame)[0].truncate(layers, ends) for frame in (old, new))
+        return first == second
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         lines = [f"{request.method} {request.url.path} HTTP/1.1", *map(": ".join, request.headers.items()), ""]
