@@ -37,8 +37,7 @@ from edge_stscq.codec import store as models
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
-from edge_stscq.stream import CodedFace, FrameCodec
-from edge_stscq.stream.tables import Tables, model_id
+from edge_stscq.stream import CodedFace, FrameCodec, Tables, model_id
 
 SIZES = (1, 16, 256)
 """Frames in a body."""

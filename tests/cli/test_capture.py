@@ -97,7 +97,7 @@ def test_faces_wait_in_a_spool_basic_layers_first(folder: Path, bundle: Path, tm
         assert rest is not None
         assert (kept.device, first.first, rest.first, first.model_id) == ("door-1", 5, 5, opened.frames.model_id)
     assert [opened.frames.decode_frame(frame)[0] for frame in rest.frames] == faces
-    ends = opened.frames.tables.layer_ends
+    ends = opened.frames.entropy.layer_ends
     assert [opened.frames.decode_frame(frame)[0] for frame in first.frames] == [
         face.truncate(1, ends) for face in faces
     ]

@@ -31,7 +31,7 @@ def made(codec: FrameCodec) -> list[list[bytes]]:
     """Sixty faces as a spool takes them: a frame with the basic layer and one with all three."""
     random = np.random.default_rng(1)
     whole = [CodedFace(n % 2, random.integers(16, size=300).astype(np.uint16), 3) for n in range(60)]
-    ends = codec.tables.layer_ends
+    ends = codec.entropy.layer_ends
     return [[codec.encode_frame(face.truncate(1, ends)), codec.encode_frame(face)] for face in whole]
 
 

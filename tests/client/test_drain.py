@@ -54,7 +54,7 @@ class Server:
 
     def _same(self, old: bytes, new: bytes) -> bool:
         layers = min(old[0], new[0])
-        ends = self.codec.tables.layer_ends
+        ends = self.codec.entropy.layer_ends
         first, second = (self.codec.decode_frame(frame)[0].truncate(layers, ends) for frame in (old, new))
         return first == second
 
