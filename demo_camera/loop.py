@@ -17,7 +17,7 @@ from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector, Face
 from edge_stscq.device.quality import QualityGate
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import CodedFace, FrameCodec
+from edge_stscq.stream import CodedFace, Frame, FrameCodec
 
 
 class Encoder(Protocol):
@@ -34,8 +34,7 @@ class Capture:
     picture: str
     face: Face
     crop: NDArray[np.uint8]
-    frame: bytes
-    payload_bytes: int
+    frame: Frame
 
 
 @dataclass
@@ -86,11 +85,11 @@ class CaptureLoop:
             self._reject(rejection.reason, f"{name}: {rejection}")
             return None
         code = self.encoder.encode(crop, self.layers)
-        captured = Capture(name, face, crop, self.codec.encode_frame(code), self.codec.payload_size(code))
+        captured = Capture(name, face, crop, self.codec.frame(code))
         self.counters.faces += 1
-        self.counters.payload_bytes += captured.payload_bytes
-        self.counters.wire_bytes += len(captured.frame)
-        self.latest = f"{name}: {len(captured.frame)} bytes"
+        self.counters.payload_bytes += captured.frame.payload_bytes
+        self.counters.wire_bytes += len(captured.frame.data)
+        self.latest = f"{name}: {len(captured.frame.data)} bytes"
         return captured
 
     def _reject(self, reason: str, message: str) -> None:

@@ -43,8 +43,8 @@ WORDS: dict[str, tuple[bytes, ...]] = {
 
 def faces(count: int, seed: int = 0) -> list[CodedFace]:
     """Faces of one layer, of two, and so on up to all, in turn."""
-    draw, (groups, _, entries) = np.random.default_rng(seed), codec().tables.shape
-    ends = codec().tables.layer_ends
+    draw, (groups, _, entries) = np.random.default_rng(seed), codec().entropy.shape
+    ends = codec().entropy.layer_ends
     layers = [1 + number % len(ends) for number in range(count)]
     return [
         CodedFace(int(draw.integers(groups)), draw.integers(entries, size=ends[n - 1]).astype(np.uint16), n)

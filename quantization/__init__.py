@@ -7,9 +7,9 @@ from quantization.graph import (
     captured_graph,
     keep_layers,
     quantized_encoder,
-    quantized_graph,
     weight_only_encoder,
 )
+from quantization.precision import CapturedEncoder, capture, run_graph
 from quantization.ranges import OBSERVERS, Observer
 from quantization.rounding import round_weights
 from quantization.search import Trial, search
@@ -21,6 +21,7 @@ __all__ = [
     "OBSERVERS",
     "WEIGHT_ONLY",
     "Calibration",
+    "CapturedEncoder",
     "Loss",
     "Observer",
     "Row",
@@ -30,12 +31,13 @@ __all__ = [
     "analyse",
     "backbone_sha256",
     "calibrate",
+    "capture",
     "captured_graph",
     "equalise",
     "keep_layers",
     "quantized_encoder",
-    "quantized_graph",
     "round_weights",
+    "run_graph",
     "search",
     "sensitivity",
     "sqnr",

@@ -134,8 +134,3 @@ def quantized_encoder(encoder: EdgeEncoder, calibration: Calibration) -> EdgeEnc
         make_exact(prepared, calibration)
         backbone = require("torchao.quantization.pt2e.quantize_pt2e", "executorch").convert_pt2e(prepared)
     return with_backbone(encoder, backbone)
-
-
-def quantized_graph(encoder: EdgeEncoder, calibration: Calibration) -> ExportedProgram:
-    """`captured_graph` of `quantized_encoder`; `.module()` of it is callable."""
-    return captured_graph(quantized_encoder(encoder, calibration))

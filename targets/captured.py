@@ -64,11 +64,10 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
 
     from edge_stscq.codec import store
     from edge_stscq.codec.integer_encoder import IntegerEncoder
-    from quantization import WEIGHT_ONLY, Calibration, captured_graph, quantized_encoder, weight_only_encoder
+    from quantization import WEIGHT_ONLY, Calibration, capture, run_graph
 
     config, books = store.load_config(model), store.full_books(model)
-    student = encoder = store.load_student(model)
-    quantisation = None
+    student, calibration, quantisation = store.load_student(model), None, None
     if isinstance(student, IntegerEncoder):
         if precision == "w8":
             raise EdgeError(integers.NO_WEIGHT_ONLY)
@@ -81,12 +80,12 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
         student.quantize(False)
     elif precision != "fp32":
         calibration = Calibration.load(model)
-        make = quantized_encoder if precision == "int8" else weight_only_encoder
-        encoder = make(student, calibration)
         quantisation = QuantisationSpec(
             scheme=calibration.scheme if precision == "int8" else WEIGHT_ONLY,
             calibration_images=calibration.count, calibration_sha256=calibration.faces_sha256,
         )  # fmt: skip
+
+    encoder, program = capture(student, precision, calibration)
 
     def analyze(encoder: store.Student, pictures: NDArray[np.uint8]) -> golden.RoutingMargins:
         found = encoder.analyse(torch.from_numpy(pictures))
@@ -100,10 +99,7 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
         np.where(unsure, seen.other_group, seen.group),
         np.where(seen.boundary_distance < golden.TIE, seen.runner_up, seen.tokens),
     )
-    program = captured_graph(encoder)
-    graph = program.module()
-    answers = [graph(torch.from_numpy(image)[None]) for image in images]
-    expected = Prediction(*(torch.cat(part).numpy() for part in zip(*answers, strict=True)))
+    expected = Prediction(*run_graph(program, images))
     return CapturedModel(
         config, precision, program, images, expected, other, books, store.load_tables(model), quantisation,
     )  # fmt: skip

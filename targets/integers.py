@@ -54,7 +54,7 @@ def capture(student: "IntegerEncoder", books: NDArray[np.float32]) -> IntegerGra
     """
     import torch
 
-    from quantization.graph import captured_graph
+    from quantization import captured_graph, run_graph
     from quantization.integer_check import check_exact
     from quantization.integer_graph import IntegerGraph, integer_program, run_program
 
@@ -72,9 +72,6 @@ def capture(student: "IntegerEncoder", books: NDArray[np.float32]) -> IntegerGra
     expected = Prediction(*run_program(program, images))
     for graph in graphs:
         check_exact(graph)
-        module = graph.module()
-        answers = [module(torch.from_numpy(image)[None]) for image in images]
-        groups, tokens = (torch.cat(part).numpy() for part in zip(*answers, strict=True))
-        if not Prediction(groups, tokens).equals(expected):
+        if not Prediction(*run_graph(graph, images)).equals(expected):
             raise EdgeError("the graph gives other tokens than whole numbers do; this is a fault of the program")
     return IntegerGraphs(graphs[0], graphs[1], images, expected)

@@ -36,9 +36,9 @@ from benchmarks.record import write
 from edge_stscq.codec import store as models
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
-from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
-from edge_stscq.stream import CodedFace, FrameCodec
-from edge_stscq.stream.tables import Tables, model_id
+from edge_stscq.server.storage.face_store import ValidatedFrame
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+from edge_stscq.stream import CodedFace, FrameCodec, Tables, model_id
 
 SIZES = (1, 16, 256)
 """Frames in a body."""
@@ -184,13 +184,13 @@ def numbering(postgres: Cluster, frame: bytes, codec: FrameCodec, seconds: float
     shared = postgres.new_database("shared")
     apart = [postgres.new_database(f"apart{writer}") for writer in range(CONNECTIONS)]
     places = {
-        "one": [FaceStore(shared)],
-        "shared": [FaceStore(shared) for _ in range(CONNECTIONS)],
-        "apart": [*map(FaceStore, apart)],
+        "one": [SqlFaceStore(shared)],
+        "shared": [SqlFaceStore(shared) for _ in range(CONNECTIONS)],
+        "apart": [*map(SqlFaceStore, apart)],
     }
     numbers, rates = iter(range(1 << 50)), {name: list[float]() for name in places}
 
-    def send(store: FaceStore) -> int:
+    def send(store: SqlFaceStore) -> int:
         done, begin = 0, time.perf_counter()
         while time.perf_counter() - begin < seconds:
             store.accept("cam", next(numbers), codec.model_id, [ValidatedFrame(frame, 3)], bytes.__eq__)

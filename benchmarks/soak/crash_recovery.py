@@ -169,8 +169,8 @@ class Fleet:
 
 def make_faces(codec: FrameCodec, count: int, seed: int = 0) -> list[Face]:
     """Faces of random tokens, no two alike."""
-    groups, tokens, entries = codec.tables.shape
-    draw, ends = np.random.default_rng(seed), codec.tables.layer_ends
+    groups, tokens, entries = codec.entropy.shape
+    draw, ends = np.random.default_rng(seed), codec.entropy.layer_ends
     faces = []
     for _ in range(count):
         whole = CodedFace(int(draw.integers(groups)), draw.integers(entries, size=tokens).astype(np.uint16), 3)

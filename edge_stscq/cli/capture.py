@@ -91,10 +91,11 @@ def capture(
         with suppress(KeyboardInterrupt):
             for captured in loop.run(pictures):
                 if captured is not None:
-                    sink.put(captured.frame)
+                    sink.put(captured.frame.data)
                     if kept is not None:
-                        first = [opened.frames.cut_frame(captured.frame, 1)] if travel > 1 else []
-                        kept.put(opened.frames.model_id, [*first, captured.frame], time.time())
+                        basic = captured.frame.face.truncate(1, opened.config.layer_ends)
+                        first = [opened.frames.encode_frame(basic)] if travel > 1 else []
+                        kept.put(opened.frames.model_id, [*first, captured.frame.data], time.time())
                     if save_crops is not None:
                         _save(save_crops / f"{loop.counters.faces - 1:06d}.png", captured.crop)
                 if live is not None:

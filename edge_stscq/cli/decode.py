@@ -51,7 +51,7 @@ def decode(
         for number, (face, picture) in enumerate(zip(batch, decoder.decode(batch), strict=True), start):
             path = output / f"{number:06d}.png"
             write_file(path, encode_image(picture))
-            received = codec.payload_size(face)
+            received = codec.frame(face).payload_bytes
             faces.append({"file": str(path), "group": face.group, "layers": face.layers, "payload_bytes": received})
     if as_json:
         typer.echo(json.dumps({"stream": str(stream), "model_id": codec.model_id.hex(), "faces": faces}))

@@ -204,7 +204,7 @@ def _tiles(url: str, target: str, number: int, name: str, bundle: Path, output: 
             raise EdgeError(f"the server does not give back face {target}-{number}: {answer.text}")
         path = output / "faces" / f"{name}-{layers}.png"
         write_file(path, answer.content)
-        payload = opened.frames.payload_size(face.truncate(layers, ends))
+        payload = opened.frames.frame(face.truncate(layers, ends)).payload_bytes
         tiles.append(Tile(read_image(path), count(payload, "byte")))
     return tiles
 

@@ -50,10 +50,9 @@ def encode(
     stream, faces = frames.header(), []
     for path, crop in zip(images, crops, strict=True):
         face = encoder.encode(crop, wanted)
-        frame = frames.encode_frame(face)
-        payload = frames.payload_size(face)
-        stream += frame
-        faces.append({"file": str(path), "group": face.group, "payload_bytes": payload, "wire_bytes": len(frame)})
+        data, payload_bytes, _ = frames.frame(face)
+        stream += data
+        faces.append({"file": str(path), "group": face.group, "payload_bytes": payload_bytes, "wire_bytes": len(data)})
     write_file(output, stream)
     if as_json:
         report = {

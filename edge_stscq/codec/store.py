@@ -31,8 +31,9 @@ from edge_stscq.codec.encoder import EdgeEncoder, student, teacher
 from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder, on_token_grid
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
+from edge_stscq.stream.entropy import model_id
 from edge_stscq.stream.frame import FrameCodec
-from edge_stscq.stream.tables import Tables, model_id
+from edge_stscq.stream.tables import Tables
 
 _BOOKS = "codebooks.books"
 _IDENTITY = "backbone.identity."

@@ -84,7 +84,7 @@ class Subject:
             return np.full(len(codes.group), np.ceil(bits / 8))
         frames = FrameCodec(self.tables, bytes(8))  # a payload does not depend on the model id
         faces = (CodedFace(int(g), t[:end], layers) for g, t in zip(*codes, strict=True))
-        return np.array([frames.payload_size(face) for face in faces], np.float64)
+        return np.array([frames.frame(face).payload_bytes for face in faces], np.float64)
 
 
 def from_modules(

@@ -27,20 +27,24 @@ from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.device_stats import DeviceStatsCache
 from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.server.storage.write_queue import GroupCommitQueue
 
 
-def create_app(settings: ServerSettings, backend: DecoderBackend | None = None) -> FastAPI:
+def create_app(
+    settings: ServerSettings, backend: DecoderBackend | None = None, store: FaceStore | None = None
+) -> FastAPI:
     """Build the application.
 
     Args:
         backend: decodes the faces; None decodes in this process.
+        store: keeps the faces, and is closed with the application; None opens `settings.store`.
 
     Raises:
         EdgeError: a model folder, the store or the tokens cannot be used, or a public host has no valid token.
     """
     catalog, tokens = ModelCatalog(settings.model), open_tokens(settings)
-    store = FaceStore(settings.store)
+    store = store or SqlFaceStore(settings.store)
     backend = backend or in_process_backend(settings)
     guard, resolver = Guard(settings, tokens), RequestResolver(catalog, store)
     feed, connections, device_stats = (

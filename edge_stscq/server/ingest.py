@@ -57,10 +57,10 @@ class Ingest:
     def _check(self, upload: FrameUpload) -> FrameBatch:
         entry = self._catalog.find(stream_model_id(upload.body), "this stream")
         frames: list[ValidatedFrame] = []
-        for face, frame in entry.codec.iter_frames(upload.body):
+        for frame in entry.codec.iter_frames(upload.body):
             if len(frames) == self._max_frames:
                 raise TooManyFramesError(f"over {self._max_frames} frames in one request; send fewer at once")
-            frames.append(ValidatedFrame(frame, face.layers))
+            frames.append(ValidatedFrame(frame.data, frame.face.layers))
         if not frames:
             raise FrameError("the stream has a header and no frame; nothing to store")
         if upload.first + len(frames) - 1 > MAX_SEQUENCE:

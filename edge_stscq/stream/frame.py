@@ -3,12 +3,12 @@
     stream   header frame*
     header   "STSQ" | version 1 | model id, 8 bytes                            13 bytes, once a stream
     frame    layers u8 | length LEB128 | payload | CRC-32 little-endian        6 bytes beside the payload
-    payload  group and tokens, arithmetic coded
+    payload  group and tokens, as the model's entropy model codes them
 
 The CRC covers the model id, layers, length and payload, so a frame that was moved under the header of another model
-fails like a damaged one. It is checked before anything is decoded, and every length is held against what the tables
-can produce before anything is read. A payload must be the very one that the encoder makes for its face: one face is
-one string of bytes.
+fails like a damaged one. It is checked before anything is decoded, and every length is held against what the entropy
+model can produce before anything is read. A payload must be the very one that is made for its face: one face is one
+string of bytes.
 
 Frames may be appended to a stream as they come, so the header holds no count: a stream that was cut exactly between two
 frames is a shorter stream. Cut anywhere else, it is refused.
@@ -20,13 +20,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError, FrameError
-from edge_stscq.stream.arithmetic import Decoder, Encoder
+from edge_stscq.stream.entropy import MODEL_ID_BYTES, EntropyModel
 from edge_stscq.stream.face import CodedFace
-from edge_stscq.stream.tables import MODEL_ID_BYTES, Tables
 
 MAGIC = b"STSQ"
 VERSION = 1
@@ -38,53 +35,53 @@ _REMEMBERED = 4096
 """Payloads whose faces are kept, 3 MB at most: a server that has stored a face soon indexes and decodes it."""
 
 
+class Frame(NamedTuple):
+    """A coded face and the bytes it is sent as."""
+
+    data: bytes
+    payload_bytes: int
+    """Entropy-coded bytes among them; the others are 6 (7 from a payload of 128 bytes on)."""
+    face: CodedFace
+
+
 class FrameCodec:
     """Faces to frames and back, for one model.
 
     Args:
-        tables: frequency tables of the model.
+        entropy: codes payloads, e.g. `Tables`.
         model_id: 8 bytes, from `stream.model_id`.
     """
 
-    def __init__(self, tables: Tables, model_id: bytes) -> None:
+    def __init__(self, entropy: EntropyModel, model_id: bytes) -> None:
         if len(model_id) != MODEL_ID_BYTES:
             raise EdgeError(f"a model id has {MODEL_ID_BYTES} bytes, not {len(model_id)}")
-        self.tables = tables
+        self.entropy = entropy
         self.model_id = model_id
-        self._remembered = lru_cache(_REMEMBERED)(self._face)
+        self._remembered = lru_cache(_REMEMBERED)(entropy.decode)
 
     def header(self) -> bytes:
         """The 13 bytes a stream begins with."""
         return stream_header(self.model_id)
 
-    def encode_frame(self, face: CodedFace) -> bytes:
-        """One frame.
+    def frame(self, face: CodedFace) -> Frame:
+        """The frame of a face, entropy-coded once.
 
         Raises:
-            EdgeError: the face does not fit the tables (token count, group or token out of range).
+            EdgeError: the face does not fit the model (token count, group or token out of range).
         """
-        payload = self._payload(face)
+        self._check_fit(face)
+        payload = self.entropy.encode(face)
         body = bytes([face.layers]) + _varint(len(payload)) + payload
-        return body + _crc(body, self.model_id)
+        return Frame(body + _crc(body, self.model_id), len(payload), face)
 
-    def cut_frame(self, frame: bytes, layers: int) -> bytes:
-        """The frame of the same face with its first `layers` layers only.
-
-        Raises:
-            FrameError: `frame` is damaged or of another model.
-            EdgeError: it has fewer layers.
-        """
-        face, _ = self.decode_frame(frame)
-        return self.encode_frame(face.truncate(layers, self.tables.layer_ends))
-
-    def payload_size(self, face: CodedFace) -> int:
-        """Bytes of entropy-coded data in the face's frame; the frame itself is 6 bytes longer (7 from 128 on)."""
-        return len(self._payload(face))
+    def encode_frame(self, face: CodedFace) -> bytes:
+        """The bytes of `frame`."""
+        return self.frame(face).data
 
     @property
     def max_frame_size(self) -> int:
         """No frame of this model is longer, in bytes."""
-        longest = max(self.tables.payload_limits)
+        longest = max(self.entropy.payload_limits)
         return 1 + len(_varint(longest)) + longest + CRC_BYTES
 
     def encode_stream(self, faces: Iterable[CodedFace]) -> bytes:
@@ -97,15 +94,15 @@ class FrameCodec:
         Raises:
             FrameError: there is no undamaged frame of this model.
         """
-        frame = check_frame(buffer, offset, self.model_id, self.tables.payload_limits)
-        return self._remembered(bytes(buffer[frame.start : frame.end - CRC_BYTES]), frame.layers), frame.end
+        layout = self._check(buffer, offset)
+        return self._decode(buffer, layout), layout.end
 
     def iter_stream(self, data: bytes) -> Iterator[CodedFace]:
         """The faces of a stream one by one, otherwise as `iter_frames`."""
-        return (face for face, _ in self.iter_frames(data))
+        return (frame.face for frame in self.iter_frames(data))
 
-    def iter_frames(self, data: bytes) -> Iterator[tuple[CodedFace, bytes]]:
-        """The faces of a stream and the bytes of their frames; all frames before a damaged one are yielded.
+    def iter_frames(self, data: bytes) -> Iterator[Frame]:
+        """The frames of a stream one by one; all before a damaged one are yielded.
 
         Raises:
             FrameError: naming the frame's number and its offset.
@@ -119,41 +116,34 @@ class FrameCodec:
         offset, number = HEADER_BYTES, 0
         while offset < len(data):
             try:
-                face, end = self.decode_frame(data, offset)
+                layout = self._check(data, offset)
+                face = self._decode(data, layout)
             except FrameError as error:
                 raise FrameError(f"frame {number} at byte {offset}: {error}") from error
-            yield face, bytes(data[offset:end])
-            offset, number = end, number + 1
+            yield Frame(bytes(data[offset : layout.end]), layout.payload_bytes, face)
+            offset, number = layout.end, number + 1
 
     def decode_stream(self, data: bytes) -> list[CodedFace]:
         """All faces of a stream, or `FrameError` as in `iter_stream`."""
         return list(self.iter_stream(data))
 
-    def _payload(self, face: CodedFace) -> bytes:
-        groups, _, entries = self.tables.shape
-        if face.layers > len(self.tables.layer_ends):
-            raise EdgeError(f"the face has {face.layers} layers, this model has {len(self.tables.layer_ends)}")
-        count = self.tables.layer_ends[face.layers - 1]
+    def _check(self, buffer: bytes, offset: int) -> "FrameLayout":
+        return check_frame(buffer, offset, self.model_id, self.entropy.payload_limits)
+
+    def _decode(self, buffer: bytes, layout: "FrameLayout") -> CodedFace:
+        return self._remembered(bytes(buffer[layout.start : layout.start + layout.payload_bytes]), layout.layers)
+
+    def _check_fit(self, face: CodedFace) -> None:
+        groups, _, entries = self.entropy.shape
+        if face.layers > len(self.entropy.layer_ends):
+            raise EdgeError(f"the face has {face.layers} layers, this model has {len(self.entropy.layer_ends)}")
+        count = self.entropy.layer_ends[face.layers - 1]
         if len(face.tokens) != count:
             raise EdgeError(f"{face.layers} layers of this model are {count} tokens, the face has {len(face.tokens)}")
         if not 0 <= face.group < groups:
             raise EdgeError(f"group {face.group} is not 0 to {groups - 1}")
         if face.tokens.max() >= entries:
             raise EdgeError(f"token {face.tokens.max()} is not 0 to {entries - 1}")
-        encoder = Encoder()
-        encoder.push(face.group, self.tables.group_row)
-        for token, row in zip(face.tokens.tolist(), self.tables.rows[face.group], strict=False):
-            encoder.push(token, row)
-        return encoder.finish()
-
-    def _face(self, payload: bytes, layers: int) -> CodedFace:
-        count = self.tables.layer_ends[layers - 1]
-        decoder = Decoder(payload, 1 + count)
-        group = decoder.pop(self.tables.group_row)
-        tokens = decoder.pop_all(self.tables.rows[group][:count])
-        if not decoder.is_shortest():
-            raise FrameError("payload is not the one an encoder makes for its face")
-        return CodedFace(group, np.array(tokens, np.uint16), layers)
 
 
 class FrameLayout(NamedTuple):
@@ -165,12 +155,16 @@ class FrameLayout(NamedTuple):
     end: int
     """Of the frame, behind its CRC."""
 
+    @property
+    def payload_bytes(self) -> int:
+        return self.end - CRC_BYTES - self.start
+
 
 def check_frame(buffer: bytes, offset: int, model_id: bytes, limits: Sequence[int] | None = None) -> FrameLayout:
     """Find the frame that begins at `offset` and check it without decoding it.
 
     Args:
-        limits: the most bytes of a payload of 1, 2, ... layers of this model, if the tables are at hand.
+        limits: the most bytes of a payload of 1, 2, ... layers of this model, if the entropy model is at hand.
 
     Raises:
         FrameError: there is no undamaged frame of this model.
@@ -258,7 +252,7 @@ def read_stream(path: Path) -> bytes:
 
 
 def split_stream(data: bytes) -> tuple[bytes, list[bytes]]:
-    """Header and frames of a stream, without the tables that would decode them; joined again they are `data`.
+    """Header and frames of a stream, without the entropy model that would decode them; joined again they are `data`.
 
     A sender need not know the model: layout and CRC tell where each frame ends and whether it is whole, so a damaged
     file is noticed on the device, before anything travels.

@@ -1,18 +1,16 @@
-"""Integer frequency tables: what the entropy coder believes about groups and tokens.
+"""Integer frequency tables, the static entropy model: what is believed about groups and tokens.
 
 Each token position of each group has its own table, counted once over the training faces and fixed from then on. The
 tables are integers that sum to `2**16` and travel in the bundle, so a device and a server cannot disagree about a
 probability the way two floating-point models do. Every entry is at least one: any token can be sent, a rare one costs
 up to 16 bits.
-
-A stream is meaningless without the very codebooks and tables it was made with; `model_id` names the pair.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import safetensors.numpy
@@ -21,15 +19,16 @@ from safetensors import SafetensorError
 
 from edge_stscq._files import write_file
 from edge_stscq._limits import MAX_LAYERS
-from edge_stscq.errors import EdgeError
-from edge_stscq.stream.arithmetic import PRECISION, TOTAL, sufficient_bytes
-
-MODEL_ID_BYTES = 8
+from edge_stscq.errors import EdgeError, FrameError
+from edge_stscq.stream.arithmetic import PRECISION, TOTAL, Decoder, Encoder, sufficient_bytes
+from edge_stscq.stream.face import CodedFace
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Frequencies of `M` groups and of `K` entries at each of `T` positions of each group.
+    """Frequencies of `M` groups and of `K` entries at each of `T` positions of each group, with arithmetic coding.
+
+    An `EntropyModel`; its members are described there.
 
     Attributes:
         frequencies: uint32 `[M, T, K]`, each row at least 1 and summing to `2**16`.
@@ -39,6 +38,8 @@ class Tables:
     Raises:
         EdgeError: any of this does not hold.
     """
+
+    coder: ClassVar[int] = 1
 
     frequencies: NDArray[np.uint32]
     group_frequencies: NDArray[np.uint32]
@@ -90,6 +91,36 @@ class Tables:
             limits.append(longest)
         return tuple(limits)
 
+    def parameters(self) -> tuple[tuple[str, NDArray[np.uint32]], ...]:
+        """All three arrays."""
+        return (
+            ("frequencies", self.frequencies),
+            ("group_frequencies", self.group_frequencies),
+            ("layer_ends", np.array(self.layer_ends, np.uint32)),
+        )
+
+    def encode(self, face: CodedFace) -> bytes:
+        """Group and tokens as one arithmetic-coded message."""
+        encoder = Encoder()
+        encoder.push(face.group, self.group_row)
+        for token, row in zip(face.tokens.tolist(), self.rows[face.group], strict=False):
+            encoder.push(token, row)
+        return encoder.finish()
+
+    def decode(self, payload: bytes, layers: int) -> CodedFace:
+        """The face whose message this is.
+
+        Raises:
+            FrameError: `encode` makes another payload of it.
+        """
+        count = self.layer_ends[layers - 1]
+        decoder = Decoder(payload, 1 + count)
+        group = decoder.pop(self.group_row)
+        tokens = decoder.pop_all(self.rows[group][:count])
+        if not decoder.is_shortest():
+            raise FrameError("payload is not the one an encoder makes for its face")
+        return CodedFace(group, np.array(tokens, np.uint16), layers)
+
     @classmethod
     def from_counts(cls, counts: ArrayLike, group_counts: ArrayLike, layer_ends: Sequence[int]) -> "Tables":
         """Tables from how often each entry was seen.
@@ -109,12 +140,7 @@ class Tables:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, in one step and with the same bytes every time."""
-        tensors = {
-            "frequencies": self.frequencies,
-            "group_frequencies": self.group_frequencies,
-            "layer_ends": np.array(self.layer_ends, np.uint32),
-        }
-        write_file(path, safetensors.numpy.save(tensors))
+        write_file(path, safetensors.numpy.save(dict(self.parameters())))
 
     @classmethod
     def load(cls, path: Path) -> "Tables":
@@ -138,28 +164,6 @@ class Tables:
             return cls(tensors["frequencies"], tensors["group_frequencies"], tuple(tensors["layer_ends"].tolist()))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise EdgeError(f"not a file of frequency tables ({error})") from error
-
-
-def model_id(books: NDArray[np.float32], tables: Tables) -> bytes:
-    """Eight bytes that name the codebooks and tables a stream needs.
-
-    They are the head of the sha256 over name, shape and little-endian bytes of each array, so that no two different
-    models serialise alike.
-
-    Args:
-        books: float32 `[M, T, K, D]`.
-    """
-    arrays: tuple[tuple[str, NDArray[np.generic], str], ...] = (
-        ("books", books, "<f4"),
-        ("frequencies", tables.frequencies, "<u4"),
-        ("group_frequencies", tables.group_frequencies, "<u4"),
-        ("layer_ends", np.array(tables.layer_ends), "<u4"),
-    )
-    digest = hashlib.sha256(b"edge-stscq model 1\n")
-    for name, array, dtype in arrays:
-        digest.update(f"{name} {dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array, dtype).tobytes())
-    return digest.digest()[:MODEL_ID_BYTES]
 
 
 def _checked(values: NDArray[np.uint32], ndim: int, name: str) -> NDArray[np.uint32]:

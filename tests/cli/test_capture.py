@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from edge_stscq.cli.capture import capture
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import HEADER_BYTES
+from edge_stscq.stream.arithmetic import Decoder, Encoder
 from tests.support.fakes import acknowledgement
 from tests.support.sums_bundle import answer, write_sums_bundle
 
@@ -56,7 +58,7 @@ def test_pictures_become_a_stream_file_and_crops(folder: Path, bundle: Path, tmp
     opened = open_bundle(bundle)
     assert report["model_id"] == opened.manifest.model_id
     faces = opened.frames.decode_stream(output.read_bytes())
-    assert report["payload_bytes"] == sum(map(opened.frames.payload_size, faces))
+    assert report["payload_bytes"] == sum(opened.frames.frame(face).payload_bytes for face in faces)
     assert report["wire_bytes"] == output.stat().st_size - HEADER_BYTES
     assert sorted(path.name for path in crops.iterdir()) == ["000000.png", "000001.png"]
     for number, face in enumerate(faces):
@@ -95,7 +97,7 @@ def test_faces_wait_in_a_spool_basic_layers_first(folder: Path, bundle: Path, tm
         assert rest is not None
         assert (kept.device, first.first, rest.first, first.model_id) == ("door-1", 5, 5, opened.frames.model_id)
     assert [opened.frames.decode_frame(frame)[0] for frame in rest.frames] == faces
-    ends = opened.frames.tables.layer_ends
+    ends = opened.frames.entropy.layer_ends
     assert [opened.frames.decode_frame(frame)[0] for frame in first.frames] == [
         face.truncate(1, ends) for face in faces
     ]
@@ -103,6 +105,30 @@ def test_faces_wait_in_a_spool_basic_layers_first(folder: Path, bundle: Path, tm
     with Spool(spool) as kept:
         assert (kept.status().next, kept.status().basic_waiting) == (9, 2)
     assert "number faces twice" in str(run(*common, "--url", "http://127.0.0.1:9").exception)
+
+
+@pytest.mark.parametrize(("layers", "codings"), [(1, 1), (2, 2), (3, 2)])
+def test_each_frame_of_a_face_is_entropy_coded_once_and_none_is_decoded(
+    layers: int, codings: int, folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+    finish, pop_all = Encoder.finish, Decoder.pop_all
+
+    def count_finish(self: Encoder) -> bytes:
+        calls["coded"] += 1
+        return finish(self)
+
+    def count_pop(self: Decoder, rows: Iterable[Sequence[int]]) -> list[int]:
+        calls["decoded"] += 1
+        return pop_all(self, rows)
+
+    monkeypatch.setattr(Encoder, "finish", count_finish)
+    monkeypatch.setattr(Decoder, "pop_all", count_pop)
+    output, common = tmp_path / "faces.stsq", ("--source", folder, "--bundle", bundle, "--layers", layers)
+    assert run(*common, "--spool", tmp_path / "faces.spool", "-o", output).exit_code == 0
+    assert calls == {"coded": 2 * codings}, "two portraits, each whole and with its basic layer"
+    open_bundle(bundle).frames.decode_stream(output.read_bytes())
+    assert calls["decoded"] > 0, "the counter would have seen it"
 
 
 @pytest.fixture

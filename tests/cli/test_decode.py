@@ -44,7 +44,7 @@ def codec(tiny_model: Path) -> FrameCodec:
 def faces(codec: FrameCodec) -> list[CodedFace]:
     """Forty faces, so that more than one batch is decoded; the last has its basic layer only."""
     random = np.random.default_rng(0)
-    ends = codec.tables.layer_ends
+    ends = codec.entropy.layer_ends
     whole = [CodedFace(n % 2, random.integers(16, size=ends[2]).astype(np.uint16), 3) for n in range(40)]
     return [*whole[:-1], whole[-1].truncate(1, ends)]
 
@@ -80,7 +80,7 @@ def test_every_face_becomes_a_picture(
     for number in (0, 33, 39):
         used = min(layers, faces[number].layers)
         assert report["faces"][number]["layers"] == used
-        alone = FaceDecoder(tiny_model).decode([faces[number].truncate(used, codec.tables.layer_ends)])[0]
+        alone = FaceDecoder(tiny_model).decode([faces[number].truncate(used, codec.entropy.layer_ends)])[0]
         assert np.abs(read(output / f"{number:06d}.png").astype(int) - alone.astype(int)).max() <= 1
 
 
@@ -105,7 +105,7 @@ def test_damage_names_the_frame_and_writes_nothing(
     start = len(codec.encode_stream(faces[:7]))
     flipped = bytearray(whole)
     flipped[start + 4] ^= 0x10
-    foreign = FrameCodec(codec.tables, b"\xab" * 8).encode_stream(faces)
+    foreign = FrameCodec(codec.entropy, b"\xab" * 8).encode_stream(faces)
     for data, part in (
         (bytes(flipped), "frame 7"),
         (whole[: start + 3], "frame 7"),

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from edge_stscq.bundle import open_bundle
 from edge_stscq.cli.encode import encode
 from edge_stscq.errors import EdgeError
+from edge_stscq.stream.arithmetic import Encoder
 from tests.support.sums_bundle import CONFIG, answer
 
 app = typer.Typer()
@@ -46,10 +47,17 @@ def test_crops_become_a_stream_with_sizes(sums_bundle, pictures, tmp_path, layer
     ]
     assert report["model_id"] == frames.model_id.hex()
     assert [row["file"] for row in report["faces"]] == [str(path) for path in pictures]
-    assert [row["payload_bytes"] for row in report["faces"]] == [frames.payload_size(face) for face in faces]
+    assert [row["payload_bytes"] for row in report["faces"]] == [frames.frame(face).payload_bytes for face in faces]
     wire = [row["wire_bytes"] for row in report["faces"]]
     assert wire == [row["payload_bytes"] + 6 for row in report["faces"]]
     assert report["stream_bytes"] == len(output.read_bytes()) == sum(wire) + report["header_bytes"]
+
+
+def test_each_face_is_entropy_coded_once(sums_bundle, pictures, tmp_path, monkeypatch):
+    coded, finish = [], Encoder.finish
+    monkeypatch.setattr(Encoder, "finish", lambda self: coded.append(self) or finish(self))
+    assert run(sums_bundle, *pictures, "-o", tmp_path / "faces.stsq").exit_code == 0
+    assert len(coded) == len(pictures)
 
 
 def test_table_names_files_and_the_next_command(sums_bundle, pictures, tmp_path, monkeypatch):

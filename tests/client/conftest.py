@@ -31,8 +31,8 @@ def made(codec: FrameCodec) -> list[list[bytes]]:
     """Sixty faces as a spool takes them: a frame with the basic layer and one with all three."""
     random = np.random.default_rng(1)
     whole = [CodedFace(n % 2, random.integers(16, size=300).astype(np.uint16), 3) for n in range(60)]
-    frames = [codec.encode_frame(face) for face in whole]
-    return [[codec.cut_frame(frame, 1), frame] for frame in frames]
+    ends = codec.entropy.layer_ends
+    return [[codec.encode_frame(face.truncate(1, ends)), codec.encode_frame(face)] for face in whole]
 
 
 @pytest.fixture

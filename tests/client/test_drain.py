@@ -23,7 +23,8 @@ from edge_stscq.client.drain import Drain
 from edge_stscq.client.sender import Sender
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
+from edge_stscq.server.storage.face_store import ValidatedFrame
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import FrameCodec, stream_model_id
 from edge_stscq.stream.frame import split_stream
 
@@ -38,7 +39,7 @@ class Server:
         arrivals: time, first face, layers of the frames, and bytes of each request.
     """
 
-    def __init__(self, store: FaceStore, codec: FrameCodec, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: SqlFaceStore, codec: FrameCodec, clock: Callable[[], float] = time.monotonic) -> None:
         self.store, self.codec, self.clock = store, codec, clock
         self.outcomes: Counter[tuple[int, str]] = Counter()
         self.arrivals: list[tuple[float, int, list[int], int]] = []
@@ -54,7 +55,9 @@ class Server:
 
     def _same(self, old: bytes, new: bytes) -> bool:
         layers = min(old[0], new[0])
-        return self.codec.cut_frame(old, layers) == self.codec.cut_frame(new, layers)
+        ends = self.codec.entropy.layer_ends
+        first, second = (self.codec.decode_frame(frame)[0].truncate(layers, ends) for frame in (old, new))
+        return first == second
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         lines = [f"{request.method} {request.url.path} HTTP/1.1", *map(": ".join, request.headers.items()), ""]
@@ -84,7 +87,7 @@ class Time:
 
 @pytest.fixture
 def server(path: Path, codec: FrameCodec) -> Iterator[Server]:
-    store = FaceStore(path.with_name("faces.db"))
+    store = SqlFaceStore(path.with_name("faces.db"))
     yield Server(store, codec)
     store.close()
 

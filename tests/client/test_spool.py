@@ -79,7 +79,7 @@ def test_whole_faces_go_at_once(spool: Spool, codec: FrameCodec, made: Made) -> 
 
 
 def test_a_request_carries_one_model_without_gaps_within_its_bytes(spool: Spool, codec: FrameCodec, made: Made) -> None:
-    other = FrameCodec(codec.tables, b"another!")
+    other = FrameCodec(codec.entropy, b"another!")
     fill(spool, codec, made[:2])
     spool.put(other.model_id, [other.encode_frame(codec.decode_frame(made[2][1])[0])], 0.0)
     assert taken(spool.lease(9, 60))[:2] == (0, 1)

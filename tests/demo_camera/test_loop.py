@@ -19,13 +19,13 @@ def run(loop: CaptureLoop, source: Path) -> list[Capture]:
 
 def test_a_portrait_becomes_one_frame(loop: CaptureLoop, portrait: dict[str, Path]) -> None:
     (captured,) = run(loop, portrait["astronaut"])
-    (face,) = loop.codec.decode_stream(loop.codec.header() + captured.frame)
+    (face,) = loop.codec.decode_stream(loop.codec.header() + captured.frame.data)
     assert face == loop.encoder.encode(captured.crop, 3)
     assert len(set(face.tokens.tolist())) > 3, "the crop is a picture, not a flat colour"
-    assert len(captured.frame) == captured.payload_bytes + 6
+    assert captured.frame == (loop.codec.encode_frame(face), len(captured.frame.data) - 6, face)
     counters = loop.counters
     assert (counters.pictures, counters.faces, counters.rejected) == (1, 1, {})
-    assert (counters.payload_bytes, counters.wire_bytes) == (captured.payload_bytes, len(captured.frame))
+    assert (counters.payload_bytes, counters.wire_bytes) == (captured.frame.payload_bytes, len(captured.frame.data))
 
 
 def test_the_crop_is_aligned_and_red_is_first(loop: CaptureLoop, portrait: dict[str, Path]) -> None:
@@ -43,9 +43,9 @@ def test_fewer_layers_travel(layers: int, loop: CaptureLoop, portrait: dict[str,
     (whole,) = run(loop, portrait["astronaut"])
     loop.layers = layers
     (captured,) = run(loop, portrait["astronaut"])
-    (face,) = loop.codec.decode_stream(loop.codec.header() + captured.frame)
+    (face,) = loop.codec.decode_stream(loop.codec.header() + captured.frame.data)
     assert face == CodedFace(1, loop.encoder.encode(captured.crop, 3).tokens[: 4 * layers], layers)
-    assert captured.payload_bytes < whole.payload_bytes
+    assert captured.frame.payload_bytes < whole.frame.payload_bytes
 
 
 def test_a_picture_without_a_face_is_an_error(loop: CaptureLoop, tmp_path: Path) -> None:

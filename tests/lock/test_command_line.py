@@ -70,8 +70,7 @@ def test_json_keys_are_the_golden_ones(tiny_model: Path, tmp_path: Path, expecte
     """Of the commands that need neither a bundle nor a server."""
     from edge_stscq.client.spool import Spool
     from edge_stscq.codec import store
-    from edge_stscq.stream import CodedFace, FrameCodec
-    from edge_stscq.stream.tables import model_id
+    from edge_stscq.stream import CodedFace, FrameCodec, model_id
 
     config, tables = store.load_config(tiny_model), store.load_tables(tiny_model)
     codec = FrameCodec(tables, model_id(store.full_books(tiny_model), tables))

@@ -9,7 +9,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from quantization import captured_graph, quantized_encoder, quantized_graph
+from quantization import capture, captured_graph, quantized_encoder
 from tests.support.calibrated_model import Calibrated
 
 QUANTIZE = "quantize_per_tensor"
@@ -17,7 +17,7 @@ QUANTIZE = "quantize_per_tensor"
 
 @pytest.fixture(scope="module")
 def program(calibrated: Calibrated) -> ExportedProgram:
-    return quantized_graph(calibrated.student, calibrated.calibration)
+    return capture(calibrated.student, "int8", calibrated.calibration).program
 
 
 def _calls(program: ExportedProgram, name: str) -> list[Node]:

@@ -16,9 +16,9 @@ from quantization import (
     agreement,
     analyse,
     calibrate,
+    capture,
     keep_layers,
     quantized_encoder,
-    quantized_graph,
     search,
     sensitivity,
 )
@@ -96,7 +96,7 @@ def test_a_high_share_keeps_both_and_one_out_of_reach_everything(
 
 def test_kept_layers_are_float_in_the_graph(calibrated: Calibrated) -> None:
     kept = ("identity.features.12", "spatial.2")
-    program = quantized_graph(calibrated.student, replace(calibrated.calibration, kept=kept))
+    program = capture(calibrated.student, "int8", replace(calibrated.calibration, kept=kept)).program
     weights = [n for n in program.graph.nodes if "aten.conv2d" in str(n.target)]
     floats = [n for n in weights if "dequantize" not in str(n.args[1].target)]
     assert (len(weights), len(floats)) == (33, 2)

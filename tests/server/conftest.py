@@ -25,7 +25,7 @@ from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.settings import ServerSettings
-from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
 
 MakeApp = Callable[..., FastAPI]
@@ -33,7 +33,7 @@ MakeFaces = Callable[..., list[CodedFace]]
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Issue = Callable[..., str]
-OpenStore = Callable[[Path | str], FaceStore]
+OpenStore = Callable[[Path | str], SqlFaceStore]
 COMMAND = [sys.executable, "-c", "from edge_stscq.cli import main; main()"]
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 Listen = Callable[..., AbstractAsyncContextManager[tuple[str, FastAPI]]]
@@ -194,8 +194,8 @@ def open_store() -> Iterator[OpenStore]:
     """`open_store(place)`: a store that is closed at the end; several at one place are several servers."""
     with contextlib.ExitStack() as stack:
 
-        def make(where: Path | str) -> FaceStore:
-            return stack.enter_context(contextlib.closing(FaceStore(where)))
+        def make(where: Path | str) -> SqlFaceStore:
+            return stack.enter_context(contextlib.closing(SqlFaceStore(where)))
 
         yield make
 

@@ -63,7 +63,7 @@ async def test_a_stream_of_a_model_that_is_not_held_is_refused_by_its_id(
     stream = foreign.encode_stream([random_face(load_config(four_layer_model), 4)])
     # the header of the model held, before frames of the other one: the checksum tells
     mixed = held.header() + stream[len(held.header()) :]
-    short = FrameCodec(held.tables, foreign.model_id).encode_stream([random_face(load_config(tiny_model), 1)])
+    short = FrameCodec(held.entropy, foreign.model_id).encode_stream([random_face(load_config(tiny_model), 1)])
     async with serve(model=tiny_model) as client:
         for path in ("/v1/frames", "/v1/match"):
             for body in (stream, short):

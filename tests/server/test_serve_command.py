@@ -59,7 +59,7 @@ def test_serve_and_send_survive_kill(
         assert png.content == encode_image(decoder.decode([faces[2].truncate(2, entry.config.layer_ends)])[0])
 
         foreign = tmp_path / "foreign.stsq"
-        foreign.write_bytes(FrameCodec(entry.codec.tables, b"\xab" * 8).encode_stream(faces))
+        foreign.write_bytes(FrameCodec(entry.codec.entropy, b"\xab" * 8).encode_stream(faces))
         refused = run("send", foreign, "--url", url)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert re.fullmatch(r"error: .*refused.* 409 .*abababababababab.*\n", refused.stderr)

@@ -67,8 +67,14 @@ def test_header_is_paid_once_and_a_frame_costs_six_bytes(codec, faces):
     assert codec.header() == b"STSQ\x01" + MODEL
     assert HEADER_BYTES == 13
     frames = [codec.encode_frame(face) for face in faces]
-    assert [len(frame) for frame in frames] == [codec.payload_size(face) + 6 for face in faces]
+    assert [len(frame) for frame in frames] == [codec.frame(face).payload_bytes + 6 for face in faces]
     assert codec.encode_stream(faces) == codec.header() + b"".join(frames)
+
+
+def test_frames_read_from_a_stream_are_those_that_were_made(codec, faces):
+    made = [codec.frame(face) for face in faces]
+    assert list(codec.iter_frames(codec.encode_stream(faces))) == made
+    assert [frame.data for frame in made] == [codec.encode_frame(face) for face in faces]
 
 
 def test_payload_is_within_a_byte_of_the_ideal_code_length(codec, tables, faces):
@@ -76,7 +82,7 @@ def test_payload_is_within_a_byte_of_the_ideal_code_length(codec, tables, faces)
         bits = -math.log2(tables.group_frequencies[face.group] / 2**16)
         rows = tables.frequencies[face.group]
         bits -= sum(math.log2(rows[t, token] / 2**16) for t, token in enumerate(face.tokens))
-        assert codec.payload_size(face) < bits / 8 + 1
+        assert codec.frame(face).payload_bytes < bits / 8 + 1
 
 
 def test_frames_follow_one_another(codec, faces):
@@ -91,7 +97,7 @@ def test_long_payloads_have_a_longer_length(codec):
     long = FrameCodec(tables, MODEL)
     face = CodedFace(0, np.arange(90) + 4000, 3)
     frame = long.encode_frame(face)
-    assert long.payload_size(face) == 135
+    assert long.frame(face).payload_bytes == 135
     assert len(frame) == 135 + 7 == long.max_frame_size
     assert long.decode_frame(frame) == (face, len(frame))
 
@@ -228,7 +234,7 @@ def test_every_prefix_of_layers_is_a_smaller_face(codec, faces):
         cut = face.truncate(layers, ENDS)
         assert cut.tokens.tolist() == face.tokens[: ENDS[layers - 1]].tolist()
         assert codec.decode_frame(codec.encode_frame(cut))[0] == cut
-        sizes.append(codec.payload_size(cut))
+        sizes.append(codec.frame(cut).payload_bytes)
     assert sizes == sorted(set(sizes))
     with pytest.raises(EdgeError, match="choose 1 to 2"):
         cut.truncate(2, ENDS).truncate(3, ENDS)

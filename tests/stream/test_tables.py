@@ -1,4 +1,4 @@
-"""Frequency tables: what is accepted, how counts become frequencies, and the name of a model."""
+"""Frequency tables: what is accepted, and how counts become frequencies."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import Tables, model_id
+from edge_stscq.stream import Tables
 from edge_stscq.stream.arithmetic import TOTAL
 
 
@@ -101,22 +101,3 @@ def test_unreadable_tables_are_named(tmp_path):
         Tables.load(tmp_path / "text")
     with pytest.raises(EdgeError, match="cannot write"):
         Tables(row(TOTAL), np.array([TOTAL]), (1, 1, 1)).save(tmp_path / "absent" / "tables")
-
-
-def test_model_id_depends_on_books_tables_and_layers_and_on_nothing_else(tables):
-    books = np.random.default_rng(0).standard_normal((3, 12, 32, 4)).astype(np.float32)
-    own = model_id(books, tables)
-    assert model_id(np.asfortranarray(books).astype(">f4"), tables) == own
-    other_books = books.copy()
-    other_books[0, 0, 0, 0] = np.nextafter(books[0, 0, 0, 0], np.float32(9))
-    moved = tables.frequencies.copy()
-    moved[0, 0, :2] = moved[0, 0, 1::-1]
-    ids = {
-        own,
-        model_id(other_books, tables),
-        model_id(books.reshape(3, 12, 4, 32), tables),
-        model_id(books, Tables(moved, tables.group_frequencies, tables.layer_ends)),
-        model_id(books, Tables(tables.frequencies, tables.group_frequencies[::-1], tables.layer_ends)),
-        model_id(books, Tables(tables.frequencies, tables.group_frequencies, (4, 9, 12))),
-    }
-    assert len(ids) == 6

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from edge_stscq.bundle import Bundle
 from edge_stscq.bundle.manifest import Precision
 from edge_stscq.codec import store
-from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.codec.integer_encoder import IntegerEncoder
 from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.data.crops import Faces, load_faces
@@ -169,16 +167,11 @@ class FullPrecision:
         return Codes(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _run_graph(self, precision: Precision) -> Codes:
-        from quantization import Calibration, captured_graph, quantized_encoder, weight_only_encoder
+        from quantization import Calibration, capture, run_graph
 
-        assert isinstance(self._student, EdgeEncoder)
-        make = quantized_encoder if precision == "int8" else weight_only_encoder
-        graph, rows = captured_graph(make(self._student, Calibration.load(self._model))).module(), []
-        with self._progress(f"{precision} graph", len(self._faces)) as progress, torch.no_grad():
-            for image in self._faces.images:
-                rows.append(graph(torch.from_numpy(image[None].copy())))
-                progress(1)
-        return Codes(*(torch.cat(answers).numpy() for answers in zip(*rows, strict=True)))
+        program = capture(self._student, precision, Calibration.load(self._model)).program
+        with self._progress(f"{precision} graph", len(self._faces)) as progress:
+            return Codes(*run_graph(program, self._faces.images, progress))
 
     @cached_property
     def _full_accuracy(self) -> VerificationReport:

@@ -25,7 +25,7 @@ from edge_stscq.errors import EdgeError, require
 from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.ray.proxy import CALLBACK, MAX_BODY_BYTES
 from edge_stscq.server.settings import ServerSettings
-from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 
 APPLICATION = "edge-stscq"
 INGRESS_REQUESTS = 1024
@@ -198,7 +198,7 @@ def run(
     """
     check(settings, options, tls)
     names = ModelCatalog(settings.model).names
-    with contextlib.closing(FaceStore(settings.store)) as store:
+    with contextlib.closing(SqlFaceStore(settings.store)) as store:
         kept = store.name
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"{'https' if tls else 'http'}://{name}:{settings.port}"

@@ -9,7 +9,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry
-from edge_stscq.server.storage import face_store as store_module
+from edge_stscq.server.storage import sql_face_store as store_module
 from edge_stscq.server.storage.database import redacted, sibling_path, store_url
 from edge_stscq.stream import CodedFace
 

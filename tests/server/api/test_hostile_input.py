@@ -61,7 +61,7 @@ async def test_frames_one_damaged_stores_none(serve: Serve, entry: CatalogEntry,
 
 
 async def test_frames_of_another_model(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
-    foreign = FrameCodec(entry.codec.tables, b"\xab" * 8)
+    foreign = FrameCodec(entry.codec.entropy, b"\xab" * 8)
     async with serve() as client:
         await refused(client, 409, "ab" * 8, content=foreign.encode_stream(make_faces(1)))
         await refused(client, 409, entry.model_id.hex(), content=foreign.encode_stream(make_faces(1)))

@@ -19,7 +19,8 @@ from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage import change_feed as feed_module
 from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
+from edge_stscq.server.storage.face_store import ValidatedFrame
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
 
 pytestmark = pytest.mark.anyio
@@ -109,7 +110,7 @@ async def test_live_sends_faces_of_another_server(
     listen: Listen, entry: CatalogEntry, make_faces: MakeFaces, tmp_path: Path
 ) -> None:
     async with listen() as (address, _), feed_of(address) as feed:
-        other = FaceStore(tmp_path / "faces.db")
+        other = SqlFaceStore(tmp_path / "faces.db")
         frame = entry.codec.encode_frame(make_faces(1)[0])
         other.accept("elsewhere", 5, entry.model_id, [ValidatedFrame(frame, 3)], lambda old, new: old == new)
         other.close()
@@ -235,7 +236,7 @@ async def test_change_feed_recovers_from_store_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feed_module, "POLL_SECONDS", 0.01)
-    store, failures = FaceStore(tmp_path / "faces.db"), 0
+    store, failures = SqlFaceStore(tmp_path / "faces.db"), 0
     changes = store.changes
 
     def failing(after: int, limit: int, device: str | None = None) -> list[object]:

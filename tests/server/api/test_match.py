@@ -22,7 +22,8 @@ from edge_stscq.server import search
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.search import FaceIndex
 from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.face_store import FaceStore, StoredFace, ValidatedFrame
+from edge_stscq.server.storage.face_store import StoredFace, ValidatedFrame
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
 
 MakeApp = Callable[..., FastAPI]
@@ -221,7 +222,7 @@ async def test_follow_changes_recovers_from_failure(
     index: FaceIndex, entry: CatalogEntry, make_faces: MakeFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "RETRY_SECONDS", 0.01)
-    store, add, failed = FaceStore(tmp_path / "faces.db"), index.add, False
+    store, add, failed = SqlFaceStore(tmp_path / "faces.db"), index.add, False
 
     def fails_once(changes: list[StoredFace]) -> None:
         nonlocal failed

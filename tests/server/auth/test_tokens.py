@@ -22,7 +22,7 @@ from edge_stscq.server.auth.token_tables import LAYOUT
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.storage import database
 from edge_stscq.server.storage.database import StoreError
-from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_token_store_foreign_file(tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match=r"no tokens at .*edge-stscq token create --tokens .*none\.db"):
         TokenStore(tmp_path / "none.db", create=False)
     assert not (tmp_path / "none.db").exists()
-    FaceStore(tmp_path / "faces.db").close()
+    SqlFaceStore(tmp_path / "faces.db").close()
     with pytest.raises(EdgeError, match="database of another program"):
         TokenStore(tmp_path / "faces.db", create=True)
     (tmp_path / "text").write_text("not a database, but long enough to be looked at as one" * 20)

@@ -1,272 +1,75 @@
-"""Accepted frames survive, once, in either database; other programs' files are left alone."""
+"""A server whose store is no database: it asks for nothing beyond the `FaceStore` protocol."""
 
-import os
-import re
-import signal
-import sqlite3
-import subprocess
-import sys
-import threading
-import time
+import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import httpx2
 import pytest
+from fastapi import FastAPI
 
-from edge_stscq.errors import EdgeError
-from edge_stscq.server.storage import face_store as store_module
-from edge_stscq.server.storage.face_store import ConflictError, DeviceStats, FaceStore, FrameBatch, ValidatedFrame
+from edge_stscq.server.app import create_app
+from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.settings import ServerSettings
+from edge_stscq.server.storage.change_feed import ChangeFeed
+from edge_stscq.server.storage.face_store import FaceStore, FrameBatch, ValidatedFrame
+from edge_stscq.stream import CodedFace
+from tests.support.memory_face_store import MemoryFaceStore
 
-MODEL = b"12345678"
-OpenStore = Callable[[Path | str], FaceStore]
-
-
-def same(old: bytes, new: bytes) -> bool:
-    """Frames of these tests are text whose shorter form is a prefix."""
-    return old.startswith(new) or new.startswith(old)
+pytestmark = pytest.mark.anyio
+MakeFaces = Callable[..., list[CodedFace]]
+Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 
 
 @pytest.fixture
-def store(place: str, open_store: OpenStore) -> FaceStore:
-    return open_store(place)
+def store() -> MemoryFaceStore:
+    return MemoryFaceStore()
 
 
-def accept(store: FaceStore, first: int, *frames: bytes) -> list[str]:
-    return store.accept("cam", first, MODEL, [ValidatedFrame(frame, len(frame)) for frame in frames], same)
+@pytest.fixture
+def app(tiny_model: Path, tmp_path: Path, store: MemoryFaceStore) -> FastAPI:
+    settings = ServerSettings.model_validate({"model": tiny_model, "store": tmp_path / "absent" / "faces.db"})
+    return create_app(settings, store=store)
 
 
-def test_accept_stored_extended_duplicate(store: FaceStore) -> None:
-    assert accept(store, 5, b"ab", b"x") == ["stored", "stored"]
-    assert accept(store, 5, b"ab", b"xyz") == ["duplicate", "extended"]
-    assert accept(store, 5, b"a", b"x") == ["duplicate", "duplicate"]
-    assert [(face.id, face.frame, face.layers) for face in store.page(0, 9)] == [
-        ("cam-5", b"ab", 2),
-        ("cam-6", b"xyz", 3),
-    ]
+async def test_routes_work_on_a_store_in_memory(
+    app: FastAPI, store: MemoryFaceStore, serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, tmp_path: Path
+) -> None:
+    first, second, other = make_faces(3)
+    short = first.truncate(1, entry.config.layer_ends)
+
+    async def post(*faces: CodedFace) -> httpx2.Response:
+        headers = {"Edge-Device": "cam", "Edge-Sequence": "7"}
+        return await client.post("/v1/frames", content=entry.codec.encode_stream(faces), headers=headers)
+
+    async with serve(app=app) as client:
+        for faces, expected in (((short,), (1, 0, 0)), ((first, second), (1, 1, 0)), ((second,), None)):
+            answer = await post(*faces)
+            if expected is None:
+                assert (answer.status_code, answer.json()["error"]) == (409, "cam-7 is already another face")
+            else:
+                assert tuple(answer.json()[name] for name in ("stored", "extended", "duplicate")) == expected
+        listed = (await client.get("/v1/faces")).json()["faces"]
+        assert [(face["id"], face["layers"], face["revision"]) for face in listed] == [("cam-7", 3, 2), ("cam-8", 3, 3)]
+        assert (await client.get("/v1/faces/cam-8.png")).headers["content-type"] == "image/png"
+        assert (await client.get("/v1/faces/cam-9.png")).status_code == 404
+        (device,) = (await client.get("/v1/devices")).json()["devices"]
+        assert (device["faces"], device["bytes"]) == (2, sum(len(entry.codec.encode_frame(f)) for f in (first, second)))
+        assert (await client.get("/ready")).status_code == 200
+        async with asyncio.timeout(60):
+            while not (found := (await client.post("/v1/match", json={"face": "cam-8"})).json())["complete"]:
+                await asyncio.sleep(0.01)
+        assert [(face["id"], face["cosine"]) for face in found["faces"]][0] == ("cam-8", pytest.approx(1))
+    assert store.closed
+    assert not (tmp_path / "absent" / "faces.db").exists()
 
 
-def test_accept_conflict_stores_none(store: FaceStore) -> None:
-    accept(store, 7, b"a")
-    with pytest.raises(ConflictError, match="cam-7 is already another face; the next free .* of cam is 8"):
-        accept(store, 6, b"new", b"b")
-    assert [face.id for face in store.page(0, 9)] == ["cam-7"]
-    with pytest.raises(ConflictError):
-        store.accept("cam", 7, b"87654321", [ValidatedFrame(b"a", 1)], same)
-
-
-def test_find_by_name(store: FaceStore) -> None:
-    store.accept("cam-1", 2, MODEL, [ValidatedFrame(b"a", 1)], same)
-    found = store.find("cam-1-2")
-    assert found is not None
-    assert (found.device, found.sequence, found.model) == ("cam-1", 2, MODEL)
-    for name in ("cam-1-02", "cam-1-3", "cam-1", "cam-1-", "", "-", "cam-1-٢", "cam-1--2", "cam-1-" + "9" * 5000):
-        assert store.find(name) is None
-
-
-def test_page_continuation(store: FaceStore) -> None:
-    accept(store, 0, *(b"a" for _ in range(5)))
-    first = store.page(0, 3)
-    assert [face.sequence for face in first + store.page(first[-1].row, 3)] == [0, 1, 2, 3, 4]
-
-
-def test_changes_order(store: FaceStore) -> None:
-    assert (store.latest_revision(), store.changes(0, 9)) == (0, [])
-    accept(store, 0, b"a", b"x")
-    store.accept("door", 0, MODEL, [ValidatedFrame(b"d", 1)], same)
-    assert [(face.id, face.revision) for face in store.changes(0, 9)] == [("cam-0", 1), ("cam-1", 2), ("door-0", 3)]
-    accept(store, 0, b"ab", b"x")
-    assert [(face.id, face.revision) for face in store.changes(1, 9)] == [("cam-1", 2), ("door-0", 3), ("cam-0", 4)]
-    assert [face.id for face in store.changes(1, 2)] == ["cam-1", "door-0"]
-    assert [face.id for face in store.changes(0, 9, "door")] == ["door-0"]
-    assert store.latest_revision() == 4
-
-
-def test_devices_statistics(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for now, device, first, frame in ((10.0, "cam", 0, b"ab"), (20.0, "cam", 1, b"abc"), (15.0, "door", 0, b"a")):
-        monkeypatch.setattr(time, "time", lambda now=now: now)
-        store.accept(device, first, MODEL, [ValidatedFrame(frame, len(frame))], same)
-    cam, door = DeviceStats("cam", 2, 5, 20.0, 1, 3), DeviceStats("door", 1, 1, 15.0, 1, 1)
-    assert store.devices(15.0) == [cam, door]
-
-
-def test_accept_from_many_threads(store: FaceStore) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        outcomes = list(threads.map(lambda _: accept(store, 0, b"a")[0], range(32)))
-    assert sorted(outcomes) == ["duplicate"] * 31 + ["stored"]
-    assert store.count() == 1
-
-
-def test_accept_all_answers_each_batch(store: FaceStore) -> None:
-    accept(store, 1, b"taken")
-    sent = [(0, b"a"), (1, b"other"), (0, b"ab"), (2, b"c", b"d"), (3, b"x"), (0, b"a"), (1, b"taken!"), (9, b"n")]
-    answers = store.accept_all([
-        FrameBatch("cam", first, MODEL, [ValidatedFrame(frame, len(frame)) for frame in frames], same)
-        for first, *frames in sent
-    ])  # fmt: skip
-    for number, message in ((4, "cam-3 .* next free .* is 4"), (1, "cam-1 .* next free .* is 2")):
-        refused = answers.pop(number)
-        assert isinstance(refused, ConflictError)
-        assert re.search(message, str(refused))
-    assert answers == [["stored"], ["extended"], ["stored", "stored"], ["duplicate"], ["extended"], ["stored"]]
-    assert [(face.id, face.frame) for face in store.changes(1, 9)] == [
-        ("cam-0", b"ab"), ("cam-2", b"c"), ("cam-3", b"d"), ("cam-1", b"taken!"), ("cam-9", b"n"),
-    ]  # fmt: skip
-    assert len({face.revision for face in store.changes(0, 9)}) == 5
-    assert accept(store, 10, b"z") == ["stored"]
-
-
-def test_store_shared_by_servers(store: FaceStore, place: str, open_store: OpenStore) -> None:
-    other = open_store(place)
-    assert accept(store, 0, b"a") == ["stored"]
-    assert accept(other, 0, b"ab") == ["extended"]
-    assert accept(store, 0, b"ab") == ["duplicate"]
-    with pytest.raises(ConflictError):
-        accept(other, 0, b"x")
-
-
-def test_page_filters(store: FaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(6):
-        monkeypatch.setattr(store_module.time, "time", lambda now=100.5 + number: now)
-        store.accept("odd" if number % 2 else "even", number, MODEL, [ValidatedFrame(b"a", 1)], same)
-
-    def numbers(*arguments: object, **chosen: object) -> list[int]:
-        return [face.sequence for face in store.page(*arguments, **chosen)]
-
-    assert numbers(0, 9, "odd") == [1, 3, 5]
-    assert numbers(0, 9, since=101.5, until=104.5) == [1, 2, 3]
-    assert numbers(0, 2, "even", since=101.5) == [2, 4]
-    assert numbers(store.page(0, 9)[2].row, 9, "even", until=105.0) == [4]
-    assert numbers(0, 9, "nobody") == numbers(0, 9, since=106.0) == numbers(0, 9, until=100.5) == []
-
-
-def test_changes_reflect_current_state(store: FaceStore) -> None:
-    accept(store, 0, b"a", b"b", b"c")
-    seen = store.changes(0, 2)
-    assert [(face.id, face.frame) for face in seen] == [("cam-0", b"a"), ("cam-1", b"b")]
-    accept(store, 1, b"bb", b"c", b"d")
-    store.accept("other", 0, MODEL, [ValidatedFrame(b"x", 1)], same)
-    later = store.changes(seen[-1].revision, 9)
-    assert [(face.id, face.frame) for face in later] == [
-        ("cam-2", b"c"), ("cam-1", b"bb"), ("cam-3", b"d"), ("other-0", b"x"),
-    ]  # fmt: skip
-    assert [face.id for face in store.changes(0, 9, "other")] == ["other-0"]
-    assert accept(store, 0, b"a") == ["duplicate"]
-    with pytest.raises(ConflictError):
-        accept(store, 3, b"d", b"new", b"y"), accept(store, 4, b"other")
-    assert [face.id for face in store.changes(later[-1].revision, 9)] == ["cam-4", "cam-5"]
-
-
-def test_writers_are_serialized(store: FaceStore, place: str, open_store: OpenStore) -> None:
-    other, order = open_store(place), []
-    with ThreadPoolExecutor(1) as threads:
-        with store._writing():
-            second = threads.submit(lambda: (accept(other, 0, b"a"), order.append("second")))
-            with pytest.raises(TimeoutError):
-                second.result(0.3)
-            assert other.changes(0, 9) == []
-            order.append("first")
-        second.result(60)
-    assert order == ["first", "second"]
-
-
-def test_changes_complete_across_servers(store: FaceStore, place: str, open_store: OpenStore) -> None:
-    """Two servers of two threads each race for the same faces, while a third follows them."""
-    servers, reader = (store, open_store(place)), open_store(place)
-    faces, seen, done = 40, {}, threading.Event()
-
-    def send(thread: int) -> list[str]:
-        frames = (b"a", b"aa", b"aaa")
-        return [
-            outcome
-            for step in range(faces)
-            for outcome in accept(servers[thread % 2], (step + thread) % faces, frames[(step + thread) % 3])
-        ]
-
-    def follow() -> int:
-        last, ended = 0, False
-        while True:
-            found = reader.changes(last, 7)
-            if not found and ended:
-                return last
-            assert [face.revision for face in found] == sorted({face.revision for face in found})
-            seen.update((face.id, face.frame) for face in found)
-            ended, last = done.is_set(), found[-1].revision if found else last
-
-    with ThreadPoolExecutor(5) as threads:
-        following = threads.submit(follow)
-        try:
-            outcomes = [outcome for made in threads.map(send, range(4)) for outcome in made]
-        finally:
-            done.set()
-        assert following.result(60) == outcomes.count("stored") + outcomes.count("extended")
-    assert outcomes.count("stored") == faces == store.count()
-    assert seen == {face.id: face.frame for face in store.page(0, 99)}
-
-
-def test_accept_survives_kill(tmp_path: Path) -> None:
-    path = tmp_path / "faces.db"
-    program = (
-        "import sys, os, signal; from pathlib import Path\n"
-        "from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame\n"
-        "store = FaceStore(Path(sys.argv[1]))\n"
-        "store.accept('cam', 0, b'12345678', [ValidatedFrame(b'a', 1)] * 3, lambda old, new: True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=60, check=False)
-    assert done.returncode == -signal.SIGKILL
-    store = FaceStore(path)
-    try:
-        assert [face.id for face in store.page(0, 9)] == ["cam-0", "cam-1", "cam-2"]
-    finally:
-        store.close()
-
-
-def test_sqlite_commit_is_durable(open_store: OpenStore, tmp_path: Path) -> None:
-    with open_store(tmp_path / "faces.db")._database.write() as db:
-        assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
-
-
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
-def test_sqlite_file_mode(open_store: OpenStore, tmp_path: Path) -> None:
-    accept(open_store(tmp_path / "deep" / "faces.db"), 0, b"a")
-    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "deep").iterdir()} == {0o600}
-
-
-def test_store_foreign_file(tmp_path: Path) -> None:
-    text, foreign, newer = tmp_path / "text", tmp_path / "foreign.db", tmp_path / "newer.db"
-    text.write_bytes(b"not a database " * 100)
-    with sqlite3.connect(foreign) as db:
-        db.execute("CREATE TABLE mine (x)")
-    db.close()
-    FaceStore(newer).close()
-    with sqlite3.connect(newer) as db:
-        db.execute("PRAGMA user_version=99")
-    db.close()
-    for path, message in (
-        (text, "not usable for the store"),
-        (foreign, "another program"),
-        (newer, "is of version 99"),
-        (tmp_path, "cannot open the store"),
-        (text / "below", "cannot open the store"),
-    ):
-        with pytest.raises(EdgeError, match=message):
-            FaceStore(path)
-    assert text.read_bytes() == b"not a database " * 100
-
-
-def test_open_waits_for_lock(tmp_path: Path) -> None:
-    """SQLite itself refuses at once to change the journal mode of a file that another process has locked."""
-    path = tmp_path / "faces.db"
-    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    holder.execute("CREATE TABLE other (number INTEGER)")
-    holder.execute("DROP TABLE other")
-    holder.execute("BEGIN EXCLUSIVE")
-    with ThreadPoolExecutor(1) as thread:
-        opening = thread.submit(FaceStore, path)
-        with pytest.raises(TimeoutError):
-            opening.result(0.1)
-        holder.execute("COMMIT")
-        holder.close()
-        opening.result(60).close()
+async def test_change_feed_follows_any_store() -> None:
+    store: FaceStore = MemoryFaceStore()
+    async with ChangeFeed(store) as feed:
+        batch = FrameBatch("cam", 0, b"12345678", [ValidatedFrame(b"a", 1)], bytes.__eq__)
+        assert await asyncio.to_thread(store.accept_all, [batch]) == [["stored"]]
+        feed.notify()
+        async with asyncio.timeout(60):
+            assert [face.id for face in await anext(feed.changes(0))] == ["cam-0"]

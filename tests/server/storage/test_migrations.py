@@ -13,11 +13,12 @@ from sqlalchemy import Column, Integer, text
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.storage import layout
 from edge_stscq.server.storage import tables as schema
-from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
+from edge_stscq.server.storage.face_store import ValidatedFrame
 from edge_stscq.server.storage.layout import VERSION_TABLE
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.server.storage.tables import LAYOUT
 
-OpenStore = Callable[[Path | str], FaceStore]
+OpenStore = Callable[[Path | str], SqlFaceStore]
 MODEL = b"12345678"
 FIRST_LAYOUT = """
 CREATE TABLE faces (

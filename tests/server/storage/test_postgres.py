@@ -18,11 +18,12 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage import database
 from edge_stscq.server.storage.database import StoreError
-from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
+from edge_stscq.server.storage.face_store import ValidatedFrame
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
 
 MakeFaces = Callable[..., list[CodedFace]]
-OpenStore = Callable[[Path | str], FaceStore]
+OpenStore = Callable[[Path | str], SqlFaceStore]
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 

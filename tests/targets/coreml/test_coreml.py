@@ -23,7 +23,7 @@ from edge_stscq.codec.encoder import student as new_student
 from edge_stscq.codec.store import load_config
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
-from quantization import calibrate, captured_graph, quantized_graph
+from quantization import calibrate, capture, captured_graph
 from targets import coreml
 from targets.base import Prediction
 from targets.coreml import reference
@@ -107,7 +107,7 @@ def full(encoder: EdgeEncoder, tmp_path_factory: pytest.TempPathFactory) -> Lowe
 @pytest.fixture(scope="module")
 def int8(encoder: EdgeEncoder, tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     calibration = calibrate(encoder, pictures(16, seed=3).numpy())
-    return lower(quantized_graph(encoder, calibration), tmp_path_factory.mktemp("int8") / "encoder.mlpackage")
+    return lower(capture(encoder, "int8", calibration).program, tmp_path_factory.mktemp("int8") / "encoder.mlpackage")
 
 
 def test_full_precision_gives_the_tokens_of_the_graph(full: Lowered) -> None:

@@ -1,0 +1,73 @@
+"""Entropy model: what payloads are coded with, and the model id that names it together with the codebooks.
+
+A stream is meaningless without the very codebooks and entropy model it was made with; `model_id` names the pair.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_stscq.stream.face import CodedFace
+
+MODEL_ID_BYTES = 8
+
+
+class EntropyModel(Protocol):
+    """Faces to payloads and back, exactly and without floats: one face is one string of bytes.
+
+    `Tables` is the one there is, with frequencies that are fixed. Another coder takes the next number; frames, and all
+    that handles them, stay as they are.
+    """
+
+    @property
+    def coder(self) -> int:
+        """Number of the coder; every model id covers it."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(M, T, K)`: groups, tokens of a whole face, entries of a codebook."""
+
+    @property
+    def layer_ends(self) -> tuple[int, ...]:
+        """Tokens in the prefix that ends with each of 1 to 15 layers; the last is `T`."""
+
+    @property
+    def payload_limits(self) -> tuple[int, ...]:
+        """Bytes of the longest payload that a face of 1, 2, ... layers can have."""
+
+    def parameters(self) -> Sequence[tuple[str, NDArray[np.generic]]]:
+        """All that coding depends on besides the coder, by name, in whole numbers."""
+
+    def encode(self, face: CodedFace) -> bytes:
+        """The payload of a face that fits `shape` and `layer_ends`."""
+
+    def decode(self, payload: bytes, layers: int) -> CodedFace:
+        """The face of `layers` layers that `encode` makes into this payload.
+
+        Args:
+            payload: at most `payload_limits[layers - 1]` bytes, from anyone.
+
+        Raises:
+            FrameError: there is no such face.
+        """
+
+
+def model_id(books: NDArray[np.float32], entropy: EntropyModel) -> bytes:
+    """Eight bytes that name the codebooks and the entropy model that a stream needs.
+
+    They are the head of the sha256 over the coder's number and the name, shape and little-endian bytes of each array,
+    so that no two different models serialize alike.
+
+    Args:
+        books: float32 `[M, T, K, D]`.
+    """
+    digest = hashlib.sha256(f"edge-stscq model {entropy.coder}\n".encode())
+    arrays: list[tuple[str, NDArray[np.generic]]] = [("books", np.asarray(books, np.float32)), *entropy.parameters()]
+    for name, array in arrays:
+        dtype = array.dtype.newbyteorder("<")
+        digest.update(f"{name} {dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array, dtype).tobytes())
+    return digest.digest()[:MODEL_ID_BYTES]
