@@ -35,7 +35,7 @@ from edge_stscq.protocol import (
 )
 from edge_stscq.stream.envelope import WireFrame
 from edge_stscq.stream.frame import split_stream
-from edge_stscq.stream.wire import check_version, read_stream, write_stream
+from edge_stscq.stream.wire import check_version, read_frames, write_stream
 
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that another try may change."""
@@ -175,7 +175,7 @@ class Sender:
     def _runs(self, data: bytes) -> list[tuple[bytes, list[WireFrame]]]:
         """Batches of frames of one stream, with its key, as this device's."""
         runs: list[tuple[bytes, list[WireFrame]]] = []
-        for section, frame in read_stream(data):
+        for section, frame in read_frames(data):
             if not runs or runs[-1][0] != section.key or len(runs[-1][1]) == self._batch:
                 runs.append((section.key, []))
             runs[-1][1].append(frame.of_device(self.device))

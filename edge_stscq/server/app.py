@@ -18,7 +18,7 @@ from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.decoding.local import in_process_backend
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.errors import install_exception_handlers
-from edge_stscq.server.ingest import REQUESTS_PER_COMMIT, Ingest
+from edge_stscq.server.ingest import REQUESTS_PER_COMMIT, Answer, Ingest, Upload
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.middleware import LoadSheddingMiddleware, RequestMetricsMiddleware
 from edge_stscq.server.search import FaceIndexes, following
@@ -53,7 +53,9 @@ def create_app(
         DeviceStatsCache(store),
     )
     indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats)
-    queue = GroupCommitQueue(Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT)
+    queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
+        Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT
+    )
     metrics.gauge("decode_queue_faces", "faces that wait for the decoder", lambda: backend.load().queued)
     metrics.gauge("live_clients", "clients that follow the feed", lambda: connections.active)
     metrics.gauge("index_faces", "faces that can be found by example", lambda: len(indexes))

@@ -15,10 +15,9 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.backend import BusyError
 from edge_stscq.server.decoding.catalog import WrongModelError
 from edge_stscq.server.decoding.resolver import NoFaceError
-from edge_stscq.server.ingest import TooManyFramesError
+from edge_stscq.server.ingest import ConflictError, TooManyFramesError
 from edge_stscq.server.security_headers import SECURITY_HEADERS
 from edge_stscq.server.storage.database import StoreError
-from edge_stscq.server.storage.face_store import ConflictError
 
 log = logging.getLogger(__name__)
 

@@ -1,17 +1,20 @@
 """Ingest: from a request's bytes to stored faces.
 
-Nothing is stored unless every frame of the request is whole and of one model that is loaded.
+Nothing of a request is stored unless all of it is whole. A whole frame that cannot be kept - of a model that is not
+loaded, of a newer device, or under the name of another face - is refused alone; a request of version 1 is refused with
+it, since its answer has no place to say so.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 from edge_stscq.errors import EdgeError, FrameError
-from edge_stscq.protocol import MAX_SEQUENCE, Acknowledgement
+from edge_stscq.protocol import MAX_SEQUENCE, Acknowledgement, Refused, RefusedFrame, StreamAcknowledgement
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
-from edge_stscq.server.storage.face_store import FaceStore, FrameBatch, ValidatedFrame, WriteResult
-from edge_stscq.stream.frame import stream_model_id
+from edge_stscq.server.storage.face_store import FaceStore, FrameBatch, WriteResult
+from edge_stscq.stream.envelope import STATIC_TABLES, Kind, Source, WireFrame, device_stream_id
+from edge_stscq.stream.frame import check_frame, stream_model_id
+from edge_stscq.stream.wire import read_frames
 
 REQUESTS_PER_COMMIT = 16
 """Requests whose frames are stored in one commit, at most."""
@@ -21,12 +24,27 @@ class TooManyFramesError(EdgeError):
     """One request has more frames than the server takes at once."""
 
 
+class ConflictError(EdgeError):
+    """Another face is stored under a name."""
+
+
 class FrameUpload(NamedTuple):
-    """One request: the stream in `body` as faces `<device>-<first>`, `<device>-<first + 1>`, ..."""
+    """One request of version 1: the stream in `body` as faces `<device>-<first>`, `<device>-<first + 1>`, ..."""
 
     device: str
     first: int
     body: bytes
+
+
+class StreamUpload(NamedTuple):
+    """One request of version 2: the file in `body`, whose frames must all be of `device`."""
+
+    device: str
+    body: bytes
+
+
+Upload = FrameUpload | StreamUpload
+Answer = Acknowledgement | StreamAcknowledgement
 
 
 class Ingest:
@@ -34,51 +52,117 @@ class Ingest:
 
     def __init__(self, catalog: ModelCatalog, store: FaceStore, max_frames: int) -> None:
         self._catalog, self._store, self._max_frames = catalog, store, max_frames
+        self._entries = {entry.model_id: entry for entry in catalog}
 
-    def accept(self, uploads: Sequence[FrameUpload]) -> list[Acknowledgement | Exception]:
+    def accept(self, uploads: Sequence[Upload]) -> list[Answer | Exception]:
         """Store what is whole of what several requests bring, in one commit.
 
         Returns:
-            For each a acknowledgement, or why nothing of it was stored: `FrameError` (the stream is empty or damaged),
-            `WrongModelError` (its model is not loaded), `TooManyFramesError`, `ConflictError` (a number is taken by
-            another face), or `EdgeError` (numbers beyond the last).
+            For each an acknowledgement, or why nothing of it was stored: `FrameError` (the file is empty or damaged),
+            `TooManyFramesError`, or `EdgeError` (numbers beyond the last, another device); of version 1 also
+            `WrongModelError` and `ConflictError` (a number is taken by another face).
         """
-        checked = [self._checked(upload) for upload in uploads]
-        whole = [one for one in checked if isinstance(one, FrameBatch)]
+        read = [self._read(upload) for upload in uploads]
+        whole = [one.batch for one in read if isinstance(one, _Read)]
         stored = iter(self._store.accept_all(whole) if whole else ())
-        return [_acknowledge(one, next(stored)) if isinstance(one, FrameBatch) else one for one in checked]
+        return [
+            _acknowledge(upload, one, next(stored)) if isinstance(one, _Read) else one
+            for upload, one in zip(uploads, read, strict=True)
+        ]
 
-    def _checked(self, upload: FrameUpload) -> FrameBatch | Exception:
+    def _read(self, upload: Upload) -> "_Read | Exception":
         try:
-            return self._check(upload)
+            return self._read_1(upload) if isinstance(upload, FrameUpload) else self._read_2(upload)
         except Exception as error:
             return error
 
-    def _check(self, upload: FrameUpload) -> FrameBatch:
+    def _read_1(self, upload: FrameUpload) -> "_Read":
         entry = self._catalog.find(stream_model_id(upload.body), "this stream")
-        frames: list[ValidatedFrame] = []
+        source = Source(device_stream_id(upload.device), upload.device, entry.model_id)
+        frames: list[WireFrame] = []
         for frame in entry.codec.iter_frames(upload.body):
-            if len(frames) == self._max_frames:
-                raise TooManyFramesError(f"over {self._max_frames} frames in one request; send fewer at once")
-            frames.append(ValidatedFrame(frame.data, frame.face.layers))
+            self._check_count(len(frames))
+            number = upload.first + len(frames)
+            if number > MAX_SEQUENCE:
+                raise EdgeError(f"sequence numbers end at {MAX_SEQUENCE}; use another device name")
+            start = check_frame(frame.data, 0, entry.model_id).start
+            payload = frame.data[start : start + frame.payload_bytes]
+            frames.append(WireFrame(source, number, frame.face.layers, payload))
         if not frames:
             raise FrameError("the stream has a header and no frame; nothing to store")
-        if upload.first + len(frames) - 1 > MAX_SEQUENCE:
-            raise EdgeError(f"sequence numbers end at {MAX_SEQUENCE}; use another device name")
-        return FrameBatch(upload.device, upload.first, entry.model_id, frames, partial(_same_face, entry))
+        return _Read(FrameBatch(frames, self._same_face, whole=True), len(frames), [])
+
+    def _read_2(self, upload: StreamUpload) -> "_Read":
+        frames: list[WireFrame] = []
+        refused: list[RefusedFrame] = []
+        count = 0
+        for section, frame in read_frames(upload.body):
+            self._check_count(count)
+            count += 1
+            if frame.source.device != upload.device:
+                raise FrameError(f"the file names devices {upload.device} and {frame.source.device}; send one at once")
+            unknown = section.unknown_extension if section.unknown_extension is not None else frame.unknown_extension
+            reason = self._refusal(frame, unknown)
+            if reason is None:
+                frames.append(frame)
+            else:
+                stream = frame.source.stream_id.hex()
+                refused.append(RefusedFrame(stream=stream, number=frame.number, code=reason[0], reason=reason[1]))
+        if not count:
+            raise FrameError("the file has no frame; nothing to store")
+        return _Read(FrameBatch(frames, self._same_face), count, refused)
+
+    def _check_count(self, count: int) -> None:
+        if count >= self._max_frames:
+            raise TooManyFramesError(f"over {self._max_frames} frames in one request; send fewer at once")
+
+    def _refusal(self, frame: WireFrame, extension: int | None) -> tuple[Refused, str] | None:
+        """Why a whole frame is not kept, None if it is."""
+        source = frame.source
+        if extension is not None:
+            return Refused.UNKNOWN_EXTENSION, f"extension {extension} is unknown; update the server"
+        if source.kind != Kind.TOKENS:
+            return Refused.UNKNOWN_KIND, f"frames of kind {source.kind} are not kept here; update the server"
+        entry = self._entries.get(source.model_id)
+        if entry is None:
+            held = self._catalog.names
+            return Refused.UNKNOWN_MODEL, f"model {source.model_id.hex()} is not held here, only {held}"
+        if source.coder_id != STATIC_TABLES:
+            return Refused.UNKNOWN_CODER, f"coder {source.coder_id.hex()} is not held here; update the server"
+        try:
+            entry.codec.face(frame)
+        except FrameError as error:
+            return Refused.NOT_CANONICAL, str(error)
+        return None
+
+    def _same_face(self, old: WireFrame, new: WireFrame) -> bool:
+        """True if two frames carry the same group and the same tokens in the layers they share."""
+        entry: CatalogEntry = self._entries[new.source.model_id]
+        if (old.layers, old.payload) == (new.layers, new.payload):
+            return True
+        first, second = (entry.codec.face(frame) for frame in (old, new))
+        layers, ends = min(first.layers, second.layers), entry.config.layer_ends
+        return first.truncate(layers, ends) == second.truncate(layers, ends)
 
 
-def _acknowledge(batch: FrameBatch, outcomes: list[WriteResult] | Exception) -> Acknowledgement | Exception:
-    if isinstance(outcomes, Exception):
-        return outcomes
-    counts = {outcome: outcomes.count(outcome) for outcome in ("stored", "extended", "duplicate")}
-    return Acknowledgement(device=batch.device, first=batch.first, count=len(outcomes), **counts)
+class _Read(NamedTuple):
+    """A request that was read: frames to keep, the number of all, and those that are refused."""
+
+    batch: FrameBatch
+    total: int
+    refused: list[RefusedFrame]
 
 
-def _same_face(entry: CatalogEntry, old: bytes, new: bytes) -> bool:
-    """True if two frames of a model carry the same group and the same tokens in the layers they share."""
-    if old == new:
-        return True
-    first, second = (entry.codec.decode_frame(frame)[0] for frame in (old, new))
-    layers, ends = min(first.layers, second.layers), entry.config.layer_ends
-    return first.truncate(layers, ends) == second.truncate(layers, ends)
+def _acknowledge(
+    upload: Upload, read: _Read, results: list[WriteResult | RefusedFrame] | Exception
+) -> Answer | Exception:
+    if isinstance(results, Exception):
+        return results
+    conflicts = [result for result in results if isinstance(result, RefusedFrame)]
+    counts = {name: results.count(name) for name in ("stored", "extended", "duplicate")}
+    if isinstance(upload, StreamUpload):
+        refused = [*read.refused, *conflicts]
+        return StreamAcknowledgement(device=upload.device, count=read.total, **counts, refused=refused)
+    if conflicts:
+        return ConflictError(f"{conflicts[0].reason}; number the faces of this camera anew, or update it")
+    return Acknowledgement(device=upload.device, first=upload.first, count=read.total, **counts)

@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
 from edge_stscq.errors import FrameError
-from edge_stscq.protocol import Acknowledgement
+from edge_stscq.protocol import StreamAcknowledgement
 from edge_stscq.server.auth import tokens
 from edge_stscq.server.decoding.catalog import WrongModelError
-from edge_stscq.server.ingest import TooManyFramesError
+from edge_stscq.server.ingest import Answer, ConflictError, TooManyFramesError
 from edge_stscq.server.storage.device_stats import DeviceStatsCache
-from edge_stscq.server.storage.face_store import ConflictError, DeviceStats
+from edge_stscq.server.storage.face_store import DeviceStats
 
 MAX_DEVICES = 500
 """Devices with a label of their own."""
@@ -54,11 +54,13 @@ class Metrics:
         """Show a number that something else keeps."""
         Gauge(f"edge_stscq_{name}", what, registry=self.registry).set_function(value)
 
-    def record_upload(self, acknowledgement: Acknowledgement, size: int) -> None:
+    def record_upload(self, acknowledgement: Answer, size: int) -> None:
         self._bytes.inc(size)
         for outcome in ("stored", "extended", "duplicate"):
             if count := getattr(acknowledgement, outcome):
                 self._frames.labels(outcome).inc(count)
+        if isinstance(acknowledgement, StreamAcknowledgement) and acknowledgement.refused:
+            self._frames.labels("refused").inc(len(acknowledgement.refused))
 
     @contextmanager
     def count_rejections(self) -> Iterator[None]:

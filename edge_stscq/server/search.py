@@ -82,7 +82,7 @@ class FaceIndex:
             if stored.model != self._codec.model_id:
                 continue
             try:
-                coded[stored.id] = stored, self._codec.decode_frame(stored.frame)[0]
+                coded[stored.id] = stored, self._codec.face(stored.frame())
             except FrameError as error:
                 log.error("face %s is damaged in the store and cannot be found: %s", stored.id, error)
         embedded: dict[int, dict[str, NDArray[np.float32]]] = {}

@@ -16,7 +16,7 @@ from functools import lru_cache
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.protocol import MAX_SEQUENCE, check_device
-from edge_stscq.stream.tables import MODEL_ID_BYTES
+from edge_stscq.stream.entropy import MODEL_ID_BYTES
 
 KEY_BYTES = 16
 ID_BYTES = 16

@@ -1,4 +1,6 @@
-"""Frames: coded faces as bytes that are read back whole or refused.
+"""Frames: coded faces as bytes that are read back whole or refused, in files of wire versions 1 and 2.
+
+Version 2 is `stream/wire.py` and what is written now; of version 1,
 
     stream   header frame*
     header   "STSQ" | version 1 | model id, 8 bytes                            13 bytes, once a stream
@@ -14,6 +16,7 @@ Frames may be appended to a stream as they come, so the header holds no count: a
 frames is a shorter stream. Cut anywhere else, it is refused.
 """
 
+import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -22,8 +25,11 @@ from typing import NamedTuple
 
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError, FrameError
+from edge_stscq.stream._varint import byte_at, decode_varint, encode_varint
 from edge_stscq.stream.entropy import MODEL_ID_BYTES, EntropyModel
+from edge_stscq.stream.envelope import STATIC_TABLES, Clock, Kind, Source, WireFrame, stream_id
 from edge_stscq.stream.face import CodedFace
+from edge_stscq.stream.wire import check_version, read_frames, write_stream
 
 MAGIC = b"STSQ"
 VERSION = 1
@@ -33,6 +39,14 @@ FRAME_OVERHEAD = 1 + 1 + CRC_BYTES
 """Bytes of a frame beside a payload of less than 128 bytes."""
 _REMEMBERED = 4096
 """Payloads whose faces are kept, 3 MB at most: a server that has stored a face soon indexes and decodes it."""
+
+
+ARCHIVE = "archive"
+"""Device of faces that no camera captured."""
+
+
+class UnreadableFrameError(FrameError):
+    """A whole frame that this program cannot read: of another model, kind or coder, or newer."""
 
 
 class Frame(NamedTuple):
@@ -63,15 +77,68 @@ class FrameCodec:
         """The 13 bytes a stream begins with."""
         return stream_header(self.model_id)
 
-    def frame(self, face: CodedFace) -> Frame:
-        """The frame of a face, entropy-coded once.
+    def payload(self, face: CodedFace) -> bytes:
+        """The payload of a face, of either version.
 
         Raises:
             EdgeError: the face does not fit the model (token count, group or token out of range).
         """
         self._check_fit(face)
-        payload = self.entropy.encode(face)
-        body = bytes([face.layers]) + _varint(len(payload)) + payload
+        return self.entropy.encode(face)
+
+    def face(self, frame: WireFrame) -> CodedFace:
+        """The face of a frame of version 2, whose checksum holds.
+
+        Raises:
+            UnreadableFrameError: it is of another model, kind or coder, or has an extension that must be known.
+            FrameError: no face of this model has its payload.
+        """
+        source = frame.source
+        if source.model_id != self.model_id:
+            raise UnreadableFrameError(f"it is of model {source.model_id.hex()}, this is model {self.model_id.hex()}")
+        if source.kind != Kind.TOKENS:
+            raise UnreadableFrameError(f"it holds no tokens but kind {source.kind}")
+        if source.coder_id != STATIC_TABLES:
+            raise UnreadableFrameError(f"its coder {source.coder_id.hex()} is unknown here")
+        if (extension := frame.unknown_extension) is not None:
+            raise UnreadableFrameError(f"its extension {extension} is unknown here; update this program")
+        limits = self.entropy.payload_limits
+        if frame.layers > len(limits) or len(frame.payload) > limits[frame.layers - 1]:
+            raise FrameError(f"no face of this model has {frame.layers} layers in {len(frame.payload)} bytes")
+        return self._remembered(frame.payload, frame.layers)
+
+    def read(self, data: bytes) -> Iterator[CodedFace]:
+        """The faces of a file of either version, one by one; all before a damaged one are yielded.
+
+        Raises:
+            FrameError: naming the frame's number and its offset, or the model that the file is of.
+        """
+        if check_version(data) == 1:
+            yield from self.iter_stream(data)
+            return
+        for number, (_, frame) in enumerate(read_frames(data)):
+            try:
+                yield self.face(frame)
+            except FrameError as error:
+                raise FrameError(f"frame {number}: {error}") from None
+
+    def write(self, faces: Iterable[CodedFace], device: str = ARCHIVE) -> bytes:
+        """A file of faces that no camera captured: without times, of a stream whose key follows from the faces.
+
+        The same faces are the same bytes, and sending them twice stores them once.
+        """
+        payloads = [(face.layers, self.payload(face)) for face in faces]
+        digest = hashlib.sha256(b"edge-stscq archive\n" + self.model_id)
+        for layers, payload in payloads:
+            digest.update(bytes([layers]) + len(payload).to_bytes(2, "little") + payload)
+        key = digest.digest()[:16]
+        source = Source(stream_id(key), device, self.model_id, clock=Clock.NONE)
+        return write_stream([WireFrame(source, number, *part) for number, part in enumerate(payloads)], key)
+
+    def frame(self, face: CodedFace) -> Frame:
+        """The frame of a face in version 1, entropy-coded once; errors as in `payload`."""
+        payload = self.payload(face)
+        body = bytes([face.layers]) + encode_varint(len(payload)) + payload
         return Frame(body + _crc(body, self.model_id), len(payload), face)
 
     def encode_frame(self, face: CodedFace) -> bytes:
@@ -82,7 +149,7 @@ class FrameCodec:
     def max_frame_size(self) -> int:
         """No frame of this model is longer, in bytes."""
         longest = max(self.entropy.payload_limits)
-        return 1 + len(_varint(longest)) + longest + CRC_BYTES
+        return 1 + len(encode_varint(longest)) + longest + CRC_BYTES
 
     def encode_stream(self, faces: Iterable[CodedFace]) -> bytes:
         """Header and frames."""
@@ -169,11 +236,11 @@ def check_frame(buffer: bytes, offset: int, model_id: bytes, limits: Sequence[in
     Raises:
         FrameError: there is no undamaged frame of this model.
     """
-    layers = _byte(buffer, offset, "layer count")
+    layers = byte_at(buffer, offset, "layer count")
     most = MAX_LAYERS if limits is None else len(limits)
     if not 1 <= layers <= most:
         raise FrameError(f"layer count {layers} is not 1 to {most}: the frame is damaged or is not one of this model")
-    length, start = _read_varint(buffer, offset + 1)
+    length, start = decode_varint(buffer, offset + 1, 4, "length")
     if limits is not None and length > limits[layers - 1]:
         limit = limits[layers - 1]
         raise FrameError(f"length {length} exceeds the {limit} bytes this model can need: the frame is damaged")
@@ -210,33 +277,17 @@ def stream_model_id(data: bytes) -> bytes:
     return bytes(data[len(MAGIC) + 1 : HEADER_BYTES])
 
 
-def _varint(value: int) -> bytes:
-    """LEB128: seven bits a byte, low ones first, the top bit set on all but the last."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+def file_model_id(data: bytes) -> bytes:
+    """The 8-byte model id of a file of either version, that of its first frame, for a reader that holds several models.
 
-
-def _read_varint(buffer: bytes, offset: int) -> tuple[int, int]:
-    """A length of at most four bytes and the offset behind it."""
-    value = 0
-    for position in range(4):
-        byte = _byte(buffer, offset + position, "length")
-        value |= (byte & 0x7F) << 7 * position
-        if byte < 0x80:
-            if byte == 0 and position:
-                raise FrameError("length is not written in its shortest form: the frame is damaged")
-            return value, offset + position + 1
-    raise FrameError("length has more than four bytes: the frame is damaged")
-
-
-def _byte(buffer: bytes, offset: int, what: str) -> int:
-    if offset >= len(buffer):
-        raise FrameError(f"truncated: no {what}")
-    return buffer[offset]
+    Raises:
+        FrameError: `data` is no file of frames, or has none.
+    """
+    if check_version(data) == 1:
+        return stream_model_id(data)
+    for _, frame in read_frames(data):
+        return frame.source.model_id
+    raise FrameError("the file has no frame")
 
 
 def read_stream(path: Path) -> bytes:

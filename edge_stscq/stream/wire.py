@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.protocol import MAX_SEQUENCE
 from edge_stscq.stream._varint import byte_at, decode_varint, encode_varint, unzigzag, zigzag
+from edge_stscq.stream.entropy import MODEL_ID_BYTES
 from edge_stscq.stream.envelope import (
     CODER_ID_BYTES,
     KEY_BYTES,
@@ -25,7 +26,6 @@ from edge_stscq.stream.envelope import (
     critical_extension,
     stream_id,
 )
-from edge_stscq.stream.tables import MODEL_ID_BYTES
 
 PREAMBLE = b"STSQ\x02"
 _CRC_BYTES = 4
@@ -162,7 +162,7 @@ def section_header(section: Section) -> bytes:
     return marked + zlib.crc32(marked).to_bytes(_CRC_BYTES, "little")
 
 
-def read_stream(data: bytes) -> Iterator[tuple[Section, WireFrame]]:
+def read_frames(data: bytes) -> Iterator[tuple[Section, WireFrame]]:
     """The frames of a stream with their sections, one by one; all before a damaged one are yielded.
 
     Raises:

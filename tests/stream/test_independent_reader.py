@@ -7,7 +7,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import FrameCodec
-from edge_stscq.stream.wire import read_stream
+from edge_stscq.stream.wire import read_frames
 from tests.stream import independent_reader
 from tests.support import wire_vectors
 
@@ -23,7 +23,7 @@ def theirs(data: bytes) -> list[dict[str, object]] | None:
 
 def ours(data: bytes) -> list[dict[str, object]] | None:
     try:
-        return [wire_vectors.described(frame) for _, frame in read_stream(data)]
+        return [wire_vectors.described(frame) for _, frame in read_frames(data)]
     except EdgeError:
         return None
 

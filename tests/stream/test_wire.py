@@ -18,7 +18,7 @@ from edge_stscq.stream.envelope import (
     device_stream_id,
     stream_id,
 )
-from edge_stscq.stream.wire import PREAMBLE, read_section, read_stream, write_sections, write_stream
+from edge_stscq.stream.wire import PREAMBLE, read_frames, read_section, write_sections, write_stream
 from tests.support import wire_vectors
 
 KEY = bytes(range(16))
@@ -36,7 +36,7 @@ def frame(number: int = 0, **values: object) -> WireFrame:
 
 
 def frames_of(data: bytes) -> list[WireFrame]:
-    return [found for _, found in read_stream(data)]
+    return [found for _, found in read_frames(data)]
 
 
 def is_refused(data: bytes) -> bool:
@@ -70,7 +70,7 @@ def any_frame(draw: st.DrawFn) -> WireFrame:
 def test_stream_round_trip(frames: list[WireFrame]) -> None:
     data = write_stream(frames, KEY)
     assert frames_of(data) == frames
-    assert all(section.key == KEY for section, _ in read_stream(data))
+    assert all(section.key == KEY for section, _ in read_frames(data))
 
 
 @settings(max_examples=200, deadline=None)
@@ -89,7 +89,7 @@ def test_section_begins_where_a_value_needs_it() -> None:
     left_out = [frame(0), frame(2)]
     old_track = [frame(0, track=9), frame(1, track=3)]
     together = [frame(0, track=9), frame(1, track=10), frame(2, track=5)]
-    counts = [len({id(section) for section, _ in list(read_stream(write_stream(part, KEY)))})
+    counts = [len({id(section) for section, _ in list(read_frames(write_stream(part, KEY)))})
               for part in (gap, left_out, old_track, together)]  # fmt: skip
     assert counts == [2, 2, 2, 1]
 

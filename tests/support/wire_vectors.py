@@ -10,7 +10,7 @@ from edge_stscq.stream import CodedFace, FrameCodec, Tables
 from edge_stscq.stream._varint import encode_varint
 from edge_stscq.stream.envelope import Clock, Kind, Source, WireFrame, device_stream_id, stream_id
 from edge_stscq.stream.tables import model_id
-from edge_stscq.stream.wire import PREAMBLE, read_stream, write_sections, write_stream
+from edge_stscq.stream.wire import PREAMBLE, read_frames, write_sections, write_stream
 
 PATH = Path(__file__).parents[2] / "docs/spec/wire-2.json"
 KEY, OTHER_KEY = bytes(range(16)), bytes(range(16, 32))
@@ -134,7 +134,7 @@ def _refused(good: bytes) -> dict[str, bytes]:
         ))  # fmt: skip
         return file(header, before + zlib.crc32(absolute).to_bytes(4, "little"))
 
-    assert len(list(read_stream(one(plain + b"\0", b"\1\0")))) == 1
+    assert len(list(read_frames(one(plain + b"\0", b"\1\0")))) == 1
     return {
         "version 3": b"STSQ\x03",
         "cut in a frame": good[:-1],
@@ -175,7 +175,7 @@ def _flip(data: bytes, place: int) -> bytes:
 
 
 def _vector(name: str, data: bytes) -> dict[str, object]:
-    frames = list(read_stream(data))
+    frames = list(read_frames(data))
     return {"name": name, "file": data.hex(), "frames": [described(frame) for _, frame in frames]}
 
 

@@ -6,6 +6,7 @@ Browsers may keep pictures, for their user alone, and must ask again before each
 """
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
@@ -15,17 +16,18 @@ from starlette.requests import ClientDisconnect
 
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
-from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, FacePage
+from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, FacePage, NewestPage
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
 from edge_stscq.server.decoding.resolver import RequestResolver
-from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.server.storage.face_store import FaceStore, Position, StoredFace
 
 Result = TypeVar("Result")
 
+_STREAM = re.compile("[0-9a-f]{32}")
 IMAGE_PATH = "/v1/faces/{face_id}.png"
 Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset or Z, or seconds since 1970 UTC")]
 
@@ -54,7 +56,54 @@ def list_routes(guard: Guard, store: FaceStore) -> APIRouter:
             faces=[FaceInfo.of(row) for row in rows[:limit]], next=rows[limit - 1].row if len(rows) > limit else None
         )
 
+    @router.get("/faces/newest")
+    def list_newest(
+        request: Request,
+        before: Annotated[str | None, Query(pattern=_CURSOR, max_length=60)] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        device: Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")] = None,
+        since: Moment = None,
+        until: Moment = None,
+        principal: Principal = reads,
+    ) -> NewestPage:
+        """List by time of capture, newest first; `since` and `until` are such times, too.
+
+        A face whose device gave no time counts from when it was received.
+        """
+        if device is not None:
+            principal.check_device(device)
+        begin, end = (moment.timestamp() if moment else None for moment in (since, until))
+        position = None if before is None else _position(before)
+        rows = store.newest(limit + 1, position, device or principal.only_device, begin, end)
+        annotate(request, count=min(limit, len(rows)))
+        following = f"{rows[limit - 1].occurred!r}_{rows[limit - 1].row}" if len(rows) > limit else None
+        return NewestPage(faces=[FaceInfo.of(row) for row in rows[:limit]], next=following)
+
     return router
+
+
+_CURSOR = r"^[0-9]{1,16}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?_[0-9]{1,16}$"
+
+
+def _position(cursor: str) -> Position:
+    occurred, row = cursor.split("_")
+    return Position(float(occurred), int(row))
+
+
+async def find_permitted(resolver: RequestResolver, principal: Principal, face_id: str) -> StoredFace:
+    """A stored face, if it is of a device that the caller may see.
+
+    Raises:
+        HTTPException: 403, it is of another device. A name that holds the device is refused before it is looked for, so
+            that nobody learns which faces exist.
+        NoFaceError: it is unknown.
+    """
+    stream = face_id.rpartition("-")[0]
+    if not _STREAM.fullmatch(stream):
+        principal.check_device(stream)
+    stored = await asyncio.to_thread(resolver.find, face_id)
+    principal.check_device(stored.device)
+    return stored
 
 
 def image_routes(
@@ -76,8 +125,8 @@ def image_routes(
         layers: Annotated[int | None, Query(ge=1, le=MAX_LAYERS)] = None,
         principal: Principal = reads,
     ) -> Response:
-        principal.check_device(face_id.rpartition("-")[0])
-        wanted = await asyncio.to_thread(resolver.for_face, face_id, layers)
+        stored = await find_permitted(resolver, principal, face_id)
+        wanted = await asyncio.to_thread(resolver.for_face, stored, layers)
         annotate(request, face=face_id, layers=wanted.layers)
         key, tag = wanted.key, f'W/"{wanted.key}"'
         headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Edge-Layers": str(wanted.layers)}

@@ -1,7 +1,7 @@
-"""`POST /v1/frames`, which every camera uses all day.
+"""`POST /v2/frames`, which every camera uses all day, and `POST /v1/frames` of older cameras.
 
-It reads its two headers and asks the guard itself: FastAPI's dependencies, which the other routes use, take a third of
-the time of such a request.
+They ask the guard themselves: FastAPI's dependencies, which the other routes use, take a third of the time of such a
+request.
 """
 
 import re
@@ -9,15 +9,26 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from edge_stscq.protocol import DEVICE_HEADER, DEVICE_NAME, FRAMES_PATH, MAX_SEQUENCE, SEQUENCE_HEADER, Acknowledgement
+from edge_stscq.errors import FrameError
+from edge_stscq.protocol import (
+    DEVICE_HEADER,
+    DEVICE_NAME,
+    FRAMES_PATH,
+    MAX_SEQUENCE,
+    SEQUENCE_HEADER,
+    STREAMS_PATH,
+    Acknowledgement,
+    StreamAcknowledgement,
+)
 from edge_stscq.server.api.schemas import ErrorAnswer
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import BEARER, Guard
 from edge_stscq.server.auth.scope import Scope
-from edge_stscq.server.ingest import FrameUpload
+from edge_stscq.server.ingest import Answer, FrameUpload, StreamUpload, Upload
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.write_queue import GroupCommitQueue
+from edge_stscq.stream.wire import PREAMBLE, check_version, read_section
 
 _DEVICE = re.compile(DEVICE_NAME)
 _DOCUMENTED: dict[str, Any] = {
@@ -40,10 +51,28 @@ _DOCUMENTED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def routes(
-    guard: Guard, queue: GroupCommitQueue[FrameUpload, Acknowledgement], feed: ChangeFeed, metrics: Metrics
-) -> APIRouter:
+_DOCUMENTED_2: dict[str, Any] = {
+    "security": _DOCUMENTED["security"],
+    "requestBody": {
+        "required": True, "description": "a file of wire version 2, all of one device",
+        "content": {"application/octet-stream": {}},
+    },
+}  # fmt: skip
+
+
+def routes(guard: Guard, queue: GroupCommitQueue[Upload, Answer], feed: ChangeFeed, metrics: Metrics) -> APIRouter:
     router = APIRouter(responses={"4XX": {"model": ErrorAnswer}})
+
+    @router.post(STREAMS_PATH, response_model=StreamAcknowledgement, openapi_extra=_DOCUMENTED_2)
+    async def post_stream(request: Request) -> Response:
+        principal = await guard.authorize(request, Scope.SEND)
+        with metrics.count_rejections():
+            body = await guard.body(request, principal)
+            device = _device_of(body)
+            annotate(request, device=device)
+            principal.check_device(device)
+            answer = await queue.submit(StreamUpload(device, body))
+        return _acknowledged(request, answer, body)
 
     @router.post(FRAMES_PATH, response_model=Acknowledgement, openapi_extra=_DOCUMENTED)
     async def post_frames(request: Request) -> Response:
@@ -53,13 +82,32 @@ def routes(
         with metrics.count_rejections():
             principal.check_device(device)
             body = await guard.body(request, principal)
-            acknowledgement = await queue.submit(FrameUpload(device, first, body))
-        metrics.record_upload(acknowledgement, len(body))
+            answer = await queue.submit(FrameUpload(device, first, body))
+        return _acknowledged(request, answer, body)
+
+    def _acknowledged(request: Request, answer: Answer, body: bytes) -> Response:
+        metrics.record_upload(answer, len(body))
         feed.notify()
-        annotate(request, **acknowledgement.model_dump())
-        return Response(acknowledgement.model_dump_json(), media_type="application/json")
+        counts = answer.model_dump(exclude={"refused"})
+        refused = len(answer.refused) if isinstance(answer, StreamAcknowledgement) else 0
+        annotate(request, **counts, **({"refused": refused} if refused else {}))
+        return Response(answer.model_dump_json(), media_type="application/json")
 
     return router
+
+
+def _device_of(body: bytes) -> str:
+    """Device that the first section names.
+
+    Raises:
+        FrameError: the body does not begin like a file of version 2.
+    """
+    if check_version(body) != 2:
+        raise FrameError(f"this is a stream of version 1; it belongs to {FRAMES_PATH}")
+    if len(body) == len(PREAMBLE):
+        raise FrameError("the file has no frame; nothing to store")
+    section, _ = read_section(body, len(PREAMBLE))
+    return section.source.device
 
 
 def _read_headers(request: Request) -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """`POST /v1/match`: the stored faces most like this one, told from tokens alone.
 
-The body is a stream with one frame, or `{"face": "<device>-<number>"}` for a face that is stored. The index follows the
+The body is a stream with one frame, or `{"face": "<id of a face>"}` for a face that is stored. The index follows the
 feed, so what any server of the store has accepted can be found a moment later. At the start it takes in the latest
 faces; until that is done, answers say `complete: false`.
 """
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME
+from edge_stscq.server.api.faces import find_permitted
 from edge_stscq.server.api.schemas import FaceInfo, Match, MatchPage
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
@@ -52,9 +53,9 @@ def routes(
             example = resolver.for_stream(body, layers)
         else:
             face_id = _example(body)
-            principal.check_device(face_id.rpartition("-")[0])
             annotate(request, face=face_id)
-            example = await asyncio.to_thread(resolver.for_face, face_id, layers)
+            stored = await find_permitted(resolver, principal, face_id)
+            example = await asyncio.to_thread(resolver.for_face, stored, layers)
         page = await asyncio.to_thread(answer, example, limit, device or principal.only_device, min_cosine)
         annotate(request, layers=layers, count=len(page.faces))
         return page
@@ -75,4 +76,4 @@ def _example(body: bytes) -> str:
     try:
         return _Example.model_validate_json(body).face
     except ValidationError:
-        raise EdgeError('the body is neither a stream with one frame nor {"face": "<device>-<number>"}') from None
+        raise EdgeError('the body is neither a stream with one frame nor {"face": "<id of a face>"}') from None

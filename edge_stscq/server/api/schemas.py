@@ -1,6 +1,7 @@
 """JSON models of the responses."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,24 +16,42 @@ class _Response(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Clock = Literal["none", "unsynchronized", "synchronized"]
+_CLOCKS: dict[int, Clock] = {0: "none", 1: "unsynchronized", 2: "synchronized"}
+_LAST_MOMENT = 253_402_300_799_999
+"""Milliseconds; the end of the year 9999, which dates go up to."""
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=min(milliseconds, _LAST_MOMENT))
+
+
 class FaceInfo(_Response):
     """One stored face."""
 
     id: str
     device: str
-    sequence: int
+    stream: str = Field(description="id of the stream, in hexadecimal")
+    sequence: int = Field(description="number of the face in its stream")
     layers: int = Field(ge=1, le=MAX_LAYERS)
-    bytes: int = Field(description="size of the frame")
+    bytes: int = Field(description="size of the frame, without what it shares with its neighbors")
     model_id: str
+    captured: datetime | None = Field(description="by the device's clock; null if it gave no time")
+    clock: Clock = Field(description="of the device, at capture")
+    track: int | None = Field(description="shared by the faces of one visit to the device")
+    quality: int | None = Field(ge=0, le=100)
     received: datetime
     revision: int = Field(description="orders changes; raised when the face gains layers")
 
     @classmethod
     def of(cls, face: StoredFace) -> "FaceInfo":
         return cls(
-            id=face.id, device=face.device, sequence=face.sequence, layers=face.layers, bytes=len(face.frame),
-            model_id=face.model.hex(), received=datetime.fromtimestamp(face.received, UTC),
-            revision=face.revision,
+            id=face.id, device=face.device, stream=face.stream.hex(), sequence=face.sequence, layers=face.layers,
+            bytes=face.size, model_id=face.model.hex(), captured=_moment(face.captured_ms),
+            clock=_CLOCKS.get(face.clock, "none"), track=face.track, quality=face.quality,
+            received=datetime.fromtimestamp(face.received, UTC), revision=face.revision,
         )  # fmt: skip
 
 
@@ -41,6 +60,13 @@ class FacePage(_Response):
 
     faces: list[FaceInfo]
     next: int | None
+
+
+class NewestPage(_Response):
+    """Faces by time of capture, newest first; pass `next` as `before` to go on, None at the end."""
+
+    faces: list[FaceInfo]
+    next: str | None
 
 
 class Match(FaceInfo):

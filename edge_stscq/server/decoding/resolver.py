@@ -5,9 +5,9 @@ from itertools import islice
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.decoding.request import DecodeRequest
-from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.server.storage.face_store import FaceStore, StoredFace
 from edge_stscq.stream.face import CodedFace
-from edge_stscq.stream.frame import stream_model_id
+from edge_stscq.stream.frame import file_model_id
 
 
 class NoFaceError(EdgeError):
@@ -20,21 +20,29 @@ class RequestResolver:
     def __init__(self, catalog: ModelCatalog, store: FaceStore) -> None:
         self._catalog, self._store = catalog, store
 
-    def for_face(self, face_id: str, layers: int | None) -> DecodeRequest:
-        """Request for a stored face; `layers=None` is all it has.
+    def find(self, face_id: str) -> StoredFace:
+        """A stored face by its name.
 
         Raises:
-            NoFaceError: it is unknown, or has fewer layers.
-            WrongModelError: the model it was stored under is not in the catalog.
-            FrameError: its frame was damaged in the store.
+            NoFaceError: it is unknown.
         """
         stored = self._store.find(face_id)
         if stored is None:
             raise NoFaceError(f"there is no face {face_id}; GET /v1/faces lists them")
+        return stored
+
+    def for_face(self, stored: StoredFace, layers: int | None) -> DecodeRequest:
+        """Request for a stored face; `layers=None` is all it has.
+
+        Raises:
+            NoFaceError: it has fewer layers.
+            WrongModelError: the model it was stored under is not in the catalog.
+            FrameError: its frame was damaged in the store.
+        """
         if layers is not None and layers > stored.layers:
-            raise NoFaceError(f"face {face_id} has {stored.layers} of the {layers} layers asked for")
-        entry = self._catalog.find(stored.model, f"face {face_id}")
-        face, _ = entry.codec.decode_frame(stored.frame)
+            raise NoFaceError(f"face {stored.id} has {stored.layers} of the {layers} layers asked for")
+        entry = self._catalog.find(stored.model, f"face {stored.id}")
+        face = entry.codec.face(stored.frame())
         return _cut(entry, face, layers or face.layers)
 
     def for_stream(self, body: bytes, layers: int) -> DecodeRequest:
@@ -45,8 +53,8 @@ class RequestResolver:
             WrongModelError: its model is not in the catalog.
             EdgeError: it has another number of frames, or fewer layers.
         """
-        entry = self._catalog.find(stream_model_id(body), "this stream")
-        faces = list(islice(entry.codec.iter_stream(body), 2))
+        entry = self._catalog.find(file_model_id(body), "this stream")
+        faces = list(islice(entry.codec.read(body), 2))
         if len(faces) != 1:
             raise EdgeError("a search is for one face; send a stream with one frame")
         if faces[0].layers < layers:

@@ -1,8 +1,8 @@
 """Face store: what the server asks of whatever keeps accepted frames.
 
-A face is named by its device and sequence number: a retry is recognized and answered as a duplicate, a frame that
-carries more layers of the same face replaces the shorter one, and a different face under a number already taken is
-refused instead of being dropped in silence.
+A face is named by its stream and number: a retry is recognized and answered as a duplicate, a frame that carries more
+layers of the same face replaces the shorter one, and a different face under a number already taken is refused instead
+of being dropped in silence.
 
 Every new or extended face gets the next *revision*. Whoever asks for what came after the last one seen misses nothing,
 whichever servers write.
@@ -10,23 +10,17 @@ whichever servers write.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import lru_cache
+from typing import Literal, NamedTuple, Protocol
 
-from edge_stscq.errors import EdgeError
+from edge_stscq.errors import EdgeError, FrameError
+from edge_stscq.protocol import RefusedFrame
+from edge_stscq.stream.envelope import Clock, Source, WireFrame, device_stream_id
+from edge_stscq.stream.frame import FRAME_OVERHEAD
 
 WriteResult = Literal["stored", "extended", "duplicate"]
 
-
-class ConflictError(EdgeError):
-    """Another face is stored under this device and sequence number."""
-
-
-@dataclass(frozen=True, slots=True)
-class ValidatedFrame:
-    """A checked frame: its bytes as they arrived and the number of layers in it."""
-
-    frame: bytes
-    layers: int
+_version_1_stream = lru_cache(1024)(device_stream_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +29,58 @@ class StoredFace:
 
     Attributes:
         row: orders faces by arrival.
+        stream: id, 16 bytes; with `sequence`, the number in it, the face's name.
+        captured_ms: milliseconds since 1970 UTC, None without a clock.
+        payload: as it was sent, with `checksum` over all that the envelope says.
         received: seconds since 1970 UTC.
+        occurred: when it was captured, or received if that is not known or earlier; seconds since 1970 UTC.
         revision: orders faces by their last change; above that of every earlier change of any face.
     """
 
     row: int
     device: str
+    stream: bytes
     sequence: int
     model: bytes
+    coder: bytes
+    kind: int
+    clock: int
+    captured_ms: int | None
+    track: int | None
+    quality: int | None
+    extensions: bytes
     layers: int
-    frame: bytes
+    payload: bytes
+    checksum: int
     received: float
+    occurred: float
     revision: int
 
     @property
     def id(self) -> str:
-        return f"{self.device}-{self.sequence}"
+        """Stream id and number; device and number of faces that came by version 1."""
+        stream = self.device if self.stream == _version_1_stream(self.device) else self.stream.hex()
+        return f"{stream}-{self.sequence}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the frame without its envelope."""
+        return len(self.payload) + FRAME_OVERHEAD
+
+    def frame(self) -> WireFrame:
+        """The frame as it was sent.
+
+        Raises:
+            FrameError: the row was damaged in the store.
+        """
+        try:
+            source = Source(self.stream, self.device, self.model, self.coder, self.kind, Clock(self.clock))
+            return WireFrame(
+                source, self.sequence, self.layers, self.payload, self.captured_ms, self.track, self.quality,
+                self.extensions, self.checksum,
+            )  # fmt: skip
+        except (EdgeError, ValueError) as error:
+            raise FrameError(f"face {self.id} is damaged in the store: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +97,28 @@ class DeviceStats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameBatch:
-    """Frames of one request: `frames` as faces `device-first`, `device-(first + 1)`, ...
+    """Checked frames of one request.
 
     Attributes:
-        same_face: True if two frames of this model agree in the layers both have.
+        same_face: True if two frames of one name agree in the layers both have; asked if they are not equal.
+        whole: nothing is stored if any is refused.
     """
 
-    device: str
-    first: int
-    model: bytes
-    frames: Sequence[ValidatedFrame]
-    same_face: Callable[[bytes, bytes], bool]
+    frames: Sequence[WireFrame]
+    same_face: Callable[[WireFrame, WireFrame], bool]
+    whole: bool = False
 
-    @property
-    def last(self) -> int:
-        return self.first + len(self.frames) - 1
+
+def is_same_capture(old: WireFrame, new: WireFrame) -> bool:
+    """True if two frames of one name were captured at once, by the same device and model."""
+    return old.source == new.source and old.captured_ms == new.captured_ms
+
+
+class Position(NamedTuple):
+    """Place in the order of time: `StoredFace.occurred` and `row`."""
+
+    occurred: float
+    row: int
 
 
 class FaceStore(Protocol):
@@ -94,16 +131,15 @@ class FaceStore(Protocol):
     def name(self) -> str:
         """The store as messages may show it."""
 
-    def accept_all(self, deliveries: Sequence[FrameBatch]) -> list[list[WriteResult] | Exception]:
-        """Store all, each whole or not at all, as if it came alone and in this order; what has returned is kept.
+    def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
+        """Store all, as if each batch came alone and in this order; what has returned is kept.
 
         Returns:
-            For each delivery what became of its frames, in order, or why none was stored: `ConflictError`, or what
-            `same_face` raised.
+            For each batch what became of its frames, in order, or what `same_face` raised.
         """
 
     def find(self, face_id: str) -> StoredFace | None:
-        """The face named `<device>-<sequence>`, or None."""
+        """The face with this `StoredFace.id`, or None."""
 
     def page(
         self, after: int, limit: int, device: str | None = None, since: float | None = None, until: float | None = None
@@ -113,6 +149,18 @@ class FaceStore(Protocol):
         Args:
             device: of this device only.
             since, until: received at or after, and before, these seconds since 1970 UTC.
+        """
+
+    def newest(
+        self, limit: int, before: Position | None = None, device: str | None = None, since: float | None = None,
+        until: float | None = None,
+    ) -> list[StoredFace]:  # fmt: skip
+        """At most `limit` faces by the time they occurred, newest first.
+
+        Args:
+            before: only faces behind this one in that order.
+            device: of this device only.
+            since, until: occurred at or after, and before, these seconds since 1970 UTC.
         """
 
     def changes(self, after: int, limit: int, device: str | None = None) -> list[StoredFace]:

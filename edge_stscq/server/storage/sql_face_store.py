@@ -11,41 +11,45 @@ wait, and an answer to each as if it had come alone.
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from edge_stscq.protocol import DEVICE_NAME
+from edge_stscq.errors import FrameError
+from edge_stscq.protocol import DEVICE_NAME, Refused, RefusedFrame
 from edge_stscq.server.storage.database import Database, store_url
 from edge_stscq.server.storage.face_store import (
-    ConflictError,
     DeviceStats,
     FrameBatch,
+    Position,
     StoredFace,
-    ValidatedFrame,
     WriteResult,
+    is_same_capture,
 )
 from edge_stscq.server.storage.tables import LAYOUT, changes, faces
+from edge_stscq.stream.envelope import WireFrame, device_stream_id
+from edge_stscq.stream.frame import FRAME_OVERHEAD
 
-_FACE = select(
-    faces.c.row, faces.c.device, faces.c.sequence, faces.c.model, faces.c.layers, faces.c.frame, faces.c.received,
-    faces.c.revision,
+_COLUMNS = (
+    "row", "device", "stream", "sequence", "model", "coder", "kind", "clock", "captured", "track", "quality",
+    "extensions", "layers", "payload", "checksum", "received", "occurred", "revision",
 )  # fmt: skip
+"""In the order of `StoredFace`."""
+_FACE = select(*(faces.c[name] for name in _COLUMNS))
 _NEW = 0
 """Row of a face that has none yet."""
 _NAME = re.compile(rf"({DEVICE_NAME})-(0|[1-9][0-9]{{0,15}})")
+_STREAM = re.compile("[0-9a-f]{32}")
 _LAST = select(changes.c.revision).with_for_update()
-_KNOWN = _FACE.where(
-    faces.c.device == bindparam("device"), faces.c.sequence.between(bindparam("first"), bindparam("last"))
-)
+_NAMED = _FACE.where(faces.c.stream == bindparam("stream"), faces.c.sequence == bindparam("sequence"))
+_EXTENDED = tuple(name for name in _COLUMNS if name not in ("row", "stream", "sequence", "received"))
 _EXTEND = (
-    update(faces)
-    .where(faces.c.row == bindparam("at"))
-    .values(layers=bindparam("layers"), frame=bindparam("frame"), revision=bindparam("revision"))
+    update(faces).where(faces.c.row == bindparam("at")).values({name: bindparam(f"new_{name}") for name in _EXTENDED})
 )
 
 
@@ -60,44 +64,18 @@ class SqlFaceStore:
         self._database = Database(store_url(place), LAYOUT)
         self.name = self._database.name
 
-    def accept(
-        self,
-        device: str,
-        first: int,
-        model: bytes,
-        frames: Sequence[ValidatedFrame],
-        same_face: Callable[[bytes, bytes], bool],
-    ) -> list[WriteResult]:
-        """`accept_all` for the arguments of one delivery.
-
-        Raises:
-            ConflictError: a number is taken by another face; nothing was stored.
-        """
-        (outcomes,) = self.accept_all([FrameBatch(device, first, model, frames, same_face)])
-        if isinstance(outcomes, Exception):
-            raise outcomes
-        return outcomes
-
-    def accept_all(self, deliveries: Sequence[FrameBatch]) -> list[list[WriteResult] | Exception]:
+    def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         """Store all in one transaction, durable when this returns."""
         with self._writing() as (db, last):
-            ranges = [
-                and_(faces.c.device == one.device, faces.c.sequence.between(one.first, one.last)) for one in deliveries
+            transaction = _Transaction({_name_of(face): face for face in _read(db, _known(batches))}, {})
+            answers = [transaction.take(batch) for batch in batches]
+            numbered = [
+                replace(face, revision=last + 1 + index) for index, face in enumerate(transaction.changed.values())
             ]
-            known = {(face.device, face.sequence): face for face in _read(db, _FACE.where(or_(*ranges)))}
-            changed: dict[tuple[str, int], StoredFace] = {}
-            answers = [_decide(db, one, known, changed) for one in deliveries]
-            numbered = list(enumerate(changed.values(), last + 1))
-            inserted = [
-                {
-                    "device": face.device, "sequence": face.sequence, "model": face.model, "layers": face.layers,
-                    "frame": face.frame, "received": face.received, "revision": revision,
-                }
-                for revision, face in numbered if face.row == _NEW
-            ]  # fmt: skip
+            inserted = [_values(face) for face in numbered if face.row == _NEW]
             extended = [
-                {"at": face.row, "layers": face.layers, "frame": face.frame, "revision": revision}
-                for revision, face in numbered
+                {"at": face.row} | {f"new_{name}": value for name, value in _values(face).items() if name in _EXTENDED}
+                for face in numbered
                 if face.row != _NEW
             ]
             if inserted:
@@ -112,9 +90,14 @@ class SqlFaceStore:
         match = _NAME.fullmatch(face_id)
         if match is None:
             return None
-        sequence = int(match[2])
+        streams = [device_stream_id(match[1])]
+        if _STREAM.fullmatch(match[1]):
+            streams.insert(0, bytes.fromhex(match[1]))
         with self._database.read() as db:
-            return next(_read(db, _KNOWN, device=match[1], first=sequence, last=sequence), None)
+            for stream in streams:
+                if found := next(_read(db, _NAMED, stream=stream, sequence=int(match[2])), None):
+                    return found
+        return None
 
     def page(
         self,
@@ -131,6 +114,24 @@ class SqlFaceStore:
             query = query.where(faces.c.received < until)
         return self._some(query, limit, device)
 
+    def newest(
+        self,
+        limit: int,
+        before: Position | None = None,
+        device: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> list[StoredFace]:
+        query = _FACE.order_by(faces.c.occurred.desc(), faces.c.row.desc())
+        if before is not None:
+            same_time = and_(faces.c.occurred == before.occurred, faces.c.row < before.row)
+            query = query.where(or_(faces.c.occurred < before.occurred, same_time))
+        if since is not None:
+            query = query.where(faces.c.occurred >= since)
+        if until is not None:
+            query = query.where(faces.c.occurred < until)
+        return self._some(query, limit, device)
+
     def changes(self, after: int, limit: int, device: str | None = None) -> list[StoredFace]:
         return self._some(_FACE.where(faces.c.revision > after).order_by(faces.c.revision), limit, device)
 
@@ -140,7 +141,7 @@ class SqlFaceStore:
 
     def devices(self, since: float) -> list[DeviceStats]:
         """Statistics of every device; reads every face."""
-        size, recent = func.length(faces.c.frame), faces.c.received >= since
+        size, recent = func.length(faces.c.payload) + FRAME_OVERHEAD, faces.c.received >= since
         query = (
             select(
                 faces.c.device, func.count(), func.sum(size), func.max(faces.c.received),
@@ -180,48 +181,102 @@ class SqlFaceStore:
             return list(_read(db, query.limit(limit)))
 
 
-def _decide(
-    db: Connection,
-    delivery: FrameBatch,
-    known: dict[tuple[str, int], StoredFace],
-    changed: dict[tuple[str, int], StoredFace],
-) -> list[WriteResult] | Exception:
-    """Decide what becomes of each frame, or why none is stored.
+_Name = tuple[bytes, int]
 
-    Args:
-        known: faces as they are, those of the deliveries before included; gains this one's.
+
+def _name_of(face: StoredFace) -> _Name:
+    return face.stream, face.sequence
+
+
+def _known(batches: Sequence[FrameBatch]) -> Select[Any]:
+    """The stored faces that have the name of any frame, and of some between."""
+    spans: dict[bytes, tuple[int, int]] = {}
+    for batch in batches:
+        for frame in batch.frames:
+            low, high = spans.get(frame.source.stream_id, (frame.number, frame.number))
+            spans[frame.source.stream_id] = min(low, frame.number), max(high, frame.number)
+    numbers: dict[bytes, set[int]] = {}
+    for batch in batches:
+        for frame in batch.frames:
+            numbers.setdefault(frame.source.stream_id, set()).add(frame.number)
+    wanted = []
+    for stream, (low, high) in spans.items():
+        dense = high - low < _SPARSE * len(numbers[stream])
+        chosen = faces.c.sequence.between(low, high) if dense else faces.c.sequence.in_(sorted(numbers[stream]))
+        wanted.append(and_(faces.c.stream == stream, chosen))
+    return _FACE.where(or_(*wanted))
+
+
+_SPARSE = 4
+"""Numbers in a span, for each that is asked for, from which on they are asked for one by one."""
+
+
+@dataclass
+class _Transaction:
+    """What one transaction finds and changes.
+
+    Attributes:
+        known: faces as they are, those of the batches before included.
         changed: what is to be written, without revisions.
     """
-    now, outcomes = time.time(), list[WriteResult]()
-    accepted: dict[tuple[str, int], StoredFace] = {}
+
+    known: dict[_Name, StoredFace]
+    changed: dict[_Name, StoredFace]
+
+    def take(self, batch: FrameBatch) -> list[WriteResult | RefusedFrame] | Exception:
+        """Decide what becomes of each frame, or why none is stored."""
+        now, results = time.time(), list[WriteResult | RefusedFrame]()
+        accepted: dict[_Name, StoredFace] = {}
+        try:
+            for frame in batch.frames:
+                name = frame.source.stream_id, frame.number
+                old = accepted.get(name) or self.known.get(name)
+                result = "stored" if old is None else _against(old, frame, batch)
+                if result in ("stored", "extended"):
+                    accepted[name] = _row_of(frame, old, now)
+                results.append(result)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:
+            return error
+        if not (batch.whole and any(isinstance(result, RefusedFrame) for result in results)):
+            self.known.update(accepted)
+            self.changed.update(accepted)
+        return results
+
+
+def _against(old: StoredFace, new: WireFrame, batch: FrameBatch) -> WriteResult | RefusedFrame:
+    """What becomes of a frame whose name is known."""
     try:
-        for sequence, new in enumerate(delivery.frames, delivery.first):
-            old = known.get((delivery.device, sequence))
-            if old is None:
-                outcomes.append("stored")
-            elif old.model != delivery.model or not delivery.same_face(old.frame, new.frame):
-                highest = db.scalar(select(func.max(faces.c.sequence)).where(faces.c.device == delivery.device)) or 0
-                free = 1 + max(highest, *(number for device, number in known if device == delivery.device))
-                raise ConflictError(
-                    f"{old.id} is already another face; the next free sequence number of {delivery.device} is {free}"
-                )
-            elif new.layers > old.layers:
-                outcomes.append("extended")
-            else:
-                outcomes.append("duplicate")
-                continue
-            row, received = (old.row, old.received) if old else (_NEW, now)
-            accepted[delivery.device, sequence] = StoredFace(
-                row, delivery.device, sequence, delivery.model, new.layers, new.frame, received, 0
-            )
-    except SQLAlchemyError:
-        raise
-    except Exception as error:
-        return error
-    known.update(accepted)
-    changed.update(accepted)
-    return outcomes
+        stored = old.frame()
+    except FrameError:
+        return "extended"  # a damaged row is mended by a whole frame
+    if not (is_same_capture(stored, new) and batch.same_face(stored, new)):
+        stream, number = new.source.stream_id.hex(), new.number
+        reason = f"{old.id} is already another face"
+        return RefusedFrame(stream=stream, number=number, code=Refused.CONFLICT, reason=reason)
+    return "extended" if new.layers > old.layers else "duplicate"
 
 
-def _read(db: Connection, query: Select[Any], **values: str | int) -> Iterator[StoredFace]:
+def _row_of(frame: WireFrame, old: StoredFace | None, now: float) -> StoredFace:
+    source, received = frame.source, old.received if old else now
+    occurred = received if frame.captured_ms is None else min(received, frame.captured_ms / 1000)
+    return StoredFace(
+        old.row if old else _NEW, source.device, source.stream_id, frame.number, source.model_id, source.coder_id,
+        int(source.kind), int(source.clock), frame.captured_ms, frame.track, frame.quality, frame.extensions,
+        frame.layers, frame.payload, frame.checksum, received, occurred, 0,
+    )  # fmt: skip
+
+
+def _values(face: StoredFace) -> dict[str, object]:
+    """Columns of a row but its own number."""
+    values = {name: getattr(face, _ATTRIBUTES.get(name, name)) for name in _COLUMNS}
+    del values["row"]
+    return values
+
+
+_ATTRIBUTES = {"captured": "captured_ms"}
+
+
+def _read(db: Connection, query: Select[Any], **values: object) -> Iterator[StoredFace]:
     return (StoredFace(*found) for found in db.execute(query, values))
