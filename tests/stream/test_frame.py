@@ -178,7 +178,7 @@ def test_what_is_no_stream_is_refused(codec, data, message):
         (b"\x04\x00", "layer count 4"),
         (b"\x01\x80\x00", "shortest form"),
         (b"\x01\x81\x80\x80\x00", "shortest form"),
-        (b"\x01\x80\x80\x80\x80\x01", "more than four bytes"),
+        (b"\x01\x80\x80\x80\x80\x01", "more than 4 bytes"),
         (b"\x01\xff\xff\xff\x7f", "length 268435455 exceeds"),
     ],
 )

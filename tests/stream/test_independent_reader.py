@@ -45,7 +45,7 @@ def test_refused(vector: dict[str, str]) -> None:
 
 def test_payloads() -> None:
     codec = FrameCodec(wire_vectors.tables(), wire_vectors.MODEL)
-    assert codec.tables.layer_ends == tuple(VECTORS["tables"]["layer_ends"])
+    assert codec.entropy.layer_ends == tuple(VECTORS["tables"]["layer_ends"])
     for vector in VECTORS["payloads"]:
         found = independent_reader.tokens(bytes.fromhex(vector["payload"]), vector["layers"], VECTORS["tables"])
         assert found == (vector["group"], vector["tokens"])
