@@ -13,7 +13,10 @@ from edge_stscq.cli.options import Ca, Cert, Key, Token, TokenFile, Url, connect
 from edge_stscq.cli.ui import count, progress_console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edge_stscq.client.drain import DrainReport
+    from edge_stscq.client.spool import Refusal
 
 spool = typer.Typer(help="Faces that wait on the device for a server.", no_args_is_help=True)
 
@@ -36,7 +39,7 @@ def status(
     from edge_stscq.client.spool import Spool
 
     with Spool(file) as opened:
-        state = opened.status()
+        state, refusals = opened.status(), opened.refusals()
     if as_json:
         typer.echo(json.dumps({"spool": str(file), **asdict(state)}))
         return
@@ -47,6 +50,7 @@ def status(
         f"waiting{oldest}": state.waiting,
         "  with their basic layer unsent": state.basic_waiting,
         "  being sent": state.leased,
+        "  refused by the server and set aside": state.refused,
         "taken since the spool was made": state.taken,
         "delivered": state.delivered,
         "thinned for want of room": state.thinned,
@@ -56,8 +60,14 @@ def status(
     }
     for name, number in rows.items():
         table.add_row(name, f"{number:,}")
-    table.caption = f"{state.bytes:,} of {state.max_bytes:,} bytes; the next face is {state.device}-{state.next}"
+    table.caption = (
+        f"{state.bytes:,} of {state.max_bytes:,} bytes; stream {state.stream}, the next number is {state.next}"
+    )
     Console().print(table)
+    for line in _reasons(refusals):
+        typer.echo(line)
+    if refusals:
+        typer.echo(f"next: edge-stscq spool retry {file}, or spool drop {file}")
 
 
 @spool.command("drain", cls=Command)
@@ -92,7 +102,7 @@ def drain(
     from edge_stscq.client.drain import Drain, DrainReport
     from edge_stscq.client.sender import Sender
     from edge_stscq.client.spool import Spool
-    from edge_stscq.errors import EXIT_CHECK_FAILED
+    from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError
 
     bearer, tls = connection(token, token_file, cert, key, ca)
     bucket = None if budget is None else ByteLimiter(parse_budget(budget))
@@ -124,6 +134,52 @@ def drain(
         typer.echo(f"{count(run.report.faces, 'face')} delivered, {waiting} waiting: {_counters(run.report)}")
     if stopped and waiting and not follow:
         raise typer.Exit(EXIT_CHECK_FAILED)
+    if run.report.refused:
+        faces = count(run.report.refused, "face")
+        raise EdgeError(f"the server refused {faces}, set aside in {file}; `edge-stscq spool status {file}` says why")
+
+
+@spool.command("retry", cls=Command)
+@with_verbosity
+def retry(
+    file: SpoolFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the count as one JSON object.")] = False,
+) -> None:
+    """Let faces that a server refused be sent again."""
+    from edge_stscq.client.spool import Spool
+
+    with Spool(file) as opened:
+        freed = opened.retry()
+        waiting = opened.waiting
+    if as_json:
+        typer.echo(json.dumps({"spool": str(file), "retried": freed, "waiting": waiting}))
+    else:
+        typer.echo(f"{count(freed, 'face')} to be sent again, {waiting} waiting\nnext: edge-stscq spool drain {file}")
+
+
+@spool.command("drop", cls=Command)
+@with_verbosity
+def drop(
+    file: SpoolFile,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the count as one JSON object.")] = False,
+) -> None:
+    """Remove faces that a server refused, and their bytes from the disk."""
+    from edge_stscq.client.spool import Spool
+    from edge_stscq.errors import EdgeError
+
+    with Spool(file) as opened:
+        refused = count(opened.status().refused, "refused face")
+        if not yes:
+            if not sys.stdin.isatty():
+                raise EdgeError(f"{refused} in {file}; give --yes to remove them unsent")
+            typer.confirm(f"Remove {refused} in {file}, unsent?", abort=True)
+        removed = opened.drop()
+        waiting = opened.waiting
+    if as_json:
+        typer.echo(json.dumps({"spool": str(file), "dropped": removed, "waiting": waiting}))
+    else:
+        typer.echo(f"{count(removed, 'face')} removed, {waiting} waiting")
 
 
 @spool.command("purge", cls=Command)
@@ -151,8 +207,21 @@ def purge(
         typer.echo(f"{count(removed, 'face')} removed, {waiting} waiting")
 
 
+def _reasons(refusals: "Sequence[Refusal]", most: int = 5) -> list[str]:
+    """A line for each kind of refusal, with the numbers of the first faces."""
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for one in refusals:
+        numbers.setdefault((one.code, one.reason), []).append(one.number)
+    lines = []
+    for (code, reason), found in list(numbers.items())[:most]:
+        first = ", ".join(map(str, found[:most])) + (", ..." if len(found) > most else "")
+        lines.append(f"{code}: {count(len(found), 'face')} ({first}): {reason}")
+    return lines
+
+
 def _counters(report: "DrainReport") -> str:
-    return (
+    refused = f"{report.refused} refused, " if report.refused else ""
+    return refused + (
         f"{report.stored} stored, {report.extended} extended, {report.duplicate} duplicate; "
         f"{report.bytes:,} bytes in {count(report.requests, 'request')}, {report.retries} retried"
     )

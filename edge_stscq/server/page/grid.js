@@ -12,6 +12,11 @@ export function timeOf(text) {
   return today ? time.toLocaleTimeString() : `${time.toLocaleDateString()} ${time.toLocaleTimeString()}`;
 }
 
+// Milliseconds at which a face was captured; a device whose clock runs ahead does not come first for ever.
+function momentOf({ captured, received }) {
+  return Math.min(Date.parse(captured ?? received), Date.parse(received));
+}
+
 export class Grid {
   // onFind(face) when an operator asks for this person.
   constructor(list, onFind) {
@@ -38,10 +43,17 @@ export class Grid {
     if (known) return false;
     this.cards.set(face.id, card);
     card.item.classList.toggle("new", lively);
-    this.list[last ? "append" : "prepend"](card.item);
+    this.list.insertBefore(card.item, last ? null : this.firstNotAfter(face));
     if (!this.list.contains(document.activeElement)) this.stopAt(this.list.querySelector(".find"));
     if (this.size > MOST) this.drop(this.list.lastElementChild.dataset.id);
     return true;
+  }
+
+  // The card before which a face stands: newest first, by capture.
+  firstNotAfter(face) {
+    const time = momentOf(face);
+    const isOlder = (item) => momentOf(this.cards.get(item.dataset.id).face) <= time;
+    return [...this.list.children].find((item) => item.dataset.id !== face.id && isOlder(item)) ?? null;
   }
 
   make(id) {
@@ -57,8 +69,9 @@ export class Grid {
     const time = item.querySelector("time");
     part("device").textContent = part("device").title = face.device;
     part("bytes").textContent = `${face.bytes} B`;
-    time.dateTime = face.received;
-    time.textContent = timeOf(face.received);
+    time.dateTime = face.captured ?? face.received;
+    time.textContent = timeOf(time.dateTime);
+    time.title = face.captured ? `captured ${face.captured}, received ${face.received}` : `received ${face.received}`;
     const names = namesOf(face);
     const has = face.layers === names.length ? "all" : names.slice(0, face.layers).join(", ");
     part("layers").ariaLabel = part("layers").title = `layers: ${has}`;

@@ -21,7 +21,7 @@ export class Search {
     this.clear();
     this.section.hidden = false;
     at("search-note").textContent = "searching…";
-    at("example-facts").textContent = `${face.device}\n${timeOf(face.received)}\n${face.bytes} bytes`;
+    at("example-facts").textContent = `${face.device}\n${timeOf(face.captured ?? face.received)}\n${face.bytes} bytes`;
     const names = namesOf(face);
     const parts = added(names);
     for (let layers = 1; layers <= face.layers; layers += 1) {
