@@ -7,14 +7,17 @@ again, with growing random pauses that keep a fleet of devices from returning in
 lower bound. What will not pass is raised at once.
 """
 
+import json
 import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TypeVar
 
 import httpx2
@@ -37,10 +40,14 @@ from edge_stscq.stream.envelope import WireFrame
 from edge_stscq.stream.frame import split_stream
 from edge_stscq.stream.wire import check_version, read_frames, write_stream
 
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers that another try may change."""
+PASSING = frozenset({408, 425, 429})
+"""Answers below 500 that another try may change; from 500 on, all are such."""
+REFUSING = frozenset({400, 409, 413, 422})
+"""Answers to what a request holds, not to who sends it."""
 MAX_PAUSE = 30.0
 """Longest pause between two tries, in seconds, whatever the server asks for."""
+MAX_ANSWER = 1 << 22
+"""Bytes of an answer that are read: over a thousand refused frames, with their reasons."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class SendReport:
 
 
 _Answer = TypeVar("_Answer", Acknowledgement, StreamAcknowledgement)
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class UnreachableError(EdgeError):
@@ -72,11 +80,12 @@ class RequestRefusedError(EdgeError):
 
     Attributes:
         reason: status and the server's line.
+        too_large: the server takes fewer frames or bytes at once.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, too_large: bool) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.too_large = reason, too_large
 
 
 class _PassingError(Exception):
@@ -124,7 +133,7 @@ class Sender:
         if not _is_address(self._url):
             raise EdgeError(f"{url!r} is not a server address; use e.g. http://127.0.0.1:8377")
         check_device(device)
-        headers = {"User-Agent": f"edge-stscq/{__version__}", DEVICE_HEADER: device}
+        headers = {"User-Agent": f"edge-stscq/{__version__}", DEVICE_HEADER: device, "Accept-Encoding": "identity"}
         if token:
             if not re.fullmatch(r"[!-~]+", token):
                 raise EdgeError("the token has spaces or non-ASCII characters; copy it from the server again")
@@ -219,8 +228,10 @@ class Sender:
             EdgeError: the server refused this device, or speaks another version.
         """
         body = write_stream(frames, key)
-        content, tries = self._until_answered(STREAMS_PATH, body, {}, before_try)
-        answer = self._parsed(StreamAcknowledgement, content, len(frames))
+        answer, tries = self._until_answered(StreamAcknowledgement, self._request(STREAMS_PATH, body), before_try)
+        self._check(answer, len(frames), Counter((frame.source.stream_id.hex(), frame.number) for frame in frames))
+        for one in answer.refused:
+            one.code, one.reason = _one_line(one.code), _one_line(one.reason)
         return Sent(answer, tries, len(body))
 
     def send_version_1(
@@ -237,19 +248,20 @@ class Sender:
             frames: of the faces `<device>-<sequence>`, `<device>-<sequence + 1>`, ...
         """
         body = header + b"".join(frames)
-        content, tries = self._until_answered(FRAMES_PATH, body, {SEQUENCE_HEADER: str(sequence)}, before_try)
-        answer = self._parsed(Acknowledgement, content, len(frames))
-        counts = answer.model_dump(include={"device", "count", "stored", "extended", "duplicate"})
-        return Sent(StreamAcknowledgement(**counts), tries, len(body))
+        request = self._request(FRAMES_PATH, body, {SEQUENCE_HEADER: str(sequence)})
+        found, tries = self._until_answered(Acknowledgement, request, before_try)
+        answer = StreamAcknowledgement(**found.model_dump(exclude={"first"}))
+        self._check(answer, len(frames), Counter())
+        return Sent(answer, tries, len(body))
 
     def _until_answered(
-        self, path: str, body: bytes, headers: dict[str, str], before_try: Callable[[int], None]
-    ) -> tuple[bytes, int]:
-        """The content of a success, and the tries it took."""
+        self, kind: type[_Answer], request: httpx2.Request, before_try: Callable[[int], None]
+    ) -> tuple[_Answer, int]:
+        """The acknowledgement, and the tries it took."""
         for tries in range(1, self._attempts + 1):
-            before_try(self.request_overhead + len(body))
+            before_try(_head_bytes(request) + len(request.content))
             try:
-                return self._try(path, body, headers), tries
+                return self._try(kind, request), tries
             except _PassingError as error:
                 if tries == self._attempts:
                     raise UnreachableError(
@@ -259,45 +271,61 @@ class Sender:
                 self._sleep(min(max(grown, error.after), MAX_PAUSE))
         raise AssertionError("at least one try is made")
 
-    def _parsed(self, kind: type[_Answer], content: bytes, count: int) -> _Answer:
-        answer = kind.model_validate_json(content)
-        if answer.count != count:
-            raise EdgeError(f"{self._url} acknowledged {answer.count} of {count} frames; check --url")
-        return answer
+    def _check(self, answer: StreamAcknowledgement, count: int, names: Counter[tuple[str, int]]) -> None:
+        """Refuse an answer that is not about these frames: nobody may forget them."""
+        refused = Counter((one.stream, one.number) for one in answer.refused)
+        told = answer.stored + answer.extended + answer.duplicate + refused.total()
+        if answer.count != count or told != count:
+            raise EdgeError(f"{self._url} acknowledged {min(told, answer.count)} of {count} frames; check --url")
+        if refused - names:
+            raise EdgeError(f"{self._url} refused frames that it was not sent; check --url")
 
     @property
     def request_overhead(self) -> int:
         """Bytes of a request beside its body, with the longest numbers it can hold; TLS and TCP come on top."""
-        request = self._request(FRAMES_PATH, b" " * 10**5, {SEQUENCE_HEADER: str(MAX_SEQUENCE)})
-        lines = [
-            f"{request.method} {request.url.raw_path.decode()} HTTP/1.1",
-            *map(": ".join, request.headers.items()),
-            "",
-        ]
-        return sum(len(line) + 2 for line in lines)
+        return _head_bytes(self._request(FRAMES_PATH, b" " * 10**5, {SEQUENCE_HEADER: str(MAX_SEQUENCE)}))
 
-    def _request(self, path: str, body: bytes, headers: dict[str, str]) -> httpx2.Request:
-        headers = headers | {"Content-Type": "application/octet-stream"}
+    def _request(self, path: str, body: bytes, headers: Mapping[str, str] = _NO_HEADERS) -> httpx2.Request:
+        headers = {**headers, "Content-Type": "application/octet-stream"}
         return self._http.build_request("POST", self._url + path, content=body, headers=headers)
 
-    def _try(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    def _try(self, kind: type[_Answer], request: httpx2.Request) -> _Answer:
         try:
-            response = self._http.send(self._request(path, body, headers))
-        except httpx2.TransportError as error:
+            status, phrase, after, content = self._exchange(request)
+        except (httpx2.TransportError, UnicodeError) as error:
             raise _PassingError(f"{self._url} cannot be reached ({str(error) or type(error).__name__})") from error
-        reason, status = _reason(response), response.status_code
-        if status in PASSING or not _is_own(response):
-            raise _PassingError(f"{self._url} answered {reason}", _retry_after(response))
-        if response.is_success:
-            return response.content
+        told = _error_of(content)
+        reason = _one_line(f"{status} {told or phrase}")
+        if status in PASSING or status >= 500:
+            raise _PassingError(f"{self._url} answered {reason}", after)
+        if status == 200:
+            with suppress(ValidationError):
+                return kind.model_validate_json(content)
+        if status < 400 or told is None:
+            raise _PassingError(f"{self._url} answered {reason}, but not as a server of faces; check --url", after)
+        if status in REFUSING:
+            raise RequestRefusedError(f"{self._url} refused the frames: {reason}", reason, status == 413)
         if status == 401:
             hint = "give the device's token with --token-file FILE or EDGE_STSCQ_TOKEN (`edge-stscq token create`)"
             raise EdgeError(f"{self._url} refused the frames: {reason}; {hint}")
-        if status == 404 and path == STREAMS_PATH:
+        if status == 404 and request.url.path.endswith(STREAMS_PATH):
             raise EdgeError(f"{self._url} is a server of before wire version 2; update the server (nothing was lost)")
-        if status in (403, 404, 405):
-            raise EdgeError(f"{self._url} refused the frames: {reason}")
-        raise RequestRefusedError(f"{self._url} refused the frames: {reason}", reason)
+        raise EdgeError(f"{self._url} refused the frames: {reason}")
+
+    def _exchange(self, request: httpx2.Request) -> tuple[int, str, float, bytes]:
+        """Status, its phrase, Retry-After and as much of the content as an answer of a server's own can have."""
+        response = self._http.send(request, stream=True)
+        content = bytearray()
+        try:
+            if "Content-Encoding" not in response.headers:
+                for part in response.iter_bytes():
+                    content += part
+                    if len(content) > MAX_ANSWER:
+                        break
+        finally:
+            response.close()
+            self._http.cookies.clear()  # a proxy's would be in every later request
+        return response.status_code, response.reason_phrase, _retry_after(response), bytes(content)
 
 
 @dataclass(frozen=True)
@@ -309,22 +337,6 @@ class Sent:
     size: int
 
 
-def _is_own(response: httpx2.Response) -> bool:
-    """True of an answer in the server's own form: an acknowledgement, or an error of one line."""
-    if response.is_success:
-        for kind in (StreamAcknowledgement, Acknowledgement):
-            try:
-                kind.model_validate_json(response.content)
-            except ValidationError:
-                continue
-            return True
-        return False
-    try:
-        return isinstance(response.json()["error"], str)
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
 def _is_address(url: str) -> bool:
     try:
         parsed = httpx2.URL(url)
@@ -333,13 +345,24 @@ def _is_address(url: str) -> bool:
     return parsed.scheme in ("http", "https") and bool(parsed.host)
 
 
-def _reason(response: httpx2.Response) -> str:
-    """Status and the server's one-line error, if it sent one."""
+def _error_of(content: bytes) -> str | None:
+    """The line of an error in the server's own form; None of any other answer."""
     try:
-        message = str(response.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        message = response.reason_phrase
-    return " ".join(f"{response.status_code} {message}".split())[:500]
+        found = json.loads(content)["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _one_line(text: str) -> str:
+    """At most 500 characters that a terminal and a database take."""
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))[:500]
+
+
+def _head_bytes(request: httpx2.Request) -> int:
+    """Bytes of a request beside its content."""
+    first = f"{request.method} {request.url.raw_path.decode()} HTTP/1.1"
+    return sum(len(line) + 2 for line in (first, *map(": ".join, request.headers.items()), ""))
 
 
 def _retry_after(response: httpx2.Response) -> float:
