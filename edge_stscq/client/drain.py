@@ -5,7 +5,7 @@ waits, and the server completes the faces. A budget counts every try, HTTP heade
 the budget allows a full one or is half there, so that a thin link carries many faces under one header.
 
 What the server refuses is set aside in the spool, and what is behind it goes on. A request that is refused as a whole
-is sent again in halves, down to the face that it cannot take.
+is sent again in halves, down to the face that it cannot take; one that was too large is not made so large again.
 """
 
 import random
@@ -24,8 +24,6 @@ POLL = 0.5
 """Seconds between two looks at a spool in which nothing can be leased."""
 FULL_REQUEST = 4096
 """Bytes; a budget that allows so much need not be saved up further."""
-_HEADER = 128
-"""Bytes of a stream beside its frames, with the longest name and numbers."""
 REFUSED = "refused-request"
 """Code of a face whose request is refused as a whole when it is alone in it."""
 
@@ -114,7 +112,7 @@ class Drain:
         room = float("inf")
         if self._bucket is not None:
             self._bucket.wait_for(min(self._bucket.capacity / 2, FULL_REQUEST))
-            room = self._bucket.level() - self._sender.request_overhead - _HEADER
+            room = self._bucket.level() - self._sender.request_overhead
         return self._spool.lease(self._batch, self._seconds, room, self._full_frames_only)
 
     def _send(self, lease: Lease) -> None:
@@ -140,6 +138,8 @@ class Drain:
         except RequestRefusedError as error:
             if end - start > 1:
                 middle = (start + end) // 2
+                if error.too_large:
+                    self._batch = min(self._batch, end - middle)
                 yield from self._parts(lease, start, middle, refused)
                 yield from self._parts(lease, middle, end, refused)
                 return

@@ -20,6 +20,7 @@ layers; when none has any left, the oldest faces are dropped. Both are counted. 
 import secrets
 import sqlite3
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +29,10 @@ from typing import Any, Literal
 
 from edge_stscq.client.spool_file import SpoolFile
 from edge_stscq.errors import EdgeError, FrameError
-from edge_stscq.protocol import RefusedFrame
+from edge_stscq.protocol import MAX_SEQUENCE, RefusedFrame
 from edge_stscq.stream.envelope import CapturedFace, Clock, Source, WireFrame, stream_id
-from edge_stscq.stream.frame import check_frame
+from edge_stscq.stream.frame import HEADER_BYTES, check_frame
+from edge_stscq.stream.wire import write_stream
 
 MAX_BYTES = 64 * 1024**2
 """Default bound: about 480,000 faces."""
@@ -59,7 +61,8 @@ _PARTS: dict[Part, str] = {
         WHERE sequence NOT IN (SELECT sequence FROM basics)""",
     "all": f"""SELECT {_ENVELOPE}, iif(further.frame IS NULL, 'basics', 'further'),
         ifnull(further.frame, basics.frame)
-        FROM faces LEFT JOIN basics USING (sequence) LEFT JOIN further USING (sequence) WHERE true""",
+        FROM faces LEFT JOIN basics USING (sequence) LEFT JOIN further USING (sequence)
+        WHERE ifnull(further.frame, basics.frame) IS NOT NULL""",
 }
 """Which of a face's frames is leased, the table it is in, and of which faces."""
 _FRAME_OVERHEAD = 12
@@ -164,6 +167,8 @@ class Spool:
         max_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if not 0 <= start <= MAX_SEQUENCE:
+            raise EdgeError(f"the first face cannot have the number {start}; numbers are 0 to {MAX_SEQUENCE}")
         if max_bytes is not None and max_bytes < LEAST_BYTES:
             raise EdgeError(f"a spool of {max_bytes} bytes is too small; give it {LEAST_BYTES // 1024}KiB or more")
         self._clock = clock
@@ -207,6 +212,8 @@ class Spool:
         with self._file.transaction() as db:
             query = "UPDATE state SET next = next + 1, taken = taken + 1 RETURNING next - 1, max_bytes"
             number, most = map(int, db.execute(query).fetchall()[0])
+            if number > MAX_SEQUENCE:
+                raise EdgeError(f"this spool has given all numbers up to {MAX_SEQUENCE}; go on with a new spool")
             frames = face.frames(self.stream_id, self.device, number)
             captured = None if face.captured_ms is None else face.captured_ms / 1000
             row = (
@@ -235,7 +242,7 @@ class Spool:
 
         Args:
             seconds: above 0, at most an hour.
-            max_bytes: of all frames; a single one may be longer.
+            max_bytes: of the request's body; that of a single face may be longer.
         """
         if not 0 < seconds <= MAX_LEASE:
             raise EdgeError(f"a lease lasts up to {MAX_LEASE:.0f} seconds, not {seconds}")
@@ -249,6 +256,8 @@ class Spool:
                     values = (lease.token, lease.first, lease.last, self._clock() + seconds)
                     db.execute("INSERT INTO leases VALUES (?, ?, ?, ?)", values)
                     return lease
+            if not held:
+                _remove_torn(db)
         return None
 
     def settle(
@@ -348,21 +357,19 @@ class Spool:
         Frames that are found damaged can never be stored by any server. They are removed and counted.
         """
         query = f"{_PARTS[part]} AND {_FREE} AND {_READY} ORDER BY sequence LIMIT :n"
-        rows = db.execute(query, self._now() | {"n": count}).fetchall()
-        run = _Run(self.stream_id, self.device)
-        for row in rows:
-            number, table = row[0], row[-2]
-            try:
-                fits = run.add(row, max_bytes)
-            except EdgeError:
-                _delete_frame(db, number, table)
-                _count(db, damaged=1)
-                continue
-            if not fits:
-                break
-        if not run.count:
-            return self._run(db, part, count, max_bytes) if rows else None
-        return run.lease(part)
+        while rows := db.execute(query, self._now() | {"n": count}).fetchall():
+            run = _Run(self.key, self.device)
+            for row in rows:
+                try:
+                    if not run.add(row):
+                        break
+                except FrameError as error:
+                    if not _delete_frame(db, row[0], row[-2]):
+                        raise self._file.damaged(f"face {row[0]}: {error}") from None
+                    _count(db, damaged=1)
+            if run.count:
+                return run.lease(part, max_bytes)
+        return None
 
     def _evict(self, db: sqlite3.Connection) -> bool:
         """Thin the oldest face that has further layers, or drop the oldest; False if there is none."""
@@ -374,7 +381,9 @@ class Spool:
         else:
             return False
         if table == "further":
-            _count(db, thinned=1, delivered=_delete_frame(db, sequence, "further"))
+            _delete_frame(db, sequence, "further")
+            delivered = db.execute("SELECT NOT EXISTS (SELECT 1 FROM faces WHERE sequence = ?)", (sequence,)).fetchone()
+            _count(db, thinned=1, delivered=delivered[0])
         else:
             for table in ("refused", "basics", "further", "faces"):
                 db.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,))
@@ -385,11 +394,10 @@ class Spool:
 class _Run:
     """Faces with consecutive numbers of one source, as they are read from the file."""
 
-    def __init__(self, stream: bytes, device: str) -> None:
-        self._stream, self._device, self._size = stream, device, 0
+    def __init__(self, key: bytes, device: str) -> None:
+        self._key, self._stream, self._device = key, stream_id(key), device
         self._first = 0
         self._shared: tuple[object, ...] = ()
-        self._model = b""
         self._frames: list[WireFrame] = []
         self._frames_1: list[bytes] = []
 
@@ -397,35 +405,42 @@ class _Run:
     def count(self) -> int:
         return len(self._frames) + len(self._frames_1)
 
-    def add(self, row: tuple[Any, ...], max_bytes: float) -> bool:
-        """Take the next face, unless it belongs into another request; `EdgeError` if it is damaged."""
+    def add(self, row: tuple[Any, ...]) -> bool:
+        """Take the next face, unless it belongs into another request; `FrameError` if it is damaged."""
         number, version, model, coder, kind, clock, captured, track, quality, extensions, _, data = row
-        frame = None
-        if version == 1:
-            layout = check_frame(data, 0, model)
-            if layout.end != len(data):
-                raise FrameError("bytes follow the frame")
-            size = len(data)
-        else:
-            source = Source(self._stream, self._device, model, coder, kind, Clock(clock))
-            frame = _unpack(data, source, number, captured, track, quality, extensions)
-            size = len(frame.payload) + _FRAME_OVERHEAD
-        key = (version, model, coder, kind, clock)
-        if self.count and (number != self._first + self.count or key != self._shared):
-            return False
-        if self.count and self._size + size > max_bytes:
+        shared = (version, model, coder, kind, clock)
+        try:
+            if version == 1:
+                if check_frame(data, 0, model).end != len(data):
+                    raise FrameError("bytes follow the frame")
+            else:
+                source = Source(self._stream, self._device, model, coder, kind, Clock(clock))
+                frame = _unpack(data, source, number, captured, track, quality, extensions)
+        except (EdgeError, ValueError, TypeError, OverflowError) as error:
+            raise FrameError(str(error)) from None
+        if self.count and (number != self._first + self.count or shared != self._shared):
             return False
         if not self.count:
-            self._first, self._shared, self._model = number, key, model
-        self._size += size
-        if frame is None:
+            self._first, self._shared = number, shared
+        if version == 1:
             self._frames_1.append(data)
         else:
             self._frames.append(frame)
         return True
 
-    def lease(self, part: Part) -> Lease:
-        return Lease(secrets.randbits(62), part, self._first, self._model, tuple(self._frames), tuple(self._frames_1))
+    def lease(self, part: Part, max_bytes: float) -> Lease:
+        """A lease of the faces, or of as many as a request of `max_bytes` can carry."""
+        count = self.count
+        if self._bytes(count) > max_bytes:
+            count = max(1, bisect_right(range(1, count), max_bytes, key=self._bytes))
+        frames, frames_1 = tuple(self._frames[:count]), tuple(self._frames_1[:count])
+        return Lease(secrets.randbits(62), part, self._first, self._shared[1], frames, frames_1)
+
+    def _bytes(self, count: int) -> int:
+        """Bytes of the body that carries the first `count` faces: sections are where times and tracks need them."""
+        if self._frames:
+            return len(write_stream(self._frames[:count], self._key))
+        return HEADER_BYTES + sum(map(len, self._frames_1[:count]))
 
 
 def _pack(frame: WireFrame) -> bytes:
@@ -445,11 +460,20 @@ def _unpack(
 
 
 def _delete_frame(db: sqlite3.Connection, sequence: int, table: str) -> int:
-    """Remove one frame of a face, and the face if it was the last; 1 if it was."""
-    db.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,))
-    gone = db.execute(f"DELETE FROM faces WHERE sequence = ? AND {_GONE}", (sequence,)).rowcount
+    """Remove one frame of a face, and the face if it was the last; 1, or 0 if there was no such frame."""
+    removed = db.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,)).rowcount
+    db.execute(f"DELETE FROM faces WHERE sequence = ? AND {_GONE}", (sequence,))
     db.execute(f"DELETE FROM refused WHERE sequence = ? AND {_GONE}", (sequence,))
-    return gone
+    return removed
+
+
+def _remove_torn(db: sqlite3.Connection) -> None:
+    """Remove and count faces without a frame and frames without a face, which damage alone can make."""
+    removed = db.execute(f"DELETE FROM faces WHERE {_GONE}").rowcount
+    for table in ("basics", "further"):
+        removed += db.execute(f"DELETE FROM {table} WHERE sequence NOT IN (SELECT sequence FROM faces)").rowcount
+    if removed:
+        _count(db, damaged=removed)
 
 
 def _count(db: sqlite3.Connection, **counters: int) -> None:

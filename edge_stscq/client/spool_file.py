@@ -10,6 +10,7 @@ SQLite grows the file only when none is free, so the file keeps to the same boun
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,8 +60,10 @@ _STATE = """CREATE TABLE state (
     dropped INTEGER NOT NULL DEFAULT 0,
     damaged INTEGER NOT NULL DEFAULT 0,
     purged INTEGER NOT NULL DEFAULT 0,
-    key BLOB NOT NULL DEFAULT x''
+    key BLOB NOT NULL DEFAULT x'',
+    seal INTEGER NOT NULL DEFAULT 0
 ) STRICT"""
+"""`seal` is a CRC-32 of device and key: every checksum in the file depends on them."""
 _MODEL_1 = "CREATE TABLE faces (sequence INTEGER PRIMARY KEY, model BLOB NOT NULL, captured REAL NOT NULL) STRICT"
 _FROM_VERSION_1 = (
     *(f"DROP TRIGGER {name}" for name in ("come", "go", "shrink")),
@@ -83,10 +86,11 @@ _FROM_VERSION_2 = (
     "DROP TABLE old",
     _REFUSED,
     "ALTER TABLE state ADD COLUMN key BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE state ADD COLUMN seal INTEGER NOT NULL DEFAULT 0",
 )
 """Faces of version 2 of the file are frames of version 1 of the wire and are sent as such: their server may have the
 basic layers already, under the device's name and their number."""
-_KEY = "UPDATE state SET key = ? WHERE key = x''"
+_BEGIN_STREAM = "UPDATE state SET key = ?, seal = ?"
 
 
 class SpoolFile:
@@ -128,22 +132,30 @@ class SpoolFile:
         if device is not None and found.blank:
             for statement in (_FACES, *_FRAMES, _REFUSED, _STATE):
                 db.execute(statement)
-            db.execute("INSERT INTO state (device, max_bytes, key) VALUES (?, ?, x'')", (device, max_bytes))
-            sign(db, _APPLICATION_ID, _VERSION)
+            db.execute("INSERT INTO state (device, max_bytes) VALUES (?, ?)", (device, max_bytes))
+            self._begin(db, device)
         elif found.application_id != _APPLICATION_ID:
             raise EdgeError(f"{self._path} is not a spool; choose another file")
         elif found.version in (1, 2):
             for statement in (*(_FROM_VERSION_1 if found.version == 1 else ()), *_FROM_VERSION_2):
                 db.execute(statement)
-            sign(db, _APPLICATION_ID, _VERSION)
+            self._begin(db, db.execute("SELECT device FROM state").fetchone()[0])
         elif found.version != _VERSION:
             raise EdgeError(
                 f"{self._path} is of spool version {found.version}, this program's is {_VERSION}; upgrade it"
             )
-        db.execute(_KEY, (new_stream_key(),))
-        (owner,) = db.execute("SELECT device FROM state").fetchone()
+        query = "SELECT device, key, seal FROM state WHERE typeof(device) = 'text' AND typeof(key) = 'blob'"
+        owner, key, seal = db.execute(query).fetchone() or ("", b"", None)
+        if seal != _seal(owner, key):
+            raise self.damaged("its device or its stream key is not what it was")
         if device not in (None, owner):
             raise EdgeError(f"{self._path} holds faces of device {owner}; give --device {owner} or another file")
+
+    @staticmethod
+    def _begin(db: sqlite3.Connection, device: str) -> None:
+        key = new_stream_key()
+        db.execute(_BEGIN_STREAM, (key, _seal(device, key)))
+        sign(db, _APPLICATION_ID, _VERSION)
 
     @staticmethod
     def used(db: sqlite3.Connection) -> int:
@@ -179,14 +191,22 @@ class SpoolFile:
     def close(self) -> None:
         self._db.close()
 
+    def damaged(self, reason: str) -> EdgeError:
+        """The error of a file that cannot be read as it is."""
+        return EdgeError(
+            f"the spool {self._path} is damaged ({reason}) and left as it is; move it and its -wal file away, "
+            "try `sqlite3 FILE .recover` on them, and go on with a new spool"
+        )
+
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-                raise EdgeError(
-                    f"the spool {self._path} is damaged ({error}) and left as it is; move it and its -wal file away, "
-                    "try `sqlite3 FILE .recover` on them, and go on with a new spool"
-                ) from None
+                raise self.damaged(str(error)) from None
             raise EdgeError(f"cannot use the spool {self._path} now: {error}; check the disk and try again") from None
+
+
+def _seal(device: str, key: bytes) -> int:
+    return zlib.crc32(device.encode() + b"\n" + key)
