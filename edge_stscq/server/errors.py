@@ -18,11 +18,14 @@ from edge_stscq.server.decoding.resolver import NoFaceError
 from edge_stscq.server.ingest import ConflictError, TooManyFramesError
 from edge_stscq.server.security_headers import SECURITY_HEADERS
 from edge_stscq.server.storage.database import StoreError
+from edge_stscq.server.storage.face_store import DamagedFaceError
 
 log = logging.getLogger(__name__)
 
-STATUS = {ConflictError: 409, WrongModelError: 409, NoFaceError: 404, TooManyFramesError: 413}
-"""Answers to bad input; 400 for the rest."""
+STATUS = {
+    ConflictError: 409, WrongModelError: 409, NoFaceError: 404, TooManyFramesError: 413, DamagedFaceError: 500,
+}  # fmt: skip
+"""Answers to bad input, and to what the store has spoiled; 400 for the rest."""
 
 
 def error_response(status: int, message: object, headers: Mapping[str, str] | None = None) -> JSONResponse:

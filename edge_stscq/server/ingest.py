@@ -125,8 +125,7 @@ class Ingest:
             return Refused.UNKNOWN_KIND, f"frames of kind {source.kind} are not kept here; update the server"
         entry = self._entries.get(source.model_id)
         if entry is None:
-            held = self._catalog.names
-            return Refused.UNKNOWN_MODEL, f"model {source.model_id.hex()} is not held here, only {held}"
+            return Refused.UNKNOWN_MODEL, f"model {source.model_id.hex()} is not held here; start the server with it"
         if source.coder_id != STATIC_TABLES:
             return Refused.UNKNOWN_CODER, f"coder {source.coder_id.hex()} is not held here; update the server"
         try:

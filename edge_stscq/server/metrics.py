@@ -37,7 +37,7 @@ class Metrics:
         self._device_stats = device_stats
         self.requests = self._counter("requests", "HTTP requests by route and status", "method", "route", "status")
         self._frames = self._counter("frames", "frames by what became of them", "outcome")
-        self._refused = self._counter("refused_bodies", "bodies of POST /v1/frames that were refused", "reason")
+        self._refused = self._counter("refused_bodies", "bodies of frames that were refused", "reason")
         self._bytes = self._counter("accepted_bytes", "bytes of accepted bodies")
         self._batches = self._histogram("decode_batch_faces", "faces in a batch", (1, 2, 4, 8, 16, 32, 64))
         seconds = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

@@ -84,7 +84,7 @@ class FaceIndex:
             try:
                 coded[stored.id] = stored, self._codec.face(stored.frame())
             except FrameError as error:
-                log.error("face %s is damaged in the store and cannot be found: %s", stored.id, error)
+                log.error("%s cannot be found by example: %s", stored.id, error)
         embedded: dict[int, dict[str, NDArray[np.float32]]] = {}
         for prefix in self._rows:
             having = {face_id: face for face_id, (_, face) in coded.items() if face.layers >= prefix}

@@ -1,10 +1,8 @@
 """Route of the devices: what each has sent, and when."""
 
-from datetime import UTC, datetime
-
 from fastapi import APIRouter, Depends, Request
 
-from edge_stscq.server.api.schemas import DeviceInfo, DeviceList
+from edge_stscq.server.api.schemas import DeviceInfo, DeviceList, moment
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
@@ -21,11 +19,11 @@ def routes(guard: Guard, device_stats: DeviceStatsCache) -> APIRouter:
         devices = [
             DeviceInfo(
                 device=stats.device, faces=stats.faces, bytes=stats.bytes,
-                last_received=datetime.fromtimestamp(stats.last_received, UTC),
+                last_received=moment(stats.last_received),
                 faces_last_hour=stats.recent_faces, bytes_last_hour=stats.recent_bytes,
             )
             for stats in found
         ]  # fmt: skip
-        return DeviceList(time=datetime.fromtimestamp(counted, UTC), devices=devices)
+        return DeviceList(time=moment(counted), devices=devices)
 
     return router

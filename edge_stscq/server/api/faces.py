@@ -6,7 +6,6 @@ Browsers may keep pictures, for their user alone, and must ask again before each
 """
 
 import asyncio
-import re
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
@@ -23,11 +22,10 @@ from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
 from edge_stscq.server.decoding.resolver import RequestResolver
-from edge_stscq.server.storage.face_store import FaceStore, Position, StoredFace
+from edge_stscq.server.storage.face_store import STREAM_NAME, FaceStore, Position, StoredFace, undamaged
 
 Result = TypeVar("Result")
 
-_STREAM = re.compile("[0-9a-f]{32}")
 IMAGE_PATH = "/v1/faces/{face_id}.png"
 Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset or Z, or seconds since 1970 UTC")]
 
@@ -52,9 +50,8 @@ def list_routes(guard: Guard, store: FaceStore) -> APIRouter:
         begin, end = (moment.timestamp() if moment else None for moment in (since, until))
         rows = store.page(after, limit + 1, device or principal.only_device, begin, end)
         annotate(request, after=after, count=min(limit, len(rows)))
-        return FacePage(
-            faces=[FaceInfo.of(row) for row in rows[:limit]], next=rows[limit - 1].row if len(rows) > limit else None
-        )
+        following = rows[limit - 1].row if len(rows) > limit else None
+        return FacePage(faces=[FaceInfo.of(face) for face in undamaged(rows[:limit])], next=following)
 
     @router.get("/faces/newest")
     def list_newest(
@@ -77,7 +74,7 @@ def list_routes(guard: Guard, store: FaceStore) -> APIRouter:
         rows = store.newest(limit + 1, position, device or principal.only_device, begin, end)
         annotate(request, count=min(limit, len(rows)))
         following = f"{rows[limit - 1].occurred!r}_{rows[limit - 1].row}" if len(rows) > limit else None
-        return NewestPage(faces=[FaceInfo.of(row) for row in rows[:limit]], next=following)
+        return NewestPage(faces=[FaceInfo.of(face) for face in undamaged(rows[:limit])], next=following)
 
     return router
 
@@ -99,7 +96,7 @@ async def find_permitted(resolver: RequestResolver, principal: Principal, face_i
         NoFaceError: it is unknown.
     """
     stream = face_id.rpartition("-")[0]
-    if not _STREAM.fullmatch(stream):
+    if not STREAM_NAME.fullmatch(stream):
         principal.check_device(stream)
     stored = await asyncio.to_thread(resolver.find, face_id)
     principal.check_device(stored.device)

@@ -24,6 +24,7 @@ from edge_stscq.server.api.schemas import FaceInfo
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.storage.change_feed import ChangeFeed
+from edge_stscq.server.storage.face_store import undamaged
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit) -> APIR
 async def _send(socket: WebSocket, feed: ChangeFeed, after: int, device: str | None) -> tuple[int, str]:
     try:
         async for faces in feed.changes(after, device):
-            for face in faces:
+            for face in undamaged(faces):
                 async with asyncio.timeout(SEND_SECONDS):
                     await socket.send_text(FaceInfo.of(face).model_dump_json())
     except TimeoutError:

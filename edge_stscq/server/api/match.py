@@ -23,7 +23,7 @@ from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.search import FaceIndexes
 from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.server.storage.face_store import FaceStore, undamaged
 from edge_stscq.stream.frame import MAGIC
 
 
@@ -62,11 +62,9 @@ def routes(
 
     def answer(example: DecodeRequest, limit: int, device: str | None, min_cosine: float) -> MatchPage:
         current, index = indexes.revision >= feed.revision, indexes.of(example.model_id)
-        hits = index.search(example.face, limit, device, min_cosine)
-        found = [(store.find(one.id), one.cosine) for one in hits]
-        best = [
-            Match(**FaceInfo.of(stored).model_dump(), cosine=cosine) for stored, cosine in found if stored is not None
-        ]
+        cosines = {hit.id: hit.cosine for hit in index.search(example.face, limit, device, min_cosine)}
+        found = [stored for stored in map(store.find, cosines) if stored is not None]
+        best = [Match(**FaceInfo.of(face).model_dump(), cosine=cosines[face.id]) for face in undamaged(found)]
         return MatchPage(layers=example.layers, searched=len(index), complete=current, faces=best)
 
     return router

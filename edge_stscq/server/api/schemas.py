@@ -18,14 +18,19 @@ class _Response(BaseModel):
 
 Clock = Literal["none", "unsynchronized", "synchronized"]
 _CLOCKS: dict[int, Clock] = {0: "none", 1: "unsynchronized", 2: "synchronized"}
-_LAST_MOMENT = 253_402_300_799_999
-"""Milliseconds; the end of the year 9999, which dates go up to."""
+_LAST_MOMENT = 253_402_300_799
+"""Second since 1970 UTC; the end of the year 9999, which dates go up to."""
 
 
-def _moment(milliseconds: int | None) -> datetime | None:
+def moment(seconds: float) -> datetime:
+    """Date of seconds since 1970 UTC, or the nearest that there is."""
+    return datetime.fromtimestamp(min(max(seconds, 0), _LAST_MOMENT), UTC)
+
+
+def _captured(milliseconds: int | None) -> datetime | None:
     if milliseconds is None:
         return None
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=min(milliseconds, _LAST_MOMENT))
+    return moment(0) + timedelta(milliseconds=min(milliseconds, _LAST_MOMENT * 1000))
 
 
 class FaceInfo(_Response):
@@ -47,11 +52,12 @@ class FaceInfo(_Response):
 
     @classmethod
     def of(cls, face: StoredFace) -> "FaceInfo":
+        """Of a face that is not damaged."""
         return cls(
             id=face.id, device=face.device, stream=face.stream.hex(), sequence=face.sequence, layers=face.layers,
-            bytes=face.size, model_id=face.model.hex(), captured=_moment(face.captured_ms),
-            clock=_CLOCKS.get(face.clock, "none"), track=face.track, quality=face.quality,
-            received=datetime.fromtimestamp(face.received, UTC), revision=face.revision,
+            bytes=face.size, model_id=face.model.hex(), captured=_captured(face.captured_ms),
+            clock=_CLOCKS[face.clock], track=face.track, quality=face.quality, received=moment(face.received),
+            revision=face.revision,
         )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ class RequestResolver:
         Raises:
             NoFaceError: it has fewer layers.
             WrongModelError: the model it was stored under is not in the catalog.
-            FrameError: its frame was damaged in the store.
+            DamagedFaceError: its row was damaged in the store.
         """
         if layers is not None and layers > stored.layers:
             raise NoFaceError(f"face {stored.id} has {stored.layers} of the {layers} layers asked for")

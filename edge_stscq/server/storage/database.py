@@ -114,6 +114,8 @@ def _sqlite(url: URL, file: Path, layout: Layout) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say so
+        # A damaged text is its row's matter, not a failure of whatever else is read with it.
+        connection.text_factory = lambda text: text.decode(errors="replace")
         # Neither the recovery of a log nor the change of a journal mode waits for a lock by itself.
         end = time.monotonic() + WAIT_SECONDS
         while True:

@@ -8,7 +8,10 @@ Every new or extended face gets the next *revision*. Whoever asks for what came 
 whichever servers write.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
@@ -20,7 +23,16 @@ from edge_stscq.stream.frame import FRAME_OVERHEAD
 
 WriteResult = Literal["stored", "extended", "duplicate"]
 
+STREAM_NAME = re.compile("[0-9a-f]{32}")
+"""A stream id as names of faces have it."""
+
+log = logging.getLogger(__name__)
+
 _version_1_stream = lru_cache(1024)(device_stream_id)
+
+
+class DamagedFaceError(FrameError):
+    """A row that is not as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +70,12 @@ class StoredFace:
 
     @property
     def id(self) -> str:
-        """Stream id and number; device and number of faces that came by version 1."""
-        stream = self.device if self.stream == _version_1_stream(self.device) else self.stream.hex()
-        return f"{stream}-{self.sequence}"
+        """Stream id and number; device and number of faces that came by version 1.
+
+        A device that is called like a stream id does not name its faces, so no two faces have one name.
+        """
+        has_device = self.stream == _version_1_stream(self.device) and not STREAM_NAME.fullmatch(self.device)
+        return f"{self.device if has_device else self.stream.hex()}-{self.sequence}"
 
     @property
     def size(self) -> int:
@@ -71,16 +86,35 @@ class StoredFace:
         """The frame as it was sent.
 
         Raises:
-            FrameError: the row was damaged in the store.
+            DamagedFaceError: the row was damaged in the store.
         """
         try:
             source = Source(self.stream, self.device, self.model, self.coder, self.kind, Clock(self.clock))
-            return WireFrame(
+            frame = WireFrame(
                 source, self.sequence, self.layers, self.payload, self.captured_ms, self.track, self.quality,
                 self.extensions, self.checksum,
             )  # fmt: skip
-        except (EdgeError, ValueError) as error:
-            raise FrameError(f"face {self.id} is damaged in the store: {error}") from None
+        except (EdgeError, ValueError, struct.error) as error:
+            raise DamagedFaceError(f"face {self.id} is damaged in the store: {error}") from None
+        if self.checksum < 0 or self.received < 0 or self.occurred != occurrence(frame, self.received):
+            raise DamagedFaceError(f"face {self.id} is damaged in the store: its checksum or times cannot be")
+        return frame
+
+
+def occurrence(frame: WireFrame, received: float) -> float:
+    """When a face occurred: at its capture, but not after it was received; seconds since 1970 UTC."""
+    return received if frame.captured_ms is None else min(received, frame.captured_ms / 1000)
+
+
+def undamaged(faces: Iterable[StoredFace]) -> Iterator[StoredFace]:
+    """The faces that are as they were sent; the log names the others."""
+    for face in faces:
+        try:
+            face.frame()
+        except DamagedFaceError as error:
+            log.error("%s; it is left out until it is sent again", error)
+        else:
+            yield face
 
 
 @dataclass(frozen=True, slots=True)

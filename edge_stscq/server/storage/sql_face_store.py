@@ -11,25 +11,27 @@ wait, and an answer to each as if it had come alone.
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, case, func, select, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from edge_stscq.errors import FrameError
 from edge_stscq.protocol import DEVICE_NAME, Refused, RefusedFrame
-from edge_stscq.server.storage.database import Database, store_url
+from edge_stscq.server.storage.database import Database, StoreError, store_url
 from edge_stscq.server.storage.face_store import (
+    STREAM_NAME,
+    DamagedFaceError,
     DeviceStats,
     FrameBatch,
     Position,
     StoredFace,
     WriteResult,
     is_same_capture,
+    occurrence,
 )
 from edge_stscq.server.storage.tables import LAYOUT, changes, faces
 from edge_stscq.stream.envelope import WireFrame, device_stream_id
@@ -40,16 +42,23 @@ _COLUMNS = (
     "extensions", "layers", "payload", "checksum", "received", "occurred", "revision",
 )  # fmt: skip
 """In the order of `StoredFace`."""
+_TYPES = (int, str, bytes, int, bytes, bytes, int, int, int, int, int, bytes, int, bytes, int, float, float, int)
+_NULLABLE = {"captured", "track", "quality"}
+_NOTHING = tuple(None if name in _NULLABLE else kind() for name, kind in zip(_COLUMNS, _TYPES, strict=True))
 _FACE = select(*(faces.c[name] for name in _COLUMNS))
 _NEW = 0
 """Row of a face that has none yet."""
 _NAME = re.compile(rf"({DEVICE_NAME})-(0|[1-9][0-9]{{0,15}})")
-_STREAM = re.compile("[0-9a-f]{32}")
 _LAST = select(changes.c.revision).with_for_update()
-_NAMED = _FACE.where(faces.c.stream == bindparam("stream"), faces.c.sequence == bindparam("sequence"))
-_EXTENDED = tuple(name for name in _COLUMNS if name not in ("row", "stream", "sequence", "received"))
+_OF_STREAM = _FACE.where(faces.c.stream == bindparam("stream"))
+_NAMED = _OF_STREAM.where(faces.c.sequence == bindparam("sequence"))
+_SPAN = _OF_STREAM.where(faces.c.sequence.between(bindparam("low"), bindparam("high")))
+_AMONG = _OF_STREAM.where(faces.c.sequence.in_(bindparam("numbers", expanding=True)))
+_EXTENDED = tuple(name for name in _COLUMNS if name not in ("row", "stream", "sequence"))
 _EXTEND = (
-    update(faces).where(faces.c.row == bindparam("at")).values({name: bindparam(f"new_{name}") for name in _EXTENDED})
+    update(faces)
+    .where(faces.c.row == bindparam("at"), faces.c.stream == bindparam("of"), faces.c.sequence == bindparam("number"))
+    .values({name: bindparam(f"new_{name}") for name in _EXTENDED})
 )
 
 
@@ -67,21 +76,17 @@ class SqlFaceStore:
     def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         """Store all in one transaction, durable when this returns."""
         with self._writing() as (db, last):
-            transaction = _Transaction({_name_of(face): face for face in _read(db, _known(batches))}, {})
+            transaction = _Transaction({_name_of(face): face for face in _known(db, batches)}, {})
             answers = [transaction.take(batch) for batch in batches]
             numbered = [
                 replace(face, revision=last + 1 + index) for index, face in enumerate(transaction.changed.values())
             ]
             inserted = [_values(face) for face in numbered if face.row == _NEW]
-            extended = [
-                {"at": face.row} | {f"new_{name}": value for name, value in _values(face).items() if name in _EXTENDED}
-                for face in numbered
-                if face.row != _NEW
-            ]
+            extended = [_extension(face) for face in numbered if face.row != _NEW]
             if inserted:
                 db.execute(faces.insert(), inserted)
-            if extended:
-                db.execute(_EXTEND, extended)
+            if extended and db.execute(_EXTEND, extended).rowcount != len(extended):
+                raise StoreError("an index leads to rows of other faces; it is damaged")
             if numbered:
                 db.execute(changes.update(), {"revision": last + len(numbered)})
         return answers
@@ -91,11 +96,12 @@ class SqlFaceStore:
         if match is None:
             return None
         streams = [device_stream_id(match[1])]
-        if _STREAM.fullmatch(match[1]):
+        if STREAM_NAME.fullmatch(match[1]):
             streams.insert(0, bytes.fromhex(match[1]))
         with self._database.read() as db:
-            for stream in streams:
-                if found := next(_read(db, _NAMED, stream=stream, sequence=int(match[2])), None):
+            for name in ((stream, int(match[2])) for stream in streams):
+                found = next(_read(db, _NAMED, stream=name[0], sequence=name[1]), None)
+                if found is not None and _name_of(found) == name:  # a damaged index may lead to another row
                     return found
         return None
 
@@ -124,8 +130,7 @@ class SqlFaceStore:
     ) -> list[StoredFace]:
         query = _FACE.order_by(faces.c.occurred.desc(), faces.c.row.desc())
         if before is not None:
-            same_time = and_(faces.c.occurred == before.occurred, faces.c.row < before.row)
-            query = query.where(or_(faces.c.occurred < before.occurred, same_time))
+            query = query.where(tuple_(faces.c.occurred, faces.c.row) < tuple_(before.occurred, before.row))
         if since is not None:
             query = query.where(faces.c.occurred >= since)
         if until is not None:
@@ -133,7 +138,10 @@ class SqlFaceStore:
         return self._some(query, limit, device)
 
     def changes(self, after: int, limit: int, device: str | None = None) -> list[StoredFace]:
-        return self._some(_FACE.where(faces.c.revision > after).order_by(faces.c.revision), limit, device)
+        # None is above the last: followers must not be led past what is to come by a damaged row.
+        last = select(changes.c.revision).scalar_subquery()
+        query = _FACE.where(faces.c.revision > after, faces.c.revision <= last).order_by(faces.c.revision)
+        return self._some(query, limit, device)
 
     def latest_revision(self) -> int:
         with self._database.read() as db:
@@ -152,7 +160,7 @@ class SqlFaceStore:
         )  # fmt: skip
         with self._database.read() as db:
             return [
-                DeviceStats(name, count, int(total), last, int(late), int(late_total))
+                DeviceStats(str(name), count, int(total), last or 0.0, int(late), int(late_total))
                 for name, count, total, last, late, late_total in db.execute(query)
             ]
 
@@ -188,27 +196,26 @@ def _name_of(face: StoredFace) -> _Name:
     return face.stream, face.sequence
 
 
-def _known(batches: Sequence[FrameBatch]) -> Select[Any]:
+def _known(db: Connection, batches: Sequence[FrameBatch]) -> Iterator[StoredFace]:
     """The stored faces that have the name of any frame, and of some between."""
-    spans: dict[bytes, tuple[int, int]] = {}
-    for batch in batches:
-        for frame in batch.frames:
-            low, high = spans.get(frame.source.stream_id, (frame.number, frame.number))
-            spans[frame.source.stream_id] = min(low, frame.number), max(high, frame.number)
     numbers: dict[bytes, set[int]] = {}
     for batch in batches:
         for frame in batch.frames:
             numbers.setdefault(frame.source.stream_id, set()).add(frame.number)
-    wanted = []
-    for stream, (low, high) in spans.items():
-        dense = high - low < _SPARSE * len(numbers[stream])
-        chosen = faces.c.sequence.between(low, high) if dense else faces.c.sequence.in_(sorted(numbers[stream]))
-        wanted.append(and_(faces.c.stream == stream, chosen))
-    return _FACE.where(or_(*wanted))
+    for stream, wanted in numbers.items():
+        low, high = min(wanted), max(wanted)
+        if high - low < _SPARSE * len(wanted):
+            yield from _read(db, _SPAN, stream=stream, low=low, high=high)
+            continue
+        ordered = sorted(wanted)
+        for at in range(0, len(ordered), _MANY):
+            yield from _read(db, _AMONG, stream=stream, numbers=ordered[at : at + _MANY])
 
 
 _SPARSE = 4
 """Numbers in a span, for each that is asked for, from which on they are asked for one by one."""
+_MANY = 500
+"""Numbers in a query; databases bound them."""
 
 
 @dataclass
@@ -249,7 +256,7 @@ def _against(old: StoredFace, new: WireFrame, batch: FrameBatch) -> WriteResult 
     """What becomes of a frame whose name is known."""
     try:
         stored = old.frame()
-    except FrameError:
+    except DamagedFaceError:
         return "extended"  # a damaged row is mended by a whole frame
     if not (is_same_capture(stored, new) and batch.same_face(stored, new)):
         stream, number = new.source.stream_id.hex(), new.number
@@ -259,12 +266,12 @@ def _against(old: StoredFace, new: WireFrame, batch: FrameBatch) -> WriteResult 
 
 
 def _row_of(frame: WireFrame, old: StoredFace | None, now: float) -> StoredFace:
-    source, received = frame.source, old.received if old else now
-    occurred = received if frame.captured_ms is None else min(received, frame.captured_ms / 1000)
+    source = frame.source
+    received = old.received if old and 0 <= old.received <= now else now
     return StoredFace(
         old.row if old else _NEW, source.device, source.stream_id, frame.number, source.model_id, source.coder_id,
         int(source.kind), int(source.clock), frame.captured_ms, frame.track, frame.quality, frame.extensions,
-        frame.layers, frame.payload, frame.checksum, received, occurred, 0,
+        frame.layers, frame.payload, frame.checksum, received, occurrence(frame, received), 0,
     )  # fmt: skip
 
 
@@ -278,5 +285,22 @@ def _values(face: StoredFace) -> dict[str, object]:
 _ATTRIBUTES = {"captured": "captured_ms"}
 
 
+def _extension(face: StoredFace) -> dict[str, object]:
+    """Values of `_EXTEND`: the row of this face alone."""
+    values = _values(face)
+    return {"at": face.row, "of": face.stream, "number": face.sequence} | {
+        f"new_{name}": values[name] for name in _EXTENDED
+    }
+
+
 def _read(db: Connection, query: Select[Any], **values: object) -> Iterator[StoredFace]:
-    return (StoredFace(*found) for found in db.execute(query, values))
+    return (_typed(found) for found in db.execute(query, values))
+
+
+def _typed(found: Iterable[Any]) -> StoredFace:
+    """A row; what is of another type, as SQLite gives it out of a damaged file, counts as nothing."""
+    values: list[Any] = [
+        value if isinstance(value, kind) else nothing
+        for value, kind, nothing in zip(found, _TYPES, _NOTHING, strict=True)
+    ]
+    return StoredFace(*values)
