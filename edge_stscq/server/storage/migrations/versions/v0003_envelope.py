@@ -18,6 +18,8 @@ branch_labels = None
 depends_on = None
 
 _CHUNK = 1000
+_LARGEST = 2**64 - 1
+_MAX_PAYLOAD = 2**14 - 1
 
 
 def upgrade() -> None:
@@ -29,7 +31,7 @@ def upgrade() -> None:
     op.rename_table("faces", "faces_2")
     if connection.dialect.name != "sqlite":  # names of constraints and sequences belong to the schema, not to a table
         op.execute("ALTER TABLE faces_2 DROP CONSTRAINT faces_device_sequence")
-        op.execute("ALTER TABLE faces_2 DROP CONSTRAINT faces_pkey")
+        op.execute("ALTER TABLE faces_2 RENAME CONSTRAINT faces_pkey TO faces_2_pkey")
         op.execute("ALTER SEQUENCE faces_row_seq RENAME TO faces_2_row_seq")
     op.create_table(
         "faces",
@@ -62,10 +64,8 @@ def upgrade() -> None:
             "(SELECT is_called FROM faces_2_row_seq))"
         )
     else:
-        op.execute(
-            "INSERT OR REPLACE INTO sqlite_sequence (name, seq) "
-            "SELECT 'faces', seq FROM sqlite_sequence WHERE name = 'faces_2'"
-        )
+        op.execute("DELETE FROM sqlite_sequence WHERE name = 'faces'")
+        op.execute("UPDATE sqlite_sequence SET name = 'faces' WHERE name = 'faces_2'")
     op.drop_table("faces_2")
     op.create_index("faces_revision", "faces", ["revision"], unique=True)
     op.create_index("faces_device_row", "faces", ["device", "row"])
@@ -82,7 +82,7 @@ def _copy(connection: sa.Connection) -> None:
         "checksum, received, occurred, revision) VALUES (:row, :device, :stream, :sequence, :model, :coder, 0, 0, "
         ":empty, :layers, :payload, :checksum, :received, :received, :revision)"
     )
-    after = 0
+    after = -(2**63)
     while rows := connection.execute(query, {"after": after}).mappings().all():
         connection.execute(insert, [_converted(dict(row)) for row in rows])
         after = rows[-1]["row"]
@@ -91,11 +91,12 @@ def _copy(connection: sa.Connection) -> None:
 def _converted(row: dict[str, object]) -> dict[str, object]:
     """A row in the new form; what the formats were on this day is written out, since they must not change here."""
     device, model, frame = str(row["device"]).encode(), bytes(row["model"]), bytes(row["frame"])  # type: ignore[call-overload]
+    sequence, layers = int(row["sequence"]), int(row["layers"])  # type: ignore[call-overload]
     stream = hashlib.sha256(b"edge-stscq device\n" + device).digest()[:16]
-    payload, is_whole = _payload(frame, model, int(row["layers"]))  # type: ignore[call-overload]
+    payload, is_whole = _payload(frame, model, layers)
     checksum = zlib.crc32(b"".join((
-        b"STSQ\x02\0\0", model, bytes(8), stream, bytes([len(device)]), device,
-        struct.pack("<QQIBBBH", row["sequence"], 0, 0, 255, row["layers"], 0, len(payload)), payload,
+        b"STSQ\x02\0\0", model, bytes(8), stream, bytes([len(device) & 255]), device,
+        struct.pack("<QQIBBBH", sequence & _LARGEST, 0, 0, 255, layers & 255, 0, len(payload)), payload,
     )))  # fmt: skip
     kept = {name: row[name] for name in ("row", "device", "sequence", "model", "layers", "received", "revision")}
     return kept | {
@@ -106,9 +107,10 @@ def _converted(row: dict[str, object]) -> dict[str, object]:
 
 def _payload(frame: bytes, model: bytes, layers: int) -> tuple[bytes, bool]:
     """Payload of a frame of version 1, and True if the frame is whole and has so many layers."""
-    offset = 1
-    while offset < min(len(frame), 5) and frame[offset] >= 0x80:
-        offset += 1
+    start = 2
+    while start < min(len(frame), 5) and frame[start - 1] >= 0x80:
+        start += 1
     body, crc = frame[:-4], frame[-4:]
-    is_whole = len(frame) > 6 and zlib.crc32(body, zlib.crc32(model)).to_bytes(4, "little") == crc
-    return body[offset + 1 :][: 2**14 - 1], is_whole and frame[0] == layers
+    is_whole = zlib.crc32(body, zlib.crc32(model)).to_bytes(4, "little") == crc and frame[:1] == bytes([layers & 255])
+    payload = body[start:]
+    return payload[:_MAX_PAYLOAD], is_whole and len(payload) <= _MAX_PAYLOAD
