@@ -2,17 +2,20 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from edge_stscq.protocol import Refused, RefusedFrame
 from edge_stscq.server.storage.face_store import (
-    ConflictError,
     DeviceStats,
     FrameBatch,
+    Position,
     StoredFace,
-    ValidatedFrame,
     WriteResult,
+    is_same_capture,
 )
+from edge_stscq.stream.envelope import WireFrame
+from tests.support.stored_faces import row_of
 
 
 class MemoryFaceStore:
@@ -21,43 +24,37 @@ class MemoryFaceStore:
     name = "memory"
 
     def __init__(self) -> None:
-        self._faces: dict[str, StoredFace] = {}
+        self._faces: dict[tuple[bytes, int], StoredFace] = {}
         self._revision, self._lock = 0, threading.Lock()
         self.closed = False
 
-    def accept_all(self, deliveries: Sequence[FrameBatch]) -> list[list[WriteResult] | Exception]:
+    def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         with self._lock:
-            return [self._accept(delivery) for delivery in deliveries]
+            return [self._accept(batch) for batch in batches]
 
-    def _accept(self, delivery: FrameBatch) -> list[WriteResult] | Exception:
-        changed: dict[str, StoredFace] = {}
-        outcomes: list[WriteResult] = []
-        for sequence, frame in enumerate(delivery.frames, delivery.first):
-            new = self._placed(delivery, sequence, frame, len(changed) + 1)
-            old = self._faces.get(new.id)
-            if old is None:
-                outcomes.append("stored")
-            elif old.model != new.model or not delivery.same_face(old.frame, new.frame):
-                return ConflictError(f"{new.id} is already another face")
-            elif new.layers > old.layers:
-                outcomes.append("extended")
-                new = replace(new, row=old.row, received=old.received)
-            else:
-                outcomes.append("duplicate")
-                continue
-            changed[new.id] = new
-        self._faces |= changed
-        self._revision += len(changed)
-        return outcomes
+    def _accept(self, batch: FrameBatch) -> list[WriteResult | RefusedFrame]:
+        before, revision = dict(self._faces), self._revision
+        results = [self._take(frame, batch.same_face) for frame in batch.frames]
+        if batch.whole and any(isinstance(result, RefusedFrame) for result in results):
+            self._faces, self._revision = before, revision
+        return results
 
-    def _placed(self, delivery: FrameBatch, sequence: int, frame: ValidatedFrame, step: int) -> StoredFace:
-        number = self._revision + step
-        return StoredFace(
-            number, delivery.device, sequence, delivery.model, frame.layers, frame.frame, time.time(), number
-        )
+    def _take(self, frame: WireFrame, same_face: Callable[[WireFrame, WireFrame], bool]) -> WriteResult | RefusedFrame:
+        name = frame.source.stream_id, frame.number
+        old, new = self._faces.get(name), row_of(frame, self._revision + 1, received=time.time())
+        if old is not None:
+            if not (is_same_capture(old.frame(), frame) and same_face(old.frame(), frame)):
+                reason = f"{old.id} is already another face"
+                return RefusedFrame(stream=name[0].hex(), number=name[1], code=Refused.CONFLICT, reason=reason)
+            if frame.layers <= old.layers:
+                return "duplicate"
+            new = replace(row_of(frame, old.row, received=old.received), revision=new.revision)
+        self._faces[name] = new
+        self._revision = new.revision
+        return "stored" if old is None else "extended"
 
     def find(self, face_id: str) -> StoredFace | None:
-        return self._faces.get(face_id)
+        return next((face for face in self._faces.values() if face.id == face_id), None)
 
     def page(
         self, after: int, limit: int, device: str | None = None, since: float | None = None, until: float | None = None
@@ -67,6 +64,18 @@ class MemoryFaceStore:
             if face.row > after and (since or 0.0) <= face.received < (until or float("inf"))
         ]  # fmt: skip
         return sorted(found, key=lambda face: face.row)[:limit]
+
+    def newest(
+        self, limit: int, before: Position | None = None, device: str | None = None, since: float | None = None,
+        until: float | None = None,
+    ) -> list[StoredFace]:  # fmt: skip
+        found = {Position(face.occurred, face.row): face for face in self._of(device)}
+        chosen = [
+            found[place] for place in sorted(found, reverse=True)
+            if (before is None or place < before)
+            and (since or 0.0) <= place.occurred < (until or float("inf"))
+        ]  # fmt: skip
+        return chosen[:limit]
 
     def changes(self, after: int, limit: int, device: str | None = None) -> list[StoredFace]:
         found = [face for face in self._of(device) if face.revision > after]
@@ -81,7 +90,7 @@ class MemoryFaceStore:
     def _stats(self, device: str, since: float) -> DeviceStats:
         faces = self._of(device)
         recent = [face for face in faces if face.received >= since]
-        size, late = (sum(len(face.frame) for face in some) for some in (faces, recent))
+        size, late = (sum(face.size for face in some) for some in (faces, recent))
         return DeviceStats(device, len(faces), size, max(face.received for face in faces), len(recent), late)
 
     def _of(self, device: str | None) -> list[StoredFace]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from edge_stscq.stream import CodedFace, FrameCodec, Tables
 from edge_stscq.stream._varint import encode_varint
-from edge_stscq.stream.envelope import Clock, Kind, Source, WireFrame, device_stream_id, stream_id
 from edge_stscq.stream.entropy import model_id
+from edge_stscq.stream.envelope import Clock, Kind, Source, WireFrame, device_stream_id, stream_id
 from edge_stscq.stream.wire import PREAMBLE, read_frames, write_sections, write_stream
 
 PATH = Path(__file__).parents[2] / "docs/spec/wire-2.json"

@@ -19,9 +19,9 @@ from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage import change_feed as feed_module
 from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.face_store import ValidatedFrame
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
+from tests.support.stored_faces import Camera, accept, device_frames
 
 pytestmark = pytest.mark.anyio
 MakeApp = Callable[..., FastAPI]
@@ -111,10 +111,10 @@ async def test_live_sends_faces_of_another_server(
 ) -> None:
     async with listen() as (address, _), feed_of(address) as feed:
         other = SqlFaceStore(tmp_path / "faces.db")
-        frame = entry.codec.encode_frame(make_faces(1)[0])
-        other.accept("elsewhere", 5, entry.model_id, [ValidatedFrame(frame, 3)], lambda old, new: old == new)
+        camera = Camera(entry.codec)
+        accept(other, [camera.frame(make_faces(1)[0], 5)])
         other.close()
-        assert await heard(feed, 1) == [("elsewhere-5", 3, 1)]
+        assert await heard(feed, 1) == [(f"{camera.stream}-5", 3, 1)]
 
 
 async def test_live_scope_and_device(
@@ -206,8 +206,7 @@ async def test_live_slow_client_dropped(
         "query_string": b"last=9", "root_path": "", "headers": [(b"host", b"127.0.0.1")], "subprotocols": [],
         "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1), "extensions": {"websocket.http.response": {}},
     }  # fmt: skip
-    frame = entry.codec.encode_frame(make_faces(1)[0])
-    app.state.store.accept("cam", 0, entry.model_id, [ValidatedFrame(frame, 3)], lambda old, new: old == new)
+    accept(app.state.store, [Camera(entry.codec).frame(make_faces(1)[0], 0)])
     async with app.router.lifespan_context(app), asyncio.timeout(30):
         for _ in range(2):
             sent.clear()
@@ -248,7 +247,7 @@ async def test_change_feed_recovers_from_store_failure(
 
     monkeypatch.setattr(store, "changes", failing)
     async with ChangeFeed(store) as feed, asyncio.timeout(30):
-        store.accept("cam", 0, b"12345678", [ValidatedFrame(b"a", 1)], lambda old, new: old == new)
+        accept(store, device_frames("cam", 0, b"a"))
         told = await anext(feed.changes(0))
     store.close()
     assert [face.id for face in told] == ["cam-0"]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,9 +23,11 @@ from edge_stscq.server import search
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.search import FaceIndex
 from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.face_store import StoredFace, ValidatedFrame
+from edge_stscq.server.storage.face_store import StoredFace
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
+from edge_stscq.stream.envelope import Source, WireFrame, device_stream_id
+from tests.support.stored_faces import accept, row_of
 
 MakeApp = Callable[..., FastAPI]
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
@@ -167,9 +170,13 @@ async def test_match_bad_input(serve: Serve, entry: CatalogEntry, make_faces: Ma
             assert "\n" not in answer.json()["error"]
 
 
-def stored(entry: CatalogEntry, face: CodedFace, number: int, revision: int, device: str = "cam") -> StoredFace:
-    frame = entry.codec.encode_frame(face)
-    return StoredFace(number, device, number, entry.model_id, face.layers, frame, 0.0, revision)
+def frame(entry: CatalogEntry, face: CodedFace, number: int, device: str = "cam") -> WireFrame:
+    source = Source(device_stream_id(device), device, entry.model_id)
+    return WireFrame(source, number, face.layers, entry.codec.payload(face))
+
+
+def stored(entry: CatalogEntry, face: CodedFace, number: int, revision: int) -> StoredFace:
+    return row_of(frame(entry, face, number), number, revision)
 
 
 @pytest.fixture
@@ -208,8 +215,8 @@ def test_face_index_skips_foreign_and_damaged(
 ) -> None:
     (face,) = make_faces(1)
     good = stored(entry, face, 0, 1)
-    other = StoredFace(1, "cam", 1, b"87654321", 3, good.frame, 0.0, 2)
-    damaged = StoredFace(2, "cam", 2, entry.model_id, 3, good.frame[:-1] + b"\0", 0.0, 3)
+    other = replace(good, row=1, sequence=1, model=b"87654321", revision=2)
+    damaged = replace(good, row=2, sequence=2, revision=3)
     caplog.set_level(logging.ERROR)
     index.add([good, other, damaged])
     assert (len(index), index.revision) == (1, 3)
@@ -235,8 +242,7 @@ async def test_follow_changes_recovers_from_failure(
     (face,) = make_faces(1)
     async with ChangeFeed(store) as feed, asyncio.timeout(30):
         task = asyncio.create_task(search.follow_changes(index, feed, 3))
-        frame = ValidatedFrame(entry.codec.encode_frame(face), 3)
-        await asyncio.to_thread(store.accept, "cam", 0, entry.model_id, [frame], lambda old, new: old == new)
+        await asyncio.to_thread(accept, store, [frame(entry, face, 0)])
         while len(index) == 0:
             await asyncio.sleep(0.01)
         task.cancel()

@@ -20,6 +20,7 @@ from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.security_headers import SECURITY_HEADERS
 from edge_stscq.stream import CodedFace
+from tests.support.stored_faces import Camera
 
 MakeApp = Callable[..., FastAPI]
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
@@ -28,7 +29,9 @@ Issue = Callable[..., str]
 
 ROUTES = {
     ("POST", "/v1/frames"): {"send"},
+    ("POST", "/v2/frames"): {"send"},
     ("GET", "/v1/faces"): {"read"},
+    ("GET", "/v1/faces/newest"): {"read"},
     ("GET", "/v1/faces/cam-0.png"): {"read"},
     ("GET", "/v1/models"): {"send", "read", "match", "admin"},
     ("POST", "/v1/match"): {"match"},
@@ -56,8 +59,9 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.anyio
 async def test_guard_scope_of_every_route(
-    serve: Serve, issue: Issue, body: bytes, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, issue: Issue, entry: CatalogEntry, make_faces: MakeFaces, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bodies = {"/v2/frames": Camera(entry.codec).faces(make_faces(1))}
     monkeypatch.setattr(guard_module, "FAILURES_PER_MINUTE", 1000)
     tokens = {str(scope): issue("*", scope) for scope in Scope}
     async with serve(host="0.0.0.0") as client:
@@ -68,13 +72,13 @@ async def test_guard_scope_of_every_route(
         for (method, path), scopes in ROUTES.items():
             for given in ("", "Bearer", f"Bearer {good}x", f"Bearer {good[:-1]}", f"Basic {good}", good):
                 headers = bearer(good) | {"Authorization": given}
-                answer = await client.request(method, path, content=body, headers=headers)
+                answer = await client.request(method, path, content=bodies.get(path, body), headers=headers)
                 assert answer.status_code == 401
                 challenge = 'Bearer realm="edge-stscq"' + (', error="invalid_token"' if given else "")
                 assert answer.headers["www-authenticate"] == challenge
                 assert good not in answer.text
             for scope, token in tokens.items():
-                answer = await client.request(method, path, content=body, headers=bearer(token))
+                answer = await client.request(method, path, content=bodies.get(path, body), headers=bearer(token))
                 if scope in scopes:
                     assert answer.status_code == 200
                 else:

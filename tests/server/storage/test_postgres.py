@@ -18,9 +18,9 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage import database
 from edge_stscq.server.storage.database import StoreError
-from edge_stscq.server.storage.face_store import ValidatedFrame
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
+from tests.support.stored_faces import accept, device_frames
 
 MakeFaces = Callable[..., list[CodedFace]]
 OpenStore = Callable[[Path | str], SqlFaceStore]
@@ -48,8 +48,8 @@ def test_postgres_lock_timeout(url: str, open_store: OpenStore, monkeypatch: pyt
     monkeypatch.setitem(database._POSTGRES, "lock_timeout", "50ms")
     first, second = open_store(url), open_store(url)
     with first._writing(), pytest.raises(StoreError, match="lock timeout"):
-        second.accept("cam", 0, b"12345678", [ValidatedFrame(b"a", 1)], bytes.__eq__)
-    assert second.accept("cam", 0, b"12345678", [ValidatedFrame(b"a", 1)], bytes.__eq__) == ["stored"]
+        accept(second, device_frames("cam", 0, b"a"))
+    assert accept(second, device_frames("cam", 0, b"a")) == ["stored"]
 
 
 @pytest.mark.anyio

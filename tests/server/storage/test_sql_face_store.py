@@ -1,7 +1,6 @@
 """Accepted frames survive, once, in either database; other programs' files are left alone."""
 
 import os
-import re
 import signal
 import sqlite3
 import subprocess
@@ -15,17 +14,15 @@ from pathlib import Path
 import pytest
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.protocol import RefusedFrame
 from edge_stscq.server.storage import sql_face_store as store_module
-from edge_stscq.server.storage.face_store import ConflictError, DeviceStats, FrameBatch, ValidatedFrame
+from edge_stscq.server.storage.face_store import DeviceStats, FrameBatch
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+from edge_stscq.stream.envelope import device_stream_id
+from tests.support import stored_faces
+from tests.support.stored_faces import MODEL, device_frames, same_prefix
 
-MODEL = b"12345678"
 OpenStore = Callable[[Path | str], SqlFaceStore]
-
-
-def same(old: bytes, new: bytes) -> bool:
-    """Frames of these tests are text whose shorter form is a prefix."""
-    return old.startswith(new) or new.startswith(old)
 
 
 @pytest.fixture
@@ -33,31 +30,46 @@ def store(place: str, open_store: OpenStore) -> SqlFaceStore:
     return open_store(place)
 
 
-def accept(store: SqlFaceStore, first: int, *frames: bytes) -> list[str]:
-    return store.accept("cam", first, MODEL, [ValidatedFrame(frame, len(frame)) for frame in frames], same)
+def accept(store: SqlFaceStore, first: int, *texts: bytes, device: str = "cam") -> list[str]:
+    """What becomes of each frame; of a refused one its code."""
+    results = stored_faces.accept(store, device_frames(device, first, *texts))
+    return [result.code if isinstance(result, RefusedFrame) else result for result in results]
 
 
 def test_accept_stored_extended_duplicate(store: SqlFaceStore) -> None:
     assert accept(store, 5, b"ab", b"x") == ["stored", "stored"]
     assert accept(store, 5, b"ab", b"xyz") == ["duplicate", "extended"]
     assert accept(store, 5, b"a", b"x") == ["duplicate", "duplicate"]
-    assert [(face.id, face.frame, face.layers) for face in store.page(0, 9)] == [
+    assert [(face.id, face.payload, face.layers) for face in store.page(0, 9)] == [
         ("cam-5", b"ab", 2),
         ("cam-6", b"xyz", 3),
     ]
 
 
-def test_accept_conflict_stores_none(store: SqlFaceStore) -> None:
+def test_accept_conflict_refused_alone(store: SqlFaceStore) -> None:
     accept(store, 7, b"a")
-    with pytest.raises(ConflictError, match="cam-7 is already another face; the next free .* of cam is 8"):
-        accept(store, 6, b"new", b"b")
+    assert accept(store, 6, b"new", b"b", b"c") == ["stored", "conflict", "stored"]
+    (refused,) = stored_faces.accept(store, device_frames("cam", 7, b"a", model=b"87654321"))
+    assert refused == RefusedFrame(
+        stream=device_stream_id("cam").hex(), number=7, code="conflict", reason="cam-7 is already another face"
+    )
+    assert [(face.id, face.payload) for face in store.page(0, 9)] == [
+        ("cam-7", b"a"),
+        ("cam-6", b"new"),
+        ("cam-8", b"c"),
+    ]
+
+
+def test_accept_whole_conflict_stores_none(store: SqlFaceStore) -> None:
+    accept(store, 7, b"a")
+    results = stored_faces.accept(store, device_frames("cam", 6, b"new", b"b"), whole=True)
+    assert [isinstance(result, RefusedFrame) for result in results] == [False, True]
     assert [face.id for face in store.page(0, 9)] == ["cam-7"]
-    with pytest.raises(ConflictError):
-        store.accept("cam", 7, b"87654321", [ValidatedFrame(b"a", 1)], same)
+    assert store.latest_revision() == 1
 
 
 def test_find_by_name(store: SqlFaceStore) -> None:
-    store.accept("cam-1", 2, MODEL, [ValidatedFrame(b"a", 1)], same)
+    accept(store, 2, b"a", device="cam-1")
     found = store.find("cam-1-2")
     assert found is not None
     assert (found.device, found.sequence, found.model) == ("cam-1", 2, MODEL)
@@ -74,7 +86,7 @@ def test_page_continuation(store: SqlFaceStore) -> None:
 def test_changes_order(store: SqlFaceStore) -> None:
     assert (store.latest_revision(), store.changes(0, 9)) == (0, [])
     accept(store, 0, b"a", b"x")
-    store.accept("door", 0, MODEL, [ValidatedFrame(b"d", 1)], same)
+    accept(store, 0, b"d", device="door")
     assert [(face.id, face.revision) for face in store.changes(0, 9)] == [("cam-0", 1), ("cam-1", 2), ("door-0", 3)]
     accept(store, 0, b"ab", b"x")
     assert [(face.id, face.revision) for face in store.changes(1, 9)] == [("cam-1", 2), ("door-0", 3), ("cam-0", 4)]
@@ -86,8 +98,8 @@ def test_changes_order(store: SqlFaceStore) -> None:
 def test_devices_statistics(store: SqlFaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for now, device, first, frame in ((10.0, "cam", 0, b"ab"), (20.0, "cam", 1, b"abc"), (15.0, "door", 0, b"a")):
         monkeypatch.setattr(time, "time", lambda now=now: now)
-        store.accept(device, first, MODEL, [ValidatedFrame(frame, len(frame))], same)
-    cam, door = DeviceStats("cam", 2, 5, 20.0, 1, 3), DeviceStats("door", 1, 1, 15.0, 1, 1)
+        accept(store, first, frame, device=device)
+    cam, door = DeviceStats("cam", 2, 5 + 12, 20.0, 1, 3 + 6), DeviceStats("door", 1, 1 + 6, 15.0, 1, 1 + 6)
     assert store.devices(15.0) == [cam, door]
 
 
@@ -102,15 +114,12 @@ def test_accept_all_answers_each_batch(store: SqlFaceStore) -> None:
     accept(store, 1, b"taken")
     sent = [(0, b"a"), (1, b"other"), (0, b"ab"), (2, b"c", b"d"), (3, b"x"), (0, b"a"), (1, b"taken!"), (9, b"n")]
     answers = store.accept_all([
-        FrameBatch("cam", first, MODEL, [ValidatedFrame(frame, len(frame)) for frame in frames], same)
-        for first, *frames in sent
+        FrameBatch(device_frames("cam", first, *texts), same_prefix, whole=True) for first, *texts in sent
     ])  # fmt: skip
-    for number, message in ((4, "cam-3 .* next free .* is 4"), (1, "cam-1 .* next free .* is 2")):
-        refused = answers.pop(number)
-        assert isinstance(refused, ConflictError)
-        assert re.search(message, str(refused))
+    for number, message in ((4, "cam-3 is already another face"), (1, "cam-1 is already another face")):
+        assert [result.reason for result in answers.pop(number) if isinstance(result, RefusedFrame)] == [message]
     assert answers == [["stored"], ["extended"], ["stored", "stored"], ["duplicate"], ["extended"], ["stored"]]
-    assert [(face.id, face.frame) for face in store.changes(1, 9)] == [
+    assert [(face.id, face.payload) for face in store.changes(1, 9)] == [
         ("cam-0", b"ab"), ("cam-2", b"c"), ("cam-3", b"d"), ("cam-1", b"taken!"), ("cam-9", b"n"),
     ]  # fmt: skip
     assert len({face.revision for face in store.changes(0, 9)}) == 5
@@ -122,14 +131,13 @@ def test_store_shared_by_servers(store: SqlFaceStore, place: str, open_store: Op
     assert accept(store, 0, b"a") == ["stored"]
     assert accept(other, 0, b"ab") == ["extended"]
     assert accept(store, 0, b"ab") == ["duplicate"]
-    with pytest.raises(ConflictError):
-        accept(other, 0, b"x")
+    assert accept(other, 0, b"x") == ["conflict"]
 
 
 def test_page_filters(store: SqlFaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         monkeypatch.setattr(store_module.time, "time", lambda now=100.5 + number: now)
-        store.accept("odd" if number % 2 else "even", number, MODEL, [ValidatedFrame(b"a", 1)], same)
+        accept(store, number, b"a", device="odd" if number % 2 else "even")
 
     def numbers(*arguments: object, **chosen: object) -> list[int]:
         return [face.sequence for face in store.page(*arguments, **chosen)]
@@ -144,17 +152,17 @@ def test_page_filters(store: SqlFaceStore, monkeypatch: pytest.MonkeyPatch) -> N
 def test_changes_reflect_current_state(store: SqlFaceStore) -> None:
     accept(store, 0, b"a", b"b", b"c")
     seen = store.changes(0, 2)
-    assert [(face.id, face.frame) for face in seen] == [("cam-0", b"a"), ("cam-1", b"b")]
+    assert [(face.id, face.payload) for face in seen] == [("cam-0", b"a"), ("cam-1", b"b")]
     accept(store, 1, b"bb", b"c", b"d")
-    store.accept("other", 0, MODEL, [ValidatedFrame(b"x", 1)], same)
+    accept(store, 0, b"x", device="other")
     later = store.changes(seen[-1].revision, 9)
-    assert [(face.id, face.frame) for face in later] == [
+    assert [(face.id, face.payload) for face in later] == [
         ("cam-2", b"c"), ("cam-1", b"bb"), ("cam-3", b"d"), ("other-0", b"x"),
     ]  # fmt: skip
     assert [face.id for face in store.changes(0, 9, "other")] == ["other-0"]
     assert accept(store, 0, b"a") == ["duplicate"]
-    with pytest.raises(ConflictError):
-        accept(store, 3, b"d", b"new", b"y"), accept(store, 4, b"other")
+    assert accept(store, 3, b"d", b"new", b"y") == ["duplicate", "stored", "stored"]
+    assert accept(store, 4, b"other") == ["conflict"]
     assert [face.id for face in store.changes(later[-1].revision, 9)] == ["cam-4", "cam-5"]
 
 
@@ -191,7 +199,7 @@ def test_changes_complete_across_servers(store: SqlFaceStore, place: str, open_s
             if not found and ended:
                 return last
             assert [face.revision for face in found] == sorted({face.revision for face in found})
-            seen.update((face.id, face.frame) for face in found)
+            seen.update((face.id, face.payload) for face in found)
             ended, last = done.is_set(), found[-1].revision if found else last
 
     with ThreadPoolExecutor(5) as threads:
@@ -202,17 +210,17 @@ def test_changes_complete_across_servers(store: SqlFaceStore, place: str, open_s
             done.set()
         assert following.result(60) == outcomes.count("stored") + outcomes.count("extended")
     assert outcomes.count("stored") == faces == store.count()
-    assert seen == {face.id: face.frame for face in store.page(0, 99)}
+    assert seen == {face.id: face.payload for face in store.page(0, 99)}
 
 
 def test_accept_survives_kill(tmp_path: Path) -> None:
     path = tmp_path / "faces.db"
     program = (
         "import sys, os, signal; from pathlib import Path\n"
-        "from edge_stscq.server.storage.face_store import ValidatedFrame\n"
+        "from tests.support.stored_faces import accept, device_frames\n"
         "from edge_stscq.server.storage.sql_face_store import SqlFaceStore\n"
         "store = SqlFaceStore(Path(sys.argv[1]))\n"
-        "store.accept('cam', 0, b'12345678', [ValidatedFrame(b'a', 1)] * 3, lambda old, new: True)\n"
+        "accept(store, device_frames('cam', 0, b'a', b'a', b'a'))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], timeout=60, check=False)
