@@ -276,7 +276,9 @@ class Sender:
         refused = Counter((one.stream, one.number) for one in answer.refused)
         told = answer.stored + answer.extended + answer.duplicate + refused.total()
         if answer.count != count or told != count:
-            raise EdgeError(f"{self._url} acknowledged {min(told, answer.count)} of {count} frames; check --url")
+            raise EdgeError(
+                f"{self._url} acknowledged {answer.count} frames and accounted for {told} of {count}; check --url"
+            )
         if refused - names:
             raise EdgeError(f"{self._url} refused frames that it was not sent; check --url")
 

@@ -19,6 +19,7 @@ layers; when none has any left, the oldest faces are dropped. Both are counted. 
 
 import secrets
 import sqlite3
+import struct
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -179,10 +180,12 @@ class Spool:
                     "UPDATE state SET next = max(next, ?), max_bytes = ifnull(?, max_bytes) "
                     "RETURNING device, max_bytes, key"
                 )
-                self.device, most, self.key = db.execute(query, (start, max_bytes)).fetchall()[0]
+                self.device, most, self.key = self._file.state(db, query, (start, max_bytes))
                 self.stream_id = stream_id(self.key)
-                while self._file.used(db) > most:
-                    self._evict(db)
+                if most < LEAST_BYTES:
+                    raise self._file.damaged(f"its bound is {most} bytes")
+                while self._file.used(db) > most and self._evict(db):
+                    pass
             self._file.shrink(most)
         except EdgeError:
             self._file.close()
@@ -211,7 +214,7 @@ class Spool:
         size = sum(len(payload) + _FRAME_OVERHEAD for _, payload in face.payloads)
         with self._file.transaction() as db:
             query = "UPDATE state SET next = next + 1, taken = taken + 1 RETURNING next - 1, max_bytes"
-            number, most = map(int, db.execute(query).fetchall()[0])
+            number, most = map(int, self._file.state(db, query))
             if number > MAX_SEQUENCE:
                 raise EdgeError(f"this spool has given all numbers up to {MAX_SEQUENCE}; go on with a new spool")
             frames = face.frames(self.stream_id, self.device, number)
@@ -258,6 +261,8 @@ class Spool:
                     return lease
             if not held:
                 _remove_torn(db)
+                if db.execute(f"SELECT EXISTS (SELECT 1 FROM faces WHERE {_READY})").fetchone()[0]:
+                    raise self._file.damaged("faces wait that cannot be read")
         return None
 
     def settle(
@@ -335,9 +340,9 @@ class Spool:
         """All counters, of one moment."""
         with self._file.transaction() as db:
             columns = "next, max_bytes, taken, delivered, dropped, purged, thinned, damaged"
-            number, most, taken, delivered, dropped, purged, thinned, damaged = db.execute(
-                f"SELECT {columns} FROM state"
-            ).fetchone()
+            number, most, taken, delivered, dropped, purged, thinned, damaged = self._file.state(
+                db, f"SELECT {columns} FROM state"
+            )
             query = f"SELECT count(*), total(NOT {_FREE}), min(captured) FROM faces"
             waiting, leased, oldest = db.execute(query, self._now()).fetchone()
             (basic,) = db.execute("SELECT count(*) FROM basics").fetchone()
@@ -368,8 +373,18 @@ class Spool:
                         raise self._file.damaged(f"face {row[0]}: {error}") from None
                     _count(db, damaged=1)
             if run.count:
-                return run.lease(part, max_bytes)
+                lease = run.lease(part, max_bytes)
+                self._check_found(db, lease)
+                return lease
         return None
+
+    def _check_found(self, db: sqlite3.Connection, lease: Lease) -> None:
+        """Refuse to send what is read and would not be found again to be forgotten: it would be sent for ever."""
+        table = {"base": "basics", "enhancement": "further", "all": "faces"}[lease.part]
+        query = f"SELECT count(*) FROM {table} WHERE sequence BETWEEN ? AND ?"
+        (found,) = db.execute(query, (lease.first, lease.last)).fetchone()
+        if found != lease.last - lease.first + 1:
+            raise self._file.damaged(f"faces {lease.first} to {lease.last} are out of order")
 
     def _evict(self, db: sqlite3.Connection) -> bool:
         """Thin the oldest face that has further layers, or drop the oldest; False if there is none."""
@@ -397,7 +412,7 @@ class _Run:
     def __init__(self, key: bytes, device: str) -> None:
         self._key, self._stream, self._device = key, stream_id(key), device
         self._first = 0
-        self._shared: tuple[object, ...] = ()
+        self._shared: tuple[Any, ...] = ()
         self._frames: list[WireFrame] = []
         self._frames_1: list[bytes] = []
 
@@ -416,7 +431,7 @@ class _Run:
             else:
                 source = Source(self._stream, self._device, model, coder, kind, Clock(clock))
                 frame = _unpack(data, source, number, captured, track, quality, extensions)
-        except (EdgeError, ValueError, TypeError, OverflowError) as error:
+        except (EdgeError, ValueError, TypeError, OverflowError, struct.error) as error:
             raise FrameError(str(error)) from None
         if self.count and (number != self._first + self.count or shared != self._shared):
             return False

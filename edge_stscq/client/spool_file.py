@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from edge_stscq._sqlite import immediate_transaction, read_signature, sign
 from edge_stscq.errors import EdgeError
@@ -22,6 +23,8 @@ from edge_stscq.stream.envelope import new_stream_key
 
 _APPLICATION_ID = int.from_bytes(b"SPOL")
 _VERSION = 3
+_LONGEST_REASON = 200
+"""Characters of SQLite's words: of a damaged definition, it quotes all."""
 _PRAGMAS = (
     "journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "secure_delete=ON", "wal_autocheckpoint=64",
     "journal_size_limit=1048576",
@@ -117,6 +120,7 @@ class SpoolFile:
         except OSError as error:
             raise EdgeError(f"cannot open the spool {path}: {error.strerror}; choose another file") from None
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+        self._db.text_factory = lambda data: data.decode(errors="replace")  # a BLOB may be one by damage
         try:
             with self._named_errors():
                 for pragma in _PRAGMAS:
@@ -145,7 +149,7 @@ class SpoolFile:
                 f"{self._path} is of spool version {found.version}, this program's is {_VERSION}; upgrade it"
             )
         query = "SELECT device, key, seal FROM state WHERE typeof(device) = 'text' AND typeof(key) = 'blob'"
-        owner, key, seal = db.execute(query).fetchone() or ("", b"", None)
+        owner, key, seal = self.state(db, query)
         if seal != _seal(owner, key):
             raise self.damaged("its device or its stream key is not what it was")
         if device not in (None, owner):
@@ -164,6 +168,13 @@ class SpoolFile:
             db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
         return int((pages - free) * size)
+
+    def state(self, db: sqlite3.Connection, query: str, values: tuple[object, ...] = ()) -> tuple[Any, ...]:
+        """The row that a query about the state finds; of a damaged file, there may be none."""
+        rows: list[tuple[Any, ...]] = db.execute(query, values).fetchall()
+        if not rows:
+            raise self.damaged("its state is lost")
+        return rows[0]
 
     def shrink(self, max_bytes: int) -> None:
         """Give free pages back to the disk if the file is over `max_bytes`."""
@@ -193,8 +204,9 @@ class SpoolFile:
 
     def damaged(self, reason: str) -> EdgeError:
         """The error of a file that cannot be read as it is."""
+        line = " ".join(reason.split())[:_LONGEST_REASON]
         return EdgeError(
-            f"the spool {self._path} is damaged ({reason}) and left as it is; move it and its -wal file away, "
+            f"the spool {self._path} is damaged ({line}) and left as it is; move it and its -wal file away, "
             "try `sqlite3 FILE .recover` on them, and go on with a new spool"
         )
 
@@ -202,10 +214,13 @@ class SpoolFile:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:  # of a message about a table whose definition is damaged
+            raise self.damaged(str(error)) from None
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
                 raise self.damaged(str(error)) from None
-            raise EdgeError(f"cannot use the spool {self._path} now: {error}; check the disk and try again") from None
+            reason = " ".join(str(error).split())
+            raise EdgeError(f"cannot use the spool {self._path} now: {reason}; check the disk and try again") from None
 
 
 def _seal(device: str, key: bytes) -> int:
