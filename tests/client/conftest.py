@@ -3,12 +3,18 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
+from edge_stscq.client.spool import Spool
 from edge_stscq.stream import CodedFace, FrameCodec
+from edge_stscq.stream.envelope import CapturedFace
+from tests.client.filled import captured
 from tests.support.streams import long_codec, long_faces
+
+if TYPE_CHECKING:
+    from tests.client.face_server import FaceServer
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +33,9 @@ def stream(codec: FrameCodec, faces: list[CodedFace]) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def made(codec: FrameCodec) -> list[list[bytes]]:
-    """Sixty faces as a spool takes them: a frame with the basic layer and one with all three."""
-    random = np.random.default_rng(1)
-    whole = [CodedFace(n % 2, random.integers(16, size=300).astype(np.uint16), 3) for n in range(60)]
-    ends = codec.entropy.layer_ends
-    return [[codec.encode_frame(face.truncate(1, ends)), codec.encode_frame(face)] for face in whole]
+def made(codec: FrameCodec) -> list[CapturedFace]:
+    """Sixty faces of visits of three, some without quality."""
+    return [captured(codec, n, track=n // 3, quality=None if n % 7 == 0 else n) for n in range(60)]
 
 
 @pytest.fixture
@@ -41,3 +44,18 @@ def path(tmp_path: Path) -> Iterator[Path]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
         yield Path(folder) / "faces.spool"
+
+
+@pytest.fixture
+def server(path: Path, codec: FrameCodec) -> "Iterator[FaceServer]":
+    from tests.client.face_server import FaceServer, Store
+
+    store = Store(path.with_name("faces.db"))
+    yield FaceServer(store, codec)
+    store.close()
+
+
+@pytest.fixture
+def spool(path: Path) -> Iterator[Spool]:
+    with Spool(path, "cam") as opened:
+        yield opened

@@ -6,20 +6,7 @@ import pytest
 
 from edge_stscq.client.byte_budget import Budget, ByteLimiter, parse_budget, parse_size
 from edge_stscq.errors import EdgeError
-
-
-class Time:
-    """A clock that moves when someone sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        assert seconds > 0
-        self.now += seconds
+from tests.client.fake_time import Time
 
 
 @pytest.mark.parametrize(

@@ -6,36 +6,40 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import FrameCodec
+from edge_stscq.stream.envelope import CapturedFace
 from tests.client.filled import fill
 
-Made = list[list[bytes]]
+Made = list[CapturedFace]
 
 WORKER = """
 import sys
 from pathlib import Path
 from time import sleep
 from edge_stscq.client.spool import Spool
-path, model, *frames = sys.argv[1:]
-frames = [bytes.fromhex(frame) for frame in frames]
+from edge_stscq.stream.envelope import CapturedFace, Clock
+path, model, *payloads = sys.argv[1:]
+payloads = tuple(zip((1, 3), map(bytes.fromhex, payloads)))
+face = CapturedFace(bytes.fromhex(model), payloads, 0, Clock.SYNCHRONIZED)
 with Spool(Path(path), "cam") as spool:
     print("ready", flush=True)
     sys.stdin.readline()
     {work}
 """
-PUT = "while True: print(spool.put(bytes.fromhex(model), frames, 0.0), flush=True)"
+PUT = "while True: print(spool.put(face), flush=True)"
 LEASE = "while (lease := spool.lease(3, 600)): print(*range(lease.first, lease.last + 1), flush=True), sleep(0.01)"
 
 
-def workers(count: int, work: str, path: Path, codec: FrameCodec, frames: list[bytes]) -> list[subprocess.Popen[str]]:
+def workers(count: int, work: str, path: Path, face: CapturedFace) -> list[subprocess.Popen[str]]:
     """As many processes at the same work, begun at the same time."""
-    command = [sys.executable, "-c", WORKER.format(work=work), path, codec.model_id.hex(), *(f.hex() for f in frames)]
+    payloads = [data.hex() for _, data in face.payloads]
+    command = [sys.executable, "-c", WORKER.format(work=work), path, face.model_id.hex(), *payloads]
     started = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
     ]
@@ -49,21 +53,19 @@ def workers(count: int, work: str, path: Path, codec: FrameCodec, frames: list[b
     return started
 
 
-def test_two_processes_lease_different_faces(path: Path, codec: FrameCodec, made: Made) -> None:
+def test_two_processes_lease_different_faces(path: Path, made: Made) -> None:
     with Spool(path, "cam") as spool:
-        fill(spool, codec, made)
-        got = [process.communicate(timeout=60)[0].split() for process in workers(2, LEASE, path, codec, made[0])]
+        fill(spool, made)
+        got = [process.communicate(timeout=60)[0].split() for process in workers(2, LEASE, path, made[0])]
         assert sorted(map(int, got[0] + got[1])) == list(range(60))
         assert all(got)
         assert spool.status().leased == 60
 
 
-def test_what_put_has_returned_survives_kill_9_and_no_number_comes_twice(
-    path: Path, codec: FrameCodec, made: Made
-) -> None:
+def test_what_put_has_returned_survives_kill_9_and_no_number_comes_twice(path: Path, made: Made) -> None:
     numbers: list[int] = []
     for seconds in (0.01, 0.08, 0.2):
-        pair = workers(2, PUT, path, codec, made[0])
+        pair = workers(2, PUT, path, made[0])
         time.sleep(seconds)
         for process in pair:
             os.kill(process.pid, signal.SIGKILL)
@@ -76,7 +78,7 @@ def test_what_put_has_returned_survives_kill_9_and_no_number_comes_twice(
         assert lease is not None
         assert set(numbers) <= set(range(lease.first, lease.last + 1))
         assert lease.last - lease.first + 1 <= len(numbers) + 6
-        assert set(lease.frames) == {made[0][0]}
+        assert {frame.payload for frame in lease.frames} == {made[0].payloads[0][1]}
 
 
 def damage(path: Path, offset: int, junk: bytes) -> None:
@@ -86,38 +88,37 @@ def damage(path: Path, offset: int, junk: bytes) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 4096 + 8], ids=["header", "table"])
-def test_a_damaged_file_is_named_and_left_as_it_is(path: Path, codec: FrameCodec, made: Made, offset: int) -> None:
+def test_a_damaged_file_is_named_and_left_as_it_is(path: Path, made: Made, offset: int) -> None:
     with Spool(path, "cam") as spool:
-        fill(spool, codec, made)
+        fill(spool, made)
     damage(path, offset, b"\xee" * 2000)
     before = path.read_bytes()
     with pytest.raises(EdgeError, match="is damaged .* left as it is; move it"):
         Spool(path, "cam").purge()
     assert path.read_bytes()[4096 * 2 :] == before[4096 * 2 :]
-    assert made[30][1] in before
+    assert made[30].payloads[1][1] in before
 
 
-def test_a_shortened_file_is_named(path: Path, codec: FrameCodec, made: Made) -> None:
+def test_a_shortened_file_is_named(path: Path, made: Made) -> None:
     with Spool(path, "cam") as spool:
-        fill(spool, codec, made)
+        fill(spool, made)
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(EdgeError, match="is damaged"), Spool(path, "cam") as spool:
-        fill(spool, codec, made)
+        fill(spool, made)
 
 
-def test_a_frame_that_changed_on_disk_is_not_sent_and_counted(path: Path, codec: FrameCodec, made: Made) -> None:
+def test_a_frame_under_another_number_is_not_sent_and_counted(path: Path, made: Made) -> None:
+    """Whole by itself, and of this model and stream: what a page that was written to the wrong place leaves."""
     with Spool(path, "cam") as spool:
-        fill(spool, codec, made[:4])
-    file = sqlite3.connect(path)
-    with file:
-        file.execute("UPDATE basics SET frame = ? WHERE sequence = 0", (made[0][0][:-1] + b"\x00",))
-        file.execute("UPDATE further SET frame = ? WHERE sequence = 2", (made[1][1][:-1] + b"\x00",))
-    file.close()
+        fill(spool, made[:4])
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE basics SET frame = (SELECT frame FROM basics WHERE sequence = 1) WHERE sequence = 0")
+        file.execute("UPDATE further SET frame = (SELECT frame FROM further WHERE sequence = 1) WHERE sequence = 2")
     with Spool(path, "cam") as spool:
         order = []
         while lease := spool.lease(9, 60):
             order.append((lease.part, lease.first, lease.last))
-            spool.acknowledge(lease)
+            spool.settle(lease)
         assert order == [("base", 1, 3), ("enhancement", 0, 1), ("enhancement", 3, 3)]
         assert (spool.status().damaged, spool.waiting) == (2, 0)
 
@@ -140,7 +141,7 @@ def test_files_that_are_no_spool_of_this_device_are_refused(tmp_path: Path, path
     with pytest.raises(EdgeError, match="is not a spool"):
         Spool(tmp_path / "other.db", "cam")
     newer = sqlite3.connect(path)
-    newer.execute("PRAGMA user_version=3")
+    newer.execute("PRAGMA user_version=4")
     newer.close()
-    with pytest.raises(EdgeError, match="of spool version 3"):
+    with pytest.raises(EdgeError, match="of spool version 4, this program's is 3; upgrade it"):
         Spool(path)
