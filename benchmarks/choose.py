@@ -19,10 +19,10 @@ from benchmarks.record import record
 from edge_stscq._files import write_file
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.data.crops import load_faces
+from edge_stscq.data.masks import load_masked_faces
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.artefact import coded_by
 from edge_stscq.evaluation.choosing import PAIRS, choice, choose_pairs
-from edge_stscq.evaluation.inside import load_masked_faces
 from edge_stscq.evaluation.subject import open_subject
 
 

@@ -13,9 +13,9 @@ import typer
 
 from benchmarks.record import write
 from edge_stscq.cli.ui import progress_bar
+from edge_stscq.data.masks import load_masked_faces
 from edge_stscq.evaluation.appearance.meter import COMPARED, AppearanceMeter
 from edge_stscq.evaluation.artefact import coded_by
-from edge_stscq.evaluation.inside import load_masked_faces
 from edge_stscq.evaluation.metrics import ms_ssim, pooled_psnr, squared_error
 from edge_stscq.evaluation.subject import batches, open_subject
 

@@ -44,8 +44,8 @@ def evaluate(
     require("torch", "train")
     from edge_stscq.cli.tables import verification_table
     from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.data.masks import load_masked_faces
     from edge_stscq.evaluation.artefact import coded_by
-    from edge_stscq.evaluation.inside import load_masked_faces
     from edge_stscq.evaluation.subject import open_subject
     from edge_stscq.evaluation.verification.layers import evaluate_layers
     from edge_stscq.evaluation.verification.pairs import read_pairs

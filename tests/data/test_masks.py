@@ -1,4 +1,4 @@
-"""Masks read from the file beside the crops."""
+"""Crops judged with what of them is picture, from the file beside them."""
 
 import json
 import tarfile
@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_stscq.data.masks import load_masked_faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.inside import load_masked_faces
 
 SQUARE = [[20, 20], [120, 20], [120, 100], [20, 100]]
 
@@ -46,14 +46,36 @@ def test_quadrilaterals_are_moved_to_the_crop_and_made_smaller(crops: Path) -> N
     assert masks[1].all()
 
 
+def test_a_crop_without_an_entry_is_all_picture(crops: Path) -> None:
+    say(crops, a=SQUARE)
+    faces, masks = load_masked_faces(crops)
+    assert faces.names == ("a", "b", "c")
+    assert masks is not None
+    assert [mask.all() for mask in masks] == [False, True, True]
+
+
+def test_corners_are_pixels_of_the_stored_picture(tmp_path: Path) -> None:
+    (tmp_path / "faces" / "part").mkdir(parents=True)
+    for name, side in (("a", 128), ("b", 144)):
+        cv2.imwrite(str(tmp_path / "faces" / "part" / f"{name}.png"), np.zeros((side, side, 3), np.uint8))
+    square = np.array([[10, 20], [99, 20], [99, 109], [10, 109]])
+    entries = {"part/a.png": square.tolist(), "b.png": (square + 8).tolist()}
+    (tmp_path / "faces.inside.json").write_text(json.dumps(entries))
+    _, masks = load_masked_faces(tmp_path / "faces")
+    assert masks is not None
+    assert np.array_equal(masks[0], masks[1])
+    assert masks[0].sum() == 86 * 86
+    assert masks[0][22:108, 12:98].all()
+
+
 @pytest.mark.parametrize(
     ("corners", "message"),
     [
-        ({"a": SQUARE, "b": SQUARE}, "says nothing of 1 crops, e.g. c"),
-        ({"a": SQUARE, "b": SQUARE, "c": [[1, 2], [3, 4]]}, "needs four corners"),
-        ({"a": SQUARE, "b": SQUARE, "c": "none"}, "needs four corners"),
-        ({"a": SQUARE, "b": SQUARE, "c": [[0, 0], [20, 0], [20, 20], [0, 20]]}, "less than a tenth"),
-        ({"a": None, "b": None, "c": None}, "cannot tell of any"),
+        ({"a": SQUARE, "d": SQUARE}, r"faces\.inside\.json names d\.png, which is no crop of .*faces\.tar"),
+        ({"c": [[1, 2], [3, 4]]}, r"faces\.inside\.json: c\.png: expected four corners"),
+        ({"c": "none"}, "expected four corners"),
+        ({"c": [[0, 0], [20, 0], [20, 20], [0, 20]]}, r"faces\.tar: c\.png: its quadrilateral leaves 1% of the crop"),
+        ({"a": None, "b": None, "c": None}, "leaves out every crop"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(crops: Path, corners: dict[str, object], message: str) -> None:
@@ -65,11 +87,11 @@ def test_bad_files_are_refused_in_one_line(crops: Path, corners: dict[str, objec
 
 def test_a_damaged_file_is_refused(crops: Path) -> None:
     crops.with_suffix(".inside.json").write_text("[1")
-    with pytest.raises(EdgeError, match="not a JSON object"):
+    with pytest.raises(EdgeError, match="can't be read as JSON"):
         load_masked_faces(crops)
 
 
 def test_a_wanted_face_cannot_be_left_out(crops: Path) -> None:
     say(crops, a=SQUARE, b=None, c=SQUARE)
-    with pytest.raises(EdgeError, match="cannot tell what of b"):
+    with pytest.raises(EdgeError, match=r"leaves out b\.png, which is wanted"):
         load_masked_faces(crops, names=["b"])
