@@ -48,11 +48,11 @@ def rate(
     from edge_stscq._files import make_folder, write_file
     from edge_stscq.cli.tables import rate_table
     from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.codec.model import Codec
     from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.artefact import coded_by
     from edge_stscq.evaluation.rate import baselines, curves
     from edge_stscq.evaluation.rate.plot import plot
-    from edge_stscq.evaluation.subject import open_subject
     from edge_stscq.evaluation.verification.layers import evaluate_layers
     from edge_stscq.evaluation.verification.pairs import read_pairs
     from edge_stscq.recognizers import HELD_OUT, load_recognizers, recognizer_folder
@@ -63,9 +63,9 @@ def rate(
     folder = recognizer_folder(recognisers)
     if folder is None:
         raise EdgeError("accuracy needs a judge; give --recognisers or set EDGE_STSCQ_DATA")
-    subject = open_subject(model)
+    own = Codec.load(model)
     if bundle is not None:
-        subject = coded_by(subject, bundle, model)
+        own = coded_by(own, bundle)
     net = load_recognizers(folder, [HELD_OUT])[HELD_OUT]
     faces = load_faces(crops, names=listed.names)
     make_folder(output)
@@ -78,7 +78,7 @@ def rate(
             except MissingExtraError as error:
                 missing[peer.name] = str(error)
     with progress_bar("edge-stscq", len(faces)) as progress:
-        judged = evaluate_layers(subject, faces, listed, {HELD_OUT: net}, progress, cache=output)
+        judged = evaluate_layers(own, faces, listed, {HELD_OUT: net}, progress, cache=output)
     report = curves.compare(judged, HELD_OUT, measured, missing)
     write_file(output / "rate.json", (report.model_dump_json(indent=2) + "\n").encode())
     write_file(output / "rate.png", plot(report))
@@ -116,13 +116,14 @@ def encode(
     require("torch", "train")
     from edge_stscq.cli.tables import encode_table
     from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.codec.model import Codec
     from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.speed import benchmark
 
     chosen = tuple(threads or (1, 2))
     pictures = None if faces is None else load_faces(faces, count=count).images
     with progress_bar("encoders, then rounds", benchmark.steps(bundles, chosen, rounds)) as progress:
-        report = benchmark.measure(bundles, model, pictures, chosen, rounds, progress)
+        report = benchmark.measure(bundles, Codec.load(model), pictures, chosen, rounds, progress)
     if as_json:
         typer.echo(report.model_dump_json())
     else:

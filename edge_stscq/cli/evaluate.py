@@ -44,19 +44,19 @@ def evaluate(
     require("torch", "train")
     from edge_stscq.cli.tables import verification_table
     from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.codec.model import Codec
     from edge_stscq.evaluation.artefact import coded_by
     from edge_stscq.evaluation.inside import load_masked_faces
-    from edge_stscq.evaluation.subject import open_subject
     from edge_stscq.evaluation.verification.layers import evaluate_layers
     from edge_stscq.evaluation.verification.pairs import read_pairs
     from edge_stscq.recognizers import RECOGNIZERS, load_recognizers, recognizer_folder
 
     listed = read_pairs(pairs)
     chosen = listed if first is None else listed.head(first)
-    subject = open_subject(model, encoder, device)
-    wanted = sorted({subject.config.check_layers(one) for one in layers or ()}) or None
+    codec = Codec.load(model, encoder, device)
+    wanted = sorted({codec.config.check_layers(one) for one in layers or ()}) or None
     if bundle is not None:
-        subject = coded_by(subject, bundle, model)
+        codec = coded_by(codec, bundle)
     folder = recognizer_folder(recognisers)
     nets = load_recognizers(folder, recogniser or RECOGNIZERS) if folder else {}
     for net in nets.values():
@@ -64,7 +64,7 @@ def evaluate(
     faces, masks = load_masked_faces(crops, names=chosen.names)
     with progress_bar("faces", len(faces)) as progress:
         report = evaluate_layers(
-            subject, faces, chosen, nets, progress, wanted, cache, appearance=appearance, masks=masks
+            codec, faces, chosen, nets, progress, wanted, cache, appearance=appearance, masks=masks
         )
     if as_json:
         typer.echo(report.model_dump_json())

@@ -66,7 +66,7 @@ def export(
         source = capture_model(model, precision)
     if not as_json:
         console.print(f"graph captured: {time.monotonic() - begun:.1f} s", highlight=False)
-    reached = len(set(source.expected.groups.tolist()))
+    reached = len(set(source.expected.group.tolist()))
     if reached < source.config.groups:
         console.print(
             f"[yellow]the golden pictures reach {reached} of {source.config.groups} groups[/yellow]; "

@@ -82,8 +82,8 @@ def parity(
     from edge_stscq.bundle import open_bundle
     from edge_stscq.cli.tables import matrix_table, parity_table
     from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.codec.model import Codec
     from edge_stscq.data.crops import load_faces
-    from edge_stscq.evaluation.artefact import check_same_model
     from edge_stscq.evaluation.parity.bundles import FullPrecision, PairedFaces, golden_faces
     from edge_stscq.evaluation.parity.cross_target import cross_target_agreement
     from edge_stscq.evaluation.parity.html.page import page
@@ -107,14 +107,14 @@ def parity(
         raise EdgeError("--crops and --first say which pairs to verify; give LFW's list with --pairs")
     if pairs is not None and pictures is None:
         raise EdgeError("--pairs names crops; give their folder or .tar with --crops")
-    opened = [open_bundle(bundle) for bundle in bundles]
+    codec, opened = Codec.load(model), [open_bundle(bundle) for bundle in bundles]
     for bundle in opened:
-        check_same_model(bundle, model)
+        codec.check_bundle(bundle)
     artefacts = [load_encoder_or_reference(bundle, verify=False) for bundle in opened]
     shown = golden_faces(opened[0]) if faces is None else load_faces(faces, count=count)
     source = f"the golden pictures of {bundles[0]}" if faces is None else faces.name
     paired = PairedFaces.load(pairs, pictures, first) if pairs and pictures else None
-    full = FullPrecision(model, recognizer_folder(recognisers), shown, source, paired, progress_bar)
+    full = FullPrecision(codec, recognizer_folder(recognisers), shown, source, paired, steps=progress_bar)
     if html is not None:
         make_folder(html.parent, "--html")
 

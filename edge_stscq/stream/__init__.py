@@ -1,7 +1,8 @@
 """Tokens to bytes and back: frame layout and integer entropy coding. Needs numpy only."""
 
+from edge_stscq.stream.codes import Codes
 from edge_stscq.stream.face import CodedFace
-from edge_stscq.stream.frame import HEADER_BYTES, FrameCodec, stream_model_id
+from edge_stscq.stream.frame import HEADER_BYTES, Frame, FrameCodec, stream_model_id
 from edge_stscq.stream.tables import Tables, model_id
 
-__all__ = ["HEADER_BYTES", "CodedFace", "FrameCodec", "Tables", "model_id", "stream_model_id"]
+__all__ = ["HEADER_BYTES", "CodedFace", "Codes", "Frame", "FrameCodec", "Tables", "model_id", "stream_model_id"]

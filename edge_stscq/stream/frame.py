@@ -38,6 +38,17 @@ _REMEMBERED = 4096
 """Payloads whose faces are kept, 3 MB at most: a server that has stored a face soon indexes and decodes it."""
 
 
+class Frame(NamedTuple):
+    """A coded face and the bytes it is sent as."""
+
+    data: bytes
+    payload_bytes: int
+    """Entropy-coded bytes among them; the others are 6 (7 from a payload of 128 bytes on)."""
+    face: CodedFace
+    model_id: bytes
+    """8 bytes, of the model that made it."""
+
+
 class FrameCodec:
     """Faces to frames and back, for one model.
 
