@@ -94,7 +94,7 @@ def capture(
                     sink.put(captured.frame)
                     if kept is not None:
                         first = [opened.frames.cut_frame(captured.frame, 1)] if travel > 1 else []
-                        kept.put(opened.frames.model_id, [*first, captured.frame], time.time())
+                        kept.put_bytes(opened.frames.model_id, [*first, captured.frame], time.time())
                     if save_crops is not None:
                         _save(save_crops / f"{loop.counters.faces - 1:06d}.png", captured.crop)
                 if live is not None:
