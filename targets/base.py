@@ -22,7 +22,7 @@ from edge_stscq.bundle import Bundle
 from edge_stscq.bundle.manifest import Precision, RuntimeRange, TensorSpec
 from edge_stscq.config.codec import CROP
 from edge_stscq.device.runtimes import Runner, Runtime
-from edge_stscq.errors import require
+from edge_stscq.errors import EdgeError, require
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -98,6 +98,15 @@ class Target(ABC):
         for package in self.packages:
             if find_spec(package) is None:
                 require(package, self.extra)
+
+    def check_precision(self, precision: Precision) -> None:
+        """Refuse a precision that this target has not.
+
+        Raises:
+            EdgeError: the message says which it has.
+        """
+        if precision not in self.precisions:
+            raise EdgeError(f"{self.name} has no {precision}; choose --precision {' or '.join(self.precisions)}")
 
     @abstractmethod
     def lower(self, program: "ExportedProgram", path: Path) -> None:

@@ -205,7 +205,7 @@ def measure(
         pictures: crops uint8 [N, 128, 128, 3]; None for the golden pictures of the first bundle that opens.
         threads: numbers of threads to measure with.
         rounds: times that each encoder runs with each number of threads.
-        progress: told of every encoder tried and every round; `steps` says how many there are.
+        progress: told of every encoder tried and every round; `count_steps` says how many there are.
 
     Raises:
         EdgeError: the model is incomplete, a bundle is of another one, or there are no pictures.
@@ -261,7 +261,7 @@ def _golden(folders: list[Path]) -> Picture:
     raise EdgeError("none of the bundles opens; export them again, or look at one with `edge-stscq selftest`")
 
 
-def steps(folders: list[Path], threads: tuple[int, ...], rounds: int) -> int:
+def count_steps(folders: list[Path], threads: tuple[int, ...], rounds: int) -> int:
     """Number of times that `measure` reports progress."""
     return len(folders) + 2 + len(threads) * rounds
 
