@@ -39,7 +39,13 @@ _REMEMBERED = 4096
 
 
 class Frame(NamedTuple):
-    """A coded face and the bytes it is sent as."""
+    """A coded face and the bytes it is sent as.
+
+    Example:
+        >>> frame = encoder.encode_frame(crop)
+        >>> Path("face.frame").write_bytes(frame.data)
+        70
+    """
 
     data: bytes
     payload_bytes: int

@@ -37,7 +37,7 @@ _CODEC = _BUNDLE | {"codec", "recognizers"}
 _ALL = _CODEC | {"data", "device", "client", "hub"}
 
 ALLOWED: dict[str, set[str]] = {
-    "edge_stscq": {"api"},  # the front door: version and public names
+    "edge_stscq": _ALL | {"api", "server"},  # the front door: names that are imported when they are used
     **dict.fromkeys(_FLOOR - {"edge_stscq"}, {"errors", "edge_stscq"}),
     "config": _FLOOR,
     "stream": _CONFIG,
