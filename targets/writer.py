@@ -29,8 +29,8 @@ from edge_stscq.bundle.manifest import (
     sha256_files,
 )
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import model_id
-from targets.base import GROUP, TOKENS, Prediction, Target
+from edge_stscq.stream import Codes, model_id
+from targets.base import GROUP, TOKENS, Target
 from targets.captured import CapturedModel
 from targets.subprocess_check import verify_in_subprocess
 
@@ -99,7 +99,7 @@ def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: 
         _write_manifest(source, target, place, source.expected)
         answer, runtime = verify_in_subprocess(place)
         agreement = float(np.mean(answer.tokens == source.expected.tokens))
-        if agreement < LEAST_AGREEMENT or (source.exact and not answer.equals(source.expected)):
+        if agreement < LEAST_AGREEMENT or (source.exact and not answer.equal_tokens(source.expected).all()):
             raise EdgeError(f"the artefact gives only {agreement:.1%} of its graph's golden tokens on {runtime}")
         _write_manifest(source, target, place, answer)
     manifest = open_bundle(folder).manifest
@@ -112,17 +112,16 @@ def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: 
     )  # fmt: skip
 
 
-def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer: Prediction) -> None:
+def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer: Codes) -> None:
     """Write golden vectors with this answer, and the manifest over all files of the folder.
 
     Where the artefact answered otherwise than its graph it is at a tie, and the graph's answer is as good.
     """
-    groups, tokens = (
-        np.where(given == tied, graphs, tied)
-        for given, tied, graphs in zip(answer, source.other, source.expected, strict=True)
-    )
+    tied, graphs = source.other, source.expected
+    groups = np.where(answer.group == tied.group, graphs.group, tied.group)
+    tokens = np.where(answer.tokens == tied.tokens, graphs.tokens, tied.tokens)
     vectors = {
-        "images": source.images, "groups": answer.groups, "tokens": answer.tokens,
+        "images": source.images, "groups": answer.group, "tokens": answer.tokens,
         "other_groups": groups, "other_tokens": tokens,
     }  # fmt: skip
     write_file(folder / GOLDEN, safetensors.numpy.save(vectors))

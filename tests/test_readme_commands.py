@@ -39,11 +39,13 @@ def commands(text: str) -> list[str]:
     return [line.split("  # ")[0].strip() for line in text.strip().splitlines() if line.strip()]
 
 
+FENCED = re.sub(r"^```python\n.*?^```$", "", README, flags=re.S | re.M)
+"""Without snippets of Python, which `test_readme.py` runs."""
 MARKED = [
     line for block in re.findall(r"<!-- commands: \w+ -->\n```\n(.*?)```", README, re.S) for line in commands(block)
 ]
 OTHERS = [
-    line for block in re.findall(r"```\n(.*?)```", README, re.S) for line in commands(block)
+    line for block in re.findall(r"^```\n(.*?)^```$", FENCED, re.S | re.M) for line in commands(block)
     if line.startswith("edge-stscq") and line not in MARKED
 ]  # fmt: skip
 

@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.numpy
@@ -29,6 +30,9 @@ from edge_stscq.bundle.manifest import (
 from edge_stscq.config.codec import CROP, CodecConfig
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
+
+if TYPE_CHECKING:
+    from edge_stscq.device.encoder import DeviceEncoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +55,45 @@ class Golden:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """An open bundle; `open_bundle` makes it.
+    """An open bundle: a model as a device gets it, verified from end to end.
 
     Attributes:
         folder: where its files are.
         manifest: what it says about itself.
         books: float32 `[M, T, K, D]`.
         frames: tokens to frames and back, for this model.
+
+    Example:
+        >>> bundle = Bundle.open("bundles/onnx-int8")
+        >>> encoder = bundle.load_encoder()
+        >>> frame = encoder.encode_frame(crop)
     """
 
     folder: Path
     manifest: Manifest
     books: NDArray[np.float32]
     frames: FrameCodec
+
+    @classmethod
+    def open(cls, bundle: Path | str, trusted_key: Path | str | None = None) -> "Bundle":
+        """Open a bundle by its folder, or by the name of a released one such as "face64:onnx-int8".
+
+        Args:
+            trusted_key: PEM file of the public key that must have signed it; None takes unsigned ones too.
+
+        Raises:
+            EdgeError: as `hub.resolve`, for a name.
+            BundleError: as `open_bundle`.
+        """
+        from edge_stscq.hub.names import resolve
+
+        return open_bundle(resolve(bundle), None if trusted_key is None else Path(trusted_key))
+
+    def load_encoder(self, threads: int = 0, *, verify: bool = True) -> "DeviceEncoder":
+        """The artifact in its runtime, ready to encode; arguments and errors as `device.load_encoder`."""
+        from edge_stscq.device.encoder import load_encoder
+
+        return load_encoder(self, threads, verify=verify)
 
     @property
     def config(self) -> CodecConfig:

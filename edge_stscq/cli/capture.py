@@ -1,7 +1,6 @@
 """`edge-stscq capture`: from a camera, a video or pictures to a stream file, a spool or a server."""
 
 import json
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -94,8 +93,8 @@ def capture(
                     sink.put(captured.frame.data)
                     if kept is not None:
                         basic = captured.frame.face.truncate(1, opened.config.layer_ends)
-                        first = [opened.frames.encode_frame(basic)] if travel > 1 else []
-                        kept.put(opened.frames.model_id, [*first, captured.frame.data], time.time())
+                        first = [opened.frames.frame(basic)] if travel > 1 else []
+                        kept.put(*first, captured.frame)
                     if save_crops is not None:
                         _save(save_crops / f"{loop.counters.faces - 1:06d}.png", captured.crop)
                 if live is not None:

@@ -50,9 +50,10 @@ def encode(
     stream, faces = frames.header(), []
     for path, crop in zip(images, crops, strict=True):
         face = encoder.encode(crop, wanted)
-        data, payload_bytes, _ = frames.frame(face)
-        stream += data
-        faces.append({"file": str(path), "group": face.group, "payload_bytes": payload_bytes, "wire_bytes": len(data)})
+        frame = frames.frame(face)
+        stream += frame.data
+        sizes = {"payload_bytes": frame.payload_bytes, "wire_bytes": len(frame.data)}
+        faces.append({"file": str(path), "group": face.group, **sizes})
     write_file(output, stream)
     if as_json:
         report = {

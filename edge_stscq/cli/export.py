@@ -44,8 +44,7 @@ def export(
     begun, console = time.monotonic(), progress_console()
     chosen = [row for row in find(target) if target.strip().lower() != ALL or precision in row.precisions]
     for row in chosen:
-        if precision not in row.precisions:
-            raise EdgeError(f"{row.name} has no {precision}; choose --precision {' or '.join(row.precisions)}")
+        row.check_precision(precision)
     every = target.strip().lower() == ALL
     there = (
         [] if force or not every else [row for row in chosen if _is_there(bundle_folder(output, row, precision), model)]
@@ -66,7 +65,7 @@ def export(
         source = capture_model(model, precision)
     if not as_json:
         console.print(f"graph captured: {time.monotonic() - begun:.1f} s", highlight=False)
-    reached = len(set(source.expected.groups.tolist()))
+    reached = len(set(source.expected.group.tolist()))
     if reached < source.config.groups:
         console.print(
             f"[yellow]the golden pictures reach {reached} of {source.config.groups} groups[/yellow]; "

@@ -1,21 +1,13 @@
 """`train`, `distill` and `finetune`: from crops to a model folder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from edge_stscq import api
 from edge_stscq.cli.options import FOLDER, folder
-from edge_stscq.errors import EdgeError, require
 from edge_stscq.training.options import PrecisionName, TokensOf
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from edge_stscq.training.train import Run
-
 
 _Recipe = Annotated[Path, typer.Option(help="Recipe, see the folder recipes/.")]
 _Data = Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder that the recipe's faces are relative to.")]
@@ -47,11 +39,11 @@ def train(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Fit or train teacher, codebooks and a first decoder, as the recipe says."""
-    with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training import chain, train
-
-        model = (chain.train if job.recipe.codec.student_layers else train.train)(job, console)
-        console.print(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
+    model = api.train(
+        recipe, data, out, start=start, resume=resume, precision=precision.value, device=device, threads=threads,
+        log_every=log_every, save_every=save_every,
+    )  # fmt: skip
+    _say(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
 
 
 def distill(
@@ -70,17 +62,11 @@ def distill(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Train the device's encoder to what the teacher makes of faces."""
-    single = PrecisionName.FLOAT32  # the student's arithmetic is its own
-    with _job(recipe, data, out, start, resume, single, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training import chain, train
-
-        if job.recipe.codec.student_layers:
-            result = chain.distil(job, model, console, new_tables)
-        elif new_tables:
-            raise EdgeError("--new-tables is for codecs with student_layers; this recipe's tables are its teacher's")
-        else:
-            result = train.distil(job, model, console)
-        console.print(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
+    result = api.distill(
+        recipe, model, data, out, start=start, new_tables=new_tables, resume=resume, device=device, threads=threads,
+        log_every=log_every, save_every=save_every,
+    )  # fmt: skip
+    _say(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
 
 
 def finetune(
@@ -98,42 +84,14 @@ def finetune(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Train the decoder on the tokens of the device's encoder."""
-    with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training import chain, train
-
-        if job.recipe.codec.student_layers:
-            result = chain.finetune(job, model, console, encoder)
-        elif start is not None or encoder is TokensOf.TEACHER:
-            raise EdgeError("--start and --encoder are for codecs with student_layers; leave them out")
-        else:
-            result = train.finetune(job, model, console)
-        console.print(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
+    result = api.finetune(
+        recipe, model, data, out, start=start, encoder=encoder.value, resume=resume, precision=precision.value,
+        device=device, threads=threads, log_every=log_every, save_every=save_every,
+    )  # fmt: skip
+    _say(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
 
 
-@contextmanager
-def _job(
-    recipe: Path,
-    data: Path,
-    out: Path,
-    start: Path | None,
-    resume: bool,
-    precision: PrecisionName,
-    device: str,
-    threads: int,
-    log_every: int,
-    save_every: int,
-) -> "Iterator[tuple[Run, Console]]":
-    torch = require("torch", "train")
+def _say(text: str) -> None:
     from rich.console import Console
 
-    from edge_stscq.config.recipe import Recipe
-    from edge_stscq.training.loop import Intervals
-    from edge_stscq.training.train import Run, devices
-
-    if threads:
-        torch.set_num_threads(threads)
-    plan = Recipe.load(recipe)
-    with devices(device) as where:
-        intervals = Intervals(log=log_every, checkpoint=save_every)
-        cache = out / "embeddings.safetensors"
-        yield Run(plan, data, out, cache, resume, intervals, where, start, precision), Console()
+    Console().print(text)

@@ -58,7 +58,7 @@ def progress_console() -> "Console":
 
 
 @contextmanager
-def progress_bar(description: str, total: int, bytes_: bool = False) -> Iterator[Callable[[int], None]]:
+def progress_bar(description: str, total: int | None, bytes_: bool = False) -> Iterator[Callable[[int], None]]:
     """Yield how to advance a bar on stderr. It disappears when done; nothing is drawn where stderr is no terminal."""
     from rich.progress import (
         BarColumn,

@@ -22,7 +22,7 @@ from typing import Literal
 
 from edge_stscq.client.spool_file import SpoolFile
 from edge_stscq.errors import EdgeError, FrameError
-from edge_stscq.stream.frame import check_frame
+from edge_stscq.stream.frame import Frame, check_frame
 
 MAX_BYTES = 64 * 1024**2
 """Default bound: about 480,000 faces."""
@@ -114,11 +114,16 @@ class Spool:
     Raises:
         EdgeError: there is no spool, it is of another device or program or a newer version, it is damaged, or it cannot
             be written.
+
+    Example:
+        >>> with Spool("faces.spool", device="door-1") as spool, Sender("http://server:8377", "door-1") as sender:
+        ...     spool.put(frame)
+        ...     sender.drain(spool, budget="2kB/min")
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         device: str | None = None,
         *,
         start: int = 0,
@@ -128,7 +133,7 @@ class Spool:
         if max_bytes is not None and max_bytes < LEAST_BYTES:
             raise EdgeError(f"a spool of {max_bytes} bytes is too small; give it {LEAST_BYTES // 1024}KiB or more")
         self._clock = clock
-        self._file = SpoolFile(path, device, max_bytes or MAX_BYTES)
+        self._file = SpoolFile(Path(path), device, max_bytes or MAX_BYTES)
         try:
             with self._file.transaction() as db:
                 query = (
@@ -150,8 +155,32 @@ class Spool:
     ) -> None:
         self._file.close()
 
-    def put(self, model_id: bytes, frames: Sequence[bytes], captured_at: float) -> int:
+    def put(self, *frames: Frame, captured_at: float | None = None) -> int:
         """Keep one face; it is on disk when this returns.
+
+        Args:
+            frames: the face's frame; or one with fewer layers and then the frame, so that the first may travel before
+                the further layers of any face.
+            captured_at: seconds since 1970 UTC; now if None.
+
+        Returns:
+            Its sequence number.
+
+        Raises:
+            EdgeError: as `put_bytes`, or the frames are of two models.
+
+        Example:
+            >>> with Spool("faces.spool", device="door-1") as spool:
+            ...     spool.put(encoder.encode_frame(crop))
+        """
+        models = {frame.model_id for frame in frames}
+        if len(models) != 1:
+            raise EdgeError("a face waits as one or two frames of one model; put its frames and no others")
+        when = self._clock() if captured_at is None else captured_at
+        return self.put_bytes(models.pop(), [frame.data for frame in frames], when)
+
+    def put_bytes(self, model_id: bytes, frames: Sequence[bytes], captured_at: float) -> int:
+        """`put` for frames as bytes.
 
         Args:
             model_id: 8 bytes.

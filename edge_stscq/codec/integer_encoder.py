@@ -8,6 +8,8 @@ tie. The group is that whose codebooks fit the identity tokens of the first laye
 "NN" rule), so there is no router to disagree about.
 """
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
@@ -213,6 +215,10 @@ class IntegerEncoder(TokenEncoder):
             if isinstance(layer, GridConv):
                 layer.quantized = on
         return self
+
+    def float_twin(self) -> "IntegerEncoder":
+        """A copy whose identity network computes in float32."""
+        return deepcopy(self).quantize(False)
 
     @property
     def largest_distance(self) -> int:

@@ -10,14 +10,14 @@ from edge_stscq.bundle.manifest import REEXPORT_HINT
 from edge_stscq.config.codec import CROP
 from edge_stscq.device.runtimes import Runner, runtime_of
 from edge_stscq.errors import BundleError, EdgeError
-from edge_stscq.stream import CodedFace
+from edge_stscq.stream import CodedFace, Frame
 
 VERIFIED = 10
 """Golden pictures that are replayed when an exact artefact is loaded."""
 
 
 class DeviceEncoder:
-    """An artefact ready to run; `load_encoder` makes it.
+    """An artefact ready to run; `Bundle.load_encoder` makes it.
 
     Args:
         bundle: the open bundle, which says what the outputs must look like.
@@ -62,6 +62,16 @@ class DeviceEncoder:
         wanted = len(ends) if layers is None else self.bundle.config.check_layers(layers)
         group, tokens = self.run(image)
         return CodedFace(group, tokens[: ends[wanted - 1]].astype(np.uint16), wanted)
+
+    def encode_frame(self, image: NDArray[np.uint8], layers: int | None = None) -> Frame:
+        """The frame of one crop; arguments and errors as in `encode`.
+
+        Example:
+            >>> frame = encoder.encode_frame(align(read_image("portrait.png")))
+            >>> len(frame.data), frame.payload_bytes
+            (70, 64)
+        """
+        return self.bundle.frames.frame(self.encode(image, layers))
 
 
 def load_encoder(bundle: Bundle | Path | str, threads: int = 0, *, verify: bool = True) -> DeviceEncoder:

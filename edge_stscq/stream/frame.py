@@ -36,12 +36,20 @@ _REMEMBERED = 4096
 
 
 class Frame(NamedTuple):
-    """A coded face and the bytes it is sent as."""
+    """A coded face and the bytes it is sent as.
+
+    Example:
+        >>> frame = encoder.encode_frame(crop)
+        >>> Path("face.frame").write_bytes(frame.data)
+        70
+    """
 
     data: bytes
     payload_bytes: int
     """Entropy-coded bytes among them; the others are 6 (7 from a payload of 128 bytes on)."""
     face: CodedFace
+    model_id: bytes
+    """8 bytes, of the model that made it."""
 
 
 class FrameCodec:
@@ -72,7 +80,7 @@ class FrameCodec:
         self._check_fit(face)
         payload = self.entropy.encode(face)
         body = bytes([face.layers]) + _varint(len(payload)) + payload
-        return Frame(body + _crc(body, self.model_id), len(payload), face)
+        return Frame(body + _crc(body, self.model_id), len(payload), face, self.model_id)
 
     def encode_frame(self, face: CodedFace) -> bytes:
         """The bytes of `frame`."""
@@ -120,7 +128,7 @@ class FrameCodec:
                 face = self._decode(data, layout)
             except FrameError as error:
                 raise FrameError(f"frame {number} at byte {offset}: {error}") from error
-            yield Frame(bytes(data[offset : layout.end]), layout.payload_bytes, face)
+            yield Frame(bytes(data[offset : layout.end]), layout.payload_bytes, face, self.model_id)
             offset, number = layout.end, number + 1
 
     def decode_stream(self, data: bytes) -> list[CodedFace]:

@@ -5,4 +5,4 @@ from edge_stscq.stream import FrameCodec
 
 
 def fill(spool: Spool, codec: FrameCodec, faces: list[list[bytes]]) -> list[int]:
-    return [spool.put(codec.model_id, frames, 5.0 + number) for number, frames in enumerate(faces)]
+    return [spool.put_bytes(codec.model_id, frames, 5.0 + number) for number, frames in enumerate(faces)]

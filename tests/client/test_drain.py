@@ -100,7 +100,7 @@ def spool(path: Path) -> Iterator[Spool]:
 
 def fill(spool: Spool, codec: FrameCodec, made: Made, count: int) -> None:
     for number in range(count):
-        spool.put(codec.model_id, made[number % len(made)], 0.0)
+        spool.put_bytes(codec.model_id, made[number % len(made)], 0.0)
 
 
 def sender(server: Server, pauses: list[float], **changes: object) -> Sender:
@@ -380,3 +380,14 @@ def test_what_cannot_be_drained_is_one_line_and_stays(
         assert (code, len(err.splitlines())) == (2, 1)
         assert words in err
         assert (spool.waiting, spool.status().leased) == (1, 0)
+
+
+def test_sender_drains_a_spool_of_its_own_device(server: Server, spool: Spool, codec: FrameCodec, made: Made) -> None:
+    fill(spool, codec, made, 3)
+    with sender(server, []) as edge:
+        report = edge.drain(spool, budget="1MB/s")
+        assert (report.faces, spool.waiting, server.complete(made, 3)) == (3, 0, True)
+        with pytest.raises(EdgeError, match="is not a budget"):
+            edge.drain(spool, budget="2kB")
+    with Sender("http://edge.test", "other") as edge, pytest.raises(EdgeError, match="spool is of device cam"):
+        edge.drain(spool)

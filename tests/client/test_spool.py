@@ -51,7 +51,7 @@ def test_basic_layers_of_all_come_before_the_rest_of_any(spool: Spool, codec: Fr
         done = spool.acknowledge(lease)
         assert done == (0 if lease.part == "base" else len(lease.frames))
         if len(order) == 4:
-            assert spool.put(codec.model_id, made[5], 0.0) == 5
+            assert spool.put_bytes(codec.model_id, made[5], 0.0) == 5
     assert order == [
         ("base", 0, 1), ("base", 2, 3), ("base", 4, 4), ("enhancement", 0, 1), ("base", 5, 5),
         ("enhancement", 2, 3), ("enhancement", 4, 5),
@@ -81,7 +81,7 @@ def test_whole_faces_go_at_once(spool: Spool, codec: FrameCodec, made: Made) -> 
 def test_a_request_carries_one_model_without_gaps_within_its_bytes(spool: Spool, codec: FrameCodec, made: Made) -> None:
     other = FrameCodec(codec.entropy, b"another!")
     fill(spool, codec, made[:2])
-    spool.put(other.model_id, [other.encode_frame(codec.decode_frame(made[2][1])[0])], 0.0)
+    spool.put_bytes(other.model_id, [other.encode_frame(codec.decode_frame(made[2][1])[0])], 0.0)
     assert taken(spool.lease(9, 60))[:2] == (0, 1)
     assert taken(spool.lease(9, 60))[:2] == (2, 2)
     fill(spool, codec, made[:6])
@@ -128,7 +128,7 @@ def test_purged_faces_leave_no_bytes_on_the_disk(path: Path, codec: FrameCodec, 
 def test_a_full_spool_thins_the_oldest_and_then_drops_them(spool: Spool, codec: FrameCodec, made: Made) -> None:
     sent = 40
     for number in range(2000):
-        assert spool.put(codec.model_id, made[number % 60], 0.0) == number
+        assert spool.put_bytes(codec.model_id, made[number % 60], 0.0) == number
         if number == sent - 1:
             while (lease := spool.lease(64, 60)) and lease.part == "base":
                 spool.acknowledge(lease)
@@ -148,7 +148,7 @@ def test_faces_on_lease_are_the_last_to_make_room(spool: Spool, codec: FrameCode
     fill(spool, codec, made[:10])
     lease = spool.lease(10, 60)
     for number in range(2000):
-        spool.put(codec.model_id, made[number % 60], 0.0)
+        spool.put_bytes(codec.model_id, made[number % 60], 0.0)
     assert spool.status().dropped > 100
     assert lease is not None
     spool.acknowledge(lease)
@@ -158,7 +158,7 @@ def test_faces_on_lease_are_the_last_to_make_room(spool: Spool, codec: FrameCode
 
 def test_if_all_are_on_lease_the_oldest_goes_and_the_newest_stays(spool: Spool, codec: FrameCodec, made: Made) -> None:
     for number in range(2000):
-        spool.put(codec.model_id, made[number % 60], 0.0)
+        spool.put_bytes(codec.model_id, made[number % 60], 0.0)
         if number % 50 == 49:
             spool.lease(50, 60)
     state = spool.status()
@@ -178,7 +178,7 @@ def fill_with(spool: Spool, codec: FrameCodec, sizes: range, count: int, seed: i
     random, held = Random(seed), list[Lease]()
     for _ in range(count):
         basic, whole = sorted(random.choices(sizes, k=2))
-        spool.put(codec.model_id, [raw(codec, 1, basic), raw(codec, 3, whole)][: random.choice((1, 2, 2))], 0.0)
+        spool.put_bytes(codec.model_id, [raw(codec, 1, basic), raw(codec, 3, whole)][: random.choice((1, 2, 2))], 0.0)
         if random.random() < 0.1 and (
             lease := spool.lease(random.randrange(1, 9), 60, full_frames_only=random.random() < 0.3)
         ):
@@ -223,7 +223,7 @@ def test_a_spool_of_version_1_is_taken_over(path: Path, codec: FrameCodec, made:
         assert (state.taken, state.delivered) == (70, 10)
         assert taken(spool.lease(99, 60)) == (2, 59, [frames[0] for frames in made[2:]])
         assert taken(spool.lease(99, 60)) == (0, 1, [frames[1] for frames in made[:2]])
-        assert spool.put(codec.model_id, made[0], 0.0) == 60
+        assert spool.put_bytes(codec.model_id, made[0], 0.0) == 60
     with Spool(path, max_bytes=LEAST_BYTES) as spool:
         assert path.stat().st_size <= LEAST_BYTES
         assert (spool.status().next, spool.status().dropped) == (61, 0)
@@ -247,18 +247,18 @@ def test_a_face_larger_than_the_spool_is_refused(spool: Spool, codec: FrameCodec
     body = b"\x03" + _varint(LEAST_BYTES) + bytes(LEAST_BYTES)
     fill(spool, codec, made[:2])
     with pytest.raises(EdgeError, match="does not fit into a spool"):
-        spool.put(codec.model_id, [body + _crc(body, codec.model_id)], 0.0)
-    assert (spool.waiting, spool.put(codec.model_id, made[2], 0.0)) == (2, 2)
+        spool.put_bytes(codec.model_id, [body + _crc(body, codec.model_id)], 0.0)
+    assert (spool.waiting, spool.put_bytes(codec.model_id, made[2], 0.0)) == (2, 2)
 
 
 def test_only_whole_frames_of_one_face_are_taken(spool: Spool, codec: FrameCodec, made: Made) -> None:
     basic, whole = made[0]
     for frames in ([], [whole, basic], [whole, whole], [basic, basic, whole]):
         with pytest.raises(EdgeError, match="rising layers"):
-            spool.put(codec.model_id, frames, 0.0)
+            spool.put_bytes(codec.model_id, frames, 0.0)
     for frame in (whole[:-1], whole + b"\x00", bytes([whole[0] ^ 1]) + whole[1:]):
         with pytest.raises(FrameError):
-            spool.put(codec.model_id, [frame], 0.0)
+            spool.put_bytes(codec.model_id, [frame], 0.0)
     assert (spool.waiting, spool.status().next) == (0, 0)
 
 
@@ -291,3 +291,19 @@ def test_a_clock_that_goes_back_ends_leases(spool: Spool, clock: Clock, codec: F
 def test_a_lease_is_not_for_ever(spool: Spool, seconds: float) -> None:
     with pytest.raises(EdgeError, match="a lease lasts"):
         spool.lease(1, seconds)
+
+
+def test_put_takes_frames_of_one_model(path: Path, codec: FrameCodec, made: list[list[bytes]]) -> None:
+    basic, whole = (
+        codec.frame(face)
+        for data in made[0] for face, _ in [codec.decode_frame(data)]
+    )  # fmt: skip
+    with Spool(path, "cam", clock=lambda: 7.0) as spool:
+        assert [spool.put(whole), spool.put(basic, whole, captured_at=9.0)] == [0, 1]
+        assert (spool.waiting, spool.status().oldest) == (2, 7.0)
+        lease = spool.lease(2, 60)
+        assert lease is not None
+        assert lease.frames == (whole.data, basic.data)
+        for frames in ([], [basic, whole._replace(model_id=bytes(8))]):
+            with pytest.raises(EdgeError, match="one model"):
+                spool.put(*frames)

@@ -29,7 +29,7 @@ with Spool(Path(path), "cam") as spool:
     sys.stdin.readline()
     {work}
 """
-PUT = "while True: print(spool.put(bytes.fromhex(model), frames, 0.0), flush=True)"
+PUT = "while True: print(spool.put_bytes(bytes.fromhex(model), frames, 0.0), flush=True)"
 LEASE = "while (lease := spool.lease(3, 600)): print(*range(lease.first, lease.last + 1), flush=True), sleep(0.01)"
 
 

@@ -83,7 +83,7 @@ def test_send_and_drain_client_certificate(
     stream.write_bytes(entry.codec.encode_stream(faces))
     with Spool(tmp_path / "faces.spool", "door") as spool:
         for face in faces:
-            spool.put(entry.model_id, [entry.codec.encode_frame(face)], 0.0)
+            spool.put_bytes(entry.model_id, [entry.codec.encode_frame(face)], 0.0)
     ours = ("--cert", pki / "client.pem", "--key", pki / "client.key", "--ca", pki / "ca.pem")
     theirs = ("--cert", pki / "stranger.pem", "--key", pki / "stranger.key", "--ca", pki / "ca.pem")
     with served(*place, *files) as (url, _):

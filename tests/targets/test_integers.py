@@ -142,7 +142,7 @@ def test_write_bundle_leaves_nothing_of_an_artefact_that_is_not_exact(source: Ca
 
     wrong = source.expected.tokens.copy()
     wrong[0, 0] ^= 1
-    spoiled = replace(source, expected=source.expected._replace(tokens=wrong))
+    spoiled = replace(source, expected=replace(source.expected, tokens=wrong))
     with pytest.raises(EdgeError, match="of its graph's golden tokens"):
         write_bundle(spoiled, find("onnx")[0], tmp_path / "onnx")
     assert not list(tmp_path.iterdir())

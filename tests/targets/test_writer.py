@@ -123,7 +123,7 @@ def test_write_bundle_of_an_artifact_that_answers_differently_leaves_none(
     def copy(program: object, path: Path) -> None:
         shutil.copyfile(bundle / "encoder.onnx", path)
 
-    other = replace(source, expected=source.expected._replace(tokens=(source.expected.tokens + 1) % 16))
+    other = replace(source, expected=replace(source.expected, tokens=(source.expected.tokens + 1) % 16))
     with pytest.raises(EdgeError, match="of its graph's golden tokens"):
         write_bundle(other, lowering(copy), tmp_path / "onnx-int8")
     assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_stscq.evaluation.parity.agreement import DISTANCE_BARS, DISTANCE_STEP, compare
-from edge_stscq.evaluation.subject import Codes
+from edge_stscq.stream import Codes
 
 ENDS = (1, 2, 4)
 BOOKS = np.arange(2 * 4 * 3 * 1, dtype=np.float32).reshape(2, 4, 3, 1)
@@ -12,7 +12,7 @@ BOOKS = np.arange(2 * 4 * 3 * 1, dtype=np.float32).reshape(2, 4, 3, 1)
 
 
 def codes(groups: list[int], tokens: list[list[int]]) -> Codes:
-    return Codes(np.array(groups, np.int32), np.array(tokens, np.int32))
+    return Codes(np.array(groups, np.int32), np.array(tokens, np.int32), 2)
 
 
 def test_equal_codes_agree_everywhere() -> None:
