@@ -24,8 +24,8 @@ from edge_stscq.evaluation.subject import open_subject
 from edge_stscq.evaluation.verification.layers import evaluate_layers
 from edge_stscq.evaluation.verification.pairs import read_pairs
 from edge_stscq.recognizers import HELD_OUT, load_recognizers
+from edge_stscq.training.float_pipeline import Run, devices, train
 from edge_stscq.training.loop import Intervals
-from edge_stscq.training.train import Run, devices, train
 
 Changes = Mapping[str, Any]
 VARIANTS: dict[str, tuple[str, Changes, Changes]] = {

@@ -24,12 +24,12 @@ from edge_stscq.codec import store
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.recognizers.sface import load_sface
-from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
-from edge_stscq.training.finetune import DecoderTask
+from edge_stscq.training.float_pipeline import devices
 from edge_stscq.training.loop import Task
 from edge_stscq.training.losses import Recogniser
-from edge_stscq.training.task import CodecTask
-from edge_stscq.training.train import devices
+from edge_stscq.training.stages.codec import CodecTask
+from edge_stscq.training.stages.decoder_finetuning import DecoderTask
+from edge_stscq.training.stages.distillation import DistillSettings, IdentityDistillation, TokenDistillation
 
 
 def peak(device: torch.device, side: int = 2048, rounds: int = 5) -> float:

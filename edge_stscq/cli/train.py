@@ -14,7 +14,7 @@ from edge_stscq.training.options import PrecisionName, TokensOf
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_stscq.training.train import Run
+    from edge_stscq.training.float_pipeline import Run
 
 
 _Recipe = Annotated[Path, typer.Option(help="Recipe, see the folder recipes/.")]
@@ -48,9 +48,9 @@ def train(
 ) -> None:
     """Fit or train teacher, codebooks and a first decoder, as the recipe says."""
     with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training import chain, train
+        from edge_stscq.training import float_pipeline, integer_pipeline
 
-        model = (chain.train if job.recipe.codec.student_layers else train.train)(job, console)
+        model = (integer_pipeline.train if job.recipe.codec.student_layers else float_pipeline.train)(job, console)
         console.print(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
 
 
@@ -72,14 +72,14 @@ def distill(
     """Train the device's encoder to what the teacher makes of faces."""
     single = PrecisionName.FLOAT32  # the student's arithmetic is its own
     with _job(recipe, data, out, start, resume, single, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training import chain, train
+        from edge_stscq.training import float_pipeline, integer_pipeline
 
         if job.recipe.codec.student_layers:
-            result = chain.distil(job, model, console, new_tables)
+            result = integer_pipeline.distil(job, model, console, new_tables)
         elif new_tables:
             raise EdgeError("--new-tables is for codecs with student_layers; this recipe's tables are its teacher's")
         else:
-            result = train.distil(job, model, console)
+            result = float_pipeline.distil(job, model, console)
         console.print(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
 
 
@@ -99,14 +99,14 @@ def finetune(
 ) -> None:
     """Train the decoder on the tokens of the device's encoder."""
     with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training import chain, train
+        from edge_stscq.training import float_pipeline, integer_pipeline
 
         if job.recipe.codec.student_layers:
-            result = chain.finetune(job, model, console, encoder)
+            result = integer_pipeline.finetune(job, model, console, encoder)
         elif start is not None or encoder is TokensOf.TEACHER:
             raise EdgeError("--start and --encoder are for codecs with student_layers; leave them out")
         else:
-            result = train.finetune(job, model, console)
+            result = float_pipeline.finetune(job, model, console)
         console.print(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
 
 
@@ -127,8 +127,8 @@ def _job(
     from rich.console import Console
 
     from edge_stscq.config.recipe import Recipe
+    from edge_stscq.training.float_pipeline import Run, devices
     from edge_stscq.training.loop import Intervals
-    from edge_stscq.training.train import Run, devices
 
     if threads:
         torch.set_num_threads(threads)

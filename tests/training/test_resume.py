@@ -25,20 +25,20 @@ from edge_stscq.config.recipe import (
 )
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.errors import EdgeError
-from edge_stscq.training import decoder
-from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
 from edge_stscq.training.embeddings import centre
-from edge_stscq.training.finetune import DecoderTask
-from edge_stscq.training.graft import FrontMatching
+from edge_stscq.training.init.integer_student import FrontMatching
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, progress_bar, run
 from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.options import PrecisionName
 from edge_stscq.training.precision import choose_precision
-from edge_stscq.training.student import StudentDistillation, fit_steps
-from edge_stscq.training.task import CodecTask
+from edge_stscq.training.stages import decoder
+from edge_stscq.training.stages.codec import CodecTask
+from edge_stscq.training.stages.decoder_finetuning import DecoderTask
+from edge_stscq.training.stages.distillation import DistillSettings, IdentityDistillation, TokenDistillation
+from edge_stscq.training.stages.integer_student import StudentDistillation, fit_steps
 from tests.training.integer import CODEC as INTEGER
 from tests.training.integer import FLOAT
-from tests.training.test_student import networks
+from tests.training.stages.test_integer_student import networks
 from tests.training.tiny import CODEC
 
 STAGE = Stage(name="specific", tokens="specific", steps=20, size=32, losses=Losses(adversarial=0.1))

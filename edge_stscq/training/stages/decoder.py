@@ -18,11 +18,11 @@ from edge_stscq.codec.encoder import normalise_image
 from edge_stscq.codec.pooling import face_density
 from edge_stscq.config.recipe import DecoderTraining, odds
 from edge_stscq.data.loader import FaceSet, Loader
-from edge_stscq.training.critic import Augmentation, Critic, FrozenFeatures, hinge, perceptual_distance
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import Recogniser, View, channels_last, roughness
 from edge_stscq.training.precision import Precision
 from edge_stscq.training.preview import contact_sheet
+from edge_stscq.training.stages.critic import Augmentation, Critic, FrozenFeatures, hinge, perceptual_distance
 
 _BETAS = (0.0, 0.99)
 _FEATURES_SHARE = 0.5

@@ -16,10 +16,10 @@ from edge_stscq.codec.integer_encoder import IntegerEncoder
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.errors import EdgeError
-from edge_stscq.training import chain
+from edge_stscq.training import integer_pipeline
+from edge_stscq.training.float_pipeline import Run
 from edge_stscq.training.loop import Intervals
 from edge_stscq.training.options import PrecisionName
-from edge_stscq.training.train import Run
 from tests.cli.test_train import command
 from tests.training.integer import FLOAT, RECIPE
 
@@ -111,20 +111,24 @@ def test_training_goes_on_from_what_a_model_keeps(data: Path, trained: Path, tmp
         shutil.copy(path, tmp_path)
     goes_on = job(data, tmp_path, RECIPE.replace("steps = 4\nbatch = 4\nnoise", "steps = 1\nbatch = 4\nnoise"),
                   start=trained / "model")  # fmt: skip
-    model = chain.finetune(goes_on, trained / "distilled", Console(quiet=True))
+    model = integer_pipeline.finetune(goes_on, trained / "distilled", Console(quiet=True))
     after = load_file(model / "training" / "critic.safetensors")
     assert all(torch.equal(after[name], kept[name]) for name in kept), "the critic learns from a later step on"
     with pytest.raises(EdgeError, match="other codebooks"):
-        chain.finetune(job(data, tmp_path / "x", start=trained / "earlier"), trained / "distilled", Console(quiet=True))
+        integer_pipeline.finetune(
+            job(data, tmp_path / "x", start=trained / "earlier"), trained / "distilled", Console(quiet=True)
+        )
 
 
 def test_a_finished_fit_is_kept_and_not_overwritten(data: Path, trained: Path) -> None:
     before = (trained / "closed-form" / "model" / "codebooks.safetensors").read_bytes()
     with pytest.raises(EdgeError, match="add --resume to keep it"):
-        chain.train(job(data, trained, resume=False), Console(quiet=True))
-    assert chain.train(job(data, trained), Console(quiet=True)) == trained / "closed-form" / "model"
+        integer_pipeline.train(job(data, trained, resume=False), Console(quiet=True))
+    assert integer_pipeline.train(job(data, trained), Console(quiet=True)) == trained / "closed-form" / "model"
     with pytest.raises(EdgeError, match="closed_form.iterations changed"):
-        chain.train(job(data, trained, RECIPE.replace("iterations = 2", "iterations = 3")), Console(quiet=True))
+        integer_pipeline.train(
+            job(data, trained, RECIPE.replace("iterations = 2", "iterations = 3")), Console(quiet=True)
+        )
     assert (trained / "closed-form" / "model" / "codebooks.safetensors").read_bytes() == before
 
 
@@ -135,7 +139,7 @@ def test_crops_that_are_hardly_picture_stop_before_anything_is_written(data: Pat
     shutil.copy(data / "sface.safetensors", tmp_path)
     recipe = RECIPE.replace('typical = ["typical"]', "").replace('preview = ["preview"]', "")
     with pytest.raises(EdgeError, match=r"03.png: its quadrilateral leaves"):
-        chain.train(job(tmp_path, tmp_path / "out", recipe), Console(quiet=True))
+        integer_pipeline.train(job(tmp_path, tmp_path / "out", recipe), Console(quiet=True))
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["closed-form", "recipe.json"]
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from edge_stscq.training.latents import fit_codebooks, nearest, refit, token_counts
+from edge_stscq.training.init.latents import fit_codebooks, nearest, refit, token_counts
 
 
 def error(books: torch.Tensor, z: torch.Tensor) -> float:

@@ -8,7 +8,7 @@ from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student
 from edge_stscq.config.recipe import Finetuning
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
-from edge_stscq.training.finetune import DecoderTask
+from edge_stscq.training.stages.decoder_finetuning import DecoderTask
 from tests.training.tiny import CODEC
 
 

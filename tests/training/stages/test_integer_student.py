@@ -13,16 +13,16 @@ from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import StudentTraining
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
-from edge_stscq.training.closed_form import Components, set_components
 from edge_stscq.training.embeddings import centre
-from edge_stscq.training.graft import (
+from edge_stscq.training.init.closed_form import Components, set_components
+from edge_stscq.training.init.integer_student import (
     FrontMatching,
     fit_projection,
     shared_layers,
     take_over_layers,
     take_over_student,
 )
-from edge_stscq.training.student import StudentDistillation, fit_steps
+from edge_stscq.training.stages.integer_student import StudentDistillation, fit_steps
 from tests.training.integer import CODEC, FLOAT
 
 CPU = torch.device("cpu")

@@ -35,16 +35,16 @@ from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.errors import EdgeError
 from edge_stscq.recognizers.sface import load_sface
 from edge_stscq.stream.tables import Tables
-from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
 from edge_stscq.training.embeddings import cached_embeddings, centre
-from edge_stscq.training.finetune import DecoderTask
-from edge_stscq.training.initial import fit_sketch, fit_transform, pool_all, principal_vectors
-from edge_stscq.training.latents import Latents, fit_codebooks, latents, refit, token_counts
+from edge_stscq.training.init.latents import Latents, fit_codebooks, latents, refit, token_counts
+from edge_stscq.training.init.linear import fit_sketch, fit_transform, pool_all, principal_vectors
+from edge_stscq.training.init.pruning import prune
 from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run
 from edge_stscq.training.losses import Recogniser
 from edge_stscq.training.options import PrecisionName
-from edge_stscq.training.pruning import prune
-from edge_stscq.training.task import CodecTask
+from edge_stscq.training.stages.codec import CodecTask
+from edge_stscq.training.stages.decoder_finetuning import DecoderTask
+from edge_stscq.training.stages.distillation import DistillSettings, IdentityDistillation, TokenDistillation
 
 _FEW = 3000
 """Crops that count tokens between stages; codebooks and the last tables see `recipe.latents`."""

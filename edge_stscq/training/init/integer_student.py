@@ -20,7 +20,7 @@ from edge_stscq.data.loader import Loader
 from edge_stscq.training.embeddings import centre
 from edge_stscq.training.loop import pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import channels_last
-from edge_stscq.training.student import fit_steps
+from edge_stscq.training.stages.integer_student import fit_steps
 
 _RATE = 2e-3
 _WARMUP = 30

@@ -22,9 +22,9 @@ from edge_stscq.config.recipe import StudentTraining
 from edge_stscq.data.loader import Loader
 from edge_stscq.recognizers.sface import fuse_batchnorms
 from edge_stscq.training.embeddings import centre
+from edge_stscq.training.init.pruning import places, regress
 from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
 from edge_stscq.training.losses import channels_last
-from edge_stscq.training.pruning import places, regress
 
 _READ = 8
 """Batches that the reader of feature maps is fitted to."""

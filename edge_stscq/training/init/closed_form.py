@@ -1,7 +1,7 @@
 """The codec's tables in closed form: components, codebooks and their groups, before any network trains.
 
 Identity components are the principal components of a recognizer's embeddings, spatial ones those of small pictures with
-what is no picture completed (`training/completion.py`). Both are dealt out to tokens so that every token carries a
+what is no picture completed (`data/completion.py`). Both are dealt out to tokens so that every token carries a
 similar product of variances, and scaled by a power of two for each token, so that all tokens share one integer grid.
 
 Groups share a codebook at each position and differ by a mean and a scale, `books[m, t, k] = mean[m, t] + scale[m, t] *

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edge_stscq.errors import require
-from edge_stscq.training.critic import CHANNELS, Augmentation, Critic, FrozenFeatures, hinge, perceptual_distance
+from edge_stscq.training.stages.critic import CHANNELS, Augmentation, Critic, FrozenFeatures, hinge, perceptual_distance
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ from edge_stscq.config.codec import CodecConfig
 from edge_stscq.data.loader import FaceSet
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.tables import Tables
-from edge_stscq.training.closed_form import principal_components, set_components
-from edge_stscq.training.initial import fit_sketch
-from edge_stscq.training.transfer import take_over
+from edge_stscq.training.init.closed_form import principal_components, set_components
+from edge_stscq.training.init.linear import fit_sketch
+from edge_stscq.training.init.transfer import take_over
 
 _BATCH = 64
 _TRANSLATED = 4000

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_stscq.codec.trunk import IdentityTrunk
+from edge_stscq.training.init.pruning import _greedy, _place, prune
 from edge_stscq.training.loop import progress_bar
-from edge_stscq.training.pruning import _greedy, _place, prune
 
 WHOLE = (8, 16, 16, 24, 32, 32)
 

@@ -19,7 +19,7 @@ from edge_stscq.codec.identity import allocate
 from edge_stscq.codec.pooling import face_density
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.data.loader import FaceSet
-from edge_stscq.training.latents import sweep
+from edge_stscq.training.init.latents import sweep
 
 _SETTLE = 640
 """Crops that give the norms of a fresh network their statistics."""

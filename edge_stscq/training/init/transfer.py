@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_stscq.codec.decoder import Decoder
-from edge_stscq.training.initial import ridge
+from edge_stscq.training.init.linear import ridge
 
 _OWN = ("codebooks.", "sketches.", "absent", "style.0.")
 """Beginnings of the names of weights that depend on what tokens mean."""

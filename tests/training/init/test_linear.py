@@ -4,7 +4,7 @@ import torch
 
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.config.codec import CodecConfig, LayerConfig
-from edge_stscq.training.initial import fit_sketch, principal_vectors, ridge
+from edge_stscq.training.init.linear import fit_sketch, principal_vectors, ridge
 
 CONFIG = CodecConfig(
     name="x", groups=1, entries=8, dim=4,

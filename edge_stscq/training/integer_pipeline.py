@@ -22,22 +22,18 @@ from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder, TokenEncoder
 from edge_stscq.data.loader import Augmentation, FaceSet
 from edge_stscq.errors import EdgeError
-from edge_stscq.training.closed_form import BookFit, fit_codebooks
-from edge_stscq.training.controls import controls
-from edge_stscq.training.decoder import DecoderTask
 from edge_stscq.training.embeddings import cached_embeddings, centre
-from edge_stscq.training.graft import (
+from edge_stscq.training.float_pipeline import VARIED, Run, of_kind, pruned_trunks, renewed
+from edge_stscq.training.init.closed_form import BookFit, fit_codebooks
+from edge_stscq.training.init.controls import controls
+from edge_stscq.training.init.integer_student import (
     FrontMatching,
     fit_projection,
     shared_layers,
     take_over_layers,
     take_over_student,
 )
-from edge_stscq.training.loop import LOG, is_main, progress_bar, run
-from edge_stscq.training.losses import Recogniser
-from edge_stscq.training.options import TokensOf
-from edge_stscq.training.precision import choose_precision
-from edge_stscq.training.prepare import (
+from edge_stscq.training.init.samples import (
     TRAINING,
     code,
     code_pictures,
@@ -48,8 +44,12 @@ from edge_stscq.training.prepare import (
     load_training,
     read_thumbnails,
 )
-from edge_stscq.training.student import StudentDistillation, fit_steps
-from edge_stscq.training.train import VARIED, Run, of_kind, pruned_trunks, renewed
+from edge_stscq.training.loop import LOG, is_main, progress_bar, run
+from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.options import TokensOf
+from edge_stscq.training.precision import choose_precision
+from edge_stscq.training.stages.decoder import DecoderTask
+from edge_stscq.training.stages.integer_student import StudentDistillation, fit_steps
 
 _DECODED = Augmentation(shift=2, rotation=2, scale=0.02, brightness=0.1, contrast=0.1)
 _FITTED = 256

@@ -9,7 +9,7 @@ from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import Distillation, Recipe, Stage
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.training.losses import Recogniser
-from edge_stscq.training.task import CodecTask
+from edge_stscq.training.stages.codec import CodecTask
 from tests.training.tiny import CODEC
 
 

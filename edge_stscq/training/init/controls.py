@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from edge_stscq.config.codec import CodecConfig
-from edge_stscq.training.closed_form import BookFit, fit_codebooks, signal_to_noise
+from edge_stscq.training.init.closed_form import BookFit, fit_codebooks, signal_to_noise
 
 _TRIED = (1, 16, 64)
 """Numbers of groups beside the recipe's."""

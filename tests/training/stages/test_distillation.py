@@ -5,8 +5,8 @@ from torch.nn import functional
 
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
-from edge_stscq.training.distill import DistillSettings, IdentityDistillation
 from edge_stscq.training.embeddings import centre
+from edge_stscq.training.stages.distillation import DistillSettings, IdentityDistillation
 
 
 def begin(faces: FaceSet, blends: float, steps: int = 1) -> IdentityDistillation:
