@@ -24,7 +24,7 @@ from edge_stscq.evaluation.subject import open_subject
 from edge_stscq.evaluation.verification.layers import evaluate_layers
 from edge_stscq.evaluation.verification.pairs import read_pairs
 from edge_stscq.recognizers import HELD_OUT, load_recognizers
-from edge_stscq.training.float_pipeline import Run, devices, train
+from edge_stscq.training.float_pipeline import TrainingRun, devices, train
 from edge_stscq.training.loop import Intervals
 
 Changes = Mapping[str, Any]
@@ -93,8 +93,8 @@ def main(
         _claim(folder, changed)
         if not result.exists():
             with devices(device) as where:
-                job = Run(changed, data, folder, out / "embeddings.safetensors", True, Intervals(), where)
-                model = train(job, Console(stderr=True))
+                run = TrainingRun(changed, data, folder, out / "embeddings.safetensors", True, Intervals(), where)
+                model = train(run, Console(stderr=True))
             with progress_bar(f"{name}: judging", len(faces)) as progress:
                 teacher = open_subject(model, "teacher")
                 report = evaluate_layers(teacher, faces, pairs, nets, progress, cache=out, appearance=True)

@@ -14,7 +14,7 @@ from edge_stscq.training.options import PrecisionName, TokensOf
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_stscq.training.float_pipeline import Run
+    from edge_stscq.training.float_pipeline import TrainingRun
 
 
 _Recipe = Annotated[Path, typer.Option(help="Recipe, see the folder recipes/.")]
@@ -47,10 +47,10 @@ def train(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Fit or train teacher, codebooks and a first decoder, as the recipe says."""
-    with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
+    with _begin(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (run, console):
         from edge_stscq.training import float_pipeline, integer_pipeline
 
-        model = (integer_pipeline.train if job.recipe.codec.student_layers else float_pipeline.train)(job, console)
+        model = (integer_pipeline.train if run.recipe.codec.student_layers else float_pipeline.train)(run, console)
         console.print(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
 
 
@@ -71,15 +71,15 @@ def distill(
 ) -> None:
     """Train the device's encoder to what the teacher makes of faces."""
     single = PrecisionName.FLOAT32  # the student's arithmetic is its own
-    with _job(recipe, data, out, start, resume, single, device, threads, log_every, save_every) as (job, console):
+    with _begin(recipe, data, out, start, resume, single, device, threads, log_every, save_every) as (run, console):
         from edge_stscq.training import float_pipeline, integer_pipeline
 
-        if job.recipe.codec.student_layers:
-            result = integer_pipeline.distil(job, model, console, new_tables)
+        if run.recipe.codec.student_layers:
+            result = integer_pipeline.distill(run, model, console, new_tables)
         elif new_tables:
             raise EdgeError("--new-tables is for codecs with student_layers; this recipe's tables are its teacher's")
         else:
-            result = float_pipeline.distil(job, model, console)
+            result = float_pipeline.distill(run, model, console)
         console.print(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
 
 
@@ -98,20 +98,20 @@ def finetune(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Train the decoder on the tokens of the device's encoder."""
-    with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
+    with _begin(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (run, console):
         from edge_stscq.training import float_pipeline, integer_pipeline
 
-        if job.recipe.codec.student_layers:
-            result = integer_pipeline.finetune(job, model, console, encoder)
+        if run.recipe.codec.student_layers:
+            result = integer_pipeline.finetune(run, model, console, encoder)
         elif start is not None or encoder is TokensOf.TEACHER:
             raise EdgeError("--start and --encoder are for codecs with student_layers; leave them out")
         else:
-            result = float_pipeline.finetune(job, model, console)
+            result = float_pipeline.finetune(run, model, console)
         console.print(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
 
 
 @contextmanager
-def _job(
+def _begin(
     recipe: Path,
     data: Path,
     out: Path,
@@ -122,12 +122,12 @@ def _job(
     threads: int,
     log_every: int,
     save_every: int,
-) -> "Iterator[tuple[Run, Console]]":
+) -> "Iterator[tuple[TrainingRun, Console]]":
     torch = require("torch", "train")
     from rich.console import Console
 
     from edge_stscq.config.recipe import Recipe
-    from edge_stscq.training.float_pipeline import Run, devices
+    from edge_stscq.training.float_pipeline import TrainingRun, devices
     from edge_stscq.training.loop import Intervals
 
     if threads:
@@ -136,4 +136,4 @@ def _job(
     with devices(device) as where:
         intervals = Intervals(log=log_every, checkpoint=save_every)
         cache = out / "embeddings.safetensors"
-        yield Run(plan, data, out, cache, resume, intervals, where, start, precision), Console()
+        yield TrainingRun(plan, data, out, cache, resume, intervals, where, start, precision), Console()

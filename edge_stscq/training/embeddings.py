@@ -1,6 +1,6 @@
 """Identity embeddings of the originals, computed once and kept in a cache file.
 
-The recogniser is frozen, so its embedding of a crop and of the mirrored crop never changes; training reads them here
+The recognizer is frozen, so its embedding of a crop and of the mirrored crop never changes; training reads them here
 instead of running the network on every picture of every step.
 """
 
@@ -22,7 +22,7 @@ from edge_stscq.training.loop import is_main
 _BATCH = 32
 
 
-def centre(image: Tensor) -> Tensor:
+def trunk_input(image: Tensor) -> Tensor:
     """Normalised uint8 crops [N, 128, 128, 3] cut to the trunk's input [N, 3, 112, 112]."""
     margin = (image.shape[1] - INPUT) // 2
     return normalise_image(image[:, margin : margin + INPUT, margin : margin + INPUT])
@@ -50,7 +50,7 @@ def cached_embeddings(
             both = []
             for flip in (False, True):
                 crops = torch.from_numpy(np.stack([faces.crop(numbers[i], flip) for i in indices])).to(device)
-                both.append(network(centre(crops)).float().cpu())
+                both.append(network(trunk_input(crops)).float().cpu())
             yield from torch.stack(both, dim=1)[: len(part)]
 
     if not is_main():

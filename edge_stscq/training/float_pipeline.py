@@ -35,15 +35,15 @@ from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.errors import EdgeError
 from edge_stscq.recognizers.sface import load_sface
 from edge_stscq.stream.tables import Tables
-from edge_stscq.training.embeddings import cached_embeddings, centre
-from edge_stscq.training.init.latents import Latents, fit_codebooks, latents, refit, token_counts
-from edge_stscq.training.init.linear import fit_sketch, fit_transform, pool_all, principal_vectors
+from edge_stscq.training.embeddings import cached_embeddings, trunk_input
+from edge_stscq.training.init.latents import Latents, fit_codebooks, latents, refit_codebooks, token_counts
+from edge_stscq.training.init.linear import collect_features, fit_sketch, fit_transform, pca_targets
 from edge_stscq.training.init.pruning import prune
-from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run
-from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, is_main, progress_bar, run_task
+from edge_stscq.training.losses import FrozenRecognizer
 from edge_stscq.training.options import PrecisionName
-from edge_stscq.training.stages.codec import CodecTask
-from edge_stscq.training.stages.decoder_finetuning import DecoderTask
+from edge_stscq.training.stages.codec import CodecStage
+from edge_stscq.training.stages.decoder_finetuning import DecoderFinetuning
 from edge_stscq.training.stages.distillation import DistillSettings, IdentityDistillation, TokenDistillation
 
 _FEW = 3000
@@ -51,13 +51,13 @@ _FEW = 3000
 _LLOYD = 15
 _PRUNED_ON = 3000
 """Crops that the student's trunk is fitted to in closed form."""
-STEADY = Augmentation(shift=2, rotation=2, scale=0.02)
-VARIED = Augmentation(shift=4, rotation=6, brightness=0.15, contrast=0.15)
-"""How crops are changed where pictures are learned, and where they are only recognised."""
+LIGHT_AUGMENTATION = Augmentation(shift=2, rotation=2, scale=0.02)
+STRONG_AUGMENTATION = Augmentation(shift=4, rotation=6, brightness=0.15, contrast=0.15)
+"""How crops are changed where pictures are learned, and where they are only recognized."""
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """Where a training reads and writes, and on what it runs."""
 
     recipe: Recipe
@@ -125,7 +125,7 @@ class Run:
 _Kind = TypeVar("_Kind", bound=nn.Module)
 
 
-def of_kind(encoder: nn.Module, kind: type[_Kind], model: Path) -> _Kind:
+def require_kind(encoder: nn.Module, kind: type[_Kind], model: Path) -> _Kind:
     """The same encoder.
 
     Raises:
@@ -178,28 +178,28 @@ def _keep_memory() -> None:
         mallopt(-2, 2**28)  # M_TOP_PAD
 
 
-def train(job: Run, console: Console) -> Path:
+def train(run: TrainingRun, console: Console) -> Path:
     """Train teacher, router, codebooks and decoder; returns the last stage's model folder."""
-    recipe = job.recipe
-    trunk = job.trunk()
-    previous = job.start
+    recipe = run.recipe
+    trunk = run.trunk()
+    previous = run.start
     with progress_bar(console) as progress:
-        faces = job.faces(progress)
-        embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
-        recogniser = Recogniser(trunk)
+        faces = run.faces(progress)
+        embeddings = cached_embeddings(faces, trunk, run.cache, progress, run.device)
+        recognizer = FrozenRecognizer(trunk)
         for stage in recipe.stages:
-            folder = job.out / stage.name
+            folder = run.out / stage.name
             model = folder / "model"
             if not (model / "tables.safetensors").exists():
-                encoder, decoder = _begin(stage, recipe, previous, trunk, faces, embeddings, progress, job)
-                loader = job.loader(faces, recipe.batch, STEADY)
-                task = CodecTask(encoder, decoder, recogniser, embeddings, loader, faces, recipe, stage, job.device)
-                run(task, stage.name, stage.steps, folder, job.intervals, job.resumes(folder), progress)
+                encoder, decoder = _begin(stage, recipe, previous, trunk, faces, embeddings, progress, run)
+                loader = run.loader(faces, recipe.batch, LIGHT_AUGMENTATION)
+                task = CodecStage(encoder, decoder, recognizer, embeddings, loader, faces, recipe, stage, run.device)
+                run_task(task, stage.name, stage.steps, folder, run.intervals, run.resumes(folder), progress)
                 loader.close()
                 task.finish()
                 if is_main():
                     count = recipe.latents if stage is recipe.stages[-1] else _FEW
-                    seen = latents(encoder, faces, embeddings, count, progress, job.device)
+                    seen = latents(encoder, faces, embeddings, count, progress, run.device)
                     _save(model, encoder.cpu(), decoder.cpu(), seen)
                 if dist.is_initialized():
                     dist.barrier()
@@ -210,7 +210,7 @@ def train(job: Run, console: Console) -> Path:
 
 def _begin(
     stage: Stage, recipe: Recipe, previous: Path | None, trunk: IdentityTrunk, faces: FaceSet,
-    embeddings: torch.Tensor, progress: Progress, job: Run,
+    embeddings: torch.Tensor, progress: Progress, run: TrainingRun,
 ) -> tuple[EdgeEncoder, Decoder]:  # fmt: skip
     """Networks at the start of a stage: fresh, or the previous stage's with codebooks of this stage's kind."""
     config = recipe.codec.model_copy(
@@ -220,12 +220,12 @@ def _begin(
     encoder, decoder = teacher(config), Decoder(config)
     encoder.backbone.identity.load_state_dict(trunk.state_dict())
     if previous is None:
-        typical = cached_embeddings(job.typical(progress), trunk, job.cache, progress, job.device)
+        typical = cached_embeddings(run.typical(progress), trunk, run.cache, progress, run.device)
         encoder.head.identity.fit(embeddings.flatten(0, 1), typical.flatten(0, 1))
-        pooled, pictures = pool_all(encoder, faces, recipe.latents, progress, job.device)
-        fit_transform(encoder.cpu(), pooled, pictures, principal_vectors(pictures, config))
-        encoder.to(job.device)
-        seen = latents(encoder, faces, embeddings, recipe.latents, progress, job.device)
+        pooled, pictures = collect_features(encoder, faces, recipe.latents, progress, run.device)
+        fit_transform(encoder.cpu(), pooled, pictures, pca_targets(pictures, config))
+        encoder.to(run.device)
+        seen = latents(encoder, faces, embeddings, recipe.latents, progress, run.device)
         z = seen.z
         if config.token_specific:
             books = fit_codebooks(None, z, seen.group, config.groups, config.entries, _LLOYD, recipe.seed)
@@ -235,7 +235,10 @@ def _begin(
             books = books + 0.05 * torch.randn_like(books)
         _settle(encoder.cpu(), decoder, books, seen)
         return encoder, decoder
-    before, old_decoder = of_kind(store.load_teacher(previous), EdgeEncoder, previous), store.load_decoder(previous)
+    before, old_decoder = (
+        require_kind(store.load_teacher(previous), EdgeEncoder, previous),
+        store.load_decoder(previous),
+    )
     encoder.load_state_dict(before.state_dict() | {"codebooks.books": encoder.codebooks.books})
     decoder.load_state_dict(old_decoder.state_dict() | {"codebooks.books": decoder.codebooks.books})
     if stage.tokens == "shared" and before.config.token_specific:
@@ -244,14 +247,14 @@ def _begin(
     earlier = recipe.stages[index - 1].tokens if index else stage.tokens
     # positions get codebooks of their own; later these settle once, when the encoder has stopped moving
     if config.token_specific and (stage.tokens, earlier) in (("specific", "shared"), ("frozen", "specific")):
-        before.to(job.device)
-        seen = latents(before, faces, embeddings, recipe.latents, progress, job.device)
+        before.to(run.device)
+        seen = latents(before, faces, embeddings, recipe.latents, progress, run.device)
         books = fit_codebooks(
             before.codebooks.books.cpu(), seen.z, seen.group, config.groups, config.entries, _LLOYD, recipe.seed
         )
         if config.identity_tokens:  # all faces' embeddings are known, only some faces' latents
             who, positions = before.head.identity.cpu()(embeddings.flatten(0, 1)), before.head.identity_positions()
-            books = refit(books, positions, who, _LLOYD, recipe.seed)
+            books = refit_codebooks(books, positions, who, _LLOYD, recipe.seed)
         if stage.tokens == "specific":
             _settle(encoder, decoder, books, seen)
     else:
@@ -293,32 +296,32 @@ def _float_encoder(load: Callable[[Path], nn.Module], folder: Path) -> EdgeEncod
     return encoder
 
 
-def distil(job: Run, model: Path, console: Console) -> Path:
+def distill(run: TrainingRun, model: Path, console: Console) -> Path:
     """Train the student of the teacher in `model`; returns the model folder `out/distilled`."""
-    recipe, plan = job.recipe, job.recipe.distillation
+    recipe, plan = run.recipe, run.recipe.distillation
     assert plan is not None
     config: CodecConfig = store.load_config(model)
-    trunk = job.trunk()
+    trunk = run.trunk()
     settings: Callable[[int, float], DistillSettings] = lambda steps, rate: DistillSettings(  # noqa: E731
         steps, plan.batch, rate, blends=plan.blends
     )
     with progress_bar(console) as progress:
-        faces = job.faces(progress)
+        faces = run.faces(progress)
         earlier = None
-        if job.start:
-            earlier = of_kind(store.load_student(job.start), EdgeEncoder, job.start).requires_grad_(True)
-        folder = job.out / "identity"
+        if run.start:
+            earlier = require_kind(store.load_student(run.start), EdgeEncoder, run.start).requires_grad_(True)
+        folder = run.out / "identity"
         result = folder / "trunk.safetensors"
         if not result.exists():
-            loader = job.loader(faces, plan.batch, VARIED)
+            loader = run.loader(faces, plan.batch, STRONG_AUGMENTATION)
             begun = (
                 earlier.backbone.identity
                 if earlier
-                else _prune(trunk, config.student_trunk, faces, job, recipe.seed, progress)
+                else _prune(trunk, config.student_trunk, faces, run, recipe.seed, progress)
             )
             phase = settings(plan.identity_steps, plan.identity_rate)
-            first = IdentityDistillation(begun, trunk, loader, phase, job.device)
-            run(first, "identity", plan.identity_steps, folder, job.intervals, job.resumes(folder), progress)
+            first = IdentityDistillation(begun, trunk, loader, phase, run.device)
+            run_task(first, "identity", plan.identity_steps, folder, run.intervals, run.resumes(folder), progress)
             loader.close()
             if is_main():
                 store.save_weights(result, first.result().state_dict())
@@ -326,55 +329,55 @@ def distil(job: Run, model: Path, console: Console) -> Path:
                 dist.barrier()
         embeddings = torch.empty(0)
         if plan.token_steps or not earlier:
-            embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device)
-        master = of_kind(store.load_teacher(model), EdgeEncoder, model)
-        small = earlier or _begin_student(master, faces, embeddings, recipe, progress, job.device)
+            embeddings = cached_embeddings(faces, trunk, run.cache, progress, run.device)
+        master = require_kind(store.load_teacher(model), EdgeEncoder, model)
+        small = earlier or _begin_student(master, faces, embeddings, recipe, progress, run.device)
         small.backbone.identity.load_state_dict(store.load_weights(result))
-        folder = job.out / "student"
-        loader = job.loader(faces, plan.batch, VARIED)
+        folder = run.out / "student"
+        loader = run.loader(faces, plan.batch, STRONG_AUGMENTATION)
         second = TokenDistillation(
-            master, small, embeddings, loader, settings(plan.token_steps, plan.token_rate), job.device
+            master, small, embeddings, loader, settings(plan.token_steps, plan.token_rate), run.device
         )
-        run(second, "student", plan.token_steps, folder, job.intervals, job.resumes(folder), progress)
+        run_task(second, "student", plan.token_steps, folder, run.intervals, run.resumes(folder), progress)
         loader.close()
     done = second.result().cpu()
-    return renewed(job, model, "distilled", lambda folder: store.save_student(folder, done))
+    return publish(run, model, "distilled", lambda folder: store.save_student(folder, done))
 
 
-def finetune(job: Run, model: Path, console: Console) -> Path:
+def finetune(run: TrainingRun, model: Path, console: Console) -> Path:
     """Fine-tune the decoder of `model` on its student's tokens; returns the complete model folder `out/model`.
 
     Raises:
         EdgeError: the recipe has no such phase.
     """
-    recipe, plan = job.recipe, job.recipe.finetuning
+    recipe, plan = run.recipe, run.recipe.finetuning
     if plan is None:
         raise EdgeError("the recipe has no table [finetuning]; add one, as recipes/release.toml shows")
-    folder = job.out / "finetune"
-    encoder, decoder = of_kind(store.load_student(model), EdgeEncoder, model), store.load_decoder(model)
+    folder = run.out / "finetune"
+    encoder, decoder = require_kind(store.load_student(model), EdgeEncoder, model), store.load_decoder(model)
     with progress_bar(console) as progress:
-        faces = job.faces(progress)
-        looks = [job.trunk(), encoder.backbone.identity, *pruned_trunks(job, plan.trunks, faces, folder, progress)]
-        loader = job.loader(faces, plan.batch, STEADY)
-        recognisers = [Recogniser(trunk) for trunk in looks]
-        shown = job.preview(progress, faces)
-        task = DecoderTask(encoder, decoder, recognisers, loader, shown, plan, recipe.average, job.device)
-        run(task, "finetune", plan.steps, folder, job.intervals, job.resumes(folder), progress)
+        faces = run.faces(progress)
+        looks = [run.trunk(), encoder.backbone.identity, *pruned_trunks(run, plan.trunks, faces, folder, progress)]
+        loader = run.loader(faces, plan.batch, LIGHT_AUGMENTATION)
+        recognizers = [FrozenRecognizer(trunk) for trunk in looks]
+        shown = run.preview(progress, faces)
+        task = DecoderFinetuning(encoder, decoder, recognizers, loader, shown, plan, recipe.average, run.device)
+        run_task(task, "finetune", plan.steps, folder, run.intervals, run.resumes(folder), progress)
         loader.close()
     done = task.result()
-    return renewed(job, model, "model", lambda part: store.save_decoder(part, done))
+    return publish(run, model, "model", lambda part: store.save_decoder(part, done))
 
 
-def renewed(job: Run, model: Path, name: str, change: Callable[[Path], None]) -> Path:
+def publish(run: TrainingRun, model: Path, name: str, change: Callable[[Path], None]) -> Path:
     """The folder `out/name`: a copy of `model` with a change made to it and the log of what `out` holds."""
-    target, temporary = job.out / name, job.out / f"{name}.part"
+    target, temporary = run.out / name, run.out / f"{name}.part"
     if is_main():
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(model, temporary)
         change(temporary)
-        stages = [stage.name for stage in job.recipe.stages]
+        stages = [stage.name for stage in run.recipe.stages]
         phases = ("closed-form", *stages, "identity", "front", "student", "finetune")
-        logs = [job.out / phase / LOG for phase in phases]
+        logs = [run.out / phase / LOG for phase in phases]
         (temporary / LOG).write_text("".join(path.read_text() for path in logs if path.exists()))
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
@@ -382,14 +385,14 @@ def renewed(job: Run, model: Path, name: str, change: Callable[[Path], None]) ->
 
 
 def pruned_trunks(
-    job: Run, channels: Sequence[tuple[int, ...]], faces: FaceSet, folder: Path, progress: Progress
+    run: TrainingRun, channels: Sequence[tuple[int, ...]], faces: FaceSet, folder: Path, progress: Progress
 ) -> list[IdentityTrunk]:
-    """Trunks pruned from the recogniser, each with faces of its own, as files in `folder` hold them or made now."""
+    """Trunks pruned from the recognizer, each with faces of its own, as files in `folder` hold them or made now."""
     trunks = []
     for index, widths in enumerate(channels):
         path = folder / f"trunk-{index}.safetensors"
         if not path.exists():
-            made = _prune(job.trunk(), widths, faces, job, job.recipe.seed + 1 + index, progress)
+            made = _prune(run.trunk(), widths, faces, run, run.recipe.seed + 1 + index, progress)
             folder.mkdir(parents=True, exist_ok=True)
             store.save_weights(path, made.state_dict())
         trunks.append(IdentityTrunk(widths, plain=True))
@@ -398,10 +401,10 @@ def pruned_trunks(
 
 
 def _prune(
-    trunk: IdentityTrunk, channels: tuple[int, ...], faces: FaceSet, job: Run, seed: int, progress: Progress
+    trunk: IdentityTrunk, channels: tuple[int, ...], faces: FaceSet, run: TrainingRun, seed: int, progress: Progress
 ) -> IdentityTrunk:
-    loader = Loader(faces, min(_PRUNED_ON, len(faces)), seed, VARIED)  # the same in every process
-    pictures = centre(loader.get(0, ahead=0).images).contiguous(memory_format=torch.channels_last)
+    loader = Loader(faces, min(_PRUNED_ON, len(faces)), seed, STRONG_AUGMENTATION)  # the same in every process
+    pictures = trunk_input(loader.get(0, ahead=0).images).contiguous(memory_format=torch.channels_last)
     loader.close()
     return prune(trunk, channels, pictures, progress)
 
@@ -417,6 +420,6 @@ def _begin_student(
     small.head.pooling.load_state_dict(master.head.pooling.state_dict())
     small.router.load_state_dict(master.router.state_dict())
     seen = latents(master.to(device), faces, embeddings, recipe.latents, progress, device)
-    pooled, pictures = pool_all(small, faces, recipe.latents, progress, device)
+    pooled, pictures = collect_features(small, faces, recipe.latents, progress, device)
     fit_transform(small.cpu(), pooled, pictures, seen.z[:, master.head.spatial_positions()])
     return small

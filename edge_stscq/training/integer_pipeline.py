@@ -22,8 +22,8 @@ from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder, TokenEncoder
 from edge_stscq.data.loader import Augmentation, FaceSet
 from edge_stscq.errors import EdgeError
-from edge_stscq.training.embeddings import cached_embeddings, centre
-from edge_stscq.training.float_pipeline import VARIED, Run, of_kind, pruned_trunks, renewed
+from edge_stscq.training.embeddings import cached_embeddings, trunk_input
+from edge_stscq.training.float_pipeline import STRONG_AUGMENTATION, TrainingRun, pruned_trunks, publish, require_kind
 from edge_stscq.training.init.closed_form import BookFit, fit_codebooks
 from edge_stscq.training.init.controls import controls
 from edge_stscq.training.init.integer_student import (
@@ -44,50 +44,50 @@ from edge_stscq.training.init.samples import (
     load_training,
     read_thumbnails,
 )
-from edge_stscq.training.loop import LOG, is_main, progress_bar, run
-from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.loop import LOG, is_main, progress_bar, run_task
+from edge_stscq.training.losses import FrozenRecognizer
 from edge_stscq.training.options import TokensOf
 from edge_stscq.training.precision import choose_precision
-from edge_stscq.training.stages.decoder import DecoderTask
-from edge_stscq.training.stages.integer_student import StudentDistillation, fit_steps
+from edge_stscq.training.stages.decoder import DecoderStage
+from edge_stscq.training.stages.integer_student import IntegerDistillation, fit_steps
 
 _DECODED = Augmentation(shift=2, rotation=2, scale=0.02, brightness=0.1, contrast=0.1)
 _FITTED = 256
 """Crops by which steps and scales are set."""
 
 
-def train(job: Run, console: Console) -> Path:
+def train(run: TrainingRun, console: Console) -> Path:
     """Fit all that needs no training; returns the model folder `out/closed-form/model`.
 
     Raises:
         EdgeError: it is there already, of another recipe; or `--resume` is missing.
     """
-    folder = job.out / "closed-form"
+    folder = run.out / "closed-form"
     model = folder / "model"
-    resumed = job.resumes(folder, "model/config.json")
+    resumed = run.resumes(folder, "model/config.json")
     if (model / "config.json").exists():
         if not resumed:
             raise EdgeError(f"{model} exists; add --resume to keep it, or choose another folder")
         return model
     if is_main():
         with progress_bar(console) as progress:
-            _fit(job, folder, console, progress)
+            _fit(run, folder, console, progress)
     if dist.is_initialized():
         dist.barrier()
     return model
 
 
 @torch.no_grad()
-def _fit(job: Run, folder: Path, console: Console, progress: Progress) -> None:
-    recipe, config = job.recipe, job.recipe.codec
+def _fit(run: TrainingRun, folder: Path, console: Console, progress: Progress) -> None:
+    recipe, config = run.recipe, run.recipe.codec
     assert recipe.closed_form is not None
     plan = BookFit(recipe.closed_form.iterations, recipe.seed, recipe.closed_form.free)
-    faces, trunk = job.faces(progress), job.trunk()
+    faces, trunk = run.faces(progress), run.trunk()
     sample = draw_sample(faces, recipe.latents)
-    embeddings = cached_embeddings(faces, trunk, job.cache, progress, job.device, sample.chosen).flatten(0, 1)
-    typical_faces = job.typical(progress)
+    embeddings = cached_embeddings(faces, trunk, run.cache, progress, run.device, sample.chosen).flatten(0, 1)
+    typical_faces = run.typical(progress)
     chosen = draw_sample(typical_faces, recipe.latents).chosen
-    typical = cached_embeddings(typical_faces, trunk, job.cache, progress, job.device, chosen).flatten(0, 1)
+    typical = cached_embeddings(typical_faces, trunk, run.cache, progress, run.device, chosen).flatten(0, 1)
     thumbnails = read_thumbnails(faces, sample.chosen, progress)
     weight = sample.weight.repeat_interleave(2)
     torch.manual_seed(recipe.seed)
@@ -100,7 +100,7 @@ def _fit(job: Run, folder: Path, console: Console, progress: Progress) -> None:
             log.write(json.dumps({"stage": "controls", "step": number} | control._asdict()) + "\n")
     teacher.codebooks.books.copy_(fit_codebooks(z, config, plan, weight).books)
     coded = code(teacher, z)
-    decoder = first_decoder(teacher, coded, thumbnails, job.start, faces, sample.chosen, progress, job.device)
+    decoder = first_decoder(teacher, coded, thumbnails, run.start, faces, sample.chosen, progress, run.device)
     part = folder / "model.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -112,33 +112,33 @@ def _fit(job: Run, folder: Path, console: Console, progress: Progress) -> None:
     part.rename(folder / "model")
 
 
-def distil(job: Run, model: Path, console: Console, new_tables: bool = False) -> Path:
+def distill(run: TrainingRun, model: Path, console: Console, new_tables: bool = False) -> Path:
     """Train the student of the teacher in `model`; returns the model folder `out/distilled`.
 
     Args:
         new_tables: count the frequency tables anew on the student's tokens, which gives the model another id.
     """
-    recipe, plan = job.recipe, job.recipe.student
+    recipe, plan = run.recipe, run.recipe.student
     assert plan is not None
-    folder = job.out / "student"
-    resumed = job.resumes(folder)
-    teacher = of_kind(store.load_teacher(model), ReferenceEncoder, model)
+    folder = run.out / "student"
+    resumed = run.resumes(folder)
+    teacher = require_kind(store.load_teacher(model), ReferenceEncoder, model)
     with progress_bar(console) as progress:
-        faces = job.faces(progress)
+        faces = run.faces(progress)
         torch.manual_seed(recipe.seed)
         student = IntegerEncoder(teacher.config)
         given = {name: value for name, value in teacher.state_dict().items() if not name.startswith("trunk.")}
         student.load_state_dict(given, strict=False)
-        taken = _begin_student(job, student, teacher, faces, console, progress)
-        loader = job.loader(faces, plan.batch, VARIED)
-        task = StudentDistillation(teacher, student, loader, plan, recipe.average, job.device, taken)
-        run(task, "student", plan.steps, folder, job.intervals, resumed, progress)
+        taken = _begin_student(run, student, teacher, faces, console, progress)
+        loader = run.loader(faces, plan.batch, STRONG_AUGMENTATION)
+        task = IntegerDistillation(teacher, student, loader, plan, recipe.average, run.device, taken)
+        run_task(task, "student", plan.steps, folder, run.intervals, resumed, progress)
         loader.close()
         done = task.result()
         tables = None
         if new_tables:
             sample = draw_sample(faces, recipe.latents)
-            coded = code_pictures(done, faces, sample.chosen, progress, job.device)
+            coded = code_pictures(done, faces, sample.chosen, progress, run.device)
             tables = count_tables(done.config, coded, sample.weight.repeat_interleave(2))
 
     def change(part: Path) -> None:
@@ -146,49 +146,54 @@ def distil(job: Run, model: Path, console: Console, new_tables: bool = False) ->
         if tables is not None:
             tables.save(part / "tables.safetensors")
 
-    return renewed(job, model, "distilled", change)
+    return publish(run, model, "distilled", change)
 
 
 def _begin_student(
-    job: Run, student: IntegerEncoder, teacher: ReferenceEncoder, faces: FaceSet, console: Console, progress: Progress
+    run: TrainingRun,
+    student: IntegerEncoder,
+    teacher: ReferenceEncoder,
+    faces: FaceSet,
+    console: Console,
+    progress: Progress,
 ) -> int:
     """Where the student starts, in place; returns how many of its last layers were taken over.
 
     Raises:
         EdgeError: the student to start from is made for integers and has other layers.
     """
-    plan = job.recipe.student
+    plan = run.recipe.student
     assert plan is not None
     spread = np.linspace(0, len(faces) - 1, min(_FITTED, len(faces))).astype(np.int64).tolist()
-    pictures = centre(torch.from_numpy(np.stack([faces.crop(index) for index in spread])))
-    earlier = None if job.start is None else store.load_student(job.start)
+    pictures = trunk_input(torch.from_numpy(np.stack([faces.crop(index) for index in spread])))
+    earlier = None if run.start is None else store.load_student(run.start)
     if isinstance(earlier, IntegerEncoder):
         try:
             take_over_student(student, earlier)
         except ValueError as error:
-            raise EdgeError(f"the student of {job.start} has other layers ({error}); leave --start out") from None
+            raise EdgeError(f"the student of {run.start} has other layers ({error}); leave --start out") from None
         return 0
     if isinstance(earlier, EdgeEncoder):
         trunk = earlier.backbone.identity
         if shared := shared_layers(student.identity, trunk):
             kept = take_over_layers(student.identity, trunk, shared, pictures)
             if plan.front and shared < len(student.identity.layers):
-                folder = job.out / "front"
-                loader = job.loader(faces, plan.batch, VARIED)
-                task = FrontMatching(student.identity, trunk, shared, loader, plan.front, job.device)
-                run(task, "front", plan.front, folder, job.intervals, job.resumes(folder), progress)
+                folder = run.out / "front"
+                loader = run.loader(faces, plan.batch, STRONG_AUGMENTATION)
+                task = FrontMatching(student.identity, trunk, shared, loader, plan.front, run.device)
+                run_task(task, "front", plan.front, folder, run.intervals, run.resumes(folder), progress)
                 loader.close()
                 task.finish()
                 student.cpu()
                 trunk.cpu()
             fit_projection(student.identity, trunk, kept, teacher, pictures)
             return shared
-        console.print(f"no layer of the student of {job.start} fits; the student starts afresh")
+        console.print(f"no layer of the student of {run.start} fits; the student starts afresh")
     fit_steps(student.identity, pictures)
     return 0
 
 
-def finetune(job: Run, model: Path, console: Console, tokens_of: TokensOf = TokensOf.STUDENT) -> Path:
+def finetune(run: TrainingRun, model: Path, console: Console, tokens_of: TokensOf = TokensOf.STUDENT) -> Path:
     """Train the decoder of `model` on an encoder's tokens; returns the complete model folder `out/model`.
 
     Args:
@@ -197,35 +202,35 @@ def finetune(job: Run, model: Path, console: Console, tokens_of: TokensOf = Toke
     Raises:
         EdgeError: the model to start from has other codebooks.
     """
-    recipe, plan = job.recipe, job.recipe.decoder
+    recipe, plan = run.recipe, run.recipe.decoder
     assert plan is not None
-    folder = job.out / "finetune"
-    resumed = job.resumes(folder)
-    precision = choose_precision(job.precision, job.device)
+    folder = run.out / "finetune"
+    resumed = run.resumes(folder)
+    precision = choose_precision(run.precision, run.device)
     if is_main():
         console.print(f"precision: {precision.reason}")
     load = store.load_student if tokens_of is TokensOf.STUDENT else store.load_teacher
-    encoder = of_kind(load(model), TokenEncoder, model)
+    encoder = require_kind(load(model), TokenEncoder, model)
     decoder, heads = store.load_decoder(model), None
-    if job.start is not None:
-        begun = store.load_decoder(job.start)
-        heads = load_training(job.start, begun)
+    if run.start is not None:
+        begun = store.load_decoder(run.start)
+        heads = load_training(run.start, begun)
         same = begun.config.layers == decoder.config.layers
         if not (same and torch.equal(begun.codebooks.books, decoder.codebooks.books)):
-            raise EdgeError(f"{job.start} has other codebooks than {model}; `train --start` translates between them")
+            raise EdgeError(f"{run.start} has other codebooks than {model}; `train --start` translates between them")
         decoder = begun
     with progress_bar(console) as progress:
-        faces = job.faces(progress)
-        looks = [*pruned_trunks(job, plan.trunks, faces, folder, progress), job.trunk()]
-        loader = job.loader(faces, plan.batch, _DECODED)
-        recognizers = [Recogniser(trunk) for trunk in looks]
-        task = DecoderTask(
-            encoder, decoder, recognizers, loader, job.preview(progress, faces), plan, recipe.average, precision,
-            job.device,
+        faces = run.faces(progress)
+        looks = [*pruned_trunks(run, plan.trunks, faces, folder, progress), run.trunk()]
+        loader = run.loader(faces, plan.batch, _DECODED)
+        recognizers = [FrozenRecognizer(trunk) for trunk in looks]
+        task = DecoderStage(
+            encoder, decoder, recognizers, loader, run.preview(progress, faces), plan, recipe.average, precision,
+            run.device,
         )  # fmt: skip
         if heads is not None and task.critic is not None:
             task.critic.heads.load_state_dict(heads)
-        run(task, "finetune", plan.steps, folder, job.intervals, resumed, progress)
+        run_task(task, "finetune", plan.steps, folder, run.intervals, resumed, progress)
         loader.close()
     heads = None if task.critic is None else task.critic.heads.state_dict()
     done = task.result()
@@ -240,4 +245,4 @@ def finetune(job: Run, model: Path, console: Console, tokens_of: TokensOf = Toke
         if heads is not None:
             store.save_weights(kept / "critic.safetensors", heads, torch.float16)
 
-    return renewed(job, model, "model", change)
+    return publish(run, model, "model", change)

@@ -1,6 +1,6 @@
 """The loop every training shares: steps, progress, log, sample pictures, checkpoints that continue exactly.
 
-A *task* owns its networks and does one step at a time. Its whole state - weights, averages, optimiser moments - is a
+A *task* owns its networks and does one step at a time. Its whole state - weights, averages, optimizer moments - is a
 flat dictionary of tensors, so that a checkpoint is one safetensors file, never a pickle. Batches depend on the step
 number alone, and the random generator is reseeded from it, so `--resume` repeats what would have happened.
 """
@@ -35,7 +35,7 @@ class Task(Protocol):
     """Pictures per step and process."""
 
     def step(self, index: int) -> dict[str, Tensor | float]:
-        """Do one optimiser step and return what is to be logged."""
+        """Do one optimizer step and return what is to be logged."""
 
     def state(self) -> dict[str, Tensor]:
         """Everything that must survive an interruption."""
@@ -56,7 +56,7 @@ class Intervals:
     sample: int = 500
 
 
-class Average:
+class EMA:
     """Exponential moving average of a network's parameters; buffers are copied (decay is ramped up at the start)."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -84,18 +84,18 @@ def unpack(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k[len(prefix) + 1 :]: v for k, v in state.items() if k.startswith(prefix + "/")}
 
 
-def pack_optimiser(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Moments and step counts of an optimiser as named tensors."""
-    states = optimiser.state_dict()["state"]
+def pack_optimiser(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Moments and step counts of an optimizer as named tensors."""
+    states = optimizer.state_dict()["state"]
     return {f"{prefix}/{i}/{k}": torch.as_tensor(v) for i, s in states.items() for k, v in s.items()}
 
 
-def unpack_optimiser(prefix: str, state: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
+def unpack_optimiser(prefix: str, state: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
     """Put moments and step counts back.
 
     A moment takes the memory layout of its parameter: fused kernels walk both as raw memory; a file knows no layout.
     """
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in unpack(prefix, state).items():
         index, key = name.split("/")
@@ -103,10 +103,10 @@ def unpack_optimiser(prefix: str, state: Mapping[str, Tensor], optimiser: torch.
         slots.setdefault(int(index), {})[key] = (
             torch.empty_like(like, requires_grad=False).copy_(value) if value.shape == like.shape else value
         )
-    optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def rate(step: int, steps: int, warmup: int = 100, floor: float = 0.02) -> float:
+def lr_factor(step: int, steps: int, warmup: int = 100, floor: float = 0.02) -> float:
     """Learning-rate factor: linear warm-up, then half a cosine down to `floor`."""
     if step < warmup:
         return (step + 1) / warmup
@@ -114,7 +114,7 @@ def rate(step: int, steps: int, warmup: int = 100, floor: float = 0.02) -> float
     return floor + (1 - floor) * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
 
 
-def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average gradients over all processes in one message."""
     if not dist.is_initialized():
         return
@@ -149,7 +149,7 @@ def progress_bar(console: Console) -> Iterator[Progress]:
         yield progress
 
 
-def run(
+def run_task(
     task: Task, name: str, steps: int, folder: Path, intervals: Intervals, resume: bool, progress: Progress
 ) -> None:
     """Drive `task` for `steps` steps, or for what is left of them.

@@ -17,7 +17,7 @@ from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.errors import EdgeError
 from edge_stscq.training import integer_pipeline
-from edge_stscq.training.float_pipeline import Run
+from edge_stscq.training.float_pipeline import TrainingRun
 from edge_stscq.training.loop import Intervals
 from edge_stscq.training.options import PrecisionName
 from tests.cli.test_train import command
@@ -98,10 +98,10 @@ def test_each_phase_changes_its_own_files_only(trained: Path) -> None:
     assert not same(second, last, "decoder.safetensors")
 
 
-def job(data: Path, out: Path, recipe: str = RECIPE, start: Path | None = None, resume: bool = True) -> Run:
+def run(data: Path, out: Path, recipe: str = RECIPE, start: Path | None = None, resume: bool = True) -> TrainingRun:
     plan = Recipe.model_validate(tomllib.loads(recipe))
     cache = out / "embeddings.safetensors"
-    return Run(plan, data, out, cache, resume, Intervals(), torch.device("cpu"), start, PrecisionName.FLOAT32)
+    return TrainingRun(plan, data, out, cache, resume, Intervals(), torch.device("cpu"), start, PrecisionName.FLOAT32)
 
 
 def test_training_goes_on_from_what_a_model_keeps(data: Path, trained: Path, tmp_path: Path) -> None:
@@ -109,25 +109,25 @@ def test_training_goes_on_from_what_a_model_keeps(data: Path, trained: Path, tmp
     assert all(value.dtype == torch.float16 for value in kept.values())
     for path in trained.glob("*.safetensors"):
         shutil.copy(path, tmp_path)
-    goes_on = job(data, tmp_path, RECIPE.replace("steps = 4\nbatch = 4\nnoise", "steps = 1\nbatch = 4\nnoise"),
+    goes_on = run(data, tmp_path, RECIPE.replace("steps = 4\nbatch = 4\nnoise", "steps = 1\nbatch = 4\nnoise"),
                   start=trained / "model")  # fmt: skip
     model = integer_pipeline.finetune(goes_on, trained / "distilled", Console(quiet=True))
     after = load_file(model / "training" / "critic.safetensors")
     assert all(torch.equal(after[name], kept[name]) for name in kept), "the critic learns from a later step on"
     with pytest.raises(EdgeError, match="other codebooks"):
         integer_pipeline.finetune(
-            job(data, tmp_path / "x", start=trained / "earlier"), trained / "distilled", Console(quiet=True)
+            run(data, tmp_path / "x", start=trained / "earlier"), trained / "distilled", Console(quiet=True)
         )
 
 
 def test_a_finished_fit_is_kept_and_not_overwritten(data: Path, trained: Path) -> None:
     before = (trained / "closed-form" / "model" / "codebooks.safetensors").read_bytes()
     with pytest.raises(EdgeError, match="add --resume to keep it"):
-        integer_pipeline.train(job(data, trained, resume=False), Console(quiet=True))
-    assert integer_pipeline.train(job(data, trained), Console(quiet=True)) == trained / "closed-form" / "model"
+        integer_pipeline.train(run(data, trained, resume=False), Console(quiet=True))
+    assert integer_pipeline.train(run(data, trained), Console(quiet=True)) == trained / "closed-form" / "model"
     with pytest.raises(EdgeError, match="closed_form.iterations changed"):
         integer_pipeline.train(
-            job(data, trained, RECIPE.replace("iterations = 2", "iterations = 3")), Console(quiet=True)
+            run(data, trained, RECIPE.replace("iterations = 2", "iterations = 3")), Console(quiet=True)
         )
     assert (trained / "closed-form" / "model" / "codebooks.safetensors").read_bytes() == before
 
@@ -139,7 +139,7 @@ def test_crops_that_are_hardly_picture_stop_before_anything_is_written(data: Pat
     shutil.copy(data / "sface.safetensors", tmp_path)
     recipe = RECIPE.replace('typical = ["typical"]', "").replace('preview = ["preview"]', "")
     with pytest.raises(EdgeError, match=r"03.png: its quadrilateral leaves"):
-        integer_pipeline.train(job(tmp_path, tmp_path / "out", recipe), Console(quiet=True))
+        integer_pipeline.train(run(tmp_path, tmp_path / "out", recipe), Console(quiet=True))
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["closed-form", "recipe.json"]
 
 

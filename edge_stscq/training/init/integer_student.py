@@ -17,8 +17,8 @@ from edge_stscq.codec.grid import GridConv
 from edge_stscq.codec.integer_encoder import IdentityNet, IntegerEncoder, ReferenceEncoder
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.data.loader import Loader
-from edge_stscq.training.embeddings import centre
-from edge_stscq.training.loop import pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
+from edge_stscq.training.embeddings import trunk_input
+from edge_stscq.training.loop import all_reduce_gradients, lr_factor, pack, pack_optimiser, unpack, unpack_optimiser
 from edge_stscq.training.losses import channels_last
 from edge_stscq.training.stages.integer_student import fit_steps
 
@@ -144,11 +144,11 @@ class FrontMatching:
         self.trained = [parameter for layer in self.layers for parameter in (layer.weight, layer.bias)]
         for parameter in self.trained:
             parameter.requires_grad_(True)
-        self.optimiser = torch.optim.AdamW(self.trained, lr=_RATE)
+        self.optimizer = torch.optim.AdamW(self.trained, lr=_RATE)
 
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The student's map, nothing rounded, and the trunk's."""
-        x = centre(images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        x = trunk_input(images.to(self.device)).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             (target,) = self.trunk.taps(x, (self.end,))
         for layer in self.layers:
@@ -158,22 +158,22 @@ class FrontMatching:
         return x, target
 
     def step(self, index: int) -> dict[str, Tensor | float]:
-        for group in self.optimiser.param_groups:
-            group["lr"] = _RATE * rate(index, self.steps, _WARMUP, floor=0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = _RATE * lr_factor(index, self.steps, _WARMUP, floor=0)
         found, target = self._maps(self.loader.get(index).images)
         loss = (found - target).square().mean() / target.var()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        share_gradients(self.trained)
-        self.optimiser.step()
+        all_reduce_gradients(self.trained)
+        self.optimizer.step()
         return {"unlike": loss.detach()}
 
     def state(self) -> dict[str, Tensor]:
-        return pack("front", self.front.state_dict()) | pack_optimiser("optimiser", self.optimiser)
+        return pack("front", self.front.state_dict()) | pack_optimiser("optimiser", self.optimizer)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.front.load_state_dict(unpack("front", state))
-        unpack_optimiser("optimiser", state, self.optimiser)
+        unpack_optimiser("optimiser", state, self.optimizer)
 
     def finish(self) -> None:
         """Set the steps of the weights that were learned."""

@@ -20,7 +20,7 @@ from edge_stscq.data.loader import FaceSet
 _CHUNK = 256
 
 
-def sweep(
+def iterate_crops(
     faces: FaceSet, count: int, progress: Progress, title: str, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches of `count` evenly spread crops, every second one mirrored.
@@ -54,7 +54,7 @@ def latents(
     """Token vectors of `count` crops, with identity from the cached embeddings [N, 2, 128] of the originals."""
     encoder.eval()
     vectors, groups, pictures = [], [], []
-    for index, flip, image in sweep(faces, count, progress, "latents", device):
+    for index, flip, image in iterate_crops(faces, count, progress, "latents", device):
         z = encoder.head(embeddings[index, flip].to(device), encoder.backbone.spatial(image), image)
         groups.append(encoder.choose(z, encoder.router(z)).cpu())
         vectors.append(z.cpu())
@@ -110,7 +110,7 @@ def fit_codebooks(
     return torch.stack(fitted)
 
 
-def refit(books: Tensor, positions: Tensor, z: Tensor, iterations: int, seed: int) -> Tensor:
+def refit_codebooks(books: Tensor, positions: Tensor, z: Tensor, iterations: int, seed: int) -> Tensor:
     """Codebooks [M, T, K, D] whose entries at `positions` went on with k-means, in every group, on all z [n, P, D]."""
     generator = torch.Generator().manual_seed(seed)
     books = books.clone()

@@ -19,7 +19,7 @@ from edge_stscq.codec.identity import allocate
 from edge_stscq.codec.pooling import face_density
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.data.loader import FaceSet
-from edge_stscq.training.init.latents import sweep
+from edge_stscq.training.init.latents import iterate_crops
 
 _SETTLE = 640
 """Crops that give the norms of a fresh network their statistics."""
@@ -41,7 +41,7 @@ def ridge(x: Tensor, y: Tensor, strength: float = 1e-3) -> tuple[Tensor, Tensor]
     return weight.float(), (target - mean @ weight).float()
 
 
-def principal_vectors(pictures: Tensor, config: CodecConfig) -> Tensor:
+def pca_targets(pictures: Tensor, config: CodecConfig) -> Tensor:
     """Principal components of pictures [n, 3, S, S] dealt out to the spatial tokens: [n, T_sp, D].
 
     Half of the weight of a pixel is even, half follows the landmarks. Components go strongest first, layer by layer,
@@ -71,17 +71,17 @@ def principal_vectors(pictures: Tensor, config: CodecConfig) -> Tensor:
 
 
 @torch.no_grad()
-def pool_all(
+def collect_features(
     encoder: EdgeEncoder, faces: FaceSet, count: int, progress: Progress, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Pooled features [n, R * C] and small pictures [n, 3, 32, 32] of `count` crops through a fresh spatial network."""
     encoder.to(device)
     encoder.backbone.spatial.train()
-    for _, _, image in sweep(faces, _SETTLE, progress, "norms", device):
+    for _, _, image in iterate_crops(faces, _SETTLE, progress, "norms", device):
         encoder.backbone.spatial(image)
     encoder.eval()
     pooled, pictures = [], []
-    for _, _, image in sweep(faces, count, progress, "regression", device):
+    for _, _, image in iterate_crops(faces, count, progress, "regression", device):
         pooled.append(encoder.head.pooled(encoder.backbone.spatial(image)).cpu())
         pictures.append(functional.interpolate(image, size=SKETCH, mode="area").cpu())
     return torch.cat(pooled), torch.cat(pictures)

@@ -1,7 +1,7 @@
-"""The student's trunk in closed form: the recogniser with fewer channels and ReLUs, refitted layer by layer.
+"""The student's trunk in closed form: the recognizer with fewer channels and ReLUs, refitted layer by layer.
 
 Channels are chosen greedily by how well the next layer's outputs are predicted from them, and every convolution is the
-least-squares fit of the recogniser's own layer on what the smaller trunk really feeds it, so that errors are made good
+least-squares fit of the recognizer's own layer on what the smaller trunk really feeds it, so that errors are made good
 where they arise ("channel pruning", He, Zhang & Sun 2017, arXiv 1707.06168). A PReLU becomes a ReLU of the shifted,
 where it pays mirrored, value: of all shifts the one from which the original activation is best read back linearly; the
 next convolution, which is linear, does the reading. No gradient step is made.
@@ -51,14 +51,14 @@ def prune(whole: IdentityTrunk, channels: tuple[int, ...], pictures: Tensor, pro
         target = _run(layer, theirs)
         theirs = _run(activation, target)
         if layer.groups == 1:
-            kept = _choose(theirs, wide[index + 1 : index + 3], original.project, fitted.out_channels)
-        sign, shift = _place(target[:, kept], activation.weight[kept])
+            kept = _select_channels(theirs, wide[index + 1 : index + 3], original.project, fitted.out_channels)
+        sign, shift = _fit_relu_shift(target[:, kept], activation.weight[kept])
         target = target[:, kept] * sign[:, None, None] + shift[:, None, None]
         plain_weight = layer.weight[kept] * sign[:, None, None, None]
         if index == 0:
             weight, bias = plain_weight, layer.bias[kept] * sign + shift
         elif layer.groups == 1:
-            flat, bias = regress(places(ours), places(target))
+            flat, bias = regress(sample_positions(ours), sample_positions(target))
             weight = flat.t()[:, :, None, None]
         else:
             weight, bias = _regress_depthwise(ours, target, plain_weight, layer.stride)
@@ -66,7 +66,7 @@ def prune(whole: IdentityTrunk, channels: tuple[int, ...], pictures: Tensor, pro
         fitted.bias.copy_(bias)
         ours = _run(narrow[index], ours)
         side = ours.shape[-1]
-    weight, bias = regress(places(ours), places(theirs))
+    weight, bias = regress(sample_positions(ours), sample_positions(theirs))
     project = original.project.weight.view(EMBEDDING, -1, side * side)
     small.project.weight.copy_(torch.einsum("wc,ocp->owp", weight, project).flatten(1))
     small.project.bias.copy_(original.project.bias + (project * bias[:, None]).sum((1, 2)))
@@ -83,7 +83,7 @@ def _run(layer: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([layer(part) for part in x.split(32)])
 
 
-def places(x: Tensor) -> Tensor:
+def sample_positions(x: Tensor) -> Tensor:
     """Evenly spread places of feature maps [n, C, h, w] as rows [p, C]."""
     rows = x.permute(0, 2, 3, 1).flatten(0, 2)
     return rows[torch.linspace(0, len(rows) - 1, min(len(rows), _SEEN)).long()]
@@ -114,7 +114,7 @@ def _regress_depthwise(x: Tensor, y: Tensor, prior: Tensor, stride: tuple[int, .
     return weight.view(channels, 1, 3, 3), (level - mean @ weight).flatten()
 
 
-def _choose(theirs: Tensor, after: list[nn.Sequential], project: nn.Linear, count: int) -> Tensor:
+def _select_channels(theirs: Tensor, after: list[nn.Sequential], project: nn.Linear, count: int) -> Tensor:
     """Channels int64 [count] from which what comes next is best predicted.
 
     What comes next are the outputs of the next pointwise convolution, seen through the depthwise one, or, after the
@@ -125,21 +125,21 @@ def _choose(theirs: Tensor, after: list[nn.Sequential], project: nn.Linear, coun
         after: the two layers that follow.
     """
     if after:
-        x = places(_run(after[0], theirs))
+        x = sample_positions(_run(after[0], theirs))
         pointwise = after[1][0]
         assert isinstance(pointwise, nn.Conv2d)
         reader = pointwise.weight.flatten(1).t()
     else:
-        x = places(theirs)
+        x = sample_positions(theirs)
         weight = project.weight.view(EMBEDDING, theirs.shape[1], -1)
         values, vectors = torch.linalg.eigh(torch.einsum("ocp,odp->cd", weight, weight))
         reader = vectors * values.clamp_min(0).sqrt()
     x = x - x.mean(0)
     gram = (x.t() @ x).double()
-    return _greedy(gram, gram @ reader.double(), count)
+    return _forward_selection(gram, gram @ reader.double(), count)
 
 
-def _greedy(gram: Tensor, product: Tensor, count: int) -> Tensor:
+def _forward_selection(gram: Tensor, product: Tensor, count: int) -> Tensor:
     """Forward selection: columns int64 [count] of X, one after the other, that leave least of Y unexplained.
 
     Args:
@@ -162,9 +162,9 @@ def _greedy(gram: Tensor, product: Tensor, count: int) -> Tensor:
     return torch.tensor(sorted(chosen))
 
 
-def _place(x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+def _fit_relu_shift(x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """Sign and shift [C] for which PReLU(x) is most nearly linear in ReLU(sign * x + shift); x is [n, C, h, w]."""
-    rows = places(x).t()
+    rows = sample_positions(x).t()
     wanted = torch.where(rows > 0, rows, rows * slope[:, None])
     wanted = wanted - wanted.mean(1, keepdim=True)
     deviation = rows.std(1, keepdim=True)

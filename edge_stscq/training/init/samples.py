@@ -23,7 +23,7 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.stream.tables import Tables
 from edge_stscq.training.init.closed_form import principal_components, set_components
 from edge_stscq.training.init.linear import fit_sketch
-from edge_stscq.training.init.transfer import take_over
+from edge_stscq.training.init.transfer import translate_decoder
 
 _BATCH = 64
 _TRANSLATED = 4000
@@ -181,7 +181,7 @@ def first_decoder(
             seen = device_encoder.analyse(crops[::2].to(device))
             words.append(device_encoder.codebooks.lookup(seen.group, seen.tokens).cpu())
         try:
-            take_over(decoder, earlier, coded.words[::2][::step], torch.cat(words))
+            translate_decoder(decoder, earlier, coded.words[::2][::step], torch.cat(words))
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise EdgeError(f"the decoder of {start} does not fit the recipe's: {reason}; leave --start out") from None

@@ -11,7 +11,7 @@ _OWN = ("codebooks.", "sketches.", "absent", "style.0.")
 
 
 @torch.no_grad()
-def take_over(decoder: Decoder, earlier: Decoder, words: Tensor, earlier_words: Tensor) -> None:
+def translate_decoder(decoder: Decoder, earlier: Decoder, words: Tensor, earlier_words: Tensor) -> None:
     """Copy an earlier decoder's networks, in place; its style reads the new codewords through a linear translation.
 
     Args:

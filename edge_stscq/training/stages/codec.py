@@ -14,15 +14,23 @@ from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.router import group_use, router_losses
 from edge_stscq.config.recipe import Recipe, Stage, odds
 from edge_stscq.data.loader import FaceSet, Loader
-from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
+from edge_stscq.training.loop import (
+    EMA,
+    all_reduce_gradients,
+    lr_factor,
+    pack,
+    pack_optimiser,
+    unpack,
+    unpack_optimiser,
+)
 from edge_stscq.training.losses import (
     Discriminator,
-    Recogniser,
+    FrozenRecognizer,
     View,
     channels_last,
+    excess_total_variation,
     least_squares,
-    perceptual,
-    roughness,
+    perceptual_loss,
 )
 from edge_stscq.training.preview import contact_sheet
 
@@ -31,11 +39,11 @@ _FITTED_PACE = 0.1
 """Learning rate of what starts from a closed form, relative to the rest."""
 
 
-class CodecTask:
+class CodecStage:
     """Task: one stage of the recipe. The identity trunk stays frozen and is read from cached embeddings."""
 
     def __init__(
-        self, encoder: EdgeEncoder, decoder: Decoder, recogniser: Recogniser, embeddings: Tensor, loader: Loader,
+        self, encoder: EdgeEncoder, decoder: Decoder, recognizer: FrozenRecognizer, embeddings: Tensor, loader: Loader,
         preview: FaceSet, recipe: Recipe, stage: Stage, device: torch.device,
     ) -> None:  # fmt: skip
         self.loader, self.recipe, self.stage, self.device = loader, recipe, stage, device
@@ -45,7 +53,7 @@ class CodecTask:
             "spatial": encoder.backbone.spatial, "head": encoder.head, "router": encoder.router, "decoder": decoder,
             "codebooks": encoder.codebooks,
         }).to(device))  # fmt: skip
-        self.encoder, self.decoder, self.recogniser = encoder, decoder, recogniser.to(device)
+        self.encoder, self.decoder, self.recognizer = encoder, decoder, recognizer.to(device)
         self.frozen = stage.tokens == "frozen"
         self.still = self.frozen or not stage.train_encoder
         for name in ("spatial", "head"):
@@ -56,7 +64,7 @@ class CodecTask:
         head = encoder.head
         fitted = {id(p) for p in (head.transform, head.pixels, head.offset, *decoder.sketches.parameters())}
         self.trained = [p for p in self.nets.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in self.trained if id(p) not in fitted], "pace": 1.0},
                 {"params": [p for p in self.trained if id(p) in fitted], "pace": _FITTED_PACE},
@@ -65,11 +73,11 @@ class CodecTask:
         )  # fmt: skip
         self.codebook_averages = CodebookAverages(encoder.codebooks, recipe.codebook_decay).to(device)
         self.codebook_averages.reset(encoder.codebooks)
-        self.average = Average(self.nets, recipe.average)
+        self.average = EMA(self.nets, recipe.average)
         self.critic: Discriminator | None = None
         if stage.losses.adversarial:
             self.critic = Discriminator().to(device)
-            self.critic_optimiser = torch.optim.AdamW(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.99))
+            self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.99))
         self.layers = len(recipe.codec.layers)
         self.odds = torch.tensor(odds(stage.layer_odds, self.layers))
         self.pixel_factors = torch.tensor(stage.losses.pixel_factors(self.layers), device=device)
@@ -81,8 +89,8 @@ class CodecTask:
     def step(self, index: int) -> dict[str, Tensor | float]:
         batch = self.loader.get(index)
         weights = self.stage.losses
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["pace"] * self.stage.rate * rate(index, self.stage.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["pace"] * self.stage.rate * lr_factor(index, self.stage.steps)
         self.nets.train(True)
         if self.still:  # batch norms keep their averages
             self.nets["spatial"].eval()
@@ -108,7 +116,7 @@ class CodecTask:
         loss = weights.pixel * pixel
         values: dict[str, Tensor | float] = {"pixel": pixel.detach()}
         if weights.smooth:
-            loss = loss + weights.smooth * roughness(decoded, target).mean()
+            loss = loss + weights.smooth * excess_total_variation(decoded, target).mean()
         loss = loss + self._semantics(decoded, target, who, received, values)
         if not self.frozen:
             routed = router_losses(logits, self.encoder.codebooks.group_errors(z.detach()))
@@ -125,11 +133,11 @@ class CodecTask:
             values |= {"commitment": commitment.detach(), "router": routed.quantization.detach()}
         if self.critic is not None:
             loss = loss + weights.adversarial * self._adversary(decoded, target, values)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        share_gradients(self.trained)
+        all_reduce_gradients(self.trained)
         norm = nn.utils.clip_grad_norm_(self.trained, 2.0)
-        self.optimiser.step()
+        self.optimizer.step()
         if not self.frozen:
             self.codebook_averages.update(self.encoder.codebooks, z.detach(), chosen, tokens)
             if (index + 1) % _RESEED_EVERY == 0 and index < 0.7 * self.stage.steps:
@@ -151,13 +159,13 @@ class CodecTask:
             return decoded.new_zeros(())
         view = View.draw()
         with self._precision():
-            ours = self.recogniser(decoded[:count], view)
+            ours = self.recognizer(decoded[:count], view)
             with torch.no_grad():
-                theirs = self.recogniser.features(target[:count], view)
+                theirs = self.recognizer.features(target[:count], view)
         cosine = (ours.embedding.float() * functional.normalize(who[:count])).sum(1)
         by_layer = self.identity_factors[received[:count] - 1]
         pixel_by_layer = self.pixel_factors[received[:count] - 1]
-        look = (perceptual(ours.features, theirs) * pixel_by_layer).mean()
+        look = (perceptual_loss(ours.features, theirs) * pixel_by_layer).mean()
         values |= {"perceptual": look.detach(), "cosine": cosine.mean().detach()}
         for layer in range(1, 1 + self.layers):
             if bool((received[:count] == layer).any()):
@@ -169,10 +177,10 @@ class CodecTask:
         assert self.critic is not None
         fake, real = self.critic(decoded.detach()), self.critic(target)
         critic_loss = least_squares(real, True) + least_squares(fake, False)
-        self.critic_optimiser.zero_grad(set_to_none=True)
+        self.critic_optimizer.zero_grad(set_to_none=True)
         critic_loss.backward()
-        share_gradients(list(self.critic.parameters()))
-        self.critic_optimiser.step()
+        all_reduce_gradients(list(self.critic.parameters()))
+        self.critic_optimizer.step()
         self.critic.requires_grad_(False)
         loss = least_squares(self.critic(decoded), True)
         self.critic.requires_grad_(True)
@@ -184,21 +192,21 @@ class CodecTask:
             pack("nets", self.nets.state_dict())
             | pack("average", self.average.tensors)
             | pack("codebooks", self.codebook_averages.state_dict())
-            | pack_optimiser("optimiser", self.optimiser)
+            | pack_optimiser("optimiser", self.optimizer)
         )
         if self.critic is not None:
             state |= pack("critic", self.critic.state_dict())
-            state |= pack_optimiser("critic_optimiser", self.critic_optimiser)
+            state |= pack_optimiser("critic_optimiser", self.critic_optimizer)
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.nets.load_state_dict(unpack("nets", state))
         self.average.tensors = {k: v.to(self.device) for k, v in unpack("average", state).items()}
         self.codebook_averages.load_state_dict(unpack("codebooks", state))
-        unpack_optimiser("optimiser", state, self.optimiser)
+        unpack_optimiser("optimiser", state, self.optimizer)
         if self.critic is not None:
             self.critic.load_state_dict(unpack("critic", state))
-            unpack_optimiser("critic_optimiser", state, self.critic_optimiser)
+            unpack_optimiser("critic_optimiser", state, self.critic_optimizer)
 
     def finish(self) -> None:
         """Put the averaged weights in place."""

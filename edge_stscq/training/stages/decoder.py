@@ -18,8 +18,16 @@ from edge_stscq.codec.encoder import normalise_image
 from edge_stscq.codec.pooling import face_density
 from edge_stscq.config.recipe import DecoderTraining, odds
 from edge_stscq.data.loader import FaceSet, Loader
-from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
-from edge_stscq.training.losses import Recogniser, View, channels_last, roughness
+from edge_stscq.training.loop import (
+    EMA,
+    all_reduce_gradients,
+    lr_factor,
+    pack,
+    pack_optimiser,
+    unpack,
+    unpack_optimiser,
+)
+from edge_stscq.training.losses import FrozenRecognizer, View, channels_last, excess_total_variation
 from edge_stscq.training.precision import Precision
 from edge_stscq.training.preview import contact_sheet
 from edge_stscq.training.stages.critic import Augmentation, Critic, FrozenFeatures, hinge, perceptual_distance
@@ -39,12 +47,12 @@ class Encoder(Protocol):
     def choose(self, z: Tensor) -> Tensor: ...
 
 
-class DecoderTask:
+class DecoderStage:
     """Task: the decoder and its critic learn; encoder and codebooks stay as they are."""
 
     def __init__(
-        self, encoder: Encoder, decoder: Decoder, recognizers: Sequence[Recogniser], loader: Loader, preview: FaceSet,
-        plan: DecoderTraining, average: float, precision: Precision, device: torch.device,
+        self, encoder: Encoder, decoder: Decoder, recognizers: Sequence[FrozenRecognizer], loader: Loader,
+        preview: FaceSet, plan: DecoderTraining, average: float, precision: Precision, device: torch.device,
     ) -> None:  # fmt: skip
         assert isinstance(encoder, nn.Module)
         self.loader, self.preview, self.plan, self.device, self.precision = loader, preview, plan, device, precision
@@ -54,13 +62,13 @@ class DecoderTask:
         self.recognizers = [recognizer.to(device) for recognizer in recognizers]
         self.features = FrozenFeatures().to(device)
         self.trained = list(self.decoder.parameters())
-        self.optimiser = torch.optim.AdamW(self.trained, lr=plan.rate, betas=_BETAS, weight_decay=1e-4, fused=True)
-        self.average = Average(self.decoder, average)
+        self.optimizer = torch.optim.AdamW(self.trained, lr=plan.rate, betas=_BETAS, weight_decay=1e-4, fused=True)
+        self.average = EMA(self.decoder, average)
         self.critic: Critic | None = None
         if plan.critic is not None:
             self.critic = Critic().to(device)
             heads = self.critic.heads.parameters()
-            self.critic_optimiser = torch.optim.AdamW(heads, lr=plan.critic.rate, betas=_BETAS)
+            self.critic_optimizer = torch.optim.AdamW(heads, lr=plan.critic.rate, betas=_BETAS)
         layers = len(decoder.config.layers)
         self.odds = torch.tensor(odds(plan.layer_odds, layers))
         density = face_density(128).to(device)
@@ -78,8 +86,8 @@ class DecoderTask:
     def step(self, index: int) -> dict[str, Tensor | float]:
         plan, weights = self.plan, self.plan.losses
         layers = len(self.decoder.config.layers)
-        for group in self.optimiser.param_groups:
-            group["lr"] = plan.rate * rate(index, plan.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = plan.rate * lr_factor(index, plan.steps)
         batch = self.loader.get(index)
         crops = batch.images.to(self.device)
         mask = (batch.masks.to(self.device) > 0).float()[:, None]
@@ -107,7 +115,7 @@ class DecoderTask:
             with torch.no_grad():
                 whom = recognizer(target[half], view).embedding.float()
         cosine = (who * whom).sum(1)
-        rough = roughness(placed, target) if weights.smooth else pixel.new_zeros(())
+        rough = excess_total_variation(placed, target) if weights.smooth else pixel.new_zeros(())
         loss = (near * (weights.pixel * pixel + weights.perceptual * look) + weights.smooth * rough).mean()
         loss = loss + weights.identity * (same[half] * (1 - cosine)).mean()
         values: dict[str, Tensor | float] = {
@@ -115,11 +123,11 @@ class DecoderTask:
         }  # fmt: skip
         if self.critic is not None:
             loss = loss + self._criticize(index, decoded * mask, target * mask, values)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        share_gradients(self.trained)
+        all_reduce_gradients(self.trained)
         values["gradient"] = nn.utils.clip_grad_norm_(self.trained, 2.0)
-        self.optimiser.step()
+        self.optimizer.step()
         self.average.update(self.decoder, index)
         for layer in range(1, layers + 1):
             if bool((received[half] == layer).any()):
@@ -143,10 +151,10 @@ class DecoderTask:
                 real_maps = self.features(change(target))
             fake, real = critic([x.detach() for x in fake_maps]).float(), critic(real_maps).float()
         critic_loss = hinge(real, True) + hinge(fake, False)
-        self.critic_optimiser.zero_grad(set_to_none=True)
+        self.critic_optimizer.zero_grad(set_to_none=True)
         critic_loss.backward()
-        share_gradients(critic.heads.parameters())
-        self.critic_optimiser.step()
+        all_reduce_gradients(critic.heads.parameters())
+        self.critic_optimizer.step()
         values |= {"critic": critic_loss.detach(), "real": real.mean().detach(), "fake": fake.mean().detach()}
         if index < begin:
             return 0.0
@@ -161,11 +169,11 @@ class DecoderTask:
         state = (
             pack("decoder", self.decoder.state_dict())
             | pack("average", self.average.tensors)
-            | pack_optimiser("optimiser", self.optimiser)
+            | pack_optimiser("optimiser", self.optimizer)
         )
         if self.critic is not None:
             state |= pack("critic", self.critic.heads.state_dict())
-            state |= pack_optimiser("critic_optimiser", self.critic_optimiser)
+            state |= pack_optimiser("critic_optimiser", self.critic_optimizer)
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -179,10 +187,10 @@ class DecoderTask:
             raise ValueError("it was made without a critic" if self.critic else "it was made with a critic")
         self.decoder.load_state_dict(unpack("decoder", state))
         self.average.tensors = {k: v.to(self.device) for k, v in unpack("average", state).items()}
-        unpack_optimiser("optimiser", state, self.optimiser)
+        unpack_optimiser("optimiser", state, self.optimizer)
         if self.critic is not None:
             self.critic.heads.load_state_dict(known)
-            unpack_optimiser("critic_optimiser", state, self.critic_optimiser)
+            unpack_optimiser("critic_optimiser", state, self.critic_optimizer)
 
     def result(self) -> Decoder:
         """The decoder with its averaged weights, on the CPU."""

@@ -1,6 +1,6 @@
 """Fine-tuning of the decoder on what it will receive: the tokens of the device's encoder.
 
-Several recognisers look at every picture in turn, each time from a slightly different place and at a different
+Several recognizers look at every picture in turn, each time from a slightly different place and at a different
 sharpness: what pleases all of them is the person, what pleases one of them alone is a pattern.
 """
 
@@ -14,26 +14,34 @@ from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.config.recipe import Finetuning, odds
 from edge_stscq.data.loader import FaceSet, Loader
-from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
-from edge_stscq.training.losses import Recogniser, View, channels_last, perceptual, roughness
+from edge_stscq.training.loop import (
+    EMA,
+    all_reduce_gradients,
+    lr_factor,
+    pack,
+    pack_optimiser,
+    unpack,
+    unpack_optimiser,
+)
+from edge_stscq.training.losses import FrozenRecognizer, View, channels_last, excess_total_variation, perceptual_loss
 from edge_stscq.training.preview import contact_sheet
 
 
-class DecoderTask:
+class DecoderFinetuning:
     """Task: the decoder learns, encoder and codebooks stay as they are."""
 
     def __init__(
-        self, encoder: EdgeEncoder, decoder: Decoder, recognisers: Sequence[Recogniser], loader: Loader,
+        self, encoder: EdgeEncoder, decoder: Decoder, recognizers: Sequence[FrozenRecognizer], loader: Loader,
         preview: FaceSet, plan: Finetuning, average: float, device: torch.device,
     ) -> None:  # fmt: skip
         self.loader, self.preview, self.plan, self.device = loader, preview, plan, device
         self.batch = loader.batch
         self.encoder = encoder.to(device).eval().requires_grad_(False)
         self.decoder = channels_last(decoder.to(device)).train().requires_grad_(True)
-        self.recognisers = [recogniser.to(device) for recogniser in recognisers]
+        self.recognizers = [recognizer.to(device) for recognizer in recognizers]
         self.trained = list(self.decoder.parameters())
-        self.optimiser = torch.optim.AdamW(self.trained, lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-        self.average = Average(self.decoder, average)
+        self.optimizer = torch.optim.AdamW(self.trained, lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+        self.average = EMA(self.decoder, average)
         self.layers = len(decoder.config.layers)
         self.odds = torch.tensor(odds(plan.layer_odds, self.layers))
         self.pixel_factors = torch.tensor(plan.losses.pixel_factors(self.layers), device=device)
@@ -41,34 +49,34 @@ class DecoderTask:
 
     def step(self, index: int) -> dict[str, Tensor | float]:
         weights = self.plan.losses
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.rate * rate(index, self.plan.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate * lr_factor(index, self.plan.steps)
         crops = self.loader.get(index).images.to(self.device)
         target = normalise_image(crops).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             codewords = self.received(crops)
         received = torch.multinomial(self.odds, len(crops), replacement=True).to(self.device) + 1
-        recogniser, view = self.recognisers[index % len(self.recognisers)], View.draw()
+        recognizer, view = self.recognizers[index % len(self.recognizers)], View.draw()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             decoded = self.decoder(codewords, received)
-            ours = recogniser(decoded, view)
+            ours = recognizer(decoded, view)
             with torch.no_grad():
-                theirs = recogniser(target, view)
+                theirs = recognizer(target, view)
         pixel = (decoded.float() - target).abs().mean((1, 2, 3))
-        look = perceptual(ours.features, theirs.features)
+        look = perceptual_loss(ours.features, theirs.features)
         cosine = (ours.embedding.float() * theirs.embedding.float()).sum(1)
         near, same = self.pixel_factors[received - 1], self.identity_factors[received - 1]
-        rough = roughness(decoded.float(), target)
+        rough = excess_total_variation(decoded.float(), target)
         loss = (
             near * (weights.pixel * pixel + weights.perceptual * look)
             + same * weights.identity * (1 - cosine)
             + weights.smooth * rough
         ).mean()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        share_gradients(self.trained)
+        all_reduce_gradients(self.trained)
         norm = nn.utils.clip_grad_norm_(self.trained, 2.0)
-        self.optimiser.step()
+        self.optimizer.step()
         self.average.update(self.decoder, index)
         by_layer = {
             f"cosine_{layer}": cosine[received == layer].mean().detach()
@@ -91,13 +99,13 @@ class DecoderTask:
         return (
             pack("decoder", self.decoder.state_dict())
             | pack("average", self.average.tensors)
-            | pack_optimiser("optimiser", self.optimiser)
+            | pack_optimiser("optimiser", self.optimizer)
         )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.decoder.load_state_dict(unpack("decoder", state))
         self.average.tensors = {k: v.to(self.device) for k, v in unpack("average", state).items()}
-        unpack_optimiser("optimiser", state, self.optimiser)
+        unpack_optimiser("optimiser", state, self.optimizer)
 
     def result(self) -> Decoder:
         """The decoder with its averaged weights, on the CPU."""

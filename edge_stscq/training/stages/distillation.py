@@ -20,9 +20,17 @@ from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.data.loader import Loader
 from edge_stscq.recognizers.sface import fuse_batchnorms
-from edge_stscq.training.embeddings import centre
-from edge_stscq.training.init.pruning import places, regress
-from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
+from edge_stscq.training.embeddings import trunk_input
+from edge_stscq.training.init.pruning import regress, sample_positions
+from edge_stscq.training.loop import (
+    EMA,
+    all_reduce_gradients,
+    lr_factor,
+    pack,
+    pack_optimiser,
+    unpack,
+    unpack_optimiser,
+)
 from edge_stscq.training.losses import channels_last
 
 
@@ -55,9 +63,9 @@ def _seen(network: IdentityTrunk, image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class IdentityDistillation:
-    """Task: a plain trunk learns the recogniser's embeddings, and its last feature map through a linear reader.
+    """Task: a plain trunk learns the recognizer's embeddings, and its last feature map through a linear reader.
 
-    The recogniser is asked about every picture as the trunk sees it. A share of the batch are blends of two faces
+    The recognizer is asked about every picture as the trunk sees it. A share of the batch are blends of two faces
     ("mixup", Zhang et al. 2018, arXiv 1710.09412): there are more pairs of faces than faces, and a teacher that sees
     the same blend stays right about it (Beyer et al. 2022, arXiv 2106.05237). The map says of 49 places what the
     embedding says of one ("FitNets", Romero et al. 2015, arXiv 1412.6550).
@@ -71,16 +79,16 @@ class IdentityDistillation:
         self.whole = channels_last(fuse_batchnorms(whole).to(device))
         self.trunk = channels_last(trunk.requires_grad_(True).train().to(device))
         self.reader, self.spread = self._fit_reader()
-        self.average = Average(self.trunk, settings.decay)
+        self.average = EMA(self.trunk, settings.decay)
         self.trained = [*self.trunk.parameters(), *self.reader.parameters()]
-        self.optimiser = torch.optim.AdamW(self.trained, lr=settings.rate, weight_decay=1e-4, fused=True)
+        self.optimizer = torch.optim.AdamW(self.trained, lr=settings.rate, weight_decay=1e-4, fused=True)
 
     @torch.no_grad()
     def _fit_reader(self) -> tuple[nn.Conv2d, Tensor]:
-        """The best linear reading of the recogniser's last map from the trunk's, and the variance of what is read."""
+        """The best linear reading of the recognizer's last map from the trunk's, and the variance of what is read."""
         pictures = [self.loader.get(step, ahead=0).images for step in range(_READ)]
         maps = [[_seen(network, self._prepare(part))[0] for part in pictures] for network in (self.trunk, self.whole)]
-        ours, theirs = (places(torch.cat(part)).cpu() for part in maps)
+        ours, theirs = (sample_positions(torch.cat(part)).cpu() for part in maps)
         weight, bias = regress(ours, theirs)
         reader = nn.Conv2d(ours.shape[1], theirs.shape[1], 1)
         reader.load_state_dict({"weight": weight.t()[:, :, None, None], "bias": bias})
@@ -91,12 +99,12 @@ class IdentityDistillation:
         return reader, spread
 
     def _prepare(self, images: Tensor) -> Tensor:
-        return centre(images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        return trunk_input(images.to(self.device)).contiguous(memory_format=torch.channels_last)
 
     def step(self, index: int) -> dict[str, Tensor | float]:
         weights, image = self.settings, self._prepare(self.loader.get(index).images)
-        for group in self.optimiser.param_groups:
-            group["lr"] = weights.rate * rate(index, weights.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = weights.rate * lr_factor(index, weights.steps)
         blended = round(weights.blends * len(image))
         share = 0.5 + 0.5 * torch.rand(blended, 1, 1, 1, device=self.device)
         image[:blended] = share * image[:blended] + (1 - share) * image.flip(0)[:blended]
@@ -108,11 +116,11 @@ class IdentityDistillation:
         relation = (embedding @ embedding.t() - target @ target.t()).square().mean()
         unread = (self.reader(ours) - target_map).square().mean() / self.spread
         loss = 1 - cosine + 2 * relation + weights.features * unread
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        share_gradients(self.trained)
+        all_reduce_gradients(self.trained)
         norm = nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimiser.step()
+        self.optimizer.step()
         self.average.update(self.trunk, index)
         return {
             "cosine": cosine.detach(), "relation": relation.detach(), "features": unread.detach(), "gradient": norm,
@@ -123,14 +131,14 @@ class IdentityDistillation:
             pack("trunk", self.trunk.state_dict())
             | pack("reader", self.reader.state_dict())
             | pack("average", self.average.tensors)
-            | pack_optimiser("optimiser", self.optimiser)
+            | pack_optimiser("optimiser", self.optimizer)
         )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.trunk.load_state_dict(unpack("trunk", state))
         self.reader.load_state_dict(unpack("reader", state))
         self.average.tensors = unpack("average", state)
-        unpack_optimiser("optimiser", state, self.optimiser)
+        unpack_optimiser("optimiser", state, self.optimizer)
 
     def result(self) -> IdentityTrunk:
         """The averaged trunk, in eval mode, on the CPU."""
@@ -169,21 +177,21 @@ class TokenDistillation:
         self.student.head.identity.load_state_dict(master.head.identity.state_dict())
         self.student.codebooks.load_state_dict(master.codebooks.state_dict())
         channels_last(self.student.to(device))
-        self.average = Average(self.student, settings.decay)
+        self.average = EMA(self.student, settings.decay)
         head = self.student.head
         trained = list(self.student.backbone.identity.parameters())
         fitted = [p for p in (head.transform, head.pixels, head.offset) if p is not None]
         known = {id(p) for p in trained + fitted}
         rest = [p for p in self.student.parameters() if id(p) not in known]
         self.rates = (0.5 * settings.rate, 0.4 * settings.rate, 4 * settings.rate)
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             [{"params": part} for part in (trained, fitted, rest)], lr=settings.rate, weight_decay=1e-4, fused=True
         )
 
     def step(self, index: int) -> dict[str, Tensor | float]:
         batch, weights = self.loader.get(index), self.settings
-        for group, base in zip(self.optimiser.param_groups, self.rates, strict=True):
-            group["lr"] = base * rate(index, weights.steps)
+        for group, base in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = base * lr_factor(index, weights.steps)
         self.student.train()
         image = normalise_image(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
         who = self.embeddings[batch.index, batch.flip.long()].to(self.device)
@@ -208,11 +216,11 @@ class TokenDistillation:
             + weights.group * group_loss
             + weights.identity * (1 - cosine)
         )
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        share_gradients(self.student.parameters())
+        all_reduce_gradients(self.student.parameters())
         nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
-        self.optimiser.step()
+        self.optimizer.step()
         self.average.update(self.student, index)
         return {
             "vectors": vectors.detach(), "tokens": tokens.detach(), "group": group_loss.detach(),
@@ -224,13 +232,13 @@ class TokenDistillation:
         return (
             pack("student", self.student.state_dict())
             | pack("average", self.average.tensors)
-            | pack_optimiser("optimiser", self.optimiser)
+            | pack_optimiser("optimiser", self.optimizer)
         )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.student.load_state_dict(unpack("student", state))
         self.average.tensors = unpack("average", state)
-        unpack_optimiser("optimiser", state, self.optimiser)
+        unpack_optimiser("optimiser", state, self.optimizer)
 
     def result(self) -> EdgeEncoder:
         """The averaged student, in eval mode."""

@@ -21,9 +21,17 @@ from edge_stscq.codec.integer_encoder import IdentityNet, IntegerEncoder, Refere
 from edge_stscq.config.recipe import StudentTraining
 from edge_stscq.data.loader import Loader
 from edge_stscq.recognizers.sface import fuse_batchnorms
-from edge_stscq.training.embeddings import centre
-from edge_stscq.training.init.pruning import places, regress
-from edge_stscq.training.loop import Average, pack, pack_optimiser, rate, share_gradients, unpack, unpack_optimiser
+from edge_stscq.training.embeddings import trunk_input
+from edge_stscq.training.init.pruning import regress, sample_positions
+from edge_stscq.training.loop import (
+    EMA,
+    all_reduce_gradients,
+    lr_factor,
+    pack,
+    pack_optimiser,
+    unpack,
+    unpack_optimiser,
+)
 from edge_stscq.training.losses import channels_last
 
 _READ = 8
@@ -48,7 +56,7 @@ def fit_steps(net: IdentityNet, picture: Tensor) -> None:
         x, exponent = layer(x, exponent)
 
 
-class StudentDistillation:
+class IntegerDistillation:
     """Task: the student's identity network learns from the recognizer, in its own arithmetic.
 
     A share of the batch are blends of two faces ("mixup", Zhang et al. 2018, arXiv 1710.09412), which the recognizer is
@@ -69,10 +77,10 @@ class StudentDistillation:
         self.net = channels_last(student.identity).train()
         self.net.requires_grad_(True).project.output_exponent.requires_grad_(False)
         self.reader, self.spread = self._fit_reader()
-        self.average = Average(self.net, average)
+        self.average = EMA(self.net, average)
         groups = self._groups(taken)
         self.trained = [parameter for group in groups for parameter in group["params"]]
-        self.optimiser = torch.optim.AdamW(groups, lr=plan.rate)
+        self.optimizer = torch.optim.AdamW(groups, lr=plan.rate)
 
     def _groups(self, taken: int) -> list[dict[str, Any]]:
         """Parameters of the optimizer: the rest, the tail that was taken over, and all steps."""
@@ -86,7 +94,7 @@ class StudentDistillation:
         return [{"params": part, "pace": pace, "weight_decay": decay} for part, pace, decay in paces if part]
 
     def _prepare(self, images: Tensor) -> Tensor:
-        return centre(images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        return trunk_input(images.to(self.device)).contiguous(memory_format=torch.channels_last)
 
     def _teach(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The recognizer's last feature map [N, 1024, 7, 7] and identity components [N, 128]."""
@@ -97,8 +105,8 @@ class StudentDistillation:
     @torch.no_grad()
     def _fit_reader(self) -> tuple[nn.Conv2d, Tensor]:
         pictures = [self._prepare(self.loader.get(step, ahead=0).images) for step in range(_READ)]
-        ours = places(torch.cat([self.net.maps(part)[-2] for part in pictures])).cpu()
-        theirs = places(torch.cat([self._teach(part)[0] for part in pictures])).cpu()
+        ours = sample_positions(torch.cat([self.net.maps(part)[-2] for part in pictures])).cpu()
+        theirs = sample_positions(torch.cat([self._teach(part)[0] for part in pictures])).cpu()
         weight, bias = regress(ours, theirs)
         reader = nn.Conv2d(ours.shape[1], theirs.shape[1], 1)
         reader.load_state_dict({"weight": weight.t()[:, :, None, None], "bias": bias})
@@ -110,8 +118,8 @@ class StudentDistillation:
 
     def step(self, index: int) -> dict[str, Tensor | float]:
         plan, image = self.plan, self._prepare(self.loader.get(index).images)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["pace"] * plan.rate * rate(index, plan.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["pace"] * plan.rate * lr_factor(index, plan.steps)
         blended = round(plan.blends * len(image))
         share = 0.5 + 0.5 * torch.rand(blended, 1, 1, 1, device=self.device)
         image[:blended] = share * image[:blended] + (1 - share) * image.flip(0)[:blended]
@@ -127,11 +135,11 @@ class StudentDistillation:
         relation = (ours @ ours.t() - theirs @ theirs.t()).square().mean()
         unread = (self.reader(last) - target_map).square().mean() / self.spread
         loss = (1 - cosine) + plan.vectors * vectors + plan.relation * relation + plan.features * unread
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        share_gradients(self.trained)
+        all_reduce_gradients(self.trained)
         norm = nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimiser.step()
+        self.optimizer.step()
         self.average.update(self.net, index)
         return {
             "cosine": cosine.detach(), "vectors": vectors.detach(), "relation": relation.detach(),
@@ -143,14 +151,14 @@ class StudentDistillation:
             pack("net", self.net.state_dict())
             | pack("reader", self.reader.state_dict())
             | pack("average", self.average.tensors)
-            | pack_optimiser("optimiser", self.optimiser)
+            | pack_optimiser("optimiser", self.optimizer)
         )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.net.load_state_dict(unpack("net", state))
         self.reader.load_state_dict(unpack("reader", state))
         self.average.tensors = {k: v.to(self.device) for k, v in unpack("average", state).items()}
-        unpack_optimiser("optimiser", state, self.optimiser)
+        unpack_optimiser("optimiser", state, self.optimizer)
 
     def result(self) -> IntegerEncoder:
         """The student with its averaged identity network, in eval mode, on the CPU."""

@@ -1,6 +1,6 @@
 import torch
 
-from edge_stscq.training.init.latents import fit_codebooks, nearest, refit, token_counts
+from edge_stscq.training.init.latents import fit_codebooks, nearest, refit_codebooks, token_counts
 
 
 def error(books: torch.Tensor, z: torch.Tensor) -> float:
@@ -33,7 +33,7 @@ def test_only_the_named_positions_are_fitted_anew() -> None:
     torch.manual_seed(0)
     books, z = torch.randn(2, 3, 8, 4), 2 * torch.randn(500, 2, 4) + 3
     positions = torch.tensor([0, 2])
-    after = refit(books, positions, z, 10, seed=0)
+    after = refit_codebooks(books, positions, z, 10, seed=0)
     assert torch.equal(after[:, 1], books[:, 1])
     for group in range(2):
         assert error(after[group, positions], z) < 0.5 * error(books[group, positions], z)

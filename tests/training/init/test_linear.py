@@ -4,7 +4,7 @@ import torch
 
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.config.codec import CodecConfig, LayerConfig
-from edge_stscq.training.init.linear import fit_sketch, principal_vectors, ridge
+from edge_stscq.training.init.linear import fit_sketch, pca_targets, ridge
 
 CONFIG = CodecConfig(
     name="x", groups=1, entries=8, dim=4,
@@ -33,7 +33,7 @@ def test_ridge_finds_a_linear_map() -> None:
 
 
 def test_components_go_strongest_first_and_leave_half_of_each_token_free() -> None:
-    z = principal_vectors(pictures(300, 16), CONFIG)
+    z = pca_targets(pictures(300, 16), CONFIG)
     assert z.shape == (300, 5, 4)
     used = z.abs().amax(0) > 0
     assert used.sum(1).tolist() == [2] * 5
@@ -47,7 +47,7 @@ def test_components_go_strongest_first_and_leave_half_of_each_token_free() -> No
 
 def test_every_layer_makes_the_first_sketch_better() -> None:
     x = pictures(300, 32)
-    z = torch.cat([torch.randn(300, 2, 4), principal_vectors(x, CONFIG)], dim=1)
+    z = torch.cat([torch.randn(300, 2, 4), pca_targets(x, CONFIG)], dim=1)
     decoder = Decoder(CONFIG).eval()
     fit_sketch(decoder, z, x)
     with torch.no_grad():

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_stscq.codec.trunk import IdentityTrunk
-from edge_stscq.training.init.pruning import _greedy, _place, prune
+from edge_stscq.training.init.pruning import _fit_relu_shift, _forward_selection, prune
 from edge_stscq.training.loop import progress_bar
 
 WHOLE = (8, 16, 16, 24, 32, 32)
@@ -65,13 +65,13 @@ def test_fewer_channels_keep_part_of_the_embedding() -> None:
 def test_channels_that_say_the_same_are_not_both_kept() -> None:
     x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)).double()
     columns = torch.stack([x[:, 0] * 3, x[:, 0] * 2.9, x[:, 1], x[:, 2] * 0.1], dim=1)
-    chosen = _greedy(columns.t() @ columns, columns.t() @ (columns @ torch.ones(4, 1).double()), 2)
+    chosen = _forward_selection(columns.t() @ columns, columns.t() @ (columns @ torch.ones(4, 1).double()), 2)
     assert chosen.tolist() == [0, 2]
 
 
 def test_a_linear_activation_is_shifted_and_a_relu_is_not() -> None:
     x = torch.randn(20, 3, 10, 10, generator=torch.Generator().manual_seed(0))
-    sign, shift = _place(x, torch.tensor([0.0, 1.0, 3.0]))
+    sign, shift = _fit_relu_shift(x, torch.tensor([0.0, 1.0, 3.0]))
     assert shift[0] == 0
     assert sign[0] == 1
     assert shift[1] > 2

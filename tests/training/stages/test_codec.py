@@ -8,8 +8,8 @@ from edge_stscq.codec.encoder import teacher
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import Distillation, Recipe, Stage
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
-from edge_stscq.training.losses import Recogniser
-from edge_stscq.training.stages.codec import CodecTask
+from edge_stscq.training.losses import FrozenRecognizer
+from edge_stscq.training.stages.codec import CodecStage
 from tests.training.tiny import CODEC
 
 
@@ -28,8 +28,8 @@ def test_what_learns_in_a_stage(stage: Stage, learn: set[str], faces: FaceSet) -
         faces=("x",), recogniser="x", batch=4, codec=CODEC, stages=(stage,),
         distillation=Distillation(identity_steps=1, token_steps=1),
     )  # fmt: skip
-    task = CodecTask(
-        teacher(CODEC), Decoder(CODEC), Recogniser(IdentityTrunk((8,) * 6)), torch.randn(24, 2, 128),
+    task = CodecStage(
+        teacher(CODEC), Decoder(CODEC), FrozenRecognizer(IdentityTrunk((8,) * 6)), torch.randn(24, 2, 128),
         Loader(faces, 4, 1, Augmentation()), faces, recipe, stage, torch.device("cpu"),
     )  # fmt: skip
     before = {name: value.clone() for name, value in task.nets.state_dict().items()}

@@ -61,14 +61,14 @@ def test_critic_learns_to_tell_two_kinds_apart(features: FrozenFeatures) -> None
     rough = (smooth + 0.3 * torch.randn_like(smooth)).clamp(-1, 1)
     critic = Critic()
     assert not any(p.requires_grad for p in (*critic.mixing.parameters(), *critic.down.parameters()))
-    optimiser = torch.optim.AdamW(critic.heads.parameters(), lr=2e-3, betas=(0.0, 0.99))
+    optimizer = torch.optim.AdamW(critic.heads.parameters(), lr=2e-3, betas=(0.0, 0.99))
     with torch.no_grad():
         real, fake = features(smooth), features(rough)
     for _ in range(30):
         loss = hinge(critic(real), True) + hinge(critic(fake), False)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert critic(real).mean() > critic(fake).mean() + 1
     assert all(torch.equal(a, b) for a, b in zip(critic.mixing.parameters(), Critic().mixing.parameters(), strict=True))
 

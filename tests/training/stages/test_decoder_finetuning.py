@@ -8,7 +8,7 @@ from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student
 from edge_stscq.config.recipe import Finetuning
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
-from edge_stscq.training.stages.decoder_finetuning import DecoderTask
+from edge_stscq.training.stages.decoder_finetuning import DecoderFinetuning
 from tests.training.tiny import CODEC
 
 
@@ -19,7 +19,7 @@ def test_noise_moves_some_tokens_to_another_entry_of_their_codebook(faces: FaceS
     group, tokens = encoder(crops)
     sent = encoder.codebooks.lookup(group, tokens)
 
-    received: Callable[[float], torch.Tensor] = lambda noise: DecoderTask(  # noqa: E731
+    received: Callable[[float], torch.Tensor] = lambda noise: DecoderFinetuning(  # noqa: E731
         encoder, Decoder(CODEC), [], Loader(faces, 2, 1, Augmentation()), faces, Finetuning(steps=1, noise=noise), 0.9,
         torch.device("cpu"),
     ).received(crops)  # fmt: skip

@@ -1,11 +1,11 @@
-"""The identity trunk learns what the recogniser says of every picture as it sees it, blends of two faces among them."""
+"""The identity trunk learns what the recognizer says of every picture as it sees it, blends of two faces among them."""
 
 import torch
 from torch.nn import functional
 
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
-from edge_stscq.training.embeddings import centre
+from edge_stscq.training.embeddings import trunk_input
 from edge_stscq.training.stages.distillation import DistillSettings, IdentityDistillation
 
 
@@ -19,13 +19,13 @@ def begin(faces: FaceSet, blends: float, steps: int = 1) -> IdentityDistillation
 
 
 def asked(faces: FaceSet, blends: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the recogniser was shown in a step, and the batch as it was before."""
+    """What the recognizer was shown in a step, and the batch as it was before."""
     task = begin(faces, blends)
     shown: list[torch.Tensor] = []
     task.whole.features[0].register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].clone()))
     task.step(0)
     (images,) = shown
-    return images, centre(Loader(faces, 8, 1, Augmentation()).get(0).images)
+    return images, trunk_input(Loader(faces, 8, 1, Augmentation()).get(0).images)
 
 
 def test_without_blends_the_recogniser_sees_the_batch_as_it_is(faces: FaceSet) -> None:

@@ -13,7 +13,7 @@ from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import StudentTraining
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
-from edge_stscq.training.embeddings import centre
+from edge_stscq.training.embeddings import trunk_input
 from edge_stscq.training.init.closed_form import Components, set_components
 from edge_stscq.training.init.integer_student import (
     FrontMatching,
@@ -22,7 +22,7 @@ from edge_stscq.training.init.integer_student import (
     take_over_layers,
     take_over_student,
 )
-from edge_stscq.training.stages.integer_student import StudentDistillation, fit_steps
+from edge_stscq.training.stages.integer_student import IntegerDistillation, fit_steps
 from tests.training.integer import CODEC, FLOAT
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def networks() -> tuple[ReferenceEncoder, IntegerEncoder]:
 
 
 def pictures(faces: FaceSet) -> torch.Tensor:
-    return centre(torch.from_numpy(np.stack([faces.crop(index) for index in range(len(faces))])))
+    return trunk_input(torch.from_numpy(np.stack([faces.crop(index) for index in range(len(faces))])))
 
 
 def test_student_learns_drawn_faces_in_a_few_steps(drawn: FaceSet) -> None:
@@ -71,7 +71,7 @@ def test_student_learns_drawn_faces_in_a_few_steps(drawn: FaceSet) -> None:
     fit_steps(learner.identity, pictures(drawn))
     loader = Loader(drawn, 8, 1, STILL)
     plan = StudentTraining(steps=40, rate=5e-3, batch=8, blends=0.25)
-    task = StudentDistillation(teacher, learner, loader, plan, 0.5, CPU)
+    task = IntegerDistillation(teacher, learner, loader, plan, 0.5, CPU)
     losses = [{name: float(value) for name, value in task.step(index).items()} for index in range(40)]
     loader.close()
     first, last = losses[0], losses[-1]
@@ -147,10 +147,10 @@ def test_taken_over_layers_learn_more_slowly(drawn: FaceSet) -> None:
     teacher, learner = networks()
     loader = Loader(drawn, 8, 1, STILL)
     plan = StudentTraining(steps=200, batch=8, tail=0.25)
-    task = StudentDistillation(teacher, learner, loader, plan, 0.5, CPU, taken=4)
+    task = IntegerDistillation(teacher, learner, loader, plan, 0.5, CPU, taken=4)
     task.step(150)
     loader.close()
-    rates = {id(p): group["lr"] for group in task.optimiser.param_groups for p in group["params"]}
+    rates = {id(p): group["lr"] for group in task.optimizer.param_groups for p in group["params"]}
     front, tail = learner.identity.layers[0].weight, learner.identity.layers[-1].weight
     assert rates[id(tail)] == pytest.approx(0.25 * rates[id(front)])
     assert len(rates) == len(task.trained) == len(
