@@ -24,12 +24,14 @@ from edge_stscq.codec import store
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.recognizers.sface import load_sface
-from edge_stscq.training.float_pipeline import devices
 from edge_stscq.training.loop import Task
 from edge_stscq.training.losses import FrozenRecognizer
+from edge_stscq.training.run import devices
 from edge_stscq.training.stages.codec import CodecStage
 from edge_stscq.training.stages.decoder_finetuning import DecoderFinetuning
-from edge_stscq.training.stages.distillation import DistillSettings, IdentityDistillation, TokenDistillation
+from edge_stscq.training.stages.distillation import DistillSettings
+from edge_stscq.training.stages.identity_distillation import IdentityDistillation
+from edge_stscq.training.stages.token_distillation import TokenDistillation
 
 
 def peak(device: torch.device, side: int = 2048, rounds: int = 5) -> float:

@@ -1,7 +1,7 @@
 """`train`, `distill` and `finetune`: from crops to a model folder."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +12,7 @@ from edge_stscq.errors import EdgeError, require
 from edge_stscq.training.options import PrecisionName, TokensOf
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from edge_stscq.training.float_pipeline import TrainingRun
+    from edge_stscq.training.run import TrainingRun
 
 
 _Recipe = Annotated[Path, typer.Option(help="Recipe, see the folder recipes/.")]
@@ -47,11 +45,11 @@ def train(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Fit or train teacher, codebooks and a first decoder, as the recipe says."""
-    with _begin(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (run, console):
+    with _begin(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as run:
         from edge_stscq.training import float_pipeline, integer_pipeline
 
-        model = (integer_pipeline.train if run.recipe.codec.student_layers else float_pipeline.train)(run, console)
-        console.print(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
+        model = (integer_pipeline.train if run.recipe.codec.student_layers else float_pipeline.train)(run)
+    _say(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
 
 
 def distill(
@@ -71,16 +69,16 @@ def distill(
 ) -> None:
     """Train the device's encoder to what the teacher makes of faces."""
     single = PrecisionName.FLOAT32  # the student's arithmetic is its own
-    with _begin(recipe, data, out, start, resume, single, device, threads, log_every, save_every) as (run, console):
+    with _begin(recipe, data, out, start, resume, single, device, threads, log_every, save_every) as run:
         from edge_stscq.training import float_pipeline, integer_pipeline
 
         if run.recipe.codec.student_layers:
-            result = integer_pipeline.distill(run, model, console, new_tables)
+            result = integer_pipeline.distill(run, model, new_tables)
         elif new_tables:
             raise EdgeError("--new-tables is for codecs with student_layers; this recipe's tables are its teacher's")
         else:
-            result = float_pipeline.distill(run, model, console)
-        console.print(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
+            result = float_pipeline.distill(run, model)
+    _say(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
 
 
 def finetune(
@@ -98,16 +96,16 @@ def finetune(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Train the decoder on the tokens of the device's encoder."""
-    with _begin(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (run, console):
+    with _begin(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as run:
         from edge_stscq.training import float_pipeline, integer_pipeline
 
         if run.recipe.codec.student_layers:
-            result = integer_pipeline.finetune(run, model, console, encoder)
+            result = integer_pipeline.finetune(run, model, encoder)
         elif start is not None or encoder is TokensOf.TEACHER:
             raise EdgeError("--start and --encoder are for codecs with student_layers; leave them out")
         else:
-            result = float_pipeline.finetune(run, model, console)
-        console.print(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
+            result = float_pipeline.finetune(run, model)
+    _say(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
 
 
 @contextmanager
@@ -122,18 +120,26 @@ def _begin(
     threads: int,
     log_every: int,
     save_every: int,
-) -> "Iterator[tuple[TrainingRun, Console]]":
+) -> "Iterator[TrainingRun]":
     torch = require("torch", "train")
     from rich.console import Console
 
+    from edge_stscq._reporter import SILENCE
+    from edge_stscq.cli.ui import training_bars
     from edge_stscq.config.recipe import Recipe
-    from edge_stscq.training.float_pipeline import TrainingRun, devices
-    from edge_stscq.training.loop import Intervals
+    from edge_stscq.training.loop import Intervals, is_main
+    from edge_stscq.training.run import TrainingRun, devices
 
     if threads:
         torch.set_num_threads(threads)
     plan = Recipe.load(recipe)
-    with devices(device) as where:
+    with devices(device) as where, training_bars(Console()) if is_main() else nullcontext(SILENCE) as reporter:
         intervals = Intervals(log=log_every, checkpoint=save_every)
         cache = out / "embeddings.safetensors"
-        yield TrainingRun(plan, data, out, cache, resume, intervals, where, start, precision), Console()
+        yield TrainingRun(plan, data, out, cache, resume, intervals, where, start, precision, reporter)
+
+
+def _say(text: str) -> None:
+    from rich.console import Console
+
+    Console().print(text)

@@ -28,7 +28,7 @@ INPUT_STEP = 2.0**-7
 ACCUMULATOR = 2**31 - 1
 """Largest magnitude of a sum in int32."""
 EXACT = 2**24
-"""Whole numbers up to here are exact in float32."""
+"""Bound up to which whole numbers are exact in float32."""
 
 
 class _RoundToGrid(torch.autograd.Function):

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from rich.progress import Progress
 from torch import Tensor
 
+from edge_stscq._reporter import Reporter, track
 from edge_stscq.codec.encoder import normalise_image
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
 from edge_stscq.data.embedding_cache import EmbeddingCache
 from edge_stscq.data.loader import FaceSet
-from edge_stscq.training.loop import is_main
+from edge_stscq.training.loop import barrier, is_main
 
 _BATCH = 32
 
@@ -30,7 +29,7 @@ def trunk_input(image: Tensor) -> Tensor:
 
 @torch.no_grad()
 def cached_embeddings(
-    faces: FaceSet, trunk: IdentityTrunk, cache: Path, progress: Progress, device: torch.device,
+    faces: FaceSet, trunk: IdentityTrunk, cache: Path, reporter: Reporter, device: torch.device,
     chosen: Sequence[int] | None = None,
 ) -> Tensor:  # fmt: skip
     """Embeddings [N, 2, 128] of crops and their mirror images, reading and extending `cache`.
@@ -44,7 +43,7 @@ def cached_embeddings(
 
     def compute(missing: list[int]) -> Iterator[Tensor]:
         network = torch.compile(trunk.to(device)) if len(missing) > 1000 else trunk.to(device)
-        for start in progress.track(range(0, len(missing), _BATCH), description="embeddings of the originals"):
+        for start in track(range(0, len(missing), _BATCH), "embeddings of the originals", reporter):
             part = missing[start : start + _BATCH]
             indices = (part * _BATCH)[:_BATCH]  # a fixed shape compiles once
             both = []
@@ -54,8 +53,8 @@ def cached_embeddings(
             yield from torch.stack(both, dim=1)[: len(part)]
 
     if not is_main():
-        dist.barrier()
+        barrier()
     vectors = EmbeddingCache(cache).vectors([faces.made_of(index) for index in numbers], compute)
-    if dist.is_initialized() and is_main():
-        dist.barrier()
+    if is_main():
+        barrier()
     return vectors

@@ -1,4 +1,4 @@
-"""The chain of a codec whose student is made for integers: from a recipe to a model folder.
+"""Training of a codec whose student is made for integers, from a recipe to a model folder.
 
 out/closed-form/     components, codebooks, tables and a first decoder; model/ holds them
 out/front/, out/student/   the student: layers that learn another trunk's map, and its distillation
@@ -13,9 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from rich.console import Console
-from rich.progress import Progress
 
 from edge_stscq.codec import store
 from edge_stscq.codec.encoder import EdgeEncoder
@@ -23,40 +20,40 @@ from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder, T
 from edge_stscq.data.loader import Augmentation, FaceSet
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.embeddings import cached_embeddings, trunk_input
-from edge_stscq.training.float_pipeline import STRONG_AUGMENTATION, TrainingRun, pruned_trunks, publish, require_kind
 from edge_stscq.training.init.closed_form import BookFit, fit_codebooks
 from edge_stscq.training.init.controls import controls
+from edge_stscq.training.init.decoder import first_decoder, load_training, save_training
 from edge_stscq.training.init.integer_student import (
-    FrontMatching,
     fit_projection,
+    fit_steps,
     shared_layers,
     take_over_layers,
     take_over_student,
 )
+from edge_stscq.training.init.pruning import pruned_trunks
 from edge_stscq.training.init.samples import (
-    TRAINING,
     code,
     code_pictures,
     count_tables,
     draw_sample,
-    first_decoder,
     fit_components,
-    load_training,
     read_thumbnails,
 )
-from edge_stscq.training.loop import LOG, is_main, progress_bar, run_task
+from edge_stscq.training.loop import LOG, barrier, is_main, run_task
 from edge_stscq.training.losses import FrozenRecognizer
 from edge_stscq.training.options import TokensOf
 from edge_stscq.training.precision import choose_precision
+from edge_stscq.training.run import STRONG_AUGMENTATION, TrainingRun, publish, require_kind
 from edge_stscq.training.stages.decoder import DecoderStage
-from edge_stscq.training.stages.integer_student import IntegerDistillation, fit_steps
+from edge_stscq.training.stages.front_matching import FrontMatching
+from edge_stscq.training.stages.integer_student import IntegerDistillation
 
 _DECODED = Augmentation(shift=2, rotation=2, scale=0.02, brightness=0.1, contrast=0.1)
 _FITTED = 256
 """Crops by which steps and scales are set."""
 
 
-def train(run: TrainingRun, console: Console) -> Path:
+def train(run: TrainingRun) -> Path:
     """Fit all that needs no training; returns the model folder `out/closed-form/model`.
 
     Raises:
@@ -69,38 +66,39 @@ def train(run: TrainingRun, console: Console) -> Path:
         if not resumed:
             raise EdgeError(f"{model} exists; add --resume to keep it, or choose another folder")
         return model
-    if is_main():
-        with progress_bar(console) as progress:
-            _fit(run, folder, console, progress)
-    if dist.is_initialized():
-        dist.barrier()
+    _fit(run, folder)
+    barrier()
     return model
 
 
 @torch.no_grad()
-def _fit(run: TrainingRun, folder: Path, console: Console, progress: Progress) -> None:
+def _fit(run: TrainingRun, folder: Path) -> None:
+    """Fit the model in every process alike, since they read their crops together; the first one writes it."""
     recipe, config = run.recipe, run.recipe.codec
     assert recipe.closed_form is not None
     plan = BookFit(recipe.closed_form.iterations, recipe.seed, recipe.closed_form.free)
-    faces, trunk = run.faces(progress), run.trunk()
+    faces, trunk = run.faces(), run.trunk()
     sample = draw_sample(faces, recipe.latents)
-    embeddings = cached_embeddings(faces, trunk, run.cache, progress, run.device, sample.chosen).flatten(0, 1)
-    typical_faces = run.typical(progress)
+    embeddings = cached_embeddings(faces, trunk, run.cache, run.reporter, run.device, sample.chosen).flatten(0, 1)
+    typical_faces = run.typical()
     chosen = draw_sample(typical_faces, recipe.latents).chosen
-    typical = cached_embeddings(typical_faces, trunk, run.cache, progress, run.device, chosen).flatten(0, 1)
-    thumbnails = read_thumbnails(faces, sample.chosen, progress)
+    typical = cached_embeddings(typical_faces, trunk, run.cache, run.reporter, run.device, chosen).flatten(0, 1)
+    thumbnails = read_thumbnails(faces, sample.chosen, run.reporter)
     weight = sample.weight.repeat_interleave(2)
     torch.manual_seed(recipe.seed)
     teacher = ReferenceEncoder(config).eval().requires_grad_(False)
     teacher.trunk.load_state_dict(trunk.cpu().state_dict())
     z = fit_components(teacher, embeddings, typical, thumbnails, weight)
-    with (folder / LOG).open("w") as log:
-        for number, control in enumerate(controls(z, config, plan, weight), 1):
-            console.print(str(control))
-            log.write(json.dumps({"stage": "controls", "step": number} | control._asdict()) + "\n")
+    rows = []
+    for number, control in enumerate(controls(z, config, plan, weight), 1):
+        run.reporter.say(str(control))
+        rows.append(json.dumps({"stage": "controls", "step": number} | control._asdict()) + "\n")
     teacher.codebooks.books.copy_(fit_codebooks(z, config, plan, weight).books)
     coded = code(teacher, z)
-    decoder = first_decoder(teacher, coded, thumbnails, run.start, faces, sample.chosen, progress, run.device)
+    decoder = first_decoder(teacher, coded, thumbnails, run.start, faces, sample.chosen, run.reporter, run.device)
+    if not is_main():
+        return
+    (folder / LOG).write_text("".join(rows))
     part = folder / "model.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -112,7 +110,7 @@ def _fit(run: TrainingRun, folder: Path, console: Console, progress: Progress) -
     part.rename(folder / "model")
 
 
-def distill(run: TrainingRun, model: Path, console: Console, new_tables: bool = False) -> Path:
+def distill(run: TrainingRun, model: Path, new_tables: bool = False) -> Path:
     """Train the student of the teacher in `model`; returns the model folder `out/distilled`.
 
     Args:
@@ -123,23 +121,22 @@ def distill(run: TrainingRun, model: Path, console: Console, new_tables: bool = 
     folder = run.out / "student"
     resumed = run.resumes(folder)
     teacher = require_kind(store.load_teacher(model), ReferenceEncoder, model)
-    with progress_bar(console) as progress:
-        faces = run.faces(progress)
-        torch.manual_seed(recipe.seed)
-        student = IntegerEncoder(teacher.config)
-        given = {name: value for name, value in teacher.state_dict().items() if not name.startswith("trunk.")}
-        student.load_state_dict(given, strict=False)
-        taken = _begin_student(run, student, teacher, faces, console, progress)
-        loader = run.loader(faces, plan.batch, STRONG_AUGMENTATION)
-        task = IntegerDistillation(teacher, student, loader, plan, recipe.average, run.device, taken)
-        run_task(task, "student", plan.steps, folder, run.intervals, resumed, progress)
-        loader.close()
-        done = task.result()
-        tables = None
-        if new_tables:
-            sample = draw_sample(faces, recipe.latents)
-            coded = code_pictures(done, faces, sample.chosen, progress, run.device)
-            tables = count_tables(done.config, coded, sample.weight.repeat_interleave(2))
+    faces = run.faces()
+    torch.manual_seed(recipe.seed)
+    student = IntegerEncoder(teacher.config)
+    given = {name: value for name, value in teacher.state_dict().items() if not name.startswith("trunk.")}
+    student.load_state_dict(given, strict=False)
+    taken = _begin_student(run, student, teacher, faces)
+    loader = run.loader(faces, plan.batch, STRONG_AUGMENTATION)
+    task = IntegerDistillation(teacher, student, loader, plan, recipe.average, run.device, taken)
+    run_task(task, "student", plan.steps, folder, run.intervals, resumed, run.reporter)
+    loader.close()
+    done = task.result()
+    tables = None
+    if new_tables:
+        sample = draw_sample(faces, recipe.latents)
+        coded = code_pictures(done, faces, sample.chosen, run.reporter, run.device)
+        tables = count_tables(done.config, coded, sample.weight.repeat_interleave(2))
 
     def change(part: Path) -> None:
         store.save_student(part, done)
@@ -149,15 +146,8 @@ def distill(run: TrainingRun, model: Path, console: Console, new_tables: bool = 
     return publish(run, model, "distilled", change)
 
 
-def _begin_student(
-    run: TrainingRun,
-    student: IntegerEncoder,
-    teacher: ReferenceEncoder,
-    faces: FaceSet,
-    console: Console,
-    progress: Progress,
-) -> int:
-    """Where the student starts, in place; returns how many of its last layers were taken over.
+def _begin_student(run: TrainingRun, student: IntegerEncoder, teacher: ReferenceEncoder, faces: FaceSet) -> int:
+    """Set where the student starts, in place; returns how many of its last layers were taken over.
 
     Raises:
         EdgeError: the student to start from is made for integers and has other layers.
@@ -181,19 +171,19 @@ def _begin_student(
                 folder = run.out / "front"
                 loader = run.loader(faces, plan.batch, STRONG_AUGMENTATION)
                 task = FrontMatching(student.identity, trunk, shared, loader, plan.front, run.device)
-                run_task(task, "front", plan.front, folder, run.intervals, run.resumes(folder), progress)
+                run_task(task, "front", plan.front, folder, run.intervals, run.resumes(folder), run.reporter)
                 loader.close()
                 task.finish()
                 student.cpu()
                 trunk.cpu()
             fit_projection(student.identity, trunk, kept, teacher, pictures)
             return shared
-        console.print(f"no layer of the student of {run.start} fits; the student starts afresh")
+        run.reporter.say(f"no layer of the student of {run.start} fits; the student starts afresh")
     fit_steps(student.identity, pictures)
     return 0
 
 
-def finetune(run: TrainingRun, model: Path, console: Console, tokens_of: TokensOf = TokensOf.STUDENT) -> Path:
+def finetune(run: TrainingRun, model: Path, tokens_of: TokensOf = TokensOf.STUDENT) -> Path:
     """Train the decoder of `model` on an encoder's tokens; returns the complete model folder `out/model`.
 
     Args:
@@ -207,8 +197,7 @@ def finetune(run: TrainingRun, model: Path, console: Console, tokens_of: TokensO
     folder = run.out / "finetune"
     resumed = run.resumes(folder)
     precision = choose_precision(run.precision, run.device)
-    if is_main():
-        console.print(f"precision: {precision.reason}")
+    run.reporter.say(f"precision: {precision.reason}")
     load = store.load_student if tokens_of is TokensOf.STUDENT else store.load_teacher
     encoder = require_kind(load(model), TokenEncoder, model)
     decoder, heads = store.load_decoder(model), None
@@ -219,30 +208,24 @@ def finetune(run: TrainingRun, model: Path, console: Console, tokens_of: TokensO
         if not (same and torch.equal(begun.codebooks.books, decoder.codebooks.books)):
             raise EdgeError(f"{run.start} has other codebooks than {model}; `train --start` translates between them")
         decoder = begun
-    with progress_bar(console) as progress:
-        faces = run.faces(progress)
-        looks = [*pruned_trunks(run, plan.trunks, faces, folder, progress), run.trunk()]
-        loader = run.loader(faces, plan.batch, _DECODED)
-        recognizers = [FrozenRecognizer(trunk) for trunk in looks]
-        task = DecoderStage(
-            encoder, decoder, recognizers, loader, run.preview(progress, faces), plan, recipe.average, precision,
-            run.device,
-        )  # fmt: skip
-        if heads is not None and task.critic is not None:
-            task.critic.heads.load_state_dict(heads)
-        run_task(task, "finetune", plan.steps, folder, run.intervals, resumed, progress)
-        loader.close()
+    faces = run.faces()
+    trunk = run.trunk()
+    pruned = pruned_trunks(trunk, plan.trunks, faces, STRONG_AUGMENTATION, recipe.seed, folder, run.reporter)
+    loader = run.loader(faces, plan.batch, _DECODED)
+    recognizers = [FrozenRecognizer(each) for each in (*pruned, trunk)]
+    task = DecoderStage(
+        encoder, decoder, recognizers, loader, run.preview(faces), plan, recipe.average, precision,
+        run.device,
+    )  # fmt: skip
+    if heads is not None and task.critic is not None:
+        task.critic.heads.load_state_dict(heads)
+    run_task(task, "finetune", plan.steps, folder, run.intervals, resumed, run.reporter)
+    loader.close()
     heads = None if task.critic is None else task.critic.heads.state_dict()
     done = task.result()
 
     def change(part: Path) -> None:
         store.save_decoder(part, done)
-        kept = part / TRAINING
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir()
-        average = {name: value for name, value in done.state_dict().items() if not name.startswith("codebooks.")}
-        store.save_weights(kept / "decoder.safetensors", average, torch.float16)
-        if heads is not None:
-            store.save_weights(kept / "critic.safetensors", heads, torch.float16)
+        save_training(part, done, heads)
 
     return publish(run, model, "model", change)

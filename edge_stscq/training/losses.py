@@ -38,7 +38,7 @@ _COARSE = 2 / 3
 
 @dataclass(frozen=True)
 class View:
-    """From where a recognizer looks at pictures: what they are resized to, and the corner of its 112-px window.
+    """Place from which a recognizer looks: the side that pictures are resized to, and the corner of its 112-px window.
 
     `coarse`: only half of the resolution is seen. A face is recognized without the other half, and a pattern in it
     pleases no one.
@@ -68,7 +68,7 @@ class View:
 
 @dataclass(frozen=True)
 class RecognizerOutput:
-    """What the recognizer sees in N pictures."""
+    """Feature maps and embeddings of N pictures."""
 
     features: list[Tensor]
     embedding: Tensor
@@ -94,21 +94,29 @@ class FrozenRecognizer(nn.Module):
         return self.trunk.taps(view.of(picture), self._taps)
 
 
-def perceptual_loss(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
+def perceptual_loss(decoded: list[Tensor], original: list[Tensor]) -> Tensor:
     """Mean over taps of the L1 distance, relative to the mean size of the original's features; per picture [N]."""
-    total = torch.zeros(len(ours[0]), device=ours[0].device)
-    for a, b in zip(ours, theirs, strict=True):
+    total = torch.zeros(len(decoded[0]), device=decoded[0].device)
+    for a, b in zip(decoded, original, strict=True):
         total = total + (a - b).abs().mean((1, 2, 3)) / b.abs().mean()
-    return total / len(ours)
+    return total / len(decoded)
 
 
-def excess_total_variation(ours: Tensor, theirs: Tensor) -> Tensor:
-    """By how much the total variation of pictures exceeds the originals', brightness and colour apart; [N].
+def relation_loss(embedding: Tensor, target: Tensor) -> Tensor:
+    """Squared error of the similarities among a batch of unit vectors [N, D].
+
+    Relations between the pictures of a batch matter more for verification than the absolute place.
+    """
+    return (embedding @ embedding.t() - target @ target.t()).square().mean()
+
+
+def excess_total_variation(decoded: Tensor, original: Tensor) -> Tensor:
+    """Total variation of pictures beyond the originals', brightness and colour apart; [N].
 
     Noise that pleases a recognizer is rougher than any face, in its colours above all.
     """
-    excess = torch.zeros(len(ours), device=ours.device)
-    for a, b in zip(_brightness_and_colour(ours), _brightness_and_colour(theirs), strict=True):
+    excess = torch.zeros(len(decoded), device=decoded.device)
+    for a, b in zip(_brightness_and_colour(decoded), _brightness_and_colour(original), strict=True):
         excess = excess + functional.relu(_variation(a) - _variation(b))
     return excess
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from rich.progress import Progress
 
+from edge_stscq._reporter import SILENCE
 from edge_stscq.data.completion import Completion, complete_set
 from edge_stscq.data.loader import FaceSet
 from edge_stscq.errors import EdgeError
@@ -41,8 +41,7 @@ def write(folder: Path, whole: int, partial: int, side: int = 144) -> FaceSet:
 
 
 def complete(faces: FaceSet, path: Path, components: int = 24) -> None:
-    with Progress(disable=True) as progress:
-        complete_set(faces, faces, components, path, progress)
+    complete_set(faces, faces, components, path, SILENCE)
 
 
 def test_hidden_border_is_recovered(tmp_path: Path) -> None:

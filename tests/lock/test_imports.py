@@ -24,6 +24,7 @@ _FLOOR = {
     "_limits",
     "_package_files",
     "_quiet",
+    "_reporter",
     "_sqlite",
     "_tls",
     "_token_bucket",

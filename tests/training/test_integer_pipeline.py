@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from edge_stscq.codec import store
@@ -17,9 +16,9 @@ from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.errors import EdgeError
 from edge_stscq.training import integer_pipeline
-from edge_stscq.training.float_pipeline import TrainingRun
 from edge_stscq.training.loop import Intervals
 from edge_stscq.training.options import PrecisionName
+from edge_stscq.training.run import TrainingRun
 from tests.cli.test_train import command
 from tests.training.integer import FLOAT, RECIPE
 
@@ -111,24 +110,20 @@ def test_training_goes_on_from_what_a_model_keeps(data: Path, trained: Path, tmp
         shutil.copy(path, tmp_path)
     goes_on = run(data, tmp_path, RECIPE.replace("steps = 4\nbatch = 4\nnoise", "steps = 1\nbatch = 4\nnoise"),
                   start=trained / "model")  # fmt: skip
-    model = integer_pipeline.finetune(goes_on, trained / "distilled", Console(quiet=True))
+    model = integer_pipeline.finetune(goes_on, trained / "distilled")
     after = load_file(model / "training" / "critic.safetensors")
     assert all(torch.equal(after[name], kept[name]) for name in kept), "the critic learns from a later step on"
     with pytest.raises(EdgeError, match="other codebooks"):
-        integer_pipeline.finetune(
-            run(data, tmp_path / "x", start=trained / "earlier"), trained / "distilled", Console(quiet=True)
-        )
+        integer_pipeline.finetune(run(data, tmp_path / "x", start=trained / "earlier"), trained / "distilled")
 
 
 def test_a_finished_fit_is_kept_and_not_overwritten(data: Path, trained: Path) -> None:
     before = (trained / "closed-form" / "model" / "codebooks.safetensors").read_bytes()
     with pytest.raises(EdgeError, match="add --resume to keep it"):
-        integer_pipeline.train(run(data, trained, resume=False), Console(quiet=True))
-    assert integer_pipeline.train(run(data, trained), Console(quiet=True)) == trained / "closed-form" / "model"
+        integer_pipeline.train(run(data, trained, resume=False))
+    assert integer_pipeline.train(run(data, trained)) == trained / "closed-form" / "model"
     with pytest.raises(EdgeError, match="closed_form.iterations changed"):
-        integer_pipeline.train(
-            run(data, trained, RECIPE.replace("iterations = 2", "iterations = 3")), Console(quiet=True)
-        )
+        integer_pipeline.train(run(data, trained, RECIPE.replace("iterations = 2", "iterations = 3")))
     assert (trained / "closed-form" / "model" / "codebooks.safetensors").read_bytes() == before
 
 
@@ -139,7 +134,7 @@ def test_crops_that_are_hardly_picture_stop_before_anything_is_written(data: Pat
     shutil.copy(data / "sface.safetensors", tmp_path)
     recipe = RECIPE.replace('typical = ["typical"]', "").replace('preview = ["preview"]', "")
     with pytest.raises(EdgeError, match=r"03.png: its quadrilateral leaves"):
-        integer_pipeline.train(run(tmp_path, tmp_path / "out", recipe), Console(quiet=True))
+        integer_pipeline.train(run(tmp_path, tmp_path / "out", recipe))
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["closed-form", "recipe.json"]
 
 
@@ -167,3 +162,12 @@ def test_bad_recipe_is_one_line(tmp_path: Path, old: str, new: str, message: str
 def test_recipes_of_this_project_are_valid() -> None:
     for path in sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml")):
         Recipe.load(path)
+
+
+def test_two_processes_fit_one_model(data: Path, tmp_path: Path) -> None:
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29518")
+    done = command(
+        "train", "--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path, "--threads", 1, launcher=launcher
+    )
+    assert done.returncode == 0, done.stderr
+    assert store.load_tables(tmp_path / "closed-form" / "model").shape == (2, 20, 4)

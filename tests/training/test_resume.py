@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
+from edge_stscq._reporter import SILENCE
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student, teacher
 from edge_stscq.codec.integer_encoder import IntegerEncoder
@@ -26,16 +26,19 @@ from edge_stscq.config.recipe import (
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.embeddings import trunk_input
-from edge_stscq.training.init.integer_student import FrontMatching
-from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, progress_bar, run_task
+from edge_stscq.training.init.integer_student import fit_steps
+from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, run_task
 from edge_stscq.training.losses import FrozenRecognizer
 from edge_stscq.training.options import PrecisionName
 from edge_stscq.training.precision import choose_precision
 from edge_stscq.training.stages import decoder
 from edge_stscq.training.stages.codec import CodecStage
 from edge_stscq.training.stages.decoder_finetuning import DecoderFinetuning
-from edge_stscq.training.stages.distillation import DistillSettings, IdentityDistillation, TokenDistillation
-from edge_stscq.training.stages.integer_student import IntegerDistillation, fit_steps
+from edge_stscq.training.stages.distillation import DistillSettings
+from edge_stscq.training.stages.front_matching import FrontMatching
+from edge_stscq.training.stages.identity_distillation import IdentityDistillation
+from edge_stscq.training.stages.integer_student import IntegerDistillation
+from edge_stscq.training.stages.token_distillation import TokenDistillation
 from tests.training.integer import CODEC as INTEGER
 from tests.training.integer import FLOAT
 from tests.training.stages.test_integer_student import networks
@@ -107,8 +110,7 @@ def decoding(faces: FaceSet, critic: bool = True) -> Task:
 
 
 def drive(task: Task, steps: int, folder: Path, resume: bool = False) -> dict[str, torch.Tensor]:
-    with progress_bar(Console(quiet=True)) as progress:
-        run_task(task, "stage", steps, folder, Intervals(log=5, checkpoint=5, sample=50), resume, progress)
+    run_task(task, "stage", steps, folder, Intervals(log=5, checkpoint=5, sample=50), resume, SILENCE)
     return task.state()
 
 

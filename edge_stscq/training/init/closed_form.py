@@ -18,10 +18,10 @@ from edge_stscq.codec.grid import SIGNED
 from edge_stscq.codec.identity import allocate, normalise
 from edge_stscq.codec.integer_encoder import TOKEN_STEP, TokenEncoder, on_token_grid
 from edge_stscq.config.codec import EMBEDDING, CodecConfig
+from edge_stscq.training.init.kmeans import lloyd, nearest, random_entries
 
 _HEADROOM = 4.0
 """Standard deviations of a token's strongest component that fit the grid on either side."""
-_CHUNK = 512
 _REGROUP = 3
 """Rounds of fitting codebooks and choosing groups anew."""
 
@@ -59,18 +59,6 @@ def principal_components(
     return Components(mean, vectors * scale[:, None], values.clamp_min(1e-12).sqrt())
 
 
-def nearest(books: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Nearest entries int64 [n, T] of z [n, T, D] in codebooks [T, K, D], and the squared distances [n, T]."""
-    energy = books.square().sum(-1)
-    found, distance = [], []
-    for part in z.split(_CHUNK):
-        scores = energy - 2 * torch.matmul(part.transpose(0, 1), books.transpose(1, 2)).transpose(0, 1)
-        least, index = scores.min(-1)
-        found.append(index)
-        distance.append(least + part.square().sum(-1))
-    return torch.cat(found), torch.cat(distance)
-
-
 def kmeans(
     z: Tensor,
     entries: int,
@@ -79,30 +67,16 @@ def kmeans(
     weight: Tensor | None = None,
     scale: Tensor | None = None,
 ) -> Tensor:
-    """Codebooks [T, K, D] of vectors z [n, T, D] by Lloyd's algorithm; empty entries are re-seeded.
+    """Codebooks [T, K, D] of vectors z [n, T, D], from random ones of them.
 
     Args:
         weight: how often each row counts, [n].
         scale: by which vectors were divided, [n, T, 1]: their squared errors count by its square.
     """
-    count, tokens, dim = z.shape
-    picks = torch.randperm(count, generator=generator)[:entries]
-    if len(picks) < entries:
-        picks = torch.randint(count, (entries,), generator=generator)
-    books = z[picks].transpose(0, 1).clone()
-    offsets = torch.arange(tokens) * entries
-    mass = (torch.ones(count) if weight is None else weight)[:, None].expand(-1, tokens)
+    mass = (torch.ones(len(z)) if weight is None else weight)[:, None].expand(-1, z.shape[1])
     if scale is not None:
         mass = mass * scale[..., 0].square()
-    for _ in range(iterations):
-        chosen, _ = nearest(books, z)
-        flat = (chosen + offsets).flatten()
-        total = torch.zeros(tokens * entries).index_add_(0, flat, mass.flatten())
-        sums = torch.zeros(tokens * entries, dim).index_add_(0, flat, (z * mass[..., None]).flatten(0, 1))
-        books = (sums / total.clamp_min(1e-9)[:, None]).view(tokens, entries, dim)
-        for t, k in (total.view(tokens, entries) == 0).nonzero().tolist():
-            books[t, k] = z[int(torch.randint(count, (), generator=generator)), t]
-    return books
+    return lloyd(random_entries(z, entries, generator), z, iterations, generator, mass)
 
 
 class GroupedBooks(NamedTuple):
@@ -115,7 +89,7 @@ class GroupedBooks(NamedTuple):
 
 
 class BookFit(NamedTuple):
-    """How codebooks are fitted."""
+    """Settings of the fit of codebooks."""
 
     iterations: int
     """Of k-means."""

@@ -1,4 +1,4 @@
-"""Where training starts: the best linear codec, in closed form.
+"""Linear codec in closed form: where training starts.
 
 Eigenfaces of aligned faces are hard to beat at few bytes and cost no gradient step. The principal components of small
 pictures are dealt out to the spatial tokens, the transform from thumbnail and pooled regions to token vectors is the
@@ -9,10 +9,10 @@ improves all three.
 import math
 
 import torch
-from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional
 
+from edge_stscq._reporter import Reporter
 from edge_stscq.codec.decoder import SKETCH, Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.codec.identity import allocate
@@ -20,25 +20,10 @@ from edge_stscq.codec.pooling import face_density
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.data.loader import FaceSet
 from edge_stscq.training.init.latents import iterate_crops
+from edge_stscq.training.init.ridge import ridge_regression
 
 _SETTLE = 640
 """Crops that give the norms of a fresh network their statistics."""
-
-
-def ridge(x: Tensor, y: Tensor, strength: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Weight [A, B] and offset [B] of the regression of y [n, B] on x [n, A].
-
-    Args:
-        strength: penalty relative to the mean variance of x.
-    """
-    x, y = x.double(), y.double()
-    mean, target = x.mean(0), y.mean(0)
-    centred = x - mean
-    covariance = centred.t() @ centred / len(x)
-    penalty = strength * covariance.diagonal().mean().clamp_min(1e-12)
-    regularised = covariance + penalty * torch.eye(len(covariance), dtype=torch.double)
-    weight = torch.linalg.solve(regularised, centred.t() @ (y - target) / len(x))
-    return weight.float(), (target - mean @ weight).float()
 
 
 def pca_targets(pictures: Tensor, config: CodecConfig) -> Tensor:
@@ -72,16 +57,16 @@ def pca_targets(pictures: Tensor, config: CodecConfig) -> Tensor:
 
 @torch.no_grad()
 def collect_features(
-    encoder: EdgeEncoder, faces: FaceSet, count: int, progress: Progress, device: torch.device
+    encoder: EdgeEncoder, faces: FaceSet, count: int, reporter: Reporter, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Pooled features [n, R * C] and small pictures [n, 3, 32, 32] of `count` crops through a fresh spatial network."""
     encoder.to(device)
     encoder.backbone.spatial.train()
-    for _, _, image in iterate_crops(faces, _SETTLE, progress, "norms", device):
+    for _, _, image in iterate_crops(faces, _SETTLE, reporter, "norms", device):
         encoder.backbone.spatial(image)
     encoder.eval()
     pooled, pictures = [], []
-    for _, _, image in iterate_crops(faces, count, progress, "regression", device):
+    for _, _, image in iterate_crops(faces, count, reporter, "regression", device):
         pooled.append(encoder.head.pooled(encoder.backbone.spatial(image)).cpu())
         pictures.append(functional.interpolate(image, size=SKETCH, mode="area").cpu())
     return torch.cat(pooled), torch.cat(pictures)
@@ -102,11 +87,11 @@ def fit_transform(encoder: EdgeEncoder, pooled: Tensor, pictures: Tensor, target
     head.offset.zero_()
     if head.pixels is not None:
         thumbnail = functional.interpolate(pictures, size=encoder.config.thumbnail, mode="area").flatten(1)
-        weight, offset = ridge(thumbnail, rest, 1e-6)
+        weight, offset = ridge_regression(thumbnail, rest, 1e-6)
         head.pixels.copy_(weight)
         head.offset.copy_(offset)
         rest = rest - (thumbnail @ weight + offset)
-    weight, offset = ridge(pooled, rest)
+    weight, offset = ridge_regression(pooled, rest)
     head.transform.copy_(weight)
     head.offset.add_(offset)
 
@@ -115,5 +100,5 @@ def fit_transform(encoder: EdgeEncoder, pooled: Tensor, pictures: Tensor, target
 def fit_sketch(decoder: Decoder, codewords: Tensor, pictures: Tensor) -> None:
     """Set the decoder's sketches so that codewords [n, T, D] of every prefix give pictures [n, 3, 32, 32]."""
     for line, end in zip(decoder.sketches, decoder.config.layer_ends, strict=True):
-        weight, offset = ridge(codewords[:, :end].flatten(1), pictures.flatten(1))
+        weight, offset = ridge_regression(codewords[:, :end].flatten(1), pictures.flatten(1))
         line.load_state_dict({"weight": weight.t(), "bias": offset})

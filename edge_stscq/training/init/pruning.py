@@ -7,15 +7,24 @@ where it pays mirrored, value: of all shifts the one from which the original act
 next convolution, which is linear, does the reading. No gradient step is made.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
-from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_stscq._reporter import Reporter, track
+from edge_stscq.codec import store
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.codec import EMBEDDING
+from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.recognizers.sface import fuse_batchnorms
+from edge_stscq.training.embeddings import trunk_input
+from edge_stscq.training.init.ridge import ridge_regression
 
+_FACES = 3000
+"""Crops that a trunk is fitted to."""
 _HELD = 2_000_000
 """Places (pictures times pixels) whose activations are held at once."""
 _SEEN = 60_000
@@ -28,7 +37,7 @@ _PRIOR = 1e-2
 
 
 @torch.no_grad()
-def prune(whole: IdentityTrunk, channels: tuple[int, ...], pictures: Tensor, progress: Progress) -> IdentityTrunk:
+def prune(whole: IdentityTrunk, channels: tuple[int, ...], pictures: Tensor, reporter: Reporter) -> IdentityTrunk:
     """A plain trunk with fewer `channels` that gives nearly the embeddings of `whole`.
 
     Args:
@@ -37,40 +46,69 @@ def prune(whole: IdentityTrunk, channels: tuple[int, ...], pictures: Tensor, pro
     small, original = IdentityTrunk(channels, plain=True).eval(), fuse_batchnorms(whole)
     wide, narrow = _steps(original, 3), _steps(small, 2)
     kept, side = torch.arange(3), pictures.shape[-1]
-    theirs = ours = pictures[:0]
-    for index in progress.track(range(len(narrow)), description="pruning"):
+    original_maps = fitted_maps = pictures[:0]
+    for index in track(range(len(narrow)), "pruning", reporter):
         count = min(len(pictures), _HELD // side**2)
-        if count > len(theirs):
-            theirs, ours = (_run(nn.Sequential(*chain[:index]), pictures[:count]) for chain in (wide, narrow))
+        if count > len(original_maps):
+            original_maps, fitted_maps = (
+                _run(nn.Sequential(*chain[:index]), pictures[:count]) for chain in (wide, narrow)
+            )
         layer, activation, fitted = wide[index][0], wide[index][-1], narrow[index][0]
         assert isinstance(layer, nn.Conv2d)
         assert layer.bias is not None
         assert isinstance(activation, nn.PReLU)
         assert isinstance(fitted, nn.Conv2d)
         assert fitted.bias is not None
-        target = _run(layer, theirs)
-        theirs = _run(activation, target)
+        target = _run(layer, original_maps)
+        original_maps = _run(activation, target)
         if layer.groups == 1:
-            kept = _select_channels(theirs, wide[index + 1 : index + 3], original.project, fitted.out_channels)
+            kept = _select_channels(original_maps, wide[index + 1 : index + 3], original.project, fitted.out_channels)
         sign, shift = _fit_relu_shift(target[:, kept], activation.weight[kept])
         target = target[:, kept] * sign[:, None, None] + shift[:, None, None]
         plain_weight = layer.weight[kept] * sign[:, None, None, None]
         if index == 0:
             weight, bias = plain_weight, layer.bias[kept] * sign + shift
         elif layer.groups == 1:
-            flat, bias = regress(sample_positions(ours), sample_positions(target))
+            flat, bias = ridge_regression(sample_positions(fitted_maps), sample_positions(target), _RIDGE)
             weight = flat.t()[:, :, None, None]
         else:
-            weight, bias = _regress_depthwise(ours, target, plain_weight, layer.stride)
+            weight, bias = _regress_depthwise(fitted_maps, target, plain_weight, layer.stride)
         fitted.weight.copy_(weight)
         fitted.bias.copy_(bias)
-        ours = _run(narrow[index], ours)
-        side = ours.shape[-1]
-    weight, bias = regress(sample_positions(ours), sample_positions(theirs))
+        fitted_maps = _run(narrow[index], fitted_maps)
+        side = fitted_maps.shape[-1]
+    weight, bias = ridge_regression(sample_positions(fitted_maps), sample_positions(original_maps), _RIDGE)
     project = original.project.weight.view(EMBEDDING, -1, side * side)
     small.project.weight.copy_(torch.einsum("wc,ocp->owp", weight, project).flatten(1))
     small.project.bias.copy_(original.project.bias + (project * bias[:, None]).sum((1, 2)))
     return small
+
+
+def prune_on(
+    whole: IdentityTrunk, channels: tuple[int, ...], faces: FaceSet, change: Augmentation, seed: int, reporter: Reporter
+) -> IdentityTrunk:
+    """Prune a trunk on crops of a training set, drawn by `seed`: the same in every process."""
+    loader = Loader(faces, min(_FACES, len(faces)), seed, change)
+    pictures = trunk_input(loader.get(0, ahead=0).images).contiguous(memory_format=torch.channels_last)
+    loader.close()
+    return prune(whole, channels, pictures, reporter)
+
+
+def pruned_trunks(
+    whole: IdentityTrunk, channels: Sequence[tuple[int, ...]], faces: FaceSet, change: Augmentation, seed: int,
+    folder: Path, reporter: Reporter,
+) -> list[IdentityTrunk]:  # fmt: skip
+    """Pruned trunks, each on faces of its own, as files in `folder` hold them or made now."""
+    trunks = []
+    for index, widths in enumerate(channels):
+        path = folder / f"trunk-{index}.safetensors"
+        if not path.exists():
+            made = prune_on(whole, widths, faces, change, seed + 1 + index, reporter)
+            folder.mkdir(parents=True, exist_ok=True)
+            store.save_weights(path, made.state_dict())
+        trunks.append(IdentityTrunk(widths, plain=True))
+        trunks[-1].load_state_dict(store.load_weights(path))
+    return trunks
 
 
 def _steps(trunk: IdentityTrunk, length: int) -> list[nn.Sequential]:
@@ -89,15 +127,6 @@ def sample_positions(x: Tensor) -> Tensor:
     return rows[torch.linspace(0, len(rows) - 1, min(len(rows), _SEEN)).long()]
 
 
-def regress(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight [A, B] and bias [B] of the ridge regression of y [p, B] on x [p, A]."""
-    mean, centred = y.mean(0), x - x.mean(0)
-    gram = (centred.t() @ centred).double()
-    penalty = _RIDGE * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=torch.double)
-    weight = torch.linalg.solve(gram + penalty, (centred.t() @ (y - mean)).double()).float()
-    return weight, mean - x.mean(0) @ weight
-
-
 def _regress_depthwise(x: Tensor, y: Tensor, prior: Tensor, stride: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Weight [C, 1, 3, 3] and bias [C] that best give y [n, C, h, w] from x, each channel by itself."""
     n, channels = x.shape[:2]
@@ -114,24 +143,24 @@ def _regress_depthwise(x: Tensor, y: Tensor, prior: Tensor, stride: tuple[int, .
     return weight.view(channels, 1, 3, 3), (level - mean @ weight).flatten()
 
 
-def _select_channels(theirs: Tensor, after: list[nn.Sequential], project: nn.Linear, count: int) -> Tensor:
+def _select_channels(original: Tensor, after: list[nn.Sequential], project: nn.Linear, count: int) -> Tensor:
     """Channels int64 [count] from which what comes next is best predicted.
 
     What comes next are the outputs of the next pointwise convolution, seen through the depthwise one, or, after the
     last layer, the projection.
 
     Args:
-        theirs: activations [n, C, h, w] of the original.
+        original: activations [n, C, h, w] of the original.
         after: the two layers that follow.
     """
     if after:
-        x = sample_positions(_run(after[0], theirs))
+        x = sample_positions(_run(after[0], original))
         pointwise = after[1][0]
         assert isinstance(pointwise, nn.Conv2d)
         reader = pointwise.weight.flatten(1).t()
     else:
-        x = sample_positions(theirs)
-        weight = project.weight.view(EMBEDDING, theirs.shape[1], -1)
+        x = sample_positions(original)
+        weight = project.weight.view(EMBEDDING, original.shape[1], -1)
         values, vectors = torch.linalg.eigh(torch.einsum("ocp,odp->cd", weight, weight))
         reader = vectors * values.clamp_min(0).sqrt()
     x = x - x.mean(0)

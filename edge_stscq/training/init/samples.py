@@ -1,35 +1,25 @@
-"""What an integer codec is before any network trains: components, codebooks, frequency tables and a first decoder."""
+"""Samples of a training set: different crops, their thumbnails, their token vectors and tokens."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional
 
-from edge_stscq.codec import store
+from edge_stscq._reporter import Reporter, track
 from edge_stscq.codec.codebooks import SwitchedCodebooks
-from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import normalise_image
 from edge_stscq.codec.grid import INPUT_STEP
 from edge_stscq.codec.integer_encoder import THUMBNAIL, ReferenceEncoder, TokenEncoder
 from edge_stscq.codec.pooling import face_density
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.data.loader import FaceSet
-from edge_stscq.errors import EdgeError
 from edge_stscq.stream.tables import Tables
 from edge_stscq.training.init.closed_form import principal_components, set_components
-from edge_stscq.training.init.linear import fit_sketch
-from edge_stscq.training.init.transfer import translate_decoder
 
 _BATCH = 64
-_TRANSLATED = 4000
-"""Faces by which a style is translated from one model's codewords to another's."""
-TRAINING = "training"
-"""Folder of a model with what its training goes on from, in float16."""
 
 
 class Sample(NamedTuple):
@@ -37,7 +27,7 @@ class Sample(NamedTuple):
 
     chosen: list[int]
     weight: Tensor
-    """How often each counts, [n]."""
+    """Times that each counts, [n]."""
 
 
 def draw_sample(faces: FaceSet, count: int) -> Sample:
@@ -48,18 +38,18 @@ def draw_sample(faces: FaceSet, count: int) -> Sample:
     return Sample([same[0] for same in counts.values()], torch.tensor([float(len(same)) for same in counts.values()]))
 
 
-def batches(faces: FaceSet, indices: list[int], progress: Progress, title: str) -> Iterator[Tensor]:
+def batches(faces: FaceSet, indices: list[int], title: str, reporter: Reporter) -> Iterator[Tensor]:
     """Crops uint8 [2 n, 128, 128, 3], each followed by its mirror image."""
-    for start in progress.track(range(0, len(indices), _BATCH), description=title):
+    for start in track(range(0, len(indices), _BATCH), title, reporter):
         crops = [faces.crop(index) for index in indices[start : start + _BATCH]]
         yield torch.from_numpy(np.stack([view for crop in crops for view in (crop, crop[:, ::-1])]))
 
 
-def read_thumbnails(faces: FaceSet, indices: list[int], progress: Progress) -> Tensor:
+def read_thumbnails(faces: FaceSet, indices: list[int], reporter: Reporter) -> Tensor:
     """Thumbnails [2 N, 3, 32, 32] in -1..1 of crops, each followed by its mirror image; not rounded."""
     return torch.cat([
         functional.interpolate(normalise_image(crops), size=THUMBNAIL, mode="area")
-        for crops in batches(faces, indices, progress, "thumbnails")
+        for crops in batches(faces, indices, "thumbnails", reporter)
     ])  # fmt: skip
 
 
@@ -115,11 +105,11 @@ def code(encoder: TokenEncoder, z: Tensor) -> Coded:
 
 @torch.no_grad()
 def code_pictures(
-    encoder: TokenEncoder, faces: FaceSet, indices: list[int], progress: Progress, device: torch.device
+    encoder: TokenEncoder, faces: FaceSet, indices: list[int], reporter: Reporter, device: torch.device
 ) -> Coded:
     """Tokens of crops and their mirror images, as an encoder gives them."""
     encoder.to(device)
-    z = torch.cat([encoder.vectors(crops.to(device)).cpu() for crops in batches(faces, indices, progress, "tokens")])
+    z = torch.cat([encoder.vectors(crops.to(device)).cpu() for crops in batches(faces, indices, "tokens", reporter)])
     return code(encoder.cpu(), z)
 
 
@@ -131,59 +121,3 @@ def count_tables(config: CodecConfig, coded: Coded, weight: Tensor) -> Tables:
     counts = torch.bincount((place * config.entries + coded.tokens).flatten(), mass.flatten(), int(np.prod(shape)))
     groups = torch.bincount(coded.group, weight.double(), config.groups)
     return Tables.from_counts(counts.view(shape).numpy(), groups.numpy(), config.layer_ends)
-
-
-def load_training(folder: Path, decoder: Decoder) -> dict[str, Tensor] | None:
-    """Bring a model's decoder to where its training stopped, in place; returns the critic's heads, if it has any.
-
-    Raises:
-        EdgeError: the file is of another decoder.
-    """
-    average, heads = folder / TRAINING / "decoder.safetensors", folder / TRAINING / "critic.safetensors"
-    if average.exists():
-        state = decoder.state_dict()
-        kept = store.load_weights(average)
-        if unknown := kept.keys() - state.keys():
-            raise EdgeError(f"{average} does not fit the decoder beside it: it has {min(unknown)}; remove the folder")
-        try:
-            decoder.load_state_dict(state | kept)
-        except RuntimeError as error:
-            raise EdgeError(f"{average} does not fit: {str(error).splitlines()[-1].strip()}") from None
-    return store.load_weights(heads) if heads.exists() else None
-
-
-@torch.no_grad()
-def first_decoder(
-    encoder: ReferenceEncoder, coded: Coded, thumbnails: Tensor, start: Path | None, faces: FaceSet,
-    indices: list[int], progress: Progress, device: torch.device,
-) -> Decoder:  # fmt: skip
-    """A decoder with sketches for an encoder's codewords; its networks are those of a model to start from.
-
-    Args:
-        coded, thumbnails: of `indices`, each followed by its mirror image.
-
-    Raises:
-        EdgeError: the decoder to start from has other widths.
-    """
-    decoder = Decoder(encoder.config)
-    decoder.codebooks.books.copy_(encoder.codebooks.books)
-    if start is not None:
-        earlier = store.load_decoder(start)
-        load_training(start, earlier)
-        same = earlier.config.layers == encoder.config.layers
-        if same and torch.equal(earlier.codebooks.books, encoder.codebooks.books):
-            decoder.load_state_dict(earlier.state_dict())
-            return decoder
-        device_encoder = store.load_student(start).to(device)
-        step = max(1, len(indices) // _TRANSLATED)
-        words = []
-        for crops in batches(faces, indices[::step], progress, "tokens of the model to start from"):
-            seen = device_encoder.analyse(crops[::2].to(device))
-            words.append(device_encoder.codebooks.lookup(seen.group, seen.tokens).cpu())
-        try:
-            translate_decoder(decoder, earlier, coded.words[::2][::step], torch.cat(words))
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise EdgeError(f"the decoder of {start} does not fit the recipe's: {reason}; leave --start out") from None
-    fit_sketch(decoder, coded.words, thumbnails)
-    return decoder

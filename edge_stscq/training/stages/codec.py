@@ -1,6 +1,5 @@
 """One stage of codec training: encoder, router, codebooks and decoder under the hybrid metric."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -14,15 +13,6 @@ from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.router import group_use, router_losses
 from edge_stscq.config.recipe import Recipe, Stage, odds
 from edge_stscq.data.loader import FaceSet, Loader
-from edge_stscq.training.loop import (
-    EMA,
-    all_reduce_gradients,
-    lr_factor,
-    pack,
-    pack_optimiser,
-    unpack,
-    unpack_optimiser,
-)
 from edge_stscq.training.losses import (
     Discriminator,
     FrozenRecognizer,
@@ -32,14 +22,16 @@ from edge_stscq.training.losses import (
     least_squares,
     perceptual_loss,
 )
+from edge_stscq.training.optimization import gradient_step, lr_factor
 from edge_stscq.training.preview import contact_sheet
+from edge_stscq.training.state import EMA, Resumable
 
 _RESEED_EVERY = 50
 _FITTED_PACE = 0.1
 """Learning rate of what starts from a closed form, relative to the rest."""
 
 
-class CodecStage:
+class CodecStage(Resumable):
     """Task: one stage of the recipe. The identity trunk stays frozen and is read from cached embeddings."""
 
     def __init__(
@@ -74,10 +66,15 @@ class CodecStage:
         self.codebook_averages = CodebookAverages(encoder.codebooks, recipe.codebook_decay).to(device)
         self.codebook_averages.reset(encoder.codebooks)
         self.average = EMA(self.nets, recipe.average)
+        self.parts = {
+            "nets": self.nets, "average": self.average, "codebooks": self.codebook_averages,
+            "optimiser": self.optimizer,
+        }  # fmt: skip
         self.critic: Discriminator | None = None
         if stage.losses.adversarial:
             self.critic = Discriminator().to(device)
             self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=2e-4, betas=(0.5, 0.99))
+            self.parts |= {"critic": self.critic, "critic_optimiser": self.critic_optimizer}
         self.layers = len(recipe.codec.layers)
         self.odds = torch.tensor(odds(stage.layer_odds, self.layers))
         self.pixel_factors = torch.tensor(stage.losses.pixel_factors(self.layers), device=device)
@@ -133,11 +130,7 @@ class CodecStage:
             values |= {"commitment": commitment.detach(), "router": routed.quantization.detach()}
         if self.critic is not None:
             loss = loss + weights.adversarial * self._adversary(decoded, target, values)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        all_reduce_gradients(self.trained)
-        norm = nn.utils.clip_grad_norm_(self.trained, 2.0)
-        self.optimizer.step()
+        norm = gradient_step(loss, self.optimizer, self.trained, clip=2.0)
         if not self.frozen:
             self.codebook_averages.update(self.encoder.codebooks, z.detach(), chosen, tokens)
             if (index + 1) % _RESEED_EVERY == 0 and index < 0.7 * self.stage.steps:
@@ -159,13 +152,13 @@ class CodecStage:
             return decoded.new_zeros(())
         view = View.draw()
         with self._precision():
-            ours = self.recognizer(decoded[:count], view)
+            seen = self.recognizer(decoded[:count], view)
             with torch.no_grad():
-                theirs = self.recognizer.features(target[:count], view)
-        cosine = (ours.embedding.float() * functional.normalize(who[:count])).sum(1)
+                wanted = self.recognizer.features(target[:count], view)
+        cosine = (seen.embedding.float() * functional.normalize(who[:count])).sum(1)
         by_layer = self.identity_factors[received[:count] - 1]
         pixel_by_layer = self.pixel_factors[received[:count] - 1]
-        look = (perceptual_loss(ours.features, theirs) * pixel_by_layer).mean()
+        look = (perceptual_loss(seen.features, wanted) * pixel_by_layer).mean()
         values |= {"perceptual": look.detach(), "cosine": cosine.mean().detach()}
         for layer in range(1, 1 + self.layers):
             if bool((received[:count] == layer).any()):
@@ -177,36 +170,12 @@ class CodecStage:
         assert self.critic is not None
         fake, real = self.critic(decoded.detach()), self.critic(target)
         critic_loss = least_squares(real, True) + least_squares(fake, False)
-        self.critic_optimizer.zero_grad(set_to_none=True)
-        critic_loss.backward()
-        all_reduce_gradients(list(self.critic.parameters()))
-        self.critic_optimizer.step()
+        gradient_step(critic_loss, self.critic_optimizer, list(self.critic.parameters()))
         self.critic.requires_grad_(False)
         loss = least_squares(self.critic(decoded), True)
         self.critic.requires_grad_(True)
         values |= {"critic": critic_loss.detach(), "adversarial": loss.detach()}
         return loss
-
-    def state(self) -> dict[str, Tensor]:
-        state = (
-            pack("nets", self.nets.state_dict())
-            | pack("average", self.average.tensors)
-            | pack("codebooks", self.codebook_averages.state_dict())
-            | pack_optimiser("optimiser", self.optimizer)
-        )
-        if self.critic is not None:
-            state |= pack("critic", self.critic.state_dict())
-            state |= pack_optimiser("critic_optimiser", self.critic_optimizer)
-        return state
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        self.nets.load_state_dict(unpack("nets", state))
-        self.average.tensors = {k: v.to(self.device) for k, v in unpack("average", state).items()}
-        self.codebook_averages.load_state_dict(unpack("codebooks", state))
-        unpack_optimiser("optimiser", state, self.optimizer)
-        if self.critic is not None:
-            self.critic.load_state_dict(unpack("critic", state))
-            unpack_optimiser("critic_optimiser", state, self.critic_optimizer)
 
     def finish(self) -> None:
         """Put the averaged weights in place."""
@@ -214,7 +183,6 @@ class CodecStage:
         self.nets.eval()
 
     def sample(self, path: Path) -> None:
-        live = {k: v.clone() for k, v in self.nets.state_dict().items()}
-        self.finish()
-        contact_sheet(path, self.encoder, self.decoder, self.preview, self.device, self.stage.size)
-        self.nets.load_state_dict(live)
+        self.nets.eval()
+        with self.average.applied_to(self.nets):
+            contact_sheet(path, self.encoder, self.decoder, self.preview, self.device, self.stage.size)

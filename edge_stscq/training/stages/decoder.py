@@ -18,19 +18,12 @@ from edge_stscq.codec.encoder import normalise_image
 from edge_stscq.codec.pooling import face_density
 from edge_stscq.config.recipe import DecoderTraining, odds
 from edge_stscq.data.loader import FaceSet, Loader
-from edge_stscq.training.loop import (
-    EMA,
-    all_reduce_gradients,
-    lr_factor,
-    pack,
-    pack_optimiser,
-    unpack,
-    unpack_optimiser,
-)
 from edge_stscq.training.losses import FrozenRecognizer, View, channels_last, excess_total_variation
+from edge_stscq.training.optimization import gradient_step, lr_factor
 from edge_stscq.training.precision import Precision
 from edge_stscq.training.preview import contact_sheet
 from edge_stscq.training.stages.critic import Augmentation, Critic, FrozenFeatures, hinge, perceptual_distance
+from edge_stscq.training.state import EMA, Resumable, part_of
 
 _BETAS = (0.0, 0.99)
 _FEATURES_SHARE = 0.5
@@ -38,7 +31,7 @@ _FEATURES_SHARE = 0.5
 
 
 class Encoder(Protocol):
-    """What the decoder needs of an encoder."""
+    """Encoder as the decoder's training needs it."""
 
     codebooks: SwitchedCodebooks
 
@@ -47,7 +40,7 @@ class Encoder(Protocol):
     def choose(self, z: Tensor) -> Tensor: ...
 
 
-class DecoderStage:
+class DecoderStage(Resumable):
     """Task: the decoder and its critic learn; encoder and codebooks stay as they are."""
 
     def __init__(
@@ -64,11 +57,13 @@ class DecoderStage:
         self.trained = list(self.decoder.parameters())
         self.optimizer = torch.optim.AdamW(self.trained, lr=plan.rate, betas=_BETAS, weight_decay=1e-4, fused=True)
         self.average = EMA(self.decoder, average)
+        self.parts = {"decoder": self.decoder, "average": self.average, "optimiser": self.optimizer}
         self.critic: Critic | None = None
         if plan.critic is not None:
             self.critic = Critic().to(device)
             heads = self.critic.heads.parameters()
             self.critic_optimizer = torch.optim.AdamW(heads, lr=plan.critic.rate, betas=_BETAS)
+            self.parts |= {"critic": self.critic.heads, "critic_optimiser": self.critic_optimizer}
         layers = len(decoder.config.layers)
         self.odds = torch.tensor(odds(plan.layer_odds, layers))
         density = face_density(128).to(device)
@@ -123,11 +118,7 @@ class DecoderStage:
         }  # fmt: skip
         if self.critic is not None:
             loss = loss + self._criticize(index, decoded * mask, target * mask, values)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        all_reduce_gradients(self.trained)
-        values["gradient"] = nn.utils.clip_grad_norm_(self.trained, 2.0)
-        self.optimizer.step()
+        values["gradient"] = gradient_step(loss, self.optimizer, self.trained, clip=2.0)
         self.average.update(self.decoder, index)
         for layer in range(1, layers + 1):
             if bool((received[half] == layer).any()):
@@ -151,10 +142,7 @@ class DecoderStage:
                 real_maps = self.features(change(target))
             fake, real = critic([x.detach() for x in fake_maps]).float(), critic(real_maps).float()
         critic_loss = hinge(real, True) + hinge(fake, False)
-        self.critic_optimizer.zero_grad(set_to_none=True)
-        critic_loss.backward()
-        all_reduce_gradients(critic.heads.parameters())
-        self.critic_optimizer.step()
+        gradient_step(critic_loss, self.critic_optimizer, list(critic.heads.parameters()))
         values |= {"critic": critic_loss.detach(), "real": real.mean().detach(), "fake": fake.mean().detach()}
         if index < begin:
             return 0.0
@@ -165,32 +153,15 @@ class DecoderStage:
         values["adversarial"] = said.detach()
         return plan.weight * said
 
-    def state(self) -> dict[str, Tensor]:
-        state = (
-            pack("decoder", self.decoder.state_dict())
-            | pack("average", self.average.tensors)
-            | pack_optimiser("optimiser", self.optimizer)
-        )
-        if self.critic is not None:
-            state |= pack("critic", self.critic.heads.state_dict())
-            state |= pack_optimiser("critic_optimiser", self.critic_optimizer)
-        return state
-
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back a state.
 
         Raises:
             ValueError: it has a critic and the recipe has none, or the other way round.
         """
-        known = unpack("critic", state)
-        if bool(known) != (self.critic is not None):
+        if bool(part_of(state, "critic")) != (self.critic is not None):
             raise ValueError("it was made without a critic" if self.critic else "it was made with a critic")
-        self.decoder.load_state_dict(unpack("decoder", state))
-        self.average.tensors = {k: v.to(self.device) for k, v in unpack("average", state).items()}
-        unpack_optimiser("optimiser", state, self.optimizer)
-        if self.critic is not None:
-            self.critic.heads.load_state_dict(known)
-            unpack_optimiser("critic_optimiser", state, self.critic_optimizer)
+        super().restore(state)
 
     def result(self) -> Decoder:
         """The decoder with its averaged weights, on the CPU."""
@@ -198,7 +169,5 @@ class DecoderStage:
         return self.decoder.cpu().eval()
 
     def sample(self, path: Path) -> None:
-        live = {k: v.clone() for k, v in self.decoder.state_dict().items()}
-        self.decoder.load_state_dict(self.average.tensors)
-        contact_sheet(path, self.encoder, self.decoder, self.preview, self.device)  # type: ignore[arg-type]
-        self.decoder.load_state_dict(live)
+        with self.average.applied_to(self.decoder):
+            contact_sheet(path, self.encoder, self.decoder, self.preview, self.device)  # type: ignore[arg-type]

@@ -4,30 +4,23 @@ Several recognizers look at every picture in turn, each time from a slightly dif
 sharpness: what pleases all of them is the person, what pleases one of them alone is a pattern.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.config.recipe import Finetuning, odds
 from edge_stscq.data.loader import FaceSet, Loader
-from edge_stscq.training.loop import (
-    EMA,
-    all_reduce_gradients,
-    lr_factor,
-    pack,
-    pack_optimiser,
-    unpack,
-    unpack_optimiser,
-)
 from edge_stscq.training.losses import FrozenRecognizer, View, channels_last, excess_total_variation, perceptual_loss
+from edge_stscq.training.optimization import gradient_step, lr_factor
 from edge_stscq.training.preview import contact_sheet
+from edge_stscq.training.state import EMA, Resumable
 
 
-class DecoderFinetuning:
+class DecoderFinetuning(Resumable):
     """Task: the decoder learns, encoder and codebooks stay as they are."""
 
     def __init__(
@@ -42,6 +35,7 @@ class DecoderFinetuning:
         self.trained = list(self.decoder.parameters())
         self.optimizer = torch.optim.AdamW(self.trained, lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
         self.average = EMA(self.decoder, average)
+        self.parts = {"decoder": self.decoder, "average": self.average, "optimiser": self.optimizer}
         self.layers = len(decoder.config.layers)
         self.odds = torch.tensor(odds(plan.layer_odds, self.layers))
         self.pixel_factors = torch.tensor(plan.losses.pixel_factors(self.layers), device=device)
@@ -59,12 +53,12 @@ class DecoderFinetuning:
         recognizer, view = self.recognizers[index % len(self.recognizers)], View.draw()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             decoded = self.decoder(codewords, received)
-            ours = recognizer(decoded, view)
+            seen = recognizer(decoded, view)
             with torch.no_grad():
-                theirs = recognizer(target, view)
+                wanted = recognizer(target, view)
         pixel = (decoded.float() - target).abs().mean((1, 2, 3))
-        look = perceptual_loss(ours.features, theirs.features)
-        cosine = (ours.embedding.float() * theirs.embedding.float()).sum(1)
+        look = perceptual_loss(seen.features, wanted.features)
+        cosine = (seen.embedding.float() * wanted.embedding.float()).sum(1)
         near, same = self.pixel_factors[received - 1], self.identity_factors[received - 1]
         rough = excess_total_variation(decoded.float(), target)
         loss = (
@@ -72,11 +66,7 @@ class DecoderFinetuning:
             + same * weights.identity * (1 - cosine)
             + weights.smooth * rough
         ).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        all_reduce_gradients(self.trained)
-        norm = nn.utils.clip_grad_norm_(self.trained, 2.0)
-        self.optimizer.step()
+        norm = gradient_step(loss, self.optimizer, self.trained, clip=2.0)
         self.average.update(self.decoder, index)
         by_layer = {
             f"cosine_{layer}": cosine[received == layer].mean().detach()
@@ -95,25 +85,11 @@ class DecoderFinetuning:
         tokens = self.encoder.codebooks.nearness(seen.z + noise, seen.group).argmin(-1)
         return self.encoder.codebooks.lookup(seen.group, tokens)
 
-    def state(self) -> dict[str, Tensor]:
-        return (
-            pack("decoder", self.decoder.state_dict())
-            | pack("average", self.average.tensors)
-            | pack_optimiser("optimiser", self.optimizer)
-        )
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        self.decoder.load_state_dict(unpack("decoder", state))
-        self.average.tensors = {k: v.to(self.device) for k, v in unpack("average", state).items()}
-        unpack_optimiser("optimiser", state, self.optimizer)
-
     def result(self) -> Decoder:
         """The decoder with its averaged weights, on the CPU."""
         self.decoder.load_state_dict(self.average.tensors)
         return self.decoder.cpu().eval()
 
     def sample(self, path: Path) -> None:
-        live = {k: v.clone() for k, v in self.decoder.state_dict().items()}
-        self.decoder.load_state_dict(self.average.tensors)
-        contact_sheet(path, self.encoder, self.decoder, self.preview, self.device)
-        self.decoder.load_state_dict(live)
+        with self.average.applied_to(self.decoder):
+            contact_sheet(path, self.encoder, self.decoder, self.preview, self.device)

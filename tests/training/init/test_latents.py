@@ -1,48 +1,15 @@
+"""Tokens counted on latents."""
+
 import torch
 
-from edge_stscq.training.init.latents import fit_codebooks, nearest, refit_codebooks, token_counts
+from edge_stscq.training.init.kmeans import nearest
+from edge_stscq.training.init.latents import token_counts
 
 
-def error(books: torch.Tensor, z: torch.Tensor) -> float:
-    chosen = nearest(books, z)
-    words = books[torch.arange(z.shape[1]), chosen]
-    return float((z - words).square().mean())
-
-
-def test_kmeans_finds_clusters_of_each_position() -> None:
-    generator = torch.Generator().manual_seed(0)
-    centres = 4 * torch.randn(2, 8, 3, generator=generator)
-    pick = torch.randint(0, 8, (600, 2), generator=generator)
-    z = centres[torch.arange(2), pick] + 0.05 * torch.randn(600, 2, 3, generator=generator)
-    group = torch.zeros(600, dtype=torch.long)
-    once = fit_codebooks(None, z, group, 1, 32, 1, seed=0)
-    often = fit_codebooks(once, z, group, 1, 32, 20, seed=0)
-    assert error(often[0], z) < error(once[0], z)
-    assert error(often[0], z) < 0.3
-
-
-def test_each_group_is_fitted_to_its_own_pictures() -> None:
-    z = torch.cat([torch.randn(200, 2, 3) + 10, torch.randn(200, 2, 3) - 10])
-    group = torch.arange(400) // 200
-    books = fit_codebooks(None, z, group, 2, 16, 5, seed=0)
-    assert float(books[0].mean()) > 8
-    assert float(books[1].mean()) < -8
-
-
-def test_only_the_named_positions_are_fitted_anew() -> None:
-    torch.manual_seed(0)
-    books, z = torch.randn(2, 3, 8, 4), 2 * torch.randn(500, 2, 4) + 3
-    positions = torch.tensor([0, 2])
-    after = refit_codebooks(books, positions, z, 10, seed=0)
-    assert torch.equal(after[:, 1], books[:, 1])
-    for group in range(2):
-        assert error(after[group, positions], z) < 0.5 * error(books[group, positions], z)
-
-
-def test_counts_add_up() -> None:
+def test_token_counts_add_up() -> None:
     z, group = torch.randn(50, 4, 3), torch.arange(50) % 2
     books = torch.randn(2, 4, 8, 3)
     counts, groups = token_counts(books, z, group)
     assert counts.sum() == 200
     assert groups.tolist() == [25, 25]
-    assert counts[1, 0].tolist() == torch.bincount(nearest(books[1], z[group == 1])[:, 0], minlength=8).tolist()
+    assert counts[1, 0].tolist() == torch.bincount(nearest(books[1], z[group == 1])[0][:, 0], minlength=8).tolist()

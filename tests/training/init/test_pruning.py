@@ -1,13 +1,12 @@
 """The trunk pruned in closed form."""
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_stscq._reporter import SILENCE
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.training.init.pruning import _fit_relu_shift, _forward_selection, prune
-from edge_stscq.training.loop import progress_bar
 
 WHOLE = (8, 16, 16, 24, 32, 32)
 
@@ -30,8 +29,7 @@ def blobs(count: int, seed: int) -> Tensor:
 
 
 def cut(whole: IdentityTrunk, channels: tuple[int, ...]) -> IdentityTrunk:
-    with progress_bar(Console(quiet=True)) as progress:
-        return prune(whole, channels, blobs(64, 2), progress)
+    return prune(whole, channels, blobs(64, 2), SILENCE)
 
 
 def likeness(one: nn.Module, other: nn.Module) -> float:

@@ -1,4 +1,4 @@
-"""What learns in which kind of stage."""
+"""Parts that learn in each kind of stage."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What the decoder learns from: the student's tokens, some of them a neighbour's."""
+"""Codewords that the decoder learns from: the student's tokens, some of them a neighbour's."""
 
 from collections.abc import Callable
 

@@ -16,13 +16,14 @@ from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.training.embeddings import trunk_input
 from edge_stscq.training.init.closed_form import Components, set_components
 from edge_stscq.training.init.integer_student import (
-    FrontMatching,
     fit_projection,
+    fit_steps,
     shared_layers,
     take_over_layers,
     take_over_student,
 )
-from edge_stscq.training.stages.integer_student import IntegerDistillation, fit_steps
+from edge_stscq.training.stages.front_matching import FrontMatching
+from edge_stscq.training.stages.integer_student import IntegerDistillation
 from tests.training.integer import CODEC, FLOAT
 
 CPU = torch.device("cpu")

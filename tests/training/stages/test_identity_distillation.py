@@ -6,7 +6,8 @@ from torch.nn import functional
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.training.embeddings import trunk_input
-from edge_stscq.training.stages.distillation import DistillSettings, IdentityDistillation
+from edge_stscq.training.stages.distillation import DistillSettings
+from edge_stscq.training.stages.identity_distillation import IdentityDistillation
 
 
 def begin(faces: FaceSet, blends: float, steps: int = 1) -> IdentityDistillation:
@@ -19,10 +20,10 @@ def begin(faces: FaceSet, blends: float, steps: int = 1) -> IdentityDistillation
 
 
 def asked(faces: FaceSet, blends: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the recognizer was shown in a step, and the batch as it was before."""
+    """Pictures that the recognizer was shown in a step, and the batch as it was before."""
     task = begin(faces, blends)
     shown: list[torch.Tensor] = []
-    task.whole.features[0].register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].clone()))
+    task.recognizer.features[0].register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].clone()))
     task.step(0)
     (images,) = shown
     return images, trunk_input(Loader(faces, 8, 1, Augmentation()).get(0).images)
