@@ -63,7 +63,7 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
     import torch
 
     from edge_stscq.codec import store
-    from edge_stscq.codec.integer_encoder import IntegerEncoder
+    from edge_stscq.codec.integer.encoder import IntegerEncoder
     from quantization import WEIGHT_ONLY, Calibration, captured_graph, quantized_encoder, weight_only_encoder
 
     config, books = store.load_config(model), store.full_books(model)

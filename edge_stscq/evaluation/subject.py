@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_stscq.codec import store
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.codec.integer_encoder import TokenEncoder
+from edge_stscq.codec.integer.encoder import TokenEncoder
 from edge_stscq.codec.matching import Matcher
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError

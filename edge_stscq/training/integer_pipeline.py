@@ -16,7 +16,7 @@ import torch
 
 from edge_stscq.codec import store
 from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder, TokenEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder, ReferenceEncoder, TokenEncoder
 from edge_stscq.data.loader import Augmentation, FaceSet
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.embeddings import cached_embeddings, trunk_input

@@ -8,7 +8,7 @@ import torch
 
 from edge_stscq.bundle import open_bundle, selftest
 from edge_stscq.bundle.manifest import GOLDEN, Manifest, sha256_files
-from edge_stscq.codec.integer_encoder import IntegerEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.store import load_student
 from edge_stscq.device import load_encoder
 from edge_stscq.errors import BundleError, EdgeError

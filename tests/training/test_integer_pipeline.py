@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edge_stscq.codec import store
-from edge_stscq.codec.integer_encoder import IntegerEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.errors import EdgeError

@@ -11,7 +11,7 @@ import torch
 from edge_stscq._reporter import SILENCE
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student, teacher
-from edge_stscq.codec.integer_encoder import IntegerEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import (
     CriticTraining,

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.codec import store
 from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.codec.integer_encoder import TokenEncoder
+from edge_stscq.codec.integer.encoder import TokenEncoder
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, MissingExtraError, require
 from edge_stscq.evaluation.artefact import check_same_model

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from edge_stscq.codec.grid import SIGNED
 from edge_stscq.codec.identity import allocate, normalise
-from edge_stscq.codec.integer_encoder import TOKEN_STEP, TokenEncoder, on_token_grid
+from edge_stscq.codec.integer.encoder import TOKEN_STEP, TokenEncoder, on_token_grid
+from edge_stscq.codec.integer.grid import SIGNED
 from edge_stscq.config.codec import EMBEDDING, CodecConfig
 from edge_stscq.training.init.kmeans import lloyd, nearest, random_entries
 

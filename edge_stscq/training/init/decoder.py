@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from edge_stscq._reporter import Reporter
 from edge_stscq.codec import store
 from edge_stscq.codec.decoder import Decoder
-from edge_stscq.codec.integer_encoder import ReferenceEncoder
+from edge_stscq.codec.integer.encoder import ReferenceEncoder
 from edge_stscq.data.loader import FaceSet
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.init.linear import fit_sketch

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_stscq.codec.grid import INPUT_STEP, GridConv
-from edge_stscq.codec.integer_encoder import IdentityNet, IntegerEncoder, ReferenceEncoder
+from edge_stscq.codec.integer.encoder import IdentityNet, IntegerEncoder, ReferenceEncoder
+from edge_stscq.codec.integer.grid import INPUT_STEP, GridConv
 from edge_stscq.codec.trunk import IdentityTrunk
 
 _PERCENTILE = 99.95

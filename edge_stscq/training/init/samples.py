@@ -11,8 +11,8 @@ from torch.nn import functional
 from edge_stscq._reporter import Reporter, track
 from edge_stscq.codec.codebooks import SwitchedCodebooks
 from edge_stscq.codec.encoder import normalise_image
-from edge_stscq.codec.grid import INPUT_STEP
-from edge_stscq.codec.integer_encoder import THUMBNAIL, ReferenceEncoder, TokenEncoder
+from edge_stscq.codec.integer.encoder import THUMBNAIL, ReferenceEncoder, TokenEncoder
+from edge_stscq.codec.integer.grid import INPUT_STEP
 from edge_stscq.codec.pooling import face_density
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.data.loader import FaceSet

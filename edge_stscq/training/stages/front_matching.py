@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_stscq.codec.grid import GridConv
-from edge_stscq.codec.integer_encoder import IdentityNet
+from edge_stscq.codec.integer.encoder import IdentityNet
+from edge_stscq.codec.integer.grid import GridConv
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.data.loader import Loader
 from edge_stscq.training.embeddings import trunk_input

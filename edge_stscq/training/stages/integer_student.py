@@ -2,7 +2,7 @@
 
 The network learns the recognizer's identity components, its relations between faces and, through a linear reader, its
 last feature map; weights and activations are rounded to their grids from the first step, with steps that are learned
-(`codec/grid.py`). What the device computes is what was trained: nothing is calibrated afterwards.
+(`codec/integer/grid.py`). What the device computes is what was trained: nothing is calibrated afterwards.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder, ReferenceEncoder
 from edge_stscq.config.recipe import StudentTraining
 from edge_stscq.data.loader import Loader
 from edge_stscq.recognizers.sface import fuse_batchnorms

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge_stscq.codec.integer_encoder import TOKEN_STEP, ReferenceEncoder
+from edge_stscq.codec.integer.encoder import TOKEN_STEP, ReferenceEncoder
 from edge_stscq.training.init.closed_form import BookFit, fit_codebooks, kmeans, principal_components, signal_to_noise
 from edge_stscq.training.init.controls import controls, equal_entries
 from edge_stscq.training.init.samples import code, count_tables, fit_components

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from edge_stscq.codec.encoder import EdgeEncoder, student
-from edge_stscq.codec.grid import UNSIGNED
-from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder, ReferenceEncoder
+from edge_stscq.codec.integer.grid import UNSIGNED
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import StudentTraining
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader

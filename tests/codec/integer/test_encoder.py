@@ -6,8 +6,8 @@ import torch
 from pydantic import ValidationError
 
 from edge_stscq.codec import store
-from edge_stscq.codec.grid import EXACT, SIGNED
-from edge_stscq.codec.integer_encoder import TOKEN_STEP, IntegerEncoder, ReferenceEncoder
+from edge_stscq.codec.integer.encoder import TOKEN_STEP, IntegerEncoder, ReferenceEncoder
+from edge_stscq.codec.integer.grid import EXACT, SIGNED
 from edge_stscq.codec.matching import Matcher
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from edge_stscq.codec.grid import EXACT, SIGNED, UNSIGNED, WEIGHT_LIMIT, GridConv, round_to_grid
+from edge_stscq.codec.integer.grid import EXACT, SIGNED, UNSIGNED, WEIGHT_LIMIT, GridConv, round_to_grid
 from quantization.integer_graph import convolve
 
 
