@@ -1,6 +1,6 @@
 """Encoder made for integers: its int8 graph gives the same tokens on every processor, by construction.
 
-An identity network (plain convolutions on integer grids, `codec/integer/grid.py`) reads the identity token vectors straight
+An identity network (plain convolutions on the grids of `grid.py`) reads the identity token vectors straight
 from the middle 112 px; spatial token vectors are a linear transform of a 32-px thumbnail. Both leave as int8. Codebook
 entries lie on the same grids, so every squared distance is a whole number of one unit, and a bound on it
 (`largest_distance`) stays below 2**24: float32 holds it exactly, whatever the order of the sum. The lowest index wins a

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_stscq.codec.codebooks import CodebookAverages
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
-from edge_stscq.codec.router import group_use, router_losses
 from edge_stscq.config.recipe import Recipe, Stage, odds
 from edge_stscq.data.loader import FaceSet, Loader
 from edge_stscq.training.losses import (
@@ -24,6 +22,8 @@ from edge_stscq.training.losses import (
 )
 from edge_stscq.training.optimization import gradient_step, lr_factor
 from edge_stscq.training.preview import contact_sheet
+from edge_stscq.training.stages.codebook_ema import CodebookEMA
+from edge_stscq.training.stages.router_losses import group_usage, router_losses
 from edge_stscq.training.state import EMA, Resumable
 
 _RESEED_EVERY = 50
@@ -63,11 +63,11 @@ class CodecStage(Resumable):
             ],
             lr=stage.rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True,
         )  # fmt: skip
-        self.codebook_averages = CodebookAverages(encoder.codebooks, recipe.codebook_decay).to(device)
-        self.codebook_averages.reset(encoder.codebooks)
+        self.codebook_ema = CodebookEMA(encoder.codebooks, recipe.codebook_decay).to(device)
+        self.codebook_ema.reset(encoder.codebooks)
         self.average = EMA(self.nets, recipe.average)
         self.parts = {
-            "nets": self.nets, "average": self.average, "codebooks": self.codebook_averages,
+            "nets": self.nets, "average": self.average, "codebooks": self.codebook_ema,
             "optimiser": self.optimizer,
         }  # fmt: skip
         self.critic: Discriminator | None = None
@@ -132,12 +132,12 @@ class CodecStage(Resumable):
             loss = loss + weights.adversarial * self._adversary(decoded, target, values)
         norm = gradient_step(loss, self.optimizer, self.trained, clip=2.0)
         if not self.frozen:
-            self.codebook_averages.update(self.encoder.codebooks, z.detach(), chosen, tokens)
+            self.codebook_ema.update(self.encoder.codebooks, z.detach(), chosen, tokens)
             if (index + 1) % _RESEED_EVERY == 0 and index < 0.7 * self.stage.steps:
-                values["reseeded"] = self.codebook_averages.reseed(self.encoder.codebooks, z.detach(), chosen)
+                values["reseeded"] = self.codebook_ema.replace_dead_entries(self.encoder.codebooks, z.detach(), chosen)
         self.average.update(self.nets, index)
-        use = (self.codebook_averages.counts > 0.1 * self.codebook_averages.counts.mean(-1, keepdim=True)).float()
-        groups = group_use(chosen, self.recipe.codec.groups)
+        use = (self.codebook_ema.counts > 0.1 * self.codebook_ema.counts.mean(-1, keepdim=True)).float()
+        groups = group_usage(chosen, self.recipe.codec.groups)
         values |= {
             "gradient": norm, "use": use.mean(), "least_use": use.mean(-1).min(), "rarest_group": groups.min(),
         }  # fmt: skip

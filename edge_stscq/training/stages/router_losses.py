@@ -1,30 +1,14 @@
-"""The router chooses the codebook group of an image, without labels (STSCQ, section on switchable codebooks).
-
-Its loss is `L_qua + l1 L_ent + l2 L_dec`. The paper names the terms and their purpose; the formulas below are our
-reading of them ("-style"), since the equations are not public where we looked.
-"""
+"""Losses by which the router learns to choose a codebook group."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-
-
-class Router(nn.Module):
-    """Group logits from all token vectors of an image: z [N, T, D] -> [N, M]."""
-
-    def __init__(self, tokens: int, dim: int, groups: int, hidden: int = 64) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(tokens * dim, hidden), nn.ReLU(), nn.Linear(hidden, groups))
-
-    def forward(self, z: Tensor) -> Tensor:
-        logits: Tensor = self.layers(z.flatten(1))
-        return logits
+from torch import Tensor
 
 
 @dataclass(frozen=True)
 class RouterLosses:
-    """The three terms, each a scalar."""
+    """Terms of the router's loss, each a scalar."""
 
     quantization: Tensor
     entropy: Tensor
@@ -33,6 +17,9 @@ class RouterLosses:
 
 def router_losses(logits: Tensor, group_errors: Tensor) -> RouterLosses:
     """Losses of group logits [N, M] given each group's quantisation error [N, M] (not differentiated).
+
+    The router's loss is `L_qua + l1 L_ent + l2 L_dec`. The paper names the terms and their purpose; the formulas are
+    our reading of them, since the equations are not public where we looked.
 
     - quantization: expected error relative to the image's mean over groups; negative when the choice beats the mean.
     - entropy: minus the entropy of the batch-mean choice in nats, so that all groups are used.
@@ -49,6 +36,6 @@ def router_losses(logits: Tensor, group_errors: Tensor) -> RouterLosses:
     )
 
 
-def group_use(groups: Tensor, count: int) -> Tensor:
+def group_usage(groups: Tensor, count: int) -> Tensor:
     """Share of images [M] that chose each group."""
     return torch.bincount(groups.flatten(), minlength=count).float() / groups.numel()
