@@ -103,7 +103,8 @@ def test_unreadable_tables_are_named(tmp_path):
         Tables(row(TOTAL), np.array([TOTAL]), (1, 1, 1)).save(tmp_path / "absent" / "tables")
 
 
-def test_model_id_depends_on_books_tables_and_layers_and_on_nothing_else(tables):
+def test_model_id_depends_on_books_tables_and_layers_only(tables):
+    """Model id depends on books tables and layers and on nothing else."""
     books = np.random.default_rng(0).standard_normal((3, 12, 32, 4)).astype(np.float32)
     own = model_id(books, tables)
     assert model_id(np.asfortranarray(books).astype(">f4"), tables) == own

@@ -127,7 +127,8 @@ def test_a_finished_fit_is_kept_and_not_overwritten(data: Path, trained: Path) -
     assert (trained / "closed-form" / "model" / "codebooks.safetensors").read_bytes() == before
 
 
-def test_crops_that_are_hardly_picture_stop_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+def test_train_refuses_crops_that_are_hardly_picture(data: Path, tmp_path: Path) -> None:
+    """Crops that are hardly picture stop before anything is written."""
     (tmp_path / "pictures").symlink_to((data / "pictures").resolve())
     box = [[0, 0], [12, 0], [12, 144], [0, 144]]
     (tmp_path / "pictures.inside.json").write_text(json.dumps({"03.png": box}))

@@ -24,7 +24,8 @@ def test_the_recogniser_sees_what_the_trunk_sees() -> None:
         torch.testing.assert_close(a, b)
 
 
-def test_perceptual_distance_is_zero_for_the_same_picture_and_grows() -> None:
+def test_perceptual_loss_grows_from_zero_with_difference() -> None:
+    """Perceptual distance is zero for the same picture and grows."""
     torch.manual_seed(0)
     recognizer = FrozenRecognizer(IdentityTrunk((8,) * 6))
     picture = torch.rand(2, 3, 64, 64) * 2 - 1

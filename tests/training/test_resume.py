@@ -144,7 +144,8 @@ def test_an_unfinished_run_is_not_overwritten_by_accident(faces: FaceSet, tmp_pa
         drive(identity(faces), 2, tmp_path)
 
 
-def test_a_checkpoint_of_another_configuration_is_refused_and_kept(faces: FaceSet, tmp_path: Path) -> None:
+def test_checkpoint_of_another_configuration_is_kept(faces: FaceSet, tmp_path: Path) -> None:
+    """A checkpoint of another configuration is refused and kept."""
     drive(identity(faces), 1, tmp_path)
     before = (tmp_path / CHECKPOINT).read_bytes()
     with pytest.raises(EdgeError, match="another configuration"):

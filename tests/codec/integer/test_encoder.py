@@ -18,7 +18,8 @@ from tests.support.integer_model import integer_config
 PICTURES = np.stack(candidates(20))
 
 
-def test_integer_encoder_computes_in_float_what_whole_numbers_give(integer_model: Path) -> None:
+def test_integer_encoder_in_float_equals_whole_numbers(integer_model: Path) -> None:
+    """Integer encoder computes in float what whole numbers give."""
     encoder = store.load_student(integer_model)
     assert isinstance(encoder, IntegerEncoder)
     groups, tokens = run_program(integer_program(encoder), PICTURES)
@@ -56,7 +57,8 @@ def test_largest_distance_bounds_what_the_search_can_reach(integer_model: Path) 
     assert reached / unit <= encoder.largest_distance < EXACT
 
 
-def test_integer_program_refuses_what_the_search_cannot_hold_exactly(integer_model: Path) -> None:
+def test_integer_program_refuses_inexact_sums(integer_model: Path) -> None:
+    """Integer program refuses what the search cannot hold exactly."""
     encoder = store.load_student(integer_model)
     assert isinstance(encoder, IntegerEncoder)
     encoder.codebooks.books[0, 0, 0, 0] += TOKEN_STEP / 2

@@ -25,7 +25,8 @@ def pictures(count: int, size: int) -> torch.Tensor:
     return ((torch.randn(count, 12, generator=generator) * strength) @ patterns).view(count, 3, size, size)
 
 
-def test_components_go_strongest_first_and_leave_half_of_each_token_free() -> None:
+def test_pca_targets_put_the_strongest_components_first() -> None:
+    """Components go strongest first and leave half of each token free."""
     z = pca_targets(pictures(300, 16), CONFIG)
     assert z.shape == (300, 5, 4)
     used = z.abs().amax(0) > 0

@@ -12,7 +12,8 @@ from edge_stscq.training.stages.decoder_finetuning import DecoderFinetuning
 from tests.training.tiny import CODEC
 
 
-def test_noise_moves_some_tokens_to_another_entry_of_their_codebook(faces: FaceSet) -> None:
+def test_noise_moves_some_tokens_to_another_entry(faces: FaceSet) -> None:
+    """Noise moves some tokens to another entry of their codebook."""
     torch.manual_seed(0)
     encoder = student(CODEC).eval()
     crops = Loader(faces, 16, 1, Augmentation()).get(0).images

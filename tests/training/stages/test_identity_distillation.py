@@ -29,12 +29,14 @@ def asked(faces: FaceSet, blends: float) -> tuple[torch.Tensor, torch.Tensor]:
     return images, trunk_input(Loader(faces, 8, 1, Augmentation()).get(0).images)
 
 
-def test_without_blends_the_recogniser_sees_the_batch_as_it_is(faces: FaceSet) -> None:
+def test_recognizer_sees_the_batch_as_it_is_without_blends(faces: FaceSet) -> None:
+    """Without blends the recognizer sees the batch as it is."""
     shown, batch = asked(faces, 0.0)
     assert torch.equal(shown, batch)
 
 
-def test_the_recogniser_sees_blends_of_two_as_its_share_of_the_batch(faces: FaceSet) -> None:
+def test_recognizer_sees_blends_of_two_as_their_share(faces: FaceSet) -> None:
+    """The recognizer sees blends of two as its share of the batch."""
     shown, batch = asked(faces, 0.75)
     assert torch.equal(shown[6:], batch[6:])
     for blend, first, second in zip(shown[:6], batch, batch.flip(0), strict=False):
