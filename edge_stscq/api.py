@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edge_stscq._progress import Steps, no_steps
+from edge_stscq._reporter import SILENCE, Reporter
 from edge_stscq.errors import EdgeError, require
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from edge_stscq.evaluation.speed.report import EncodeReport
     from edge_stscq.evaluation.verification.layers import VerificationReport
     from edge_stscq.evaluation.verification.pairs import Pairs
-    from edge_stscq.training.train import Run
+    from edge_stscq.training.run import TrainingRun
     from quantization import Calibration, Observer
 
     Crops: TypeAlias = NDArray[np.uint8] | Faces | Path | str
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 def train(
     recipe: Path | str, data: Path | str, output: Path | str = "runs/train", *, start: Path | str | None = None,
     resume: bool = False, precision: Literal["auto", "float32", "bfloat16"] = "auto", device: str = "cpu",
-    threads: int = 0, log_every: int = 20, save_every: int = 200,
+    threads: int = 0, log_every: int = 20, save_every: int = 200, reporter: Reporter = SILENCE,
 ) -> Path:  # fmt: skip
     """Fit or train teacher, codebooks and a first decoder, as a recipe says.
 
@@ -51,6 +52,7 @@ def train(
         device: cpu or cuda; under torchrun, one process a GPU.
         threads: of the CPU; 0 leaves torch's choice.
         log_every, save_every: steps between lines of the log, and between checkpoints.
+        reporter: told how far the stages are.
 
     Returns:
         Folder of the model with its teacher.
@@ -63,18 +65,16 @@ def train(
         >>> student = distill("recipes/release.toml", teacher, "data", "runs/mine")
         >>> model = finetune("recipes/release.toml", student, "data", "runs/mine")
     """
-    with _run(recipe, data, output, start, resume, precision, device, threads, log_every, save_every) as run:
-        from rich.console import Console
+    with _run(recipe, data, output, start, resume, precision, device, threads, log_every, save_every, reporter) as run:
+        from edge_stscq.training import float_pipeline, integer_pipeline
 
-        from edge_stscq.training import chain, train
-
-        return (chain.train if run.recipe.codec.student_layers else train.train)(run, Console())
+        return (integer_pipeline.train if run.recipe.codec.student_layers else float_pipeline.train)(run)
 
 
 def distill(
     recipe: Path | str, model: Path | str, data: Path | str, output: Path | str = "runs/train", *,
     start: Path | str | None = None, new_tables: bool = False, resume: bool = False, device: str = "cpu",
-    threads: int = 0, log_every: int = 20, save_every: int = 200,
+    threads: int = 0, log_every: int = 20, save_every: int = 200, reporter: Reporter = SILENCE,
 ) -> Path:  # fmt: skip
     """Train the device's encoder to what the teacher makes of faces; arguments otherwise as in `train`.
 
@@ -91,23 +91,21 @@ def distill(
     Example:
         >>> student = distill("recipes/release.toml", teacher, "data", "runs/mine")
     """
-    with _run(recipe, data, output, start, resume, "float32", device, threads, log_every, save_every) as run:
-        from rich.console import Console
-
-        from edge_stscq.training import chain, train
+    with _run(recipe, data, output, start, resume, "float32", device, threads, log_every, save_every, reporter) as run:
+        from edge_stscq.training import float_pipeline, integer_pipeline
 
         if run.recipe.codec.student_layers:
-            return chain.distil(run, Path(model), Console(), new_tables)
+            return integer_pipeline.distill(run, Path(model), new_tables)
         if new_tables:
             raise EdgeError("--new-tables is for codecs with student_layers; this recipe's tables are its teacher's")
-        return train.distil(run, Path(model), Console())
+        return float_pipeline.distill(run, Path(model))
 
 
 def finetune(
     recipe: Path | str, model: Path | str, data: Path | str, output: Path | str = "runs/train", *,
     start: Path | str | None = None, encoder: Literal["student", "teacher"] = "student", resume: bool = False,
     precision: Literal["auto", "float32", "bfloat16"] = "auto", device: str = "cpu", threads: int = 0,
-    log_every: int = 20, save_every: int = 200,
+    log_every: int = 20, save_every: int = 200, reporter: Reporter = SILENCE,
 ) -> Path:  # fmt: skip
     """Train the decoder on the tokens of the device's encoder; arguments otherwise as in `train`.
 
@@ -124,17 +122,15 @@ def finetune(
     Example:
         >>> model = finetune("recipes/release.toml", student, "data", "runs/mine")
     """
-    with _run(recipe, data, output, start, resume, precision, device, threads, log_every, save_every) as run:
-        from rich.console import Console
-
-        from edge_stscq.training import chain, train
+    with _run(recipe, data, output, start, resume, precision, device, threads, log_every, save_every, reporter) as run:
+        from edge_stscq.training import float_pipeline, integer_pipeline
         from edge_stscq.training.options import TokensOf
 
         if run.recipe.codec.student_layers:
-            return chain.finetune(run, Path(model), Console(), TokensOf(encoder))
+            return integer_pipeline.finetune(run, Path(model), TokensOf(encoder))
         if start is not None or encoder == "teacher":
             raise EdgeError("--start and --encoder are for codecs with student_layers; leave them out")
-        return train.finetune(run, Path(model), Console())
+        return float_pipeline.finetune(run, Path(model))
 
 
 def quantize(
@@ -389,15 +385,15 @@ def _pairs(pairs: Pairs | Path | str) -> Pairs:
 @contextmanager
 def _run(
     recipe: Path | str, data: Path | str, output: Path | str, start: Path | str | None, resume: bool, precision: str,
-    device: str, threads: int, log_every: int, save_every: int,
-) -> Iterator[Run]:  # fmt: skip
+    device: str, threads: int, log_every: int, save_every: int, reporter: Reporter,
+) -> Iterator[TrainingRun]:  # fmt: skip
     """A training run on its device; the group of processes ends with the block."""
     torch = require("torch", "train")
     from edge_stscq.config.recipe import Recipe
     from edge_stscq.hub import resolve
     from edge_stscq.training.loop import Intervals
     from edge_stscq.training.options import PrecisionName
-    from edge_stscq.training.train import Run, devices
+    from edge_stscq.training.run import TrainingRun, devices
 
     if threads:
         torch.set_num_threads(threads)
@@ -405,4 +401,6 @@ def _run(
     with devices(device) as where:
         intervals, cache = Intervals(log=log_every, checkpoint=save_every), out / "embeddings.safetensors"
         begin = None if start is None else resolve(start)
-        yield Run(plan, Path(data), out, cache, resume, intervals, where, begin, PrecisionName(precision))
+        yield TrainingRun(
+            plan, Path(data), out, cache, resume, intervals, where, begin, PrecisionName(precision), reporter
+        )

@@ -72,7 +72,7 @@ def capture_model(
     import torch
 
     from edge_stscq.codec.encoder import EdgeEncoder
-    from edge_stscq.codec.integer_encoder import IntegerEncoder
+    from edge_stscq.codec.integer.encoder import IntegerEncoder
     from edge_stscq.codec.model import Codec
     from quantization import WEIGHT_ONLY, Calibration, capture, run_graph
 

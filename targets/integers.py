@@ -17,7 +17,7 @@ from targets import golden
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from edge_stscq.codec.integer_encoder import IntegerEncoder
+    from edge_stscq.codec.integer.encoder import IntegerEncoder
 
 SCHEME = (
     "trained in integers: activations on 8-bit grids, weights within 7 bits with one step for each channel, every step "

@@ -42,7 +42,8 @@ def names(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def test_the_larger_wheel_holds_the_released_files_and_nothing_else_more(wheels: tuple[Path, Path]) -> None:
+def test_larger_wheel_adds_the_released_files_only(wheels: tuple[Path, Path]) -> None:
+    """The larger wheel holds the released files and nothing else more."""
     plain, full = wheels
     released = {
         f"edge_stscq/hub/released/{release.folder}/{name}"

@@ -1,11 +1,14 @@
 """`train`, `distill` and `finetune`: from crops to a model folder."""
 
+import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edge_stscq import api
+from edge_stscq._reporter import SILENCE, Reporter
 from edge_stscq.cli.options import FOLDER, folder
 from edge_stscq.training.options import PrecisionName, TokensOf
 
@@ -39,10 +42,11 @@ def train(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Fit or train teacher, codebooks and a first decoder, as the recipe says."""
-    model = api.train(
-        recipe, data, out, start=start, resume=resume, precision=precision.value, device=device, threads=threads,
-        log_every=log_every, save_every=save_every,
-    )  # fmt: skip
+    with _reporter() as reporter:
+        model = api.train(
+            recipe, data, out, start=start, resume=resume, precision=precision.value, device=device, threads=threads,
+            log_every=log_every, save_every=save_every, reporter=reporter,
+        )  # fmt: skip
     _say(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
 
 
@@ -62,10 +66,11 @@ def distill(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Train the device's encoder to what the teacher makes of faces."""
-    result = api.distill(
-        recipe, model, data, out, start=start, new_tables=new_tables, resume=resume, device=device, threads=threads,
-        log_every=log_every, save_every=save_every,
-    )  # fmt: skip
+    with _reporter() as reporter:
+        result = api.distill(
+            recipe, model, data, out, start=start, new_tables=new_tables, resume=resume, device=device,
+            threads=threads, log_every=log_every, save_every=save_every, reporter=reporter,
+        )  # fmt: skip
     _say(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
 
 
@@ -84,11 +89,21 @@ def finetune(
     save_every: _SaveEvery = 200,
 ) -> None:
     """Train the decoder on the tokens of the device's encoder."""
-    result = api.finetune(
-        recipe, model, data, out, start=start, encoder=encoder.value, resume=resume, precision=precision.value,
-        device=device, threads=threads, log_every=log_every, save_every=save_every,
-    )  # fmt: skip
+    with _reporter() as reporter:
+        result = api.finetune(
+            recipe, model, data, out, start=start, encoder=encoder.value, resume=resume, precision=precision.value,
+            device=device, threads=threads, log_every=log_every, save_every=save_every, reporter=reporter,
+        )  # fmt: skip
     _say(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
+
+
+def _reporter() -> AbstractContextManager[Reporter]:
+    """Bars and lines of the first process of several."""
+    from rich.console import Console
+
+    from edge_stscq.cli.ui import training_bars
+
+    return training_bars(Console()) if os.environ.get("RANK", "0") == "0" else nullcontext(SILENCE)
 
 
 def _say(text: str) -> None:

@@ -20,7 +20,7 @@ from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.codec.execution_profile import PROFILES, ExecutionProfile
 from edge_stscq.codec.face_decoder import FaceDecoder
-from edge_stscq.codec.integer_encoder import TokenEncoder
+from edge_stscq.codec.integer.encoder import TokenEncoder
 from edge_stscq.codec.matching import Matcher
 from edge_stscq.config.codec import CROP, CodecConfig
 from edge_stscq.errors import EdgeError

@@ -1,9 +1,11 @@
-"""A picture of how far the decoder is."""
+"""Sample pictures of how far a training is."""
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from edge_stscq._files import write_file
@@ -36,3 +38,11 @@ def contact_sheet(
         decoded = functional.interpolate(decoded, size=CROP, mode="bilinear", align_corners=False)
         rows.append((decoded * 128 + 128).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
     write_file(path, encode_image(mosaic([np.where(masks, row, _GREY).astype(np.uint8) for row in rows])))
+
+
+def similarity_picture(path: Path, student: Tensor, teacher: Tensor) -> None:
+    """Write the similarities of unit embeddings [N, D]: the student's above the diagonal, the teacher's below it."""
+    student, teacher = student.detach().cpu(), teacher.detach().cpu()
+    both = torch.triu(student @ student.t()) + torch.tril(teacher @ teacher.t(), -1)
+    picture = ((both + 1) * 127.5).clamp(0, 255).byte().numpy()
+    cv2.imwrite(str(path), cv2.resize(picture, None, fx=6, fy=6, interpolation=cv2.INTER_NEAREST))

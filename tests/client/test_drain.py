@@ -286,9 +286,10 @@ class Killer:
         self.points[self.point] += 1
 
 
-def test_a_drain_killed_at_twenty_points_loses_nothing_and_stores_nothing_twice(
+def test_drain_killed_at_twenty_points_stores_each_face_once(
     path: Path, server: Server, codec: FrameCodec, made: Made
 ) -> None:
+    """A drain killed at twenty points loses nothing and stores nothing twice."""
     with Spool(path, "cam") as spool:
         fill(spool, codec, made, FACES)
         killer = Killer(server)

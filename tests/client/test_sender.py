@@ -67,7 +67,8 @@ def test_what_may_pass_is_tried_again_with_growing_pauses(stream: bytes) -> None
         assert grown / 2 <= pause <= grown * 1.5
 
 
-def test_a_lost_acknowledgement_makes_duplicates_and_no_second_face(stream: bytes) -> None:
+def test_lost_acknowledgement_makes_no_second_face(stream: bytes) -> None:
+    """A lost acknowledgement makes duplicates and no second face."""
     server = Server()
     lost = iter([True])
 

@@ -78,7 +78,8 @@ def test_whole_faces_go_at_once(spool: Spool, codec: FrameCodec, made: Made) -> 
     assert spool.waiting == 0
 
 
-def test_a_request_carries_one_model_without_gaps_within_its_bytes(spool: Spool, codec: FrameCodec, made: Made) -> None:
+def test_request_carries_one_model_within_its_bytes(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    """A request carries one model without gaps within its bytes."""
     other = FrameCodec(codec.entropy, b"another!")
     fill(spool, codec, made[:2])
     spool.put_bytes(other.model_id, [other.encode_frame(codec.decode_frame(made[2][1])[0])], 0.0)
@@ -156,7 +157,8 @@ def test_faces_on_lease_are_the_last_to_make_room(spool: Spool, codec: FrameCode
     assert taken(spool.lease(10, 60, full_frames_only=True)) == (0, 9, [frames[1] for frames in made[:10]])
 
 
-def test_if_all_are_on_lease_the_oldest_goes_and_the_newest_stays(spool: Spool, codec: FrameCodec, made: Made) -> None:
+def test_spool_evicts_the_oldest_if_all_are_on_lease(spool: Spool, codec: FrameCodec, made: Made) -> None:
+    """If all are on lease the oldest goes and the newest stays."""
     for number in range(2000):
         spool.put_bytes(codec.model_id, made[number % 60], 0.0)
         if number % 50 == 49:

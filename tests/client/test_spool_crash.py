@@ -58,9 +58,8 @@ def test_two_processes_lease_different_faces(path: Path, codec: FrameCodec, made
         assert spool.status().leased == 60
 
 
-def test_what_put_has_returned_survives_kill_9_and_no_number_comes_twice(
-    path: Path, codec: FrameCodec, made: Made
-) -> None:
+def test_what_put_has_returned_survives_kill_9(path: Path, codec: FrameCodec, made: Made) -> None:
+    """A face that put has returned survives kill -9, and no number comes twice."""
     numbers: list[int] = []
     for seconds in (0.01, 0.08, 0.2):
         pair = workers(2, PUT, path, codec, made[0])

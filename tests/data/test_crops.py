@@ -124,7 +124,7 @@ def test_number_of_faces_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(load_faces(source, count=2)) == 2
 
 
-def test_open_crops_keeps_the_order_of_an_archive_and_sorts_a_folder(tmp_path: Path) -> None:
+def test_open_crops_keeps_an_archives_order_and_sorts_folders(tmp_path: Path) -> None:
     """Batches of training depend on it."""
     files = {name: png(picture(1)) for name in ("c.png", "a.png", "sub/b.png", "._a.png")}
     for source, order in (

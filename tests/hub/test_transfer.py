@@ -197,7 +197,8 @@ def released(index, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("released")
-def test_a_name_is_a_path_then_beside_the_program_then_cached_then_pulled(place, tmp_path, monkeypatch):
+def test_name_is_a_path_then_beside_then_cached_then_pulled(place, tmp_path, monkeypatch):
+    """A name is a path then beside the program then cached then pulled."""
     with pytest.raises(EdgeError, match="get it with: edge-stscq pull tiny --from"):
         resolve(NAME)
     pulled: list[str] = []

@@ -25,6 +25,7 @@ _FLOOR = {
     "_package_files",
     "_progress",
     "_quiet",
+    "_reporter",
     "_sqlite",
     "_tls",
     "_token_bucket",

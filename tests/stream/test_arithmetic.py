@@ -54,7 +54,8 @@ def test_message_comes_back_and_is_within_a_byte_of_ideal(message):
 
 @settings(deadline=None)
 @given(messages(), st.binary(max_size=48))
-def test_every_byte_string_decodes_to_a_message_that_codes_no_longer(message, data):
+def test_any_bytes_decode_to_a_message_that_codes_no_longer(message, data):
+    """Every byte string decodes to a message that codes no longer."""
     _, rows = message
     data = data[: 2 * len(rows)]
     decoder = Decoder(data, len(rows))

@@ -48,7 +48,8 @@ def test_any_bytes_behind_a_header_are_faces_or_a_frame_error(tables, noise):
 
 @settings(deadline=None, max_examples=300)
 @given(st.integers(1, 3), st.binary(max_size=26))
-def test_payloads_with_a_right_checksum_decode_only_in_their_one_form(tables, layers, payload):
+def test_payloads_decode_only_in_their_one_form(tables, layers, payload):
+    """Payloads with a right checksum decode only in their one form."""
     codec = FrameCodec(tables, MODEL)
     frame = sealed(bytes([layers, len(payload)]) + payload)
     try:
@@ -136,7 +137,8 @@ def test_every_truncation_is_refused_but_those_between_frames(codec, faces):
             codec.decode_frame(frames[0][:size])
 
 
-def test_faces_before_a_damaged_frame_are_yielded_and_the_damage_is_placed(codec, faces):
+def test_iter_frames_yields_faces_before_a_damaged_frame(codec, faces):
+    """Faces before a damaged frame are yielded and the damage is placed."""
     frames = [codec.encode_frame(face) for face in faces[:3]]
     offset = HEADER_BYTES + len(frames[0])
     stream = bytearray(codec.header() + b"".join(frames))

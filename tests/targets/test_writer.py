@@ -102,9 +102,10 @@ def test_a_bundle_is_replaced_only_when_asked(source: CapturedModel, bundle: Pat
         write_bundle(source, ONNX, tmp_path / "notes", force=True)
 
 
-def test_write_bundle_of_an_artifact_that_does_not_run_leaves_the_earlier_one(
+def test_write_bundle_keeps_the_earlier_one_if_it_does_not_run(
     source: CapturedModel, bundle: Path, tmp_path: Path
 ) -> None:
+    """Write bundle of an artifact that does not run leaves the earlier one."""
     shutil.copytree(bundle, tmp_path / "onnx-int8")
 
     def garbage(program: object, path: Path) -> None:
@@ -117,9 +118,11 @@ def test_write_bundle_of_an_artifact_that_does_not_run_leaves_the_earlier_one(
     assert selftest(opened, load_encoder(opened)).passed
 
 
-def test_write_bundle_of_an_artifact_that_answers_differently_leaves_none(
+def test_write_bundle_leaves_none_if_it_answers_differently(
     source: CapturedModel, bundle: Path, tmp_path: Path
 ) -> None:
+    """Write bundle of an artifact that answers differently leaves none."""
+
     def copy(program: object, path: Path) -> None:
         shutil.copyfile(bundle / "encoder.onnx", path)
 
@@ -129,6 +132,7 @@ def test_write_bundle_of_an_artifact_that_answers_differently_leaves_none(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_of_a_model_that_was_not_calibrated_names_the_command(tiny_model: Path) -> None:
+def test_int8_of_an_uncalibrated_model_names_the_command(tiny_model: Path) -> None:
+    """Int8 of a model that was not calibrated names the command."""
     with pytest.raises(EdgeError, match="edge-stscq quantize"):
         capture_model(tiny_model, "int8")

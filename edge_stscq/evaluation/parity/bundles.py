@@ -11,7 +11,7 @@ from edge_stscq._progress import Steps, no_steps
 from edge_stscq.bundle import Bundle
 from edge_stscq.bundle.manifest import Precision
 from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.codec.integer_encoder import IntegerEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.model import Codec, batches
 from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.data.crops import Faces, load_faces

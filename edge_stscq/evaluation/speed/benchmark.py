@@ -26,7 +26,7 @@ from edge_stscq._progress import Progress, no_progress
 from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.codec import store
 from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.codec.integer_encoder import TokenEncoder
+from edge_stscq.codec.integer.encoder import TokenEncoder
 from edge_stscq.codec.model import Codec
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, MissingExtraError, require

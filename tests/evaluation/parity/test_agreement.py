@@ -68,7 +68,7 @@ def test_a_flip_far_away_is_in_the_last_bar() -> None:
     assert result.flip_distances.histogram == (0,) * (DISTANCE_BARS - 1) + (1,)
 
 
-def test_clear_tokens_are_those_above_the_median_margin_of_the_flips() -> None:
+def test_clear_tokens_lie_above_the_median_margin_of_flips() -> None:
     """Flips at the margins 1, 3 and 7; of the five tokens above 3, one is wrong. The other group does not count."""
     margin = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 9, 9, 9]], np.float32)
     other = codes([0, 0, 1], [[1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]])

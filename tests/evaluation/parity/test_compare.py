@@ -183,7 +183,8 @@ def test_the_layer_that_loses_most_accuracy_is_judged() -> None:
     assert checks(run([], []), found, Thresholds(accuracy_lost=0.015))[-1].passed
 
 
-def test_a_layer_without_identity_is_left_out_and_nothing_at_all_is_refused() -> None:
+def test_compare_leaves_out_a_layer_without_identity() -> None:
+    """A layer without identity is left out and nothing at all is refused."""
     one = judgement([None, 0.9, 0.9], [{}, {}, {}])
     assert [row.layer for row in accuracy(one, one).rows] == ["middle", "enhanced"]
     nothing = judgement([None] * 3, [{}] * 3)
