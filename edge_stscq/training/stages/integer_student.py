@@ -19,15 +19,15 @@ from edge_stscq.data.loader import Loader
 from edge_stscq.recognizers.sface import fuse_batchnorms
 from edge_stscq.training.embeddings import trunk_input
 from edge_stscq.training.losses import channels_last, relation_loss
-from edge_stscq.training.optimization import gradient_step, lr_factor
+from edge_stscq.training.optimization import RelativeAdamW, gradient_step, lr_factor
 from edge_stscq.training.preview import similarity_picture
 from edge_stscq.training.stages.distillation import blend, fit_reader
 from edge_stscq.training.state import EMA, Resumable
 
 _READ = 8
 """Batches that the reader of feature maps is fitted to."""
-_EXPONENT_PACE = 2.0
-"""Learning rate of the logarithms of steps, relative to the rest."""
+_EXPONENT_PACE = 0.5
+"""Absolute learning rate of the logarithms of steps, in units of the relative rate of the rest."""
 _DECAY = 1e-4
 
 
@@ -58,7 +58,7 @@ class IntegerDistillation(Resumable):
         self.average = EMA(self.net, average)
         groups = self._groups(taken)
         self.trained = [parameter for group in groups for parameter in group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=plan.rate)
+        self.optimizer = RelativeAdamW(groups, lr=plan.rate)
         self.parts = {
             "net": self.net, "reader": self.reader, "average": self.average, "optimiser": self.optimizer,
         }  # fmt: skip
@@ -72,7 +72,11 @@ class IntegerDistillation(Resumable):
         rest = [*(p for p in weights if id(p) not in tail), *self.reader.parameters()]
         kept = [p for p in weights if id(p) in tail]
         paces = ((rest, 1.0, _DECAY), (kept, self.plan.tail, _DECAY), (steps, _EXPONENT_PACE, 0.0))
-        return [{"params": part, "pace": pace, "weight_decay": decay} for part, pace, decay in paces if part]
+        return [
+            {"params": part, "pace": pace, "weight_decay": decay, "relative": part is not steps}
+            for part, pace, decay in paces
+            if part
+        ]
 
     def _prepare(self, images: Tensor) -> Tensor:
         return trunk_input(images.to(self.device)).contiguous(memory_format=torch.channels_last)
