@@ -20,6 +20,7 @@ import pytest
 from edge_stscq import __version__
 from edge_stscq.hub.index import Index
 from tests.conftest import REPOSITORY
+from tests.support.extras import NEEDED
 from tests.support.installed import need_module
 from tests.support.released import release_here
 
@@ -85,17 +86,6 @@ def test_a_camera_without_torch_captures_from_the_larger_wheel(
     report = json.loads(done.stdout)
     assert report["faces"] == 1
     assert str(tmp_path / "site") in report["bundle"]
-
-
-NEEDED = {
-    "serve": "server", "token list": "server", "decode x.stsq -o faces --model x/y": "server",
-    "demo --model x/y": "demo", "export --target onnx --model x/y": "onnx",
-    "quantize --faces x --model x/y": "executorch", "train --recipe x --data x": "train",
-    "distill --recipe x --data x --model x/y": "train", "finetune --recipe x --data x --model x/y": "train",
-    "parity x/y --model x/y": "train", "evaluate --crops x --pairs x --model x/y": "train",
-    "bench rate --crops x --pairs x --model x/y": "train", "bench encode x/y --model x/y": "train",
-}  # fmt: skip
-"""Commands that a camera's installation does not run, and the extra that each asks for."""
 
 
 class Camera:
