@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from edge_stscq.cli import ui
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -76,7 +78,7 @@ def quantize(
     assert isinstance(student, EdgeEncoder)
     seen, judged = _split(load_faces(faces, count=count + held_out).images, held_out / (count + held_out))
     if len(seen) < FEW:
-        console.print(f"[yellow]only {len(seen)} faces[/yellow]: at least {FEW} are recommended")
+        console.print(f"[yellow]only {ui.count(len(seen), 'face')}[/yellow]: at least {FEW} are recommended")
     with console.status("equalising channels, rounding weights"):
         q.equalise(student, torch.from_numpy(seen), observer, percentile)
         q.round_weights(student, torch.from_numpy(seen))
@@ -98,7 +100,7 @@ def quantize(
             calibration = q.search(
                 simulation, calibration, rows, agreement, seen, judged,
                 lambda trial: status.update(
-                    f"searching: {len(trial.calibration.kept)} layers in float32 give {trial.agreement:.1%}"
+                    f"searching: {ui.count(len(trial.calibration.kept), 'layer')} in float32: {trial.agreement:.1%}"
                 ),
             ).calibration  # fmt: skip
         if len(calibration.kept) == len(rows):
@@ -175,7 +177,9 @@ def _print(report: dict[str, Any], shown: "Sequence[Row]", rows: "Sequence[Row]"
         f"({layers}); SQNR of the token vectors {_decibels(report['sqnr_db'])}"
     )
     biases = ", biases corrected" if report["biases_corrected"] else ""
-    measured = f"ranges of {report['tensors']} tensors ({report['observer']}) from {report['faces']} faces{biases}"
+    measured = (
+        f"ranges of {report['tensors']} tensors ({report['observer']}) from {ui.count(report['faces'], 'face')}{biases}"
+    )
     if report["calibration"] is None:
         typer.echo(f"{measured}; nothing was written")
     else:

@@ -43,7 +43,7 @@ class FaceDecoder:
         if device not in PROFILES:
             raise EdgeError(f"unknown device {device!r}; use cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available():
-            raise EdgeError("no CUDA device is visible to torch; use --device cpu")
+            raise EdgeError("no CUDA device is visible to torch; use --accelerator cpu")
         self.device, self.profile = device, profile or PROFILES[device]
         self.config: CodecConfig = store.load_config(folder)
         decoder = store.load_decoder(folder).to(device)

@@ -102,7 +102,7 @@ def open_subject(folder: Path, encoder: Literal["student", "teacher"] = "student
         EdgeError: one of them is missing or damaged, or there is no CUDA device and it was asked for.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise EdgeError("torch sees no CUDA device; use --device cpu")
+        raise EdgeError("torch sees no CUDA device; use --accelerator cpu")
     net = (store.load_teacher if encoder == "teacher" else store.load_student)(folder).to(device)
     tables = store.load_tables(folder) if (folder / "tables.safetensors").exists() else None
     return from_modules(net, store.load_decoder(folder).to(device), encoder, tables)
