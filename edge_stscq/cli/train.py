@@ -1,5 +1,8 @@
 """`train`, `distill` and `finetune`: from crops to a model folder."""
 
+import json
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_stscq.cli.options import FOLDER, folder
+from edge_stscq.cli.options import FOLDER, AsJson, folder
+from edge_stscq.cli.ui import progress_console
 from edge_stscq.errors import EdgeError, require
 from edge_stscq.training.options import PrecisionName, TokensOf
 
@@ -45,13 +49,16 @@ def train(
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
+    as_json: AsJson = False,
 ) -> None:
     """Fit or train teacher, codebooks and a first decoder, as the recipe says."""
+    began = time.monotonic()
     with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
         from edge_stscq.training import chain, train
 
         model = (chain.train if job.recipe.codec.student_layers else train.train)(job, console)
-        console.print(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
+    following = f"edge-stscq distill --recipe {recipe} --data {data} --model {model} -o {out}"
+    _report("teacher", model, out, following, began, as_json)
 
 
 def distill(
@@ -68,8 +75,10 @@ def distill(
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
+    as_json: AsJson = False,
 ) -> None:
     """Train the device's encoder to what the teacher makes of faces."""
+    began = time.monotonic()
     single = PrecisionName.FLOAT32  # the student's arithmetic is its own
     with _job(recipe, data, out, start, resume, single, device, threads, log_every, save_every) as (job, console):
         from edge_stscq.training import chain, train
@@ -80,7 +89,8 @@ def distill(
             raise EdgeError("--new-tables is for codecs with student_layers; this recipe's tables are its teacher's")
         else:
             result = train.distil(job, model, console)
-        console.print(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
+    following = f"edge-stscq finetune --recipe {recipe} --data {data} --model {result} -o {out}"
+    _report("model", result, out, following, began, as_json)
 
 
 def finetune(
@@ -96,8 +106,10 @@ def finetune(
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
+    as_json: AsJson = False,
 ) -> None:
     """Train the decoder on the tokens of the device's encoder."""
+    began = time.monotonic()
     with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
         from edge_stscq.training import chain, train
 
@@ -107,7 +119,20 @@ def finetune(
             raise EdgeError("--start and --encoder are for codecs with student_layers; leave them out")
         else:
             result = train.finetune(job, model, console)
-        console.print(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
+    _report("model", result, out, f"edge-stscq quantize --model {result} --faces FOLDER_OF_CROPS", began, as_json)
+
+
+def _report(what: str, model: Path, out: Path, following: str, began: float, as_json: bool) -> None:
+    """The result on stdout, by the first process of several."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    seconds = time.monotonic() - began
+    if as_json:
+        logs = sorted(str(path) for path in out.rglob("log.jsonl"))
+        report = {"model": str(model), "logs": logs, "seconds": round(seconds, 2), "next": following}
+        typer.echo(json.dumps(report))
+    else:
+        typer.echo(f"{what} in {model} after {seconds:.1f} s\nnext: {following}")
 
 
 @contextmanager
@@ -124,8 +149,6 @@ def _job(
     save_every: int,
 ) -> "Iterator[tuple[Run, Console]]":
     torch = require("torch", "train")
-    from rich.console import Console
-
     from edge_stscq.config.recipe import Recipe
     from edge_stscq.training.loop import Intervals
     from edge_stscq.training.train import Run, devices
@@ -136,4 +159,4 @@ def _job(
     with devices(device) as where:
         intervals = Intervals(log=log_every, checkpoint=save_every)
         cache = out / "embeddings.safetensors"
-        yield Run(plan, data, out, cache, resume, intervals, where, start, precision), Console()
+        yield Run(plan, data, out, cache, resume, intervals, where, start, precision), progress_console()
