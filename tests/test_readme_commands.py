@@ -24,6 +24,7 @@ need_module("cryptography", "pip install 'edge-stscq[sign]'")
 
 README = (REPOSITORY / "README.md").read_text()
 SUBSTITUTED = {
+    "--source 0 --spool": "--source PHOTOS/grace_hopper.jpg --spool",
     "--source 0": "--source portrait.png",
     "--target all": "--target onnx",
     "bundles/*-int8": "bundles/onnx-int8",
