@@ -125,8 +125,8 @@ def _report(written: list[tuple[Any, float]], model: Path) -> None:
     place = written[0][0].folder.parent
     known = any(bundle.network_bytes is not None for bundle, _ in written)
     table = Table(title=escape(f"bundles in {place}"))
-    for heading in ("", "artefact", *["no codebooks"] * known, "bundle", "as its graph", "run by", "seconds"):
-        table.add_column(heading, overflow="fold", no_wrap=not heading)
+    for heading in ("", "artefact", *["no codebooks"] * known, "bundle", "agrees", "run by", "seconds"):
+        table.add_column(heading, overflow="fold")
     for bundle, seconds in written:
         network = "-" if bundle.network_bytes is None else _size(bundle.network_bytes)
         table.add_row(
