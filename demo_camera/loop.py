@@ -100,4 +100,4 @@ class CaptureLoop:
         if self.counters.pictures == 1:
             return self.latest
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.counters.rejected.most_common())
-        return f"no face captured in {self.counters.pictures} pictures ({reasons})"
+        return f"no face captured in {self.counters.pictures} picture{'s' * (self.counters.pictures != 1)} ({reasons})"

@@ -73,7 +73,7 @@ def capture(
     bearer, tls = connection(token, token_file, cert, key, ca)
     opened = open_bundle(bundle, trusted_key)
     if not opened.signed:
-        note(f"{bundle} is not signed")
+        note(f"{bundle} is not signed; --trusted-key FILE asks for a signature")
     check(opened.manifest.crop)
     travel = len(opened.config.layers) if layers is None else opened.config.check_layers(layers)
     loop = CaptureLoop(Detector(), load_encoder(opened), opened.frames, layers=travel)

@@ -23,6 +23,9 @@ def decode(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON object.")] = False,
 ) -> None:
     """Decode every face of a stream to OUTPUT/000000.png, 000001.png, ...; a damaged stream writes nothing."""
+    from edge_stscq.errors import EdgeError, FrameError, require
+
+    require("torch", "server")
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -31,7 +34,6 @@ def decode(
     from edge_stscq._images import encode_image
     from edge_stscq.codec.execution_profile import PROFILES
     from edge_stscq.codec.model import Codec
-    from edge_stscq.errors import EdgeError, FrameError
     from edge_stscq.stream.frame import read_stream
 
     data = read_stream(stream)

@@ -34,7 +34,7 @@ def encode(
 
     opened = open_bundle(bundle, trusted_key)
     if not opened.signed:
-        note(f"{bundle} is not signed")
+        note(f"{bundle} is not signed; --trusted-key FILE asks for a signature")
     wanted = len(opened.config.layers) if layers is None else opened.config.check_layers(layers)
     crops = []
     for path in images:

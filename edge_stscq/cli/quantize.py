@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edge_stscq.cli.ui import progress_bar
+from edge_stscq.cli import ui
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,11 +70,11 @@ def quantize(
     assert isinstance(student, EdgeEncoder)
     seen, judged = split_faces(load_faces(faces, count=count + held_out).images, held_out / (count + held_out))
     if len(seen) < FEW:
-        console.print(f"[yellow]only {len(seen)} faces[/yellow]: at least {FEW} are recommended")
+        console.print(f"[yellow]only {ui.count(len(seen), 'face')}[/yellow]: at least {FEW} are recommended")
     try:
         found = quantize_student(
             student, seen, judged, min_agreement=agreement, keep=keep or (), observer=observer, percentile=percentile,
-            correct_biases=bias_correction, measure_sensitivity=sensitivity, steps=progress_bar,
+            correct_biases=bias_correction, measure_sensitivity=sensitivity, steps=ui.progress_bar,
         )  # fmt: skip
     except UnreachableAgreementError:
         console.print(
@@ -129,7 +129,9 @@ def _print(report: dict[str, Any], shown: "Sequence[Row]", rows: "Sequence[Row]"
         f"({layers}); SQNR of the token vectors {_decibels(report['sqnr_db'])}"
     )
     biases = ", biases corrected" if report["biases_corrected"] else ""
-    measured = f"ranges of {report['tensors']} tensors ({report['observer']}) from {report['faces']} faces{biases}"
+    measured = (
+        f"ranges of {report['tensors']} tensors ({report['observer']}) from {ui.count(report['faces'], 'face')}{biases}"
+    )
     if report["calibration"] is None:
         typer.echo(f"{measured}; nothing was written")
     else:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edge_stscq.cli.options import BundleArgument, TrustedKey
+from edge_stscq.cli.ui import count
 
 _SIGNED = {
     "no": "not signed",
@@ -48,7 +49,7 @@ def selftest(
         typer.echo(
             f"{encoder.runtime}: {result.groups_equal} of {result.vectors} groups and "
             f"{result.tokens_equal} of {result.tokens} tokens as at export"
-            + (f", {result.ties} tokens at a tie went the other way" if result.ties else "")
+            + (f", {count(result.ties, 'token')} at a tie went the other way" if result.ties else "")
         )
         typer.echo("passed" if result.passed else f"FAILED: {result.first}; export the bundle on this machine again")
     if not result.passed:

@@ -1,6 +1,8 @@
 """`train`, `distill` and `finetune`: from crops to a model folder."""
 
+import json
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +11,8 @@ import typer
 
 from edge_stscq import api
 from edge_stscq._reporter import SILENCE, Reporter
-from edge_stscq.cli.options import FOLDER, folder
+from edge_stscq.cli.options import FOLDER, AsJson, folder
+from edge_stscq.cli.ui import progress_console
 from edge_stscq.training.options import PrecisionName, TokensOf
 
 _Recipe = Annotated[Path, typer.Option(help="Recipe, see the folder recipes/.")]
@@ -40,14 +43,17 @@ def train(
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
+    as_json: AsJson = False,
 ) -> None:
     """Fit or train teacher, codebooks and a first decoder, as the recipe says."""
+    began = time.monotonic()
     with _reporter() as reporter:
         model = api.train(
             recipe, data, out, start=start, resume=resume, precision=precision.value, device=device, threads=threads,
             log_every=log_every, save_every=save_every, reporter=reporter,
         )  # fmt: skip
-    _say(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
+    following = f"edge-stscq distill --recipe {recipe} --data {data} --model {model} -o {out}"
+    _report("teacher", model, out, following, began, as_json)
 
 
 def distill(
@@ -64,14 +70,17 @@ def distill(
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
+    as_json: AsJson = False,
 ) -> None:
     """Train the device's encoder to what the teacher makes of faces."""
+    began = time.monotonic()
     with _reporter() as reporter:
         result = api.distill(
             recipe, model, data, out, start=start, new_tables=new_tables, resume=resume, device=device,
             threads=threads, log_every=log_every, save_every=save_every, reporter=reporter,
         )  # fmt: skip
-    _say(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
+    following = f"edge-stscq finetune --recipe {recipe} --data {data} --model {result} -o {out}"
+    _report("model", result, out, following, began, as_json)
 
 
 def finetune(
@@ -87,26 +96,33 @@ def finetune(
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
+    as_json: AsJson = False,
 ) -> None:
     """Train the decoder on the tokens of the device's encoder."""
+    began = time.monotonic()
     with _reporter() as reporter:
         result = api.finetune(
             recipe, model, data, out, start=start, encoder=encoder.value, resume=resume, precision=precision.value,
             device=device, threads=threads, log_every=log_every, save_every=save_every, reporter=reporter,
         )  # fmt: skip
-    _say(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
+    _report("model", result, out, f"edge-stscq quantize --model {result} --faces FOLDER_OF_CROPS", began, as_json)
 
 
 def _reporter() -> AbstractContextManager[Reporter]:
     """Bars and lines of the first process of several."""
-    from rich.console import Console
-
     from edge_stscq.cli.ui import training_bars
 
-    return training_bars(Console()) if os.environ.get("RANK", "0") == "0" else nullcontext(SILENCE)
+    return training_bars(progress_console()) if os.environ.get("RANK", "0") == "0" else nullcontext(SILENCE)
 
 
-def _say(text: str) -> None:
-    from rich.console import Console
-
-    Console().print(text)
+def _report(what: str, model: Path, out: Path, following: str, began: float, as_json: bool) -> None:
+    """The result on stdout, by the first process of several."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    seconds = time.monotonic() - began
+    if as_json:
+        logs = sorted(str(path) for path in out.rglob("log.jsonl"))
+        report = {"model": str(model), "logs": logs, "seconds": round(seconds, 2), "next": following}
+        typer.echo(json.dumps(report))
+    else:
+        typer.echo(f"{what} in {model} after {seconds:.1f} s\nnext: {following}")

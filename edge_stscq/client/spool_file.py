@@ -106,7 +106,7 @@ class SpoolFile:
             sign(db, _APPLICATION_ID, _VERSION)
         elif found.version != _VERSION:
             raise EdgeError(
-                f"{self._path} is of spool version {found.version}, this program's is {_VERSION}; upgrade it"
+                f"{self._path} is of spool version {found.version}, this program's is {_VERSION}; upgrade edge-stscq"
             )
         (owner,) = db.execute("SELECT device FROM state").fetchone()
         if device not in (None, owner):

@@ -45,7 +45,7 @@ class FaceDecoder:
         if device not in PROFILES:
             raise EdgeError(f"unknown device {device!r}; use cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available():
-            raise EdgeError("no CUDA device is visible to torch; use --device cpu")
+            raise EdgeError("no CUDA device is visible to torch; use --accelerator cpu")
         self.device, self.profile = device, profile or PROFILES[device]
         decoder = model if isinstance(model, Decoder) else store.load_decoder(model)
         self.config: CodecConfig = decoder.config

@@ -109,7 +109,7 @@ class Codec:
             EdgeError: there is no such model, or no CUDA device. A missing or damaged part is told when it is used.
         """
         if device == "cuda" and not torch.cuda.is_available():
-            raise EdgeError("torch sees no CUDA device; use --device cpu")
+            raise EdgeError("torch sees no CUDA device; use --accelerator cpu")
         folder = resolve(model)
         load = store.load_teacher if encoder == "teacher" else store.load_student
         net = cache(lambda: load(folder).to(device))

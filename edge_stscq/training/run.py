@@ -146,7 +146,7 @@ def devices(name: str) -> Iterator[torch.device]:
     torch.set_flush_denormal(True)
     _keep_memory()
     if name == "cuda" and not torch.cuda.is_available():
-        raise EdgeError("no CUDA device is visible to this torch; use --device cpu or install a CUDA build of torch")
+        raise EdgeError("torch sees no CUDA device; use --accelerator cpu or install a CUDA build of torch")
     device = torch.device(name)
     if "RANK" not in os.environ:
         yield device

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.selftest import selftest
@@ -81,8 +82,13 @@ def test_every_target_answers_as_at_export(bundles: dict[str, Path], source: Cap
 
 @pytest.fixture(scope="module")
 def same_source(calibrated: Path) -> CapturedModel:
-    """Read, quantised and captured a second time."""
-    return capture_model(calibrated, "int8")
+    """Read, quantised and captured a second time, by another number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if threads > 1 else 2)
+    try:
+        return capture_model(calibrated, "int8")
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)

@@ -56,7 +56,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         done = command(words[0], *common, *words[1:])
         assert done.returncode == 0, done.stderr
-        (out / f"{words[0]}.txt").write_text(done.stdout.replace("\n", " "))
+        (out / f"{words[0]}.txt").write_text(done.stderr.replace("\n", " "))
     return out
 
 
