@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq.bundle import IdentityProjection
 from edge_stscq.bundle.manifest import Precision, QuantisationSpec
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
@@ -17,6 +18,8 @@ from targets.base import Prediction, Target
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+    from edge_stscq.codec.store import Student
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,7 @@ class CapturedModel:
         expected: what the graph answers to them.
         other: as good an answer where it is a tie, the expected one elsewhere; `targets/golden.py` says what a tie is.
         books: float32 [M, T, K, D].
+        projection: reads an embedding back from identity tokens.
     """
 
     config: CodecConfig
@@ -40,6 +44,7 @@ class CapturedModel:
     other: Prediction
     books: NDArray[np.float32]
     tables: Tables
+    projection: IdentityProjection
     quantisation: QuantisationSpec | None
     signed_program: "ExportedProgram | None" = None
 
@@ -68,6 +73,7 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
 
     config, books = store.load_config(model), store.full_books(model)
     student = encoder = store.load_student(model)
+    projection = identity_projection(student)
     quantisation = None
     if isinstance(student, IntegerEncoder):
         if precision == "w8":
@@ -76,7 +82,7 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
             found = integers.capture(student, books)
             return CapturedModel(
                 config, precision, found.unsigned, found.images, found.expected, found.expected, books,
-                store.load_tables(model), QuantisationSpec(scheme=integers.SCHEME), found.signed,
+                store.load_tables(model), projection, QuantisationSpec(scheme=integers.SCHEME), found.signed,
             )  # fmt: skip
         student.quantize(False)
     elif precision != "fp32":
@@ -105,5 +111,13 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
     answers = [graph(torch.from_numpy(image)[None]) for image in images]
     expected = Prediction(*(torch.cat(part).numpy() for part in zip(*answers, strict=True)))
     return CapturedModel(
-        config, precision, program, images, expected, other, books, store.load_tables(model), quantisation,
+        config, precision, program, images, expected, other, books, store.load_tables(model), projection, quantisation,
     )  # fmt: skip
+
+
+def identity_projection(student: "Student") -> IdentityProjection:
+    """What a student's identity tokens mean, as a bundle carries it."""
+    from edge_stscq.codec.identity import IdentityHead
+
+    head = student.head if isinstance(student.head, IdentityHead) else student.head.identity
+    return IdentityProjection(head.projection.numpy(), head.mean.numpy(), head.centre.numpy())

@@ -66,10 +66,13 @@ def test_int8_bundle_says_what_it_is_and_passes_its_selftest(bundle: Path, sourc
         "encoder.onnx",
         "codebooks.safetensors",
         "tables.safetensors",
+        "projection.safetensors",
         "golden.safetensors",
     }
     np.testing.assert_array_equal(opened.golden.images, source.images)
-    assert selftest(opened, load_encoder(opened)).passed
+    result = selftest(opened, load_encoder(opened))
+    assert result.passed
+    assert result.payloads_equal == result.payloads == 3 * len(source.images)
 
 
 @pytest.mark.parametrize("name", [target.name for target in TARGETS])
