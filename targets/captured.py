@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq.bundle import IdentityProjection
 from edge_stscq.bundle.manifest import Precision, QuantisationSpec
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from edge_stscq.codec.model import Codec
+    from edge_stscq.codec.store import Student
     from quantization import Calibration
 
 
@@ -33,6 +35,7 @@ class CapturedModel:
         expected: what the graph answers to them.
         other: as good an answer where it is a tie, the expected one elsewhere; `targets/golden.py` says what a tie is.
         books: float32 [M, T, K, D].
+        projection: reads an embedding back from identity tokens.
     """
 
     config: CodecConfig
@@ -43,6 +46,7 @@ class CapturedModel:
     other: Codes
     books: NDArray[np.float32]
     tables: Tables
+    projection: IdentityProjection
     quantisation: QuantisationSpec | None
     signed_program: "ExportedProgram | None" = None
 
@@ -83,7 +87,7 @@ def capture_model(
     student = codec.encoder
     if not isinstance(student, EdgeEncoder | IntegerEncoder):
         raise EdgeError(f"what is exported is the student, not {codec.name}; load that")
-    layers, quantisation = len(config.layers), None
+    layers, quantisation, projection = len(config.layers), None, identity_projection(student)
     if isinstance(student, IntegerEncoder):
         if precision == "w8":
             raise EdgeError(integers.NO_WEIGHT_ONLY)
@@ -91,7 +95,7 @@ def capture_model(
             found = integers.capture(student, books)
             return CapturedModel(
                 config, precision, found.unsigned, found.images, found.expected, found.expected, books,
-                tables, QuantisationSpec(scheme=integers.SCHEME), found.signed,
+                tables, projection, QuantisationSpec(scheme=integers.SCHEME), found.signed,
             )  # fmt: skip
         student = student.float_twin()
     elif precision != "fp32":
@@ -117,5 +121,13 @@ def capture_model(
     )  # fmt: skip
     expected = Codes(*run_graph(program, images), layers)
     return CapturedModel(
-        config, precision, program, images, expected, other, books, tables, quantisation,
+        config, precision, program, images, expected, other, books, tables, projection, quantisation,
     )  # fmt: skip
+
+
+def identity_projection(student: "Student") -> IdentityProjection:
+    """What a student's identity tokens mean, as a bundle carries it."""
+    from edge_stscq.codec.identity import IdentityHead
+
+    head = student.head if isinstance(student.head, IdentityHead) else student.head.identity
+    return IdentityProjection(head.projection.numpy(), head.mean.numpy(), head.centre.numpy())

@@ -18,18 +18,19 @@ import safetensors.numpy
 
 import edge_stscq
 from edge_stscq._files import write_file
-from edge_stscq.bundle import Manifest, open_bundle
+from edge_stscq.bundle import Golden, Manifest, open_bundle
 from edge_stscq.bundle.manifest import (
     CODEBOOKS,
     GOLDEN,
     MANIFEST,
+    PROJECTION,
     TABLES,
     Precision,
     TensorSpec,
     sha256_files,
 )
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import Codes, model_id
+from edge_stscq.stream import Codes, FrameCodec, model_id
 from targets.base import GROUP, TOKENS, Target
 from targets.captured import CapturedModel
 from targets.subprocess_check import verify_in_subprocess
@@ -96,6 +97,7 @@ def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: 
             target.check_exact(place / target.artefact)
         write_file(place / CODEBOOKS, safetensors.numpy.save({"books": source.books}))
         source.tables.save(place / TABLES)
+        source.projection.save(place / PROJECTION)
         _write_manifest(source, target, place, source.expected)
         answer, runtime = verify_in_subprocess(place)
         agreement = float(np.mean(answer.tokens == source.expected.tokens))
@@ -120,18 +122,16 @@ def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer:
     tied, graphs = source.other, source.expected
     groups = np.where(answer.group == tied.group, graphs.group, tied.group)
     tokens = np.where(answer.tokens == tied.tokens, graphs.tokens, tied.tokens)
-    vectors = {
-        "images": source.images, "groups": answer.group, "tokens": answer.tokens,
-        "other_groups": groups, "other_tokens": tokens,
-    }  # fmt: skip
-    write_file(folder / GOLDEN, safetensors.numpy.save(vectors))
+    frames = FrameCodec(source.tables, model_id(source.books, source.tables))
+    golden = Golden(source.images, answer.group, answer.tokens, groups, tokens, None)
+    golden.with_payloads(frames, source.config.layer_ends).save(folder / GOLDEN)
     length = source.config.tokens
     Manifest(
         name=source.config.name,
         target=target.name,
         precision=source.precision,
         artefact=target.artefact,
-        model_id=model_id(source.books, source.tables).hex(),
+        model_id=frames.model_id.hex(),
         config=source.config,
         inputs=(target.image,),
         outputs=(

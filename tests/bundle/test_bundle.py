@@ -5,18 +5,13 @@ import pytest
 import safetensors.numpy
 
 from edge_stscq.bundle import open_bundle
-from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, MANIFEST, TABLES, Manifest, sha256_files
+from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, MANIFEST, PROJECTION, TABLES, Manifest
 from edge_stscq.errors import BundleError
 from edge_stscq.stream import Tables
+from tests.support.altered_bundle import as_format, reseal
 from tests.support.sums_bundle import CONFIG, answer
 
-FILES = ("encoder.onnx", CODEBOOKS, TABLES, GOLDEN, MANIFEST)
-
-
-def reseal(folder, **changes):
-    """List the files as they are now, as somebody would who can run our code."""
-    manifest = Manifest.load(folder)
-    Manifest.model_validate(manifest.model_dump() | {"files": sha256_files(folder)} | changes).save(folder)
+FILES = ("encoder.onnx", CODEBOOKS, TABLES, PROJECTION, GOLDEN, MANIFEST)
 
 
 def test_an_untouched_bundle_opens(sums_bundle):
@@ -30,6 +25,8 @@ def test_an_untouched_bundle_opens(sums_bundle):
         assert answer(image) == (group, tokens.tolist())
     np.testing.assert_array_equal(golden.other_groups, golden.groups)
     np.testing.assert_array_equal(golden.other_tokens, golden.tokens)
+    assert [len(payloads) for payloads in golden.payloads] == [3] * 4
+    assert bundle.projection.projection.shape == (128, 2 * 4)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -120,7 +117,52 @@ def test_listed_files_that_are_no_tensors_are_refused(sums_bundle, name):
 
 def test_golden_vectors_that_do_not_fit_are_refused(sums_bundle):
     safetensors.numpy.save_file({"images": np.zeros((1, 64, 64, 3), np.uint8)}, sums_bundle / GOLDEN)
-    reseal(sums_bundle)
-    bundle = open_bundle(sums_bundle)
+    bundle = open_bundle(reseal(sums_bundle))
     with pytest.raises(BundleError, match="no golden vectors of this model"):
         _ = bundle.golden
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("images", lambda old: np.zeros((), np.uint8), "no golden vectors"),
+        ("payloads", lambda old: old[:-1], "the lengths are not"),
+        ("payload_lengths", lambda old: np.full(old.shape, np.inf), "no golden vectors"),
+        ("payload_lengths", lambda old: old[:, :-1].copy(), "no golden vectors"),
+        ("payload_lengths", lambda old: old + np.int32([[1, -1, 0]]) * 99, "the lengths are not those of the payloads"),
+    ],
+)
+def test_payloads_that_do_not_fit_are_refused(sums_bundle, name, change, message):
+    tensors = safetensors.numpy.load_file(sums_bundle / GOLDEN)
+    safetensors.numpy.save_file(tensors | {name: change(tensors[name])}, sums_bundle / GOLDEN)
+    bundle = open_bundle(reseal(sums_bundle))
+    with pytest.raises(BundleError, match=f"golden.safetensors: {message}"):
+        _ = bundle.golden
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("projection", np.zeros((128, 9), np.float32)),
+        ("center", np.full(128, np.inf, np.float32)),
+        ("mean", np.zeros(128, np.float64)),
+        ("other", np.zeros(128, np.float32)),
+    ],
+)
+def test_a_projection_that_does_not_fit_is_refused(sums_bundle, name, array):
+    tensors = safetensors.numpy.load_file(sums_bundle / PROJECTION)
+    safetensors.numpy.save_file(tensors | {name: array}, sums_bundle / PROJECTION)
+    bundle = open_bundle(reseal(sums_bundle))
+    with pytest.raises(BundleError, match=r"projection.safetensors: no finite float32 projection of shape \(128, 8\)"):
+        _ = bundle.projection
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_earlier_format_is_read_and_cannot_match(sums_bundle, version):
+    golden = open_bundle(sums_bundle).golden
+    bundle = open_bundle(as_format(sums_bundle, version))
+    assert bundle.config == CONFIG
+    np.testing.assert_array_equal(bundle.golden.tokens, golden.tokens)
+    assert bundle.golden.payloads is None
+    with pytest.raises(BundleError, match="is of a format before 3 and cannot match; export it again for matching"):
+        _ = bundle.projection

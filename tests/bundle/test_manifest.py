@@ -9,17 +9,16 @@ from pydantic import ValidationError
 from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.manifest import (
     MANIFEST,
-    SELF_HASH_FIELD,
     CropSpec,
     Manifest,
     QuantisationSpec,
     RuntimeRange,
     differences,
     release,
-    sealed_json,
     sha256_files,
 )
 from edge_stscq.errors import BundleError
+from tests.support.altered_bundle import as_format
 
 
 def test_text_is_the_same_every_time_and_loads_back(sums_bundle):
@@ -35,7 +34,7 @@ def test_text_is_the_same_every_time_and_loads_back(sums_bundle):
     ("field", "value", "message"),
     [
         ("colour", "BGR", "colour: Extra inputs are not permitted"),
-        ("format_version", 3, "format_version"),
+        ("format_version", 4, "format_version"),
         ("layers", [{"name": "basic", "end": 4}], "layers are not those of config"),
         ("target", "TF Lite", "target: String should match pattern"),
         ("precision", "int8", "an int8 or w8 bundle describes its quantisation"),
@@ -43,7 +42,7 @@ def test_text_is_the_same_every_time_and_loads_back(sums_bundle):
         ("artefact", "/etc/passwd", "artefact: .*inside the bundle"),
         ("artefact", "encoder.pte", "does not list the artefact encoder.pte"),
         ("model_id", "0123", "model_id"),
-        ("files", {}, "files does not list codebooks.safetensors"),
+        ("files", {}, "files does not list codebooks.safetensors, tables.safetensors, golden.safetensors, projection"),
     ],
 )
 def test_what_the_schema_does_not_know_is_refused(sums_bundle, field, value, message):
@@ -121,23 +120,19 @@ def test_hashes_cover_folders_and_refuse_links(tmp_path):
         sha256_files(tmp_path)
 
 
-def test_format_2_lists_the_layers(sums_bundle):
+def test_format_3_lists_the_layers(sums_bundle):
     content = json.loads((sums_bundle / MANIFEST).read_text())
-    assert content["format_version"] == content["config"]["format_version"] == 2
+    assert (content["format_version"], content["config"]["format_version"]) == (3, 2)
     assert content["layers"] == [
         {"name": "basic", "end": 4}, {"name": "middle", "end": 10}, {"name": "enhanced", "end": 16}
     ]  # fmt: skip
+    assert Manifest.load(sums_bundle).matches
 
 
-def test_format_1_is_still_read(sums_bundle):
-    """As it was written before: three fields in the configuration, no list of layers."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_earlier_format_is_still_read(sums_bundle, version):
     manifest = Manifest.load(sums_bundle)
-    content = json.loads((sums_bundle / MANIFEST).read_text()) | {"format_version": 1}
-    del content["layers"], content[SELF_HASH_FIELD]
-    config = content["config"]
-    del config["format_version"]
-    for layer in config.pop("layers"):
-        config[layer["name"]] = {name: layer[name] for name in ("identity", "spatial", "identity_dims")}
-    (sums_bundle / MANIFEST).write_text(sealed_json(content))
-    assert Manifest.load(sums_bundle) == manifest
-    assert open_bundle(sums_bundle).manifest.layers == manifest.layers
+    older = Manifest.load(as_format(sums_bundle, version))
+    assert older == manifest.model_copy(update={"format_version": 2, "files": older.files})
+    assert not older.matches
+    assert open_bundle(sums_bundle).manifest == older

@@ -11,7 +11,8 @@ import torch
 
 from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.selftest import selftest
-from edge_stscq.device import load_encoder
+from edge_stscq.codec.matching import Matcher as TorchMatcher
+from edge_stscq.device import Matcher, load_encoder
 from edge_stscq.errors import EdgeError, MissingExtraError
 from targets import TARGETS, find
 from targets.base import Target
@@ -67,10 +68,22 @@ def test_int8_bundle_says_what_it_is_and_passes_its_selftest(bundle: Path, sourc
         "encoder.onnx",
         "codebooks.safetensors",
         "tables.safetensors",
+        "projection.safetensors",
         "golden.safetensors",
     }
     np.testing.assert_array_equal(opened.golden.images, source.images)
-    assert selftest(opened, load_encoder(opened)).passed
+    result = selftest(opened, load_encoder(opened))
+    assert result.passed
+    assert result.payloads_equal == result.payloads == 3 * len(source.images)
+
+
+def test_a_bundle_matches_as_its_model_does(bundle: Path, calibrated: Path) -> None:
+    opened = open_bundle(bundle)
+    golden, expected = opened.golden, TorchMatcher.load(calibrated)
+    group, tokens = torch.from_numpy(golden.groups), torch.from_numpy(golden.tokens)
+    for layers in (1, 2, 3):
+        found = Matcher.of(opened).embed([faces[-1] for faces in golden.faces(opened.config.layer_ends)], layers)
+        np.testing.assert_allclose(found, expected(group, tokens, layers).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [target.name for target in TARGETS])
