@@ -69,7 +69,7 @@ class DeviceEncoder:
         Example:
             >>> frame = encoder.encode_frame(align(read_image("portrait.png")))
             >>> len(frame.data), frame.payload_bytes
-            (70, 64)
+            (72, 66)
         """
         face, frames = self.encode(image, layers), self.bundle.frames
         return Frame(frames.encode_frame(face), frames.payload_size(face), face, frames.model_id)
