@@ -69,7 +69,7 @@ class DeviceEncoder:
         Example:
             >>> frame = encoder.encode_frame(align(read_image("portrait.png")))
             >>> len(frame.data), frame.payload_bytes
-            (70, 64)
+            (72, 66)
         """
         return self.bundle.frames.frame(self.encode(image, layers))
 

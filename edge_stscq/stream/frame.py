@@ -41,7 +41,7 @@ class Frame(NamedTuple):
     Example:
         >>> frame = encoder.encode_frame(crop)
         >>> Path("face.frame").write_bytes(frame.data)
-        70
+        72
     """
 
     data: bytes
