@@ -14,7 +14,7 @@ from edge_stscq.stream import CodedFace, FrameCodec, Tables, model_id
 GOLDEN = Path(__file__).parent.parent / "golden" / "stream.json"
 
 
-def fixed_codec():
+def fixed_codec() -> FrameCodec:
     """A model made by arithmetic alone."""
     group, position, entry, dim = np.ogrid[:2, :6, :16, :4]
     books = ((group * 7 + position * 5 + entry * 3 + dim) % 11 / 8).astype(np.float32)
@@ -23,7 +23,7 @@ def fixed_codec():
     return FrameCodec(tables, model_id(books, tables))
 
 
-def fixed_faces():
+def fixed_faces() -> list[CodedFace]:
     return [
         CodedFace(0, np.array([0, 0, 0, 0, 0, 0]), 3),
         CodedFace(1, np.array([15, 15, 15, 15]), 2),
@@ -32,7 +32,7 @@ def fixed_faces():
     ]
 
 
-def test_stream_has_the_golden_bytes():
+def test_stream_has_the_golden_bytes() -> None:
     codec, faces = fixed_codec(), fixed_faces()
     stream = codec.encode_stream(faces)
     if os.environ.get("GENERATE_EXPECTED"):
