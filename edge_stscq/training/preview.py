@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,5 +44,10 @@ def similarity_picture(path: Path, student: Tensor, teacher: Tensor) -> None:
     """Write the similarities of unit embeddings [N, D]: the student's above the diagonal, the teacher's below it."""
     student, teacher = student.detach().cpu(), teacher.detach().cpu()
     both = torch.triu(student @ student.t()) + torch.tril(teacher @ teacher.t(), -1)
-    picture = ((both + 1) * 127.5).clamp(0, 255).byte().numpy()
-    cv2.imwrite(str(path), cv2.resize(picture, None, fx=6, fy=6, interpolation=cv2.INTER_NEAREST))
+    write_enlarged(path, ((both + 1) * 127.5).clamp(0, 255).byte().numpy(), 6, 6)
+
+
+def write_enlarged(path: Path, picture: NDArray[np.uint8], across: int, down: int) -> None:
+    """Write a grey picture [H, W], each pixel as so many across and down."""
+    large = picture.repeat(down, axis=0).repeat(across, axis=1)
+    write_file(path, encode_image(np.stack([large] * 3, axis=-1)))

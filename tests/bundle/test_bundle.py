@@ -1,5 +1,7 @@
 """Opening a bundle: nothing in it may differ from what its manifest says."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -14,7 +16,7 @@ from tests.support.sums_bundle import CONFIG, answer
 FILES = ("encoder.onnx", CODEBOOKS, TABLES, PROJECTION, GOLDEN, MANIFEST)
 
 
-def test_an_untouched_bundle_opens(sums_bundle):
+def test_an_untouched_bundle_opens(sums_bundle: Path) -> None:
     bundle = open_bundle(str(sums_bundle))
     assert bundle.config == CONFIG
     assert bundle.books.shape == (3, 16, 32, 4)
@@ -31,7 +33,7 @@ def test_an_untouched_bundle_opens(sums_bundle):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.5, 0.8, 1.0])
-def test_one_changed_byte_in_any_file_is_refused(sums_bundle, name, place):
+def test_one_changed_byte_in_any_file_is_refused(sums_bundle: Path, name: str, place: float) -> None:
     data = bytearray((sums_bundle / name).read_bytes())
     data[round(place * (len(data) - 1))] ^= 1
     (sums_bundle / name).write_bytes(data)
@@ -39,7 +41,7 @@ def test_one_changed_byte_in_any_file_is_refused(sums_bundle, name, place):
         open_bundle(sums_bundle)
 
 
-def test_a_changed_byte_anywhere_in_the_manifest_is_refused(sums_bundle):
+def test_a_changed_byte_anywhere_in_the_manifest_is_refused(sums_bundle: Path) -> None:
     original = (sums_bundle / MANIFEST).read_bytes()
     for place in range(0, len(original), 31):
         other = b"2" if original[place : place + 1] == b"1" else b"1"
@@ -49,7 +51,7 @@ def test_a_changed_byte_anywhere_in_the_manifest_is_refused(sums_bundle):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_or_cut_file_is_refused(sums_bundle, name):
+def test_a_missing_or_cut_file_is_refused(sums_bundle: Path, name: str) -> None:
     data = (sums_bundle / name).read_bytes()
     (sums_bundle / name).write_bytes(data[: len(data) // 2])
     with pytest.raises(BundleError, match=name):
@@ -59,13 +61,13 @@ def test_a_missing_or_cut_file_is_refused(sums_bundle, name):
         open_bundle(sums_bundle)
 
 
-def test_an_unlisted_file_is_refused(sums_bundle):
+def test_an_unlisted_file_is_refused(sums_bundle: Path) -> None:
     (sums_bundle / "extra.bin").write_bytes(b"?")
     with pytest.raises(BundleError, match=r"extra.bin is not listed in manifest.json; copy or export"):
         open_bundle(sums_bundle)
 
 
-def test_a_file_that_changes_after_opening_is_not_used(sums_bundle):
+def test_a_file_that_changes_after_opening_is_not_used(sums_bundle: Path) -> None:
     bundle = open_bundle(sums_bundle)
     for name in ("encoder.onnx", GOLDEN):
         (sums_bundle / name).write_bytes(b"changed")
@@ -75,7 +77,7 @@ def test_a_file_that_changes_after_opening_is_not_used(sums_bundle):
         _ = bundle.golden
 
 
-def test_codebooks_of_another_model_are_refused(sums_bundle):
+def test_codebooks_of_another_model_are_refused(sums_bundle: Path) -> None:
     books = open_bundle(sums_bundle).books.copy()
     books[2, 15, 31, 3] += 1
     safetensors.numpy.save_file({"books": books}, sums_bundle / CODEBOOKS)
@@ -84,7 +86,7 @@ def test_codebooks_of_another_model_are_refused(sums_bundle):
         open_bundle(sums_bundle)
 
 
-def test_tables_of_another_model_are_refused(sums_bundle):
+def test_tables_of_another_model_are_refused(sums_bundle: Path) -> None:
     counts = np.ones((CONFIG.groups, CONFIG.tokens, CONFIG.entries), int)
     Tables.from_counts(counts, [1, 1, 1], CONFIG.layer_ends).save(sums_bundle / TABLES)
     reseal(sums_bundle)
@@ -93,14 +95,14 @@ def test_tables_of_another_model_are_refused(sums_bundle):
 
 
 @pytest.mark.parametrize("books", [np.zeros((3, 16, 32, 5), np.float32), np.full((3, 16, 32, 4), np.nan, np.float32)])
-def test_codebooks_that_cannot_be_are_refused(sums_bundle, books):
+def test_codebooks_that_cannot_be_are_refused(sums_bundle: Path, books: np.ndarray) -> None:
     safetensors.numpy.save_file({"books": books}, sums_bundle / CODEBOOKS)
     reseal(sums_bundle)
     with pytest.raises(BundleError, match=r"no finite float32 books of shape \(3, 16, 32, 4\)"):
         open_bundle(sums_bundle)
 
 
-def test_tables_of_another_configuration_are_refused(sums_bundle):
+def test_tables_of_another_configuration_are_refused(sums_bundle: Path) -> None:
     Tables.from_counts(np.zeros((3, 16, 32), int), np.zeros(3, int), (5, 10, 16)).save(sums_bundle / TABLES)
     reseal(sums_bundle)
     with pytest.raises(BundleError, match=r"tables.safetensors is of another configuration"):
@@ -108,14 +110,14 @@ def test_tables_of_another_configuration_are_refused(sums_bundle):
 
 
 @pytest.mark.parametrize("name", [CODEBOOKS, TABLES])
-def test_listed_files_that_are_no_tensors_are_refused(sums_bundle, name):
+def test_listed_files_that_are_no_tensors_are_refused(sums_bundle: Path, name: str) -> None:
     (sums_bundle / name).write_bytes(b"plain text, well listed")
     reseal(sums_bundle)
     with pytest.raises(BundleError, match=name):
         open_bundle(sums_bundle)
 
 
-def test_golden_vectors_that_do_not_fit_are_refused(sums_bundle):
+def test_golden_vectors_that_do_not_fit_are_refused(sums_bundle: Path) -> None:
     safetensors.numpy.save_file({"images": np.zeros((1, 64, 64, 3), np.uint8)}, sums_bundle / GOLDEN)
     bundle = open_bundle(reseal(sums_bundle))
     with pytest.raises(BundleError, match="no golden vectors of this model"):

@@ -12,18 +12,18 @@ from tests.support.altered_bundle import as_format, change_golden, change_two_to
 
 
 @pytest.fixture
-def bundle_that_differs(sums_bundle):
+def bundle_that_differs(sums_bundle: Path) -> Path:
     return change_golden(sums_bundle, change_two_tokens)
 
 
-def test_the_same_answers_pass(sums_bundle):
+def test_the_same_answers_pass(sums_bundle: Path) -> None:
     result = selftest(open_bundle(sums_bundle), load_encoder(sums_bundle))
     assert result.passed
     assert (result.vectors, result.groups_equal, result.tokens_equal, result.tokens, result.ties) == (4, 4, 64, 64, 0)
     assert (result.payloads_equal, result.payloads) == (12, 12)
 
 
-def test_the_first_difference_is_named(bundle_that_differs):
+def test_the_first_difference_is_named(bundle_that_differs: Path) -> None:
     bundle = open_bundle(bundle_that_differs)
     result = selftest(bundle, load_encoder(bundle))
     expected = int(bundle.golden.tokens[2, 5])
@@ -32,8 +32,8 @@ def test_the_first_difference_is_named(bundle_that_differs):
     assert str(result.first) == f"tokens[2, 5] (spatial, middle layer) is {expected ^ 1}, expected {expected}"
 
 
-def test_the_other_answer_is_right_at_a_tie_and_a_third_is_not(sums_bundle):
-    def change(golden):
+def test_the_other_answer_is_right_at_a_tie_and_a_third_is_not(sums_bundle: Path) -> None:
+    def change(golden: dict[str, np.ndarray]) -> None:
         golden["other_tokens"] = golden["tokens"].copy()
         golden["other_groups"] = golden["groups"].copy()
         golden["tokens"][[2, 3], [5, 0]] ^= 1  # the artefact gives the other one of these
@@ -46,8 +46,8 @@ def test_the_other_answer_is_right_at_a_tie_and_a_third_is_not(sums_bundle):
     assert str(result.first).startswith("tokens[3, 1] (identity, basic layer)")
 
 
-def test_tokens_of_the_other_group_are_not_judged(sums_bundle):
-    def change(golden):
+def test_tokens_of_the_other_group_are_not_judged(sums_bundle: Path) -> None:
+    def change(golden: dict[str, np.ndarray]) -> None:
         golden["other_groups"] = golden["groups"].copy()
         golden["groups"][1] = (golden["groups"][1] + 1) % 3
         golden["tokens"][1] ^= 1
@@ -58,16 +58,17 @@ def test_tokens_of_the_other_group_are_not_judged(sums_bundle):
     assert (result.groups_equal, result.tokens_equal, result.ties) == (3, 48, 16)
 
 
-def test_groups_come_before_tokens(bundle_that_differs):
+def test_groups_come_before_tokens(bundle_that_differs: Path) -> None:
     bundle = open_bundle(bundle_that_differs)
     encoder = load_encoder(bundle)
 
     class OtherGroup:
-        def run(self, image):
+        def run(self, image: np.ndarray) -> tuple[int, np.ndarray]:
             group, tokens = encoder.run(image)
             return (group + 1) % 3, tokens
 
     result = selftest(bundle, OtherGroup())
+    assert result.first is not None
     assert (result.first.tensor, result.first.index, result.groups_equal) == ("groups", (0,), 0)
 
 

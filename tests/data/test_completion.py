@@ -24,7 +24,8 @@ def draw(index: int, side: int = 144) -> np.ndarray:
     random = np.random.default_rng(index)
     patterns = [np.cos(np.pi * (a * x + b * y)) for a, b in ((0, 1), (1, 0), (1, 1), (1, 2))]
     amounts = random.normal(0, 22, (len(patterns), 3))
-    return np.clip(128 + np.einsum("pyx,pc->yxc", np.array(patterns), amounts), 0, 255).astype(np.uint8)
+    picture: np.ndarray = np.clip(128 + np.einsum("pyx,pc->yxc", np.array(patterns), amounts), 0, 255).astype(np.uint8)
+    return picture
 
 
 def write(folder: Path, whole: int, partial: int, side: int = 144) -> FaceSet:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import safetensors.numpy
 
 from edge_stscq.bundle import Golden, open_bundle
@@ -22,6 +23,7 @@ def reseal(folder, **changes):
     Manifest.model_validate(manifest.model_dump() | {"files": sha256_files(folder)} | changes).save(folder)
     return folder
 
+Golden = dict[str, np.ndarray]
 
 def change_golden(folder, change):
     """Rewrite the golden vectors by `change`, which is given all but the payloads; these are made of the new tokens."""
@@ -34,7 +36,7 @@ def change_golden(folder, change):
     return reseal(folder)
 
 
-def change_two_tokens(golden):
+def change_two_tokens(golden: Golden) -> None:
     """Make two golden tokens differ from what the artifact answers."""
     for name in ("tokens", "other_tokens"):
         golden[name][[2, 3], [5, 0]] ^= 1

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from edge_stscq.data.loader import Loader
 from edge_stscq.training.embeddings import trunk_input
 from edge_stscq.training.losses import channels_last
 from edge_stscq.training.optimization import gradient_step, lr_factor
+from edge_stscq.training.preview import write_enlarged
 from edge_stscq.training.state import Resumable
 
 _RATE = 2e-3
@@ -68,4 +68,4 @@ class FrontMatching(Resumable):
         found, target = self._maps(torch.from_numpy(self.loader.faces.crop(0))[None])
         rows = [np.concatenate(list(part[0, :8].cpu().numpy()), axis=1) for part in (target, found)]
         picture = np.concatenate(rows) * (255 / max(float(rows[0].max()), 1e-6))
-        cv2.imwrite(str(path), cv2.resize(picture.clip(0, 255).astype(np.uint8), None, fx=4, fy=4))
+        write_enlarged(path, picture.clip(0, 255).astype(np.uint8), 4, 4)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.data.loader import Loader
 from edge_stscq.training.losses import channels_last
 from edge_stscq.training.optimization import gradient_step, lr_factor
+from edge_stscq.training.preview import write_enlarged
 from edge_stscq.training.stages.distillation import DistillSettings
 from edge_stscq.training.state import EMA, Resumable
 
@@ -97,4 +97,4 @@ class TokenDistillation(Resumable):
         self.student.eval()
         both = [network.analyse(images).z.flatten(1) for network in (self.teacher, self.student)]
         picture = (torch.cat(both) * 40 + 128).clamp(0, 255).byte().cpu().numpy()
-        cv2.imwrite(str(path), cv2.resize(picture, None, fx=2, fy=4, interpolation=cv2.INTER_NEAREST))
+        write_enlarged(path, picture, 2, 4)
