@@ -1,7 +1,8 @@
 """Build the package's wheels: one without a model, and one with the released model and its bundle for a camera.
 
 `python .ci/wheels.py -o dist` writes `dist/*.whl` and `dist/with-model/*.whl`. Both are built from a copy of the
-sources, so that nothing of an earlier build slips in. What goes into the larger one is held against the index.
+sources, so that nothing of an earlier build slips in. What goes into the larger one is held against the index, which
+goes into both.
 """
 
 import argparse
@@ -11,23 +12,27 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edge_stscq.hub import load_index
+from edge_stscq.errors import EdgeError
+from edge_stscq.hub.index import Index
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "edge_stscq", "quantization", "targets", "demo_camera")
+INDEX = Path("edge_stscq", "hub", "index.json")
 SKIPPED = shutil.ignore_patterns("__pycache__", "released")
 
 
-def build(output: Path, bundle: Path) -> tuple[Path, Path]:
+def build(output: Path, bundle: Path, index: Path = ROOT / INDEX) -> tuple[Path, Path]:
     """The wheel without a model, and the one with it.
 
     Args:
         output: folder of the first; the second goes into `with-model` below.
         bundle: folder of face64:onnx-int8.
+        index: what is released.
 
     Raises:
         EdgeError: model or bundle are not those of the index.
     """
+    released = Index.model_validate_json(index.read_bytes())
     with tempfile.TemporaryDirectory() as folder:
         stage = Path(folder)
         for name in SOURCES:
@@ -35,10 +40,14 @@ def build(output: Path, bundle: Path) -> tuple[Path, Path]:
                 shutil.copytree(ROOT / name, stage / name, ignore=SKIPPED)
             else:
                 shutil.copyfile(ROOT / name, stage / name)
+        shutil.copyfile(index, stage / INDEX)
         plain = _wheel(stage, output)
         for name, source in {"face64": ROOT / "models" / "face64", "face64:onnx-int8": bundle}.items():
-            release = load_index().find(name)
-            release.check(source)
+            release = released.find(name)
+            try:
+                release.check(source)
+            except EdgeError as error:
+                raise EdgeError(f"{error}; if it was made anew, describe it with: make index") from None
             shutil.copytree(source, stage / "edge_stscq" / "hub" / "released" / release.folder)
         return plain, _wheel(stage, output / "with-model")
 
@@ -57,5 +66,9 @@ if __name__ == "__main__":
     parser.add_argument("-o", "--output", type=Path, default=Path("dist"))
     parser.add_argument("--bundle", type=Path, default=Path("bundles/onnx-int8"), help="bundle face64:onnx-int8")
     arguments = parser.parse_args()
-    for wheel in build(arguments.output, arguments.bundle):
+    try:
+        wheels = build(arguments.output, arguments.bundle)
+    except EdgeError as error:
+        sys.exit(f"error: {error}")
+    for wheel in wheels:
         print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB")

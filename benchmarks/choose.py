@@ -18,12 +18,12 @@ import typer
 from benchmarks.record import record
 from edge_stscq._files import write_file
 from edge_stscq.cli.ui import progress_bar
+from edge_stscq.codec.model import Codec
 from edge_stscq.data.crops import load_faces
+from edge_stscq.data.masks import load_masked_faces
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.artefact import coded_by
 from edge_stscq.evaluation.choosing import PAIRS, choice, choose_pairs
-from edge_stscq.evaluation.inside import load_masked_faces
-from edge_stscq.evaluation.subject import open_subject
 
 
 def main(
@@ -35,15 +35,15 @@ def main(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; otherwise stdout.")] = None,
 ) -> None:
     """Measure one model."""
-    subject = open_subject(model)
+    codec = Codec.load(model)
     if bundle is not None:
-        subject = coded_by(subject, bundle, model)
+        codec = coded_by(codec, bundle)
     crops = data / "lfw" / "lfw-crops.tar"
     pairs = choose_pairs(data / "lfw" / "pairsDevTrain.txt", _names(crops), data / "lfw" / "pairs.txt", count)
     people = load_faces(crops, names=pairs.names)
     validation, masks = load_masked_faces(data / "faces" / "val.tar", count=faces)
     with progress_bar("faces", len(people) + len(validation)) as progress:
-        found = choice(subject, people, pairs, validation, masks, progress)
+        found = choice(codec, people, pairs, validation, masks, progress)
     text = json.dumps(record(found.model_dump()), indent=2, allow_nan=False) + "\n"
     if output is None:
         typer.echo(text, nl=False)

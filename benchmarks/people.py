@@ -13,11 +13,11 @@ import typer
 
 from benchmarks.record import write
 from edge_stscq.cli.ui import progress_bar
+from edge_stscq.codec.model import Codec, batches
+from edge_stscq.data.masks import load_masked_faces
 from edge_stscq.evaluation.appearance.meter import COMPARED, AppearanceMeter
 from edge_stscq.evaluation.artefact import coded_by
-from edge_stscq.evaluation.inside import load_masked_faces
 from edge_stscq.evaluation.metrics import ms_ssim, pooled_psnr, squared_error
-from edge_stscq.evaluation.subject import batches, open_subject
 
 
 def main(
@@ -29,19 +29,19 @@ def main(
     compared: Annotated[int, typer.Option(min=1, help="Faces that the two slow metrics compare.")] = COMPARED,
 ) -> None:
     """Write benchmarks/results/people-NAME.json."""
-    subject = open_subject(model)
+    codec = Codec.load(model)
     if bundle is not None:
-        subject = coded_by(subject, bundle, model)
+        codec = coded_by(codec, bundle)
     faces, masks = load_masked_faces(crops or data / "lfw" / "lfw-crops.tar", count=count)
-    ends = subject.config.layer_ends
+    ends = codec.config.layer_ends
     meter = AppearanceMeter(len(faces), compared)
     errors: dict[int, list[float]] = {layer: [] for layer in range(1, len(ends) + 1)}
     likeness: dict[int, list[float]] = {layer: [] for layer in errors}
     with progress_bar("faces", len(faces)) as progress:
         for part in batches(len(faces)):
             images, mask = faces.images[part], None if masks is None else masks[part]
-            codes = subject.encode(images)
-            decoded = {layer: subject.decode(codes, layer) for layer in errors}
+            codes = codec.encode(images)
+            decoded = {layer: codec.decode(codes, layer) for layer in errors}
             for layer, decoded_faces in decoded.items():
                 errors[layer].extend(squared_error(images, decoded_faces, mask))
                 likeness[layer].extend(ms_ssim(images, decoded_faces, mask))
@@ -55,10 +55,10 @@ def main(
         for layer in errors
     ]  # fmt: skip
     content = {
-        "subject": subject.name, "model": subject.config.name, "faces": len(faces), "masked": masks is not None,
+        "subject": codec.name, "model": codec.config.name, "faces": len(faces), "masked": masks is not None,
         "frechet_between_halves": meter.between_halves(), "layers": layers,
     }  # fmt: skip
-    typer.echo(write(f"people-{subject.config.name}", content))
+    typer.echo(write(f"people-{codec.config.name}", content))
 
 
 if __name__ == "__main__":

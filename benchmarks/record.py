@@ -8,14 +8,11 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import typer
 
 from edge_stscq import __version__
 from edge_stscq._files import write_file
@@ -33,26 +30,6 @@ def record(results: Any) -> dict[str, Any]:
         "versions": versions(),
         "results": results,
     }
-
-
-def command(*words: str, allowed: int = 0) -> dict[str, Any]:
-    """The one JSON object that an `edge-stscq` command prints, otherwise as `objects`."""
-    (report,) = objects(*words, allowed=allowed)
-    return report
-
-
-def objects(*words: str, allowed: int = 0) -> list[dict[str, Any]]:
-    """The JSON objects that an `edge-stscq` command prints, one a line; its progress bar and errors go to our stderr.
-
-    Raises:
-        typer.Exit: it ended with another exit code than 0 or `allowed`.
-    """
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "edge_stscq", *words, "--json"], stdout=subprocess.PIPE, text=True
-    )
-    if done.returncode not in (0, allowed):
-        raise typer.Exit(done.returncode)
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def write(name: str, results: Any) -> Path:

@@ -5,7 +5,7 @@ frame is the sink's business (`demo_camera/sinks.py`). Faces that are not captur
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo_camera.source import Source
+from edge_stscq.device.clock import now
 from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector, Face
 from edge_stscq.device.quality import QualityGate
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import CodedFace, Frame, FrameCodec
+from edge_stscq.stream import CapturedFace, Clock, CodedFace, FrameCodec
+from edge_stscq.stream.wire import frame_bound
 
 
 class Encoder(Protocol):
@@ -34,12 +36,12 @@ class Capture:
     picture: str
     face: Face
     crop: NDArray[np.uint8]
-    frame: Frame
+    coded: CapturedFace
 
 
 @dataclass
 class Counters:
-    """Counters of one run. `wire_bytes` are the frames; a stream's 13-byte header comes on top, once."""
+    """Counters of one run. `wire_bytes` are the frames, at most; what a section's header takes comes on top, once."""
 
     pictures: int = 0
     faces: int = 0
@@ -51,13 +53,19 @@ class Counters:
 
 @dataclass
 class CaptureLoop:
-    """Turns pictures into frames; `layers` of each face travel, None is all."""
+    """Turns pictures into frames; `layers` of each face travel, None is all.
+
+    With `base`, each face has a frame of its basic layer, too, which may travel before the further layers of any.
+    """
 
     detector: Detector
     encoder: Encoder
     codec: FrameCodec
     gate: QualityGate = field(default_factory=QualityGate)
     layers: int | None = None
+    base: bool = False
+    clock: Callable[[], tuple[int, Clock]] = now
+    """Milliseconds since 1970 UTC, and the state of the clock that says so."""
     counters: Counters = field(default_factory=Counters)
     latest: str = ""
     """The verdict on the latest picture, in words."""
@@ -84,13 +92,13 @@ class CaptureLoop:
         if rejection is not None:
             self._reject(rejection.reason, f"{name}: {rejection}")
             return None
-        code = self.encoder.encode(crop, self.layers)
-        captured = Capture(name, face, crop, self.codec.frame(code))
+        moment, clock = self.clock()
+        coded = self.codec.captured(self.encoder.encode(crop, self.layers), moment, clock, base=self.base)
         self.counters.faces += 1
-        self.counters.payload_bytes += captured.frame.payload_bytes
-        self.counters.wire_bytes += len(captured.frame.data)
-        self.latest = f"{name}: {len(captured.frame.data)} bytes"
-        return captured
+        self.counters.payload_bytes += coded.payload_bytes
+        self.counters.wire_bytes += frame_bound(coded.payload_bytes)
+        self.latest = f"{name}: {coded.payload_bytes} bytes"
+        return Capture(name, face, crop, coded)
 
     def _reject(self, reason: str, message: str) -> None:
         self.counters.rejected[reason] += 1
@@ -100,4 +108,4 @@ class CaptureLoop:
         if self.counters.pictures == 1:
             return self.latest
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.counters.rejected.most_common())
-        return f"no face captured in {self.counters.pictures} pictures ({reasons})"
+        return f"no face captured in {self.counters.pictures} picture{'s' * (self.counters.pictures != 1)} ({reasons})"

@@ -82,7 +82,7 @@ def _camera(index: int) -> Iterator[Picture]:
         while True:
             there, image = capture.read()
             if not there:
-                raise EdgeError(f"camera {index} stopped after {number} pictures; plug it in again")
+                raise EdgeError(f"camera {index} stopped after {number} picture{'s' * (number != 1)}; plug it in again")
             yield Picture(f"camera {index} picture {number}", _rgb(image))
             number += 1
     finally:

@@ -27,6 +27,9 @@ def encode_image(image: NDArray[np.uint8], suffix: str = ".png") -> bytes:
 
     Raises:
         EdgeError: OpenCV writes no such format.
+
+    Example:
+        >>> Path("face.png").write_bytes(encode_image(face))
     """
     try:
         done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
@@ -46,14 +49,17 @@ def decode_image(data: bytes) -> NDArray[np.uint8] | None:
     return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read one picture file as `uint8 [H, W, 3]`, upright.
+def read_image(path: Path | str) -> NDArray[np.uint8]:
+    """Read one picture file as `uint8 [H, W, 3]` in RGB, upright.
 
     Raises:
         EdgeError: the file is missing, truncated, damaged or not a picture.
+
+    Example:
+        >>> crop = align(read_image("portrait.png"))
     """
     try:
-        image = decode_image(path.read_bytes())
+        image = decode_image(Path(path).read_bytes())
     except OSError as error:
         raise EdgeError(f"{path} cannot be read: {error.strerror}; check the path") from None
     if image is None:

@@ -14,7 +14,15 @@ EXIT_BAD_INPUT = 2
 
 
 class EdgeError(Exception):
-    """Bad input or a missing piece. The message names the problem and the next step."""
+    """Bad input or a missing piece. The message names the problem and the next step.
+
+    Example:
+        >>> try:
+        ...     crop = align(read_image("portrait.png"))
+        ... except EdgeError as error:
+        ...     print(error)
+        no face found; give a sharp picture with a face at least 60 pixels wide
+    """
 
 
 class FrameError(EdgeError):

@@ -13,6 +13,7 @@ import numpy as np
 from edge_stscq.bundle.manifest import (
     CODEBOOKS,
     GOLDEN,
+    PROJECTION,
     SELF_HASH_FIELD,
     TABLES,
     Manifest,
@@ -66,7 +67,7 @@ def manifests() -> list[Manifest]:
             model_id=codec().model_id.hex(), config=config, inputs=(image,), outputs=(group, tokens),
             quantisation=None if precision == "fp32" else quantised, tool_versions={"torch": "2.13.0"},
             runtime=RuntimeRange(package="onnxruntime", minimum="1.22", maximum_exclusive="2"),
-            files=dict.fromkeys((artefact, CODEBOOKS, TABLES, GOLDEN), digest),
+            files=dict.fromkeys((artefact, CODEBOOKS, TABLES, PROJECTION, GOLDEN), digest),
         )
         for precision, target, artefact in (
             ("int8", "onnx", "encoder.onnx"),

@@ -66,12 +66,14 @@ class Calibration:
         return path
 
     @classmethod
-    def load(cls, folder: Path) -> "Calibration":
-        """Read `folder/calibration.safetensors`.
+    def load(cls, folder: Path | None) -> "Calibration":
+        """Read `folder/calibration.safetensors`; a model in memory has no folder, and so no calibration.
 
         Raises:
             EdgeError: there is none, or it is damaged.
         """
+        if folder is None:
+            raise EdgeError("a model in memory has no calibration of its own; give the one that `quantize` made")
         path = Path(folder) / FILE
         if not path.exists():
             raise EdgeError(f"{path} does not exist and int8 needs it; {AGAIN}")

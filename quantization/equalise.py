@@ -106,7 +106,7 @@ def _divide(convolution: nn.Conv2d, factor: Tensor) -> None:
 
 
 def _factors(peak: Tensor, columns: Tensor | None) -> Tensor:
-    """What each channel [C] is divided by, given the weights [B, C, n] that read it, unless these have own scales."""
+    """Divisor of each channel [C], given the weights [B, C, n] that read it, unless these have own scales."""
     wanted = peak.clamp_min(1e-6)
     if columns is not None:
         wanted = (wanted / columns.abs().amax((0, 2)).clamp_min(1e-9)).sqrt()

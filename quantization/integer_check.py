@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from edge_stscq.codec.grid import WEIGHT_LIMIT
+from edge_stscq.codec.integer.grid import WEIGHT_LIMIT
 from edge_stscq.errors import EdgeError
 
 _aten, _q = torch.ops.aten, torch.ops.quantized_decomposed

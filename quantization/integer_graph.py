@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # registers the operators  # noqa: F401
 from torch.nn import functional
 
-from edge_stscq.codec.grid import EXACT, INPUT_STEP, SIGNED, GridConv, IntegerLayer
-from edge_stscq.codec.integer_encoder import TOKEN_STEP, IntegerEncoder
+from edge_stscq.codec.integer.encoder import TOKEN_STEP, IntegerEncoder
+from edge_stscq.codec.integer.grid import EXACT, INPUT_STEP, SIGNED, GridConv, IntegerLayer
 from edge_stscq.codec.trunk import INPUT
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError

@@ -49,7 +49,7 @@ class Observed:
 
     @property
     def is_input(self) -> bool:
-        """Whether it sees nothing but values of the graph's input."""
+        """True if it sees nothing but values of the graph's input."""
         return all(is_input(node) for node in self.nodes)
 
 
@@ -253,7 +253,7 @@ def is_input(node: Node) -> bool:
 
 
 def _picture(value: int) -> Tensor:
-    """What the backbone sees of a picture of one grey value."""
+    """Input of the backbone for a picture of one grey value."""
     return normalise_image(torch.full((1, CROP, CROP, 3), value, dtype=torch.uint8))
 
 

@@ -83,7 +83,7 @@ def _run(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _inputs(layer: nn.Conv2d | nn.Linear, x: Tensor) -> Tensor | None:
-    """What each group of a layer multiplies its weights with, [G, I, places] at some places; None if I is too large."""
+    """Inputs that each group of a layer multiplies its weights with, [G, I, places]; None if I is too large."""
     if isinstance(layer, nn.Linear):
         return x.t()[None] if layer.in_features <= _WIDEST else None
     places = (x.shape[-1] // layer.stride[0]) ** 2

@@ -18,7 +18,7 @@ from quantization.simulation import Simulation, agreement, analyse, sqnr
 
 @dataclass(frozen=True)
 class Loss:
-    """What int8 costs against full precision.
+    """Cost of int8 against full precision.
 
     Attributes:
         sqnr: signal to quantisation noise of the token vectors in dB; None without noise.

@@ -16,16 +16,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from edge_stscq.bundle import Bundle
 from edge_stscq.bundle.manifest import Precision, RuntimeRange, TensorSpec
 from edge_stscq.config.codec import CROP
 from edge_stscq.device.runtimes import Runner, Runtime
-from edge_stscq.errors import require
+from edge_stscq.errors import EdgeError, require
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -34,19 +31,6 @@ IMAGE, GROUP, TOKENS = "image", "group", "tokens"
 """Names of the artifact's input and outputs on every runtime that has names."""
 
 IMAGE_SPEC = TensorSpec(name=IMAGE, shape=(1, CROP, CROP, 3), dtype="uint8", description="canonical crop, RGB, 0..255")
-
-
-class Prediction(NamedTuple):
-    """Answers of an artifact to `G` pictures."""
-
-    groups: NDArray[np.int32]
-    """[G]"""
-    tokens: NDArray[np.int32]
-    """[G, T]"""
-
-    def equals(self, other: "Prediction") -> bool:
-        """Whether all groups and tokens are the same."""
-        return np.array_equal(self.groups, other.groups) and np.array_equal(self.tokens, other.tokens)
 
 
 @dataclass(frozen=True)
@@ -114,6 +98,15 @@ class Target(ABC):
         for package in self.packages:
             if find_spec(package) is None:
                 require(package, self.extra)
+
+    def check_precision(self, precision: Precision) -> None:
+        """Refuse a precision that this target has not.
+
+        Raises:
+            EdgeError: the message says which it has.
+        """
+        if precision not in self.precisions:
+            raise EdgeError(f"{self.name} has no {precision}; choose --precision {' or '.join(self.precisions)}")
 
     @abstractmethod
     def lower(self, program: "ExportedProgram", path: Path) -> None:

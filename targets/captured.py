@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq.bundle import IdentityProjection
 from edge_stscq.bundle.manifest import Precision, QuantisationSpec
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import Tables
+from edge_stscq.stream import Codes, Tables
 from targets import golden, integers
-from targets.base import Prediction, Target
+from targets.base import Target
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+    from edge_stscq.codec.model import Codec
+    from edge_stscq.codec.store import Student
+    from quantization import Calibration
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,16 +35,18 @@ class CapturedModel:
         expected: what the graph answers to them.
         other: as good an answer where it is a tie, the expected one elsewhere; `targets/golden.py` says what a tie is.
         books: float32 [M, T, K, D].
+        projection: reads an embedding back from identity tokens.
     """
 
     config: CodecConfig
     precision: Precision
     program: "ExportedProgram"
     images: NDArray[np.uint8]
-    expected: Prediction
-    other: Prediction
+    expected: Codes
+    other: Codes
     books: NDArray[np.float32]
     tables: Tables
+    projection: IdentityProjection
     quantisation: QuantisationSpec | None
     signed_program: "ExportedProgram | None" = None
 
@@ -53,21 +60,34 @@ class CapturedModel:
         return self.signed_program if self.signed_program is not None and target.signed else self.program
 
 
-def capture_model(model: Path, precision: Precision) -> CapturedModel:
-    """Read a model folder and capture its student's graph.
+def capture_model(
+    model: "Codec | Path", precision: Precision, calibration: "Calibration | None" = None
+) -> CapturedModel:
+    """Capture the graph of a model's student.
+
+    Args:
+        model: a codec, or the folder of one.
+        calibration: for int8 and w8; what the folder holds if None. A student made for integers needs none.
 
     Raises:
-        EdgeError: the folder is incomplete or, but for fp32 and a student made for integers, was not calibrated since
+        EdgeError: the model is incomplete or, but for fp32 and a student made for integers, was not calibrated since
             the student was trained; or the student has no such precision.
     """
     import torch
 
-    from edge_stscq.codec import store
-    from edge_stscq.codec.integer_encoder import IntegerEncoder
+    from edge_stscq.codec.encoder import EdgeEncoder
+    from edge_stscq.codec.integer.encoder import IntegerEncoder
+    from edge_stscq.codec.model import Codec
     from quantization import WEIGHT_ONLY, Calibration, capture, run_graph
 
-    config, books = store.load_config(model), store.full_books(model)
-    student, calibration, quantisation = store.load_student(model), None, None
+    codec = model if isinstance(model, Codec) else Codec.load(model)
+    config, books, tables = codec.config, codec.books, codec.tables
+    if tables is None:
+        raise EdgeError("the model has no frequency tables yet; finish its training")
+    student = codec.encoder
+    if not isinstance(student, EdgeEncoder | IntegerEncoder):
+        raise EdgeError(f"what is exported is the student, not {codec.name}; load that")
+    layers, quantisation, projection = len(config.layers), None, identity_projection(student)
     if isinstance(student, IntegerEncoder):
         if precision == "w8":
             raise EdgeError(integers.NO_WEIGHT_ONLY)
@@ -75,11 +95,11 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
             found = integers.capture(student, books)
             return CapturedModel(
                 config, precision, found.unsigned, found.images, found.expected, found.expected, books,
-                store.load_tables(model), QuantisationSpec(scheme=integers.SCHEME), found.signed,
+                tables, projection, QuantisationSpec(scheme=integers.SCHEME), found.signed,
             )  # fmt: skip
-        student.quantize(False)
+        student = student.float_twin()
     elif precision != "fp32":
-        calibration = Calibration.load(model)
+        calibration = calibration or Calibration.load(codec.folder)
         quantisation = QuantisationSpec(
             scheme=calibration.scheme if precision == "int8" else WEIGHT_ONLY,
             calibration_images=calibration.count, calibration_sha256=calibration.faces_sha256,
@@ -87,7 +107,7 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
 
     encoder, program = capture(student, precision, calibration)
 
-    def analyze(encoder: store.Student, pictures: NDArray[np.uint8]) -> golden.RoutingMargins:
+    def analyze(encoder: EdgeEncoder | IntegerEncoder, pictures: NDArray[np.uint8]) -> golden.RoutingMargins:
         found = encoder.analyse(torch.from_numpy(pictures))
         return golden.routing_margins(found.group_logits.numpy(), found.group.numpy(), found.z.numpy(), books)
 
@@ -95,11 +115,19 @@ def capture_model(model: Path, precision: Precision) -> CapturedModel:
     seen = golden.RoutingMargins(
         *map(np.concatenate, zip(*(analyze(encoder, image[None]) for image in images), strict=True))
     )
-    other = Prediction(
+    other = Codes(
         np.where(unsure, seen.other_group, seen.group),
-        np.where(seen.boundary_distance < golden.TIE, seen.runner_up, seen.tokens),
-    )
-    expected = Prediction(*run_graph(program, images))
-    return CapturedModel(
-        config, precision, program, images, expected, other, books, store.load_tables(model), quantisation,
+        np.where(seen.boundary_distance < golden.TIE, seen.runner_up, seen.tokens), layers,
     )  # fmt: skip
+    expected = Codes(*run_graph(program, images), layers)
+    return CapturedModel(
+        config, precision, program, images, expected, other, books, tables, projection, quantisation,
+    )  # fmt: skip
+
+
+def identity_projection(student: "Student") -> IdentityProjection:
+    """What a student's identity tokens mean, as a bundle carries it."""
+    from edge_stscq.codec.identity import IdentityHead
+
+    head = student.head if isinstance(student.head, IdentityHead) else student.head.identity
+    return IdentityProjection(head.projection.numpy(), head.mean.numpy(), head.centre.numpy())

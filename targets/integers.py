@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.stream import Codes
 from targets import golden
-from targets.base import Prediction
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from edge_stscq.codec.integer_encoder import IntegerEncoder
+    from edge_stscq.codec.integer.encoder import IntegerEncoder
 
 SCHEME = (
     "trained in integers: activations on 8-bit grids, weights within 7 bits with one step for each channel, every step "
@@ -40,7 +40,7 @@ class IntegerGraphs:
     unsigned: "ExportedProgram"
     signed: "ExportedProgram"
     images: NDArray[np.uint8]
-    expected: Prediction
+    expected: Codes
 
 
 def capture(student: "IntegerEncoder", books: NDArray[np.float32]) -> IntegerGraphs:
@@ -69,9 +69,10 @@ def capture(student: "IntegerEncoder", books: NDArray[np.float32]) -> IntegerGra
         return golden.routing_margins(logits, group, z, books)
 
     images = golden.select(analyze, student.config.groups, unsure=0.0).images
-    expected = Prediction(*run_program(program, images))
+    layers = len(student.config.layers)
+    expected = Codes(*run_program(program, images), layers)
     for graph in graphs:
         check_exact(graph)
-        if not Prediction(*run_graph(graph, images)).equals(expected):
+        if not expected.equal_tokens(Codes(*run_graph(graph, images), layers)).all():
             raise EdgeError("the graph gives other tokens than whole numbers do; this is a fault of the program")
     return IntegerGraphs(graphs[0], graphs[1], images, expected)

@@ -14,13 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.device import DeviceEncoder, load_encoder
 from edge_stscq.errors import EdgeError
+from edge_stscq.stream import Codes
 from targets import target_of
-from targets.base import Prediction
 
 SECONDS = 300
 """Time limit of a fresh process."""
@@ -38,15 +36,14 @@ def load_encoder_or_reference(bundle: Bundle, threads: int = 0, *, verify: bool 
     return DeviceEncoder(bundle, reference.load(bundle), reference.title)
 
 
-def verify_in_subprocess(folder: Path, seconds: float = SECONDS) -> tuple[Prediction, str]:
+def verify_in_subprocess(folder: Path, seconds: float = SECONDS) -> tuple[Codes, str]:
     """Answers of a bundle's artefact to its golden pictures, from a fresh process, and the runtime that gave them.
 
     Raises:
         EdgeError: as `run_module`, or the artefact answered differently the second time.
     """
     content = run_module("targets.subprocess_check", folder.resolve(), seconds=seconds)
-    groups, tokens = (np.array(content[key], np.int32) for key in ("groups", "tokens"))
-    return Prediction(groups, tokens), str(content["runtime"])
+    return Codes(content["groups"], content["tokens"], content["layers"]), str(content["runtime"])
 
 
 def run_module(module: str, *words: object, seconds: float = SECONDS) -> dict[str, Any]:
@@ -87,7 +84,8 @@ def main(folder: Path, answer: Path) -> None:
     groups, tokens = [group for group, _ in first], [tokens.tolist() for _, tokens in first]
     if groups != [group for group, _ in second] or tokens != [tokens.tolist() for _, tokens in second]:
         raise EdgeError("the same picture gives other tokens the second time")
-    answer.write_text(json.dumps({"groups": groups, "tokens": tokens, "runtime": encoder.runtime}))
+    layers = len(bundle.config.layers)
+    answer.write_text(json.dumps({"groups": groups, "tokens": tokens, "layers": layers, "runtime": encoder.runtime}))
 
 
 if __name__ == "__main__":

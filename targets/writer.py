@@ -18,19 +18,20 @@ import safetensors.numpy
 
 import edge_stscq
 from edge_stscq._files import write_file
-from edge_stscq.bundle import Manifest, open_bundle
+from edge_stscq.bundle import Golden, Manifest, open_bundle
 from edge_stscq.bundle.manifest import (
     CODEBOOKS,
     GOLDEN,
     MANIFEST,
+    PROJECTION,
     TABLES,
     Precision,
     TensorSpec,
     sha256_files,
 )
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import model_id
-from targets.base import GROUP, TOKENS, Prediction, Target
+from edge_stscq.stream import Codes, FrameCodec, model_id
+from targets.base import GROUP, TOKENS, Target
 from targets.captured import CapturedModel
 from targets.subprocess_check import verify_in_subprocess
 
@@ -96,10 +97,11 @@ def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: 
             target.check_exact(place / target.artefact)
         write_file(place / CODEBOOKS, safetensors.numpy.save({"books": source.books}))
         source.tables.save(place / TABLES)
+        source.projection.save(place / PROJECTION)
         _write_manifest(source, target, place, source.expected)
         answer, runtime = verify_in_subprocess(place)
         agreement = float(np.mean(answer.tokens == source.expected.tokens))
-        if agreement < LEAST_AGREEMENT or (source.exact and not answer.equals(source.expected)):
+        if agreement < LEAST_AGREEMENT or (source.exact and not answer.equal_tokens(source.expected).all()):
             raise EdgeError(f"the artefact gives only {agreement:.1%} of its graph's golden tokens on {runtime}")
         _write_manifest(source, target, place, answer)
     manifest = open_bundle(folder).manifest
@@ -112,27 +114,24 @@ def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: 
     )  # fmt: skip
 
 
-def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer: Prediction) -> None:
+def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer: Codes) -> None:
     """Write golden vectors with this answer, and the manifest over all files of the folder.
 
     Where the artefact answered otherwise than its graph it is at a tie, and the graph's answer is as good.
     """
-    groups, tokens = (
-        np.where(given == tied, graphs, tied)
-        for given, tied, graphs in zip(answer, source.other, source.expected, strict=True)
-    )
-    vectors = {
-        "images": source.images, "groups": answer.groups, "tokens": answer.tokens,
-        "other_groups": groups, "other_tokens": tokens,
-    }  # fmt: skip
-    write_file(folder / GOLDEN, safetensors.numpy.save(vectors))
+    tied, graphs = source.other, source.expected
+    groups = np.where(answer.group == tied.group, graphs.group, tied.group)
+    tokens = np.where(answer.tokens == tied.tokens, graphs.tokens, tied.tokens)
+    frames = FrameCodec(source.tables, model_id(source.books, source.tables))
+    golden = Golden(source.images, answer.group, answer.tokens, groups, tokens, None)
+    golden.with_payloads(frames, source.config.layer_ends).save(folder / GOLDEN)
     length = source.config.tokens
     Manifest(
         name=source.config.name,
         target=target.name,
         precision=source.precision,
         artefact=target.artefact,
-        model_id=model_id(source.books, source.tables).hex(),
+        model_id=frames.model_id.hex(),
         config=source.config,
         inputs=(target.image,),
         outputs=(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from edge_stscq.codec import store
-from edge_stscq.codec.integer_encoder import IntegerEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder
 from quantization.integer_graph import integer_program, run_program
 from targets.golden import candidates
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.support.installed import need_module, need_program
+from tests.support.released import release_here
 
 need_module("executorch", "pip install 'edge-stscq[executorch]'")
 need_module("onnxscript", "pip install 'edge-stscq[onnx]'")
@@ -23,6 +24,7 @@ need_module("cryptography", "pip install 'edge-stscq[sign]'")
 
 README = (REPOSITORY / "README.md").read_text()
 SUBSTITUTED = {
+    "--source 0 --spool": "--source PHOTOS/grace_hopper.jpg --spool",
     "--source 0": "--source portrait.png",
     "--target all": "--target onnx",
     "bundles/*-int8": "bundles/onnx-int8",
@@ -39,11 +41,13 @@ def commands(text: str) -> list[str]:
     return [line.split("  # ")[0].strip() for line in text.strip().splitlines() if line.strip()]
 
 
+FENCED = re.sub(r"^```python\n.*?^```$", "", README, flags=re.S | re.M)
+"""Without snippets of Python, which `test_readme.py` runs."""
 MARKED = [
     line for block in re.findall(r"<!-- commands: \w+ -->\n```\n(.*?)```", README, re.S) for line in commands(block)
 ]
 OTHERS = [
-    line for block in re.findall(r"```\n(.*?)```", README, re.S) for line in commands(block)
+    line for block in re.findall(r"^```\n(.*?)^```$", FENCED, re.S | re.M) for line in commands(block)
     if line.startswith("edge-stscq") and line not in MARKED
 ]  # fmt: skip
 
@@ -58,24 +62,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "PHOTOS").mkdir()
     for name, path in portraits().items():
         shutil.copyfile(path, folder / "PHOTOS" / f"{name}{path.suffix}")
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    export = [sys.executable, "-P", "-m", "edge_stscq", "export", "--target", "onnx", "-o", str(folder / "made")]
-    subprocess.run(export, check=True, cwd=folder, env=environment)
-    place = folder / "PLACE" / "bundles" / "face64" / "onnx-int8"
-    place.parent.mkdir(parents=True)
-    (folder / "made" / "onnx-int8").rename(place)
-    (folder / "made").rmdir()
     return folder
 
 
-def test_marked_commands_run_in_order(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def program(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the smaller wheel installs, with an index of what this machine exports: other processors may export other
+    bytes."""
+    made = tmp_path_factory.mktemp("made")
+    place, index = release_here(made)
+    (folder / "PLACE").symlink_to(place)
+    program = made / "program"
+    shutil.copytree(REPOSITORY / "edge_stscq", program / "edge_stscq", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(index, program / "edge_stscq" / "hub" / "index.json")
+    for name in ("quantization", "targets", "demo_camera"):
+        (program / name).symlink_to(REPOSITORY / name)
+    return program
+
+
+def test_marked_commands_run_in_order(folder: Path, program: Path) -> None:
     need_program("openssl", "apt-get install openssl")
     assert len(MARKED) > 15
     # a program, not a function of the shell: of a function in the background, `kill` would end the subshell alone
-    program = folder / "bin" / "edge-stscq"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m edge_stscq "$@"\n')
-    program.chmod(0o755)
+    command = program / "bin" / "edge-stscq"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m edge_stscq "$@"\n')
+    command.chmod(0o755)
     script = ["set -eu"]
     for line in MARKED:
         for printed, run in SUBSTITUTED.items():
@@ -85,8 +97,8 @@ def test_marked_commands_run_in_order(folder: Path) -> None:
             script += ["server=$!; trap 'kill $server' EXIT", WAIT]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGE_STSCQ_")}
     environment = kept | {
-        "PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(folder / "cache"),
-        "PATH": f"{program.parent}{os.pathsep}{kept['PATH']}",
+        "PYTHONPATH": str(program), "XDG_CACHE_HOME": str(folder / "cache"),
+        "PATH": f"{command.parent}{os.pathsep}{kept['PATH']}",
     }  # fmt: skip
     done = subprocess.run(
         ["bash", "-c", "\n".join(script)], cwd=folder, env=environment, text=True, capture_output=True, check=False

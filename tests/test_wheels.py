@@ -5,15 +5,24 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import venv
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from edge_stscq.hub import load_index
+from edge_stscq import __version__
+from edge_stscq.hub.index import Index
 from tests.conftest import REPOSITORY
+from tests.support.extras import NEEDED
 from tests.support.installed import need_module
+from tests.support.released import release_here
 
 need_module("executorch", "pip install 'edge-stscq[executorch]'")
 need_module("onnxscript", "pip install 'edge-stscq[onnx]'")
@@ -22,19 +31,26 @@ SLOW = "EDGE_STSCQ_SLOW"
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from edge_stscq.cli import main; main()"
 
 
+class Built(NamedTuple):
+    """Both wheels, made as `make wheels` makes them, and the place that their index describes."""
+
+    plain: Path
+    full: Path
+    place: Path
+    index: Index
+
+
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Both wheels, made as `make wheels` makes them."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("wheels")
-    export = ("-P", "-m", "edge_stscq", "export", "-t", "onnx", "--model", REPOSITORY / "models" / "face64")
-    subprocess.run([sys.executable, *map(str, export), "-o", str(folder)], check=True, cwd=REPOSITORY)
+    place, index = release_here(folder)
     spec = importlib.util.spec_from_file_location("wheels", REPOSITORY / ".ci" / "wheels.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    plain, full = module.build(folder / "dist", folder / "onnx-int8")
-    return plain, full
+    plain, full = module.build(folder / "dist", folder / "bundles" / "onnx-int8", index)
+    return Built(plain, full, place, Index.model_validate_json(index.read_bytes()))
 
 
 def names(wheel: Path) -> set[str]:
@@ -42,25 +58,25 @@ def names(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def test_the_larger_wheel_holds_the_released_files_and_nothing_else_more(wheels: tuple[Path, Path]) -> None:
-    plain, full = wheels
+def test_larger_wheel_adds_the_released_files_only(built: Built) -> None:
+    """The larger wheel holds the released files and nothing else more."""
     released = {
         f"edge_stscq/hub/released/{release.folder}/{name}"
         for key in ("face64", "face64:onnx-int8")
-        for release in [load_index().find(key)]
+        for release in [built.index.find(key)]
         for name in release.files
     }
-    assert names(full) - names(plain) == released
-    assert names(plain) <= names(full)
-    assert plain.stat().st_size < 1e6
-    assert {"edge_stscq/hub/index.json", "edge_stscq/server/page/index.html"} <= names(plain)
+    assert names(built.full) - names(built.plain) == released
+    assert names(built.plain) <= names(built.full)
+    assert built.plain.stat().st_size < 1e6
+    assert {"edge_stscq/hub/index.json", "edge_stscq/server/page/index.html"} <= names(built.plain)
 
 
 def test_a_camera_without_torch_captures_from_the_larger_wheel(
-    wheels: tuple[Path, Path], portrait: dict[str, Path], tmp_path: Path
+    built: Built, portrait: dict[str, Path], tmp_path: Path
 ) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site")]
-    subprocess.run([*pip, str(wheels[1])], check=True)
+    subprocess.run([*pip, str(built.full)], check=True)
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     command = ["capture", "--source", str(portrait["astronaut"]), "-o", "out.stsq", "--json"]
     done = subprocess.run(
@@ -73,31 +89,76 @@ def test_a_camera_without_torch_captures_from_the_larger_wheel(
     assert str(tmp_path / "site") in report["bundle"]
 
 
-@pytest.mark.skipif(os.environ.get(SLOW) != "1", reason=f"installs packages into two empty environments; {SLOW}=1")
-@pytest.mark.parametrize("larger", [False, True])
-def test_in_an_empty_environment(
-    wheels: tuple[Path, Path], larger: bool, portrait: dict[str, Path], tmp_path: Path
-) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "EDGE_STSCQ_MODELS")}
-    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+class Camera:
+    """An empty environment with one of the wheels and what pip brings for it."""
 
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [str(python), "-m", *map(str, words)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False)
+    def __init__(self, wheel: Path, folder: Path) -> None:
+        venv.create(folder / "venv", with_pip=True)
+        self._bin, self._folder = folder / "venv" / "bin", folder
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "EDGE_STSCQ"))}
+        self._environment = kept | {"XDG_CACHE_HOME": str(folder / "cache")}
+        assert self.run("pip", "install", "--quiet", wheel).returncode == 0
 
-    assert run("pip", "install", "--quiet", wheels[larger]).returncode == 0
-    assert run("torch").returncode != 0
-    capture = ("edge_stscq", "capture", "--source", portrait["astronaut"], "-o", "out.stsq")
-    done = run(*capture)
-    if not larger:
-        assert "get it with: edge-stscq pull face64:onnx-int8 --from" in done.stderr
-        place = tmp_path / "place" / load_index().find("face64:onnx-int8").folder
-        place.parent.mkdir(parents=True)
-        place.symlink_to(wheels[0].parent.parent / "onnx-int8")
-        assert run("edge_stscq", "pull", "face64:onnx-int8", "--from", tmp_path / "place").returncode == 0
-        done = run(*capture)
+    def run(self, program: str, *words: object) -> subprocess.CompletedProcess[str]:
+        command = [str(self._bin / program), *map(str, words)]
+        return subprocess.run(
+            command, cwd=self._folder, env=self._environment, text=True, capture_output=True, check=False
+        )
+
+    def edge(self, *words: object) -> subprocess.CompletedProcess[str]:
+        return self.run("edge-stscq", *words)
+
+
+@contextmanager
+def offered(folder: Path) -> Iterator[str]:
+    """Address of a web server that offers a folder."""
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_port}"
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.mark.skipif(os.environ.get(SLOW) != "1", reason=f"installs packages into an empty environment; {SLOW}=1")
+def test_the_smaller_wheel_in_an_empty_environment(built: Built, portrait: dict[str, Path], tmp_path: Path) -> None:
+    camera = Camera(built.plain, tmp_path)
+    assert camera.edge("--version").stdout == f"edge-stscq {__version__}\n"
+    assert camera.run("python", "-c", "import edge_stscq; print(edge_stscq.__version__)").stdout.strip() == __version__
+    assert camera.run("python", "-c", "import torch").returncode != 0
+    for words, extra in NEEDED.items():
+        done = camera.edge(*words.split())
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), (words, done.stderr)
+        assert f"pip install 'edge-stscq[{extra}]'" in done.stderr, words
+
+    before = json.loads(camera.edge("doctor", "--json", "--url", "http://127.0.0.1:1").stdout)
+    assert [row["run"] for row in before["targets"] if row["target"] == "onnx"] == ["yes"]
+    assert {row["what"]: row["found"] for row in before["surroundings"] if row["what"] != "camera"} == {
+        "model": False, "bundle": False, "detector": True, "server": False,
+    }  # fmt: skip
+    capture = ("capture", "--source", portrait["astronaut"], "-o", "out.stsq")
+    assert "get it with: edge-stscq pull face64:onnx-int8 --from" in camera.edge(*capture).stderr
+    with offered(built.place) as address:
+        pulled = camera.edge("pull", "face64:onnx-int8", "--from", address)
+    assert pulled.returncode == 0, pulled.stderr
+    after = json.loads(camera.edge("doctor", "--json", "--url", "http://127.0.0.1:1").stdout)
+    assert {row["what"]: row["detail"] for row in after["surroundings"]}["bundle"] == pulled.stdout.strip()
+    done = camera.edge(*capture)
     assert done.returncode == 0, done.stderr
-    assert run("edge_stscq", "selftest", "face64:onnx-int8").returncode == 0
-    assert "run: pip install 'edge-stscq[" in run("edge_stscq", "serve", "--model", "x/y").stderr
+    assert camera.edge("selftest", "face64:onnx-int8").returncode == 0
+
+
+@pytest.mark.skipif(os.environ.get(SLOW) != "1", reason=f"installs packages into an empty environment; {SLOW}=1")
+def test_the_larger_wheel_in_an_empty_environment(built: Built, portrait: dict[str, Path], tmp_path: Path) -> None:
+    camera = Camera(built.full, tmp_path)
+    done = camera.edge("capture", "--source", portrait["astronaut"], "-o", "out.stsq")
+    assert done.returncode == 0, done.stderr
+    assert camera.edge("selftest", "face64:onnx-int8").returncode == 0

@@ -16,16 +16,17 @@ from rich.console import Console
 
 from benchmarks.record import write
 from edge_stscq._files import write_file
-from edge_stscq.cli.ui import progress_bar
+from edge_stscq.cli.ui import progress_bar, training_bars
+from edge_stscq.codec.model import Codec
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.data.crops import load_faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.subject import open_subject
 from edge_stscq.evaluation.verification.layers import evaluate_layers
 from edge_stscq.evaluation.verification.pairs import read_pairs
 from edge_stscq.recognizers import HELD_OUT, load_recognizers
+from edge_stscq.training.float_pipeline import train
 from edge_stscq.training.loop import Intervals
-from edge_stscq.training.train import Run, devices, train
+from edge_stscq.training.run import TrainingRun, devices
 
 Changes = Mapping[str, Any]
 VARIANTS: dict[str, tuple[str, Changes, Changes]] = {
@@ -92,11 +93,11 @@ def main(
         result = folder / f"judged-{first}.json"
         _claim(folder, changed)
         if not result.exists():
-            with devices(device) as where:
-                job = Run(changed, data, folder, out / "embeddings.safetensors", True, Intervals(), where)
-                model = train(job, Console(stderr=True))
+            with devices(device) as where, training_bars(Console(stderr=True)) as reporter:
+                cache = out / "embeddings.safetensors"
+                model = train(TrainingRun(changed, data, folder, cache, True, Intervals(), where, reporter=reporter))
             with progress_bar(f"{name}: judging", len(faces)) as progress:
-                teacher = open_subject(model, "teacher")
+                teacher = Codec.load(model, "teacher")
                 report = evaluate_layers(teacher, faces, pairs, nets, progress, cache=out, appearance=True)
             write_file(result, report.model_dump_json().encode())
         rows.append({"variant": name, "meaning": meaning, "report": json.loads(result.read_bytes())})

@@ -11,7 +11,12 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.record import RESULTS, command, write
+from benchmarks.record import RESULTS, write
+from edge_stscq import api
+from edge_stscq.cli.ui import progress_bar
+from edge_stscq.codec.model import Codec
+from edge_stscq.evaluation.artefact import coded_by
+from edge_stscq.evaluation.verification.pairs import read_pairs
 
 
 def main(
@@ -21,11 +26,13 @@ def main(
     first: Annotated[int | None, typer.Option(help="Only the first N pairs; whole folds, two or more.")] = None,
 ) -> None:
     """Write benchmarks/results/rate.json."""
-    words = ["--model", str(model), "--crops", str(data / "lfw" / "lfw-crops.tar"), "-o", str(RESULTS / "rate")]
-    words += ["--pairs", str(data / "lfw" / "pairs.txt"), "--recognisers", str(data / "recognisers")]
-    words += [] if bundle is None else ["--bundle", str(bundle)]
-    words += [] if first is None else ["--first", str(first)]
-    typer.echo(write("rate", command("bench", "rate", *words)))
+    listed, codec = read_pairs(data / "lfw" / "pairs.txt"), Codec.load(model)
+    report = api.rate(
+        codec if bundle is None else coded_by(codec, bundle), data / "lfw" / "lfw-crops.tar",
+        listed if first is None else listed.head(first), recognizers=data / "recognisers", output=RESULTS / "rate",
+        steps=progress_bar,
+    )  # fmt: skip
+    typer.echo(write("rate", report.model_dump(mode="json")))
 
 
 if __name__ == "__main__":

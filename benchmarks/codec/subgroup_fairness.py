@@ -17,11 +17,11 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.record import write
+from edge_stscq.codec.model import Codec
 from edge_stscq.data.crops import load_faces
 from edge_stscq.evaluation.artefact import coded_by
 from edge_stscq.evaluation.metrics import cosine
 from edge_stscq.evaluation.subgroups import false_matches, group_shares, told_bits, utkface_labels
-from edge_stscq.evaluation.subject import open_subject
 from edge_stscq.recognizers import HELD_OUT, load_recognizers
 
 
@@ -32,18 +32,18 @@ def main(
 ) -> None:
     """Write benchmarks/results/groups.json."""
     faces = load_faces(data / "faces" / "val.tar")
-    subject = open_subject(model)
+    codec = Codec.load(model)
     if bundle is not None:
-        subject = coded_by(subject, bundle, model)
+        codec = coded_by(codec, bundle)
     judge = load_recognizers(data / "recognisers", [HELD_OUT])[HELD_OUT]
-    original, codes = judge.embed(faces.images), subject.encode(faces.images)
-    names = subject.config.layer_names
-    seen = {name: judge.embed(subject.decode(codes, layer)) for layer, name in enumerate(names, 1)}
+    original, codes = judge.embed(faces.images), codec.encode(faces.images)
+    names = codec.config.layer_names
+    seen = {name: judge.embed(codec.decode(codes, layer)) for layer, name in enumerate(names, 1)}
     cosines = {name: cosine(original, vectors) for name, vectors in seen.items()}
     matched = {
-        name: subject.identity(codes, layer)
+        name: codec.embed(codes, layer)
         for layer, name in enumerate(names, 1)
-        if sum(part.identity for part in subject.config.layers[:layer])
+        if sum(part.identity for part in codec.config.layers[:layer])
     }
 
     def row(chosen: NDArray[np.bool_]) -> dict[str, Any]:
@@ -57,13 +57,13 @@ def main(
                 "compressed": {name: _rates(vectors[chosen]) for name, vectors in matched.items()},
                 "decoded": {name: _rates(vectors[chosen]) for name, vectors in seen.items()},
             },
-            "codebook_groups": group_shares(codes.group[chosen], subject.config.groups),
+            "codebook_groups": group_shares(codes.group[chosen], codec.config.groups),
         }  # fmt: skip
 
     labels = [(label, value, chosen) for label, value, chosen in utkface_labels(faces.names) if chosen.sum() > 1]
     columns = {name: np.argmax([chosen for label, _, chosen in labels if label == name], 0) for name, _, _ in labels}
     content = {
-        "subject": subject.name, "judge": HELD_OUT, "all": row(np.ones(len(faces), bool)),
+        "subject": codec.name, "judge": HELD_OUT, "all": row(np.ones(len(faces), bool)),
         "groups": [{"label": label, "value": value} | row(chosen) for label, value, chosen in labels],
         "bits_told_by_codebook_group": {name: told_bits(codes.group, column) for name, column in columns.items()},
     }  # fmt: skip

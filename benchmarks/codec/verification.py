@@ -3,9 +3,8 @@
     EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.verification --model models/face64 [--bundle BUNDLE ...] [--first N]
                                                                               -> benchmarks/results/lfw.json
 
-The data folder holds `lfw/lfw-crops.tar`, `lfw/pairs.txt` and `recognisers/`. Runs the student in float32 and every
-bundle, each by the command itself, one after the other: side by side their threads wait for each other (4 faces a
-second in all, 18 alone).
+The data folder holds `lfw/lfw-crops.tar`, `lfw/pairs.txt` and `recognisers/`. Judges the student in float32 and every
+bundle, one after the other: side by side their threads wait for each other (4 faces a second in all, 18 alone).
 """
 
 from pathlib import Path
@@ -13,7 +12,12 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.record import command, write
+from benchmarks.record import write
+from edge_stscq import api
+from edge_stscq.cli.ui import progress_bar
+from edge_stscq.codec.model import Codec
+from edge_stscq.evaluation.artefact import coded_by
+from edge_stscq.evaluation.verification.pairs import read_pairs
 
 
 def main(
@@ -23,12 +27,16 @@ def main(
     first: Annotated[int | None, typer.Option(help="Only the first N pairs; whole folds, two or more.")] = None,
 ) -> None:
     """Write benchmarks/results/lfw.json."""
-    common = ["--model", str(model), "--crops", str(data / "lfw" / "lfw-crops.tar")]
-    common += ["--pairs", str(data / "lfw" / "pairs.txt"), "--recognisers", str(data / "recognisers")]
-    if first is not None:
-        common += ["--first", str(first)]
-    subjects = [[], *(["--bundle", str(path)] for path in bundle or [])]
-    typer.echo(write("lfw", [command("evaluate", *common, *subject) for subject in subjects]))
+    listed, codec = read_pairs(data / "lfw" / "pairs.txt"), Codec.load(model)
+    pairs, cache = listed if first is None else listed.head(first), Path(".cache")
+    reports = [
+        api.evaluate(
+            judged, data / "lfw" / "lfw-crops.tar", pairs, recognizers=data / "recognisers", cache=cache,
+            appearance=True, steps=progress_bar,
+        ).model_dump(mode="json")
+        for judged in (codec, *(coded_by(codec, path) for path in bundle or []))
+    ]  # fmt: skip
+    typer.echo(write("lfw", reports))
 
 
 if __name__ == "__main__":

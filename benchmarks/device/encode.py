@@ -12,13 +12,18 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.record import command, write
+from benchmarks.record import write
+from edge_stscq import api
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec import store
 from edge_stscq.codec.decoder import Decoder
+from edge_stscq.codec.model import Codec
+from edge_stscq.data.crops import load_faces
 from edge_stscq.evaluation.speed.benchmark import interleaved
 
 BATCHES = (1, 2, 4, 8, 16, 32)
+FACES = 32
+"""At most so many crops are coded in turn."""
 
 
 def main(
@@ -28,12 +33,11 @@ def main(
     rounds: Annotated[int, typer.Option(min=5, help="Times that each encoder runs.")] = 100,
 ) -> None:
     """Write benchmarks/results/encode.json."""
-    words = [*map(str, bundles), "--model", str(model), "--rounds", str(rounds)]
-    words += [] if faces is None else ["--faces", str(faces)]
-    report = command("bench", "encode", *words, allowed=1)
+    pictures = None if faces is None else load_faces(faces, count=FACES)
+    report = api.benchmark(bundles, Codec.load(model), pictures, rounds=rounds, steps=progress_bar)
     torch.set_num_threads(1)
     decode = _decode_times(store.load_decoder(model), max(5, rounds // 10))
-    typer.echo(write("encode", report | {"decode": decode}))
+    typer.echo(write("encode", report.model_dump(mode="json") | {"decode": decode}))
 
 
 def _decode_times(decoder: Decoder, rounds: int) -> list[dict[str, Any]]:

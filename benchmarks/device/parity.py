@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.record import objects, write
+from benchmarks.record import write
+from edge_stscq.bundle import open_bundle
+from edge_stscq.cli.ui import progress_bar
+from edge_stscq.codec.model import Codec
+from edge_stscq.data.crops import load_faces
+from edge_stscq.evaluation.parity.bundles import PairedFaces
+from edge_stscq.evaluation.parity.report import compare_bundles
+from edge_stscq.recognizers import recognizer_folder
 
 
 def main(
@@ -24,11 +31,14 @@ def main(
     ] = None,
 ) -> None:
     """Write benchmarks/results/parity.json."""
-    options = {"--pairs": pairs, "--crops": crops, "--first": first, "--recognisers": recognisers}
-    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-    common = ["--model", str(model), "--faces", str(faces), "--count", str(count), *given]
-    found = objects("parity", *map(str, bundles), *common, allowed=1)
-    typer.echo(write("parity", {"bundles": found[: len(bundles)], "matrix": next(iter(found[len(bundles) :]), None)}))
+    report = compare_bundles(
+        [open_bundle(bundle) for bundle in bundles], Codec.load(model), load_faces(faces, count=count),
+        source=faces.name, paired=None if pairs is None else PairedFaces.load(pairs, crops or faces, first),
+        recognizers=recognizer_folder(recognisers), steps=progress_bar,
+    )  # fmt: skip
+    found = [one.report.model_dump(mode="json") for one in report.bundles]
+    matrix = None if report.matrix is None else report.matrix.model_dump(mode="json")
+    typer.echo(write("parity", {"bundles": found, "matrix": matrix}))
 
 
 if __name__ == "__main__":

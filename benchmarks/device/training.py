@@ -24,12 +24,14 @@ from edge_stscq.codec import store
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.recognizers.sface import load_sface
-from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
-from edge_stscq.training.finetune import DecoderTask
 from edge_stscq.training.loop import Task
-from edge_stscq.training.losses import Recogniser
-from edge_stscq.training.task import CodecTask
-from edge_stscq.training.train import devices
+from edge_stscq.training.losses import FrozenRecognizer
+from edge_stscq.training.run import devices
+from edge_stscq.training.stages.codec import CodecStage
+from edge_stscq.training.stages.decoder_finetuning import DecoderFinetuning
+from edge_stscq.training.stages.distillation import DistillSettings
+from edge_stscq.training.stages.identity_distillation import IdentityDistillation
+from edge_stscq.training.stages.token_distillation import TokenDistillation
 
 
 def peak(device: torch.device, side: int = 2048, rounds: int = 5) -> float:
@@ -82,9 +84,9 @@ def main(
             return Loader(faces, batch, plan.seed, Augmentation(shift=4, rotation=6))
 
         def codec(index: int) -> Task:
-            return CodecTask(
+            return CodecStage(
                 store.load_teacher(model).requires_grad_(True), store.load_decoder(model).requires_grad_(True),
-                Recogniser(trunk), embeddings, loader(plan.batch), faces, plan, plan.stages[index], where,
+                FrozenRecognizer(trunk), embeddings, loader(plan.batch), faces, plan, plan.stages[index], where,
             )  # fmt: skip
 
         tasks = {stage.name: lambda index=index: codec(index) for index, stage in enumerate(plan.stages)}
@@ -96,10 +98,10 @@ def main(
             loader(plan.distillation.batch), distillation, where,
         )  # fmt: skip
         if (last := plan.finetuning) is not None:
-            tasks["finetune"] = lambda: DecoderTask(
+            tasks["finetune"] = lambda: DecoderFinetuning(
                 store.load_student(model), store.load_decoder(model),
-                [Recogniser(trunk), Recogniser(store.load_student(model).backbone.identity)], loader(last.batch), faces,
-                last, plan.average, where,
+                [FrozenRecognizer(trunk), FrozenRecognizer(store.load_student(model).backbone.identity)],
+                loader(last.batch), faces, last, plan.average, where,
             )  # fmt: skip
         rows: dict[str, Any] = {}
         rate = peak(where)

@@ -13,8 +13,8 @@ import typer
 
 from edge_stscq._files import write_file
 from edge_stscq._images import encode_image, mosaic
+from edge_stscq.codec.model import Codec
 from edge_stscq.data.crops import load_faces
-from edge_stscq.evaluation.subject import open_subject
 
 ACROSS = 8
 
@@ -28,10 +28,10 @@ def main(
 ) -> None:
     """Write the sheet."""
     images = load_faces(faces, count=count).images
-    subject = open_subject(model)
-    codes = subject.encode(images)
+    codec = Codec.load(model)
+    codes = codec.encode(images)
     rows = [images] if originals else []
-    rows += [subject.decode(codes, layers) for layers in range(1, len(subject.config.layers) + 1)]
+    rows += [codec.decode(codes, layers) for layers in range(1, len(codec.config.layers) + 1)]
     bands = [
         mosaic([row[start : start + ACROSS] for row in rows]) for start in range(0, len(images) - ACROSS + 1, ACROSS)
     ]

@@ -251,6 +251,22 @@ def server() -> str:
 
 
 @table
+def memory() -> str:
+    found = _load("memory")["results"]
+    read, serve = found["resident_mib"], found["serve"]
+    rows = [
+        ["the application, decoders elsewhere", f"{read['catalog']['median']:.0f} MiB"],
+        [
+            "the application, decoders in it, each batch size run once",
+            f"{read['catalog_and_decoders']['median']:.0f} MiB",
+        ],
+        ["`serve`: the server's process", f"{serve['server_mib']:.0f} MiB"],
+        ["`serve`: the decoder's process", f"{serve['decoder_process_mib']:.0f} MiB"],
+    ]
+    return _markdown([f"resident with {found['model']}", "memory"], rows)
+
+
+@table
 def results() -> str:
     rows = []
     for path in sorted(RESULTS.glob("*.json")):

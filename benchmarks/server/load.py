@@ -49,7 +49,7 @@ class Server:
 
     def resident_mib(self) -> float:
         """Memory that is in RAM, in MiB, of it and its decoder."""
-        return sum(int(_field(pid, r"VmRSS:\s+(\d+) kB")) for pid in self._processes()) / 1024
+        return sum(map(resident_mib, self._processes()))
 
     def cpu_seconds(self) -> float:
         """Processor time it and its decoder have used, in user and system mode."""
@@ -64,10 +64,11 @@ class Server:
         return [self.pid, *map(int, children)]
 
 
-def _field(pid: int, pattern: str) -> str:
-    found = re.search(pattern, Path(f"/proc/{pid}/status").read_text())
+def resident_mib(pid: int) -> float:
+    """Memory of a process that is in RAM, in MiB."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
-    return found[1]
+    return int(found[1]) / 1024
 
 
 @contextlib.contextmanager

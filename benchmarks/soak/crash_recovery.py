@@ -63,7 +63,7 @@ def produce(spool: Path, model_id: bytes, first: int, faces: Sequence[Face]) -> 
     """Put what is not in the spool yet of faces `first`, `first + 1`, ..."""
     with Spool(spool, DEVICE) as opened:
         for face in faces[opened.status().next - first :]:
-            opened.put(model_id, face, time.time())
+            opened.put_bytes(model_id, face, time.time())
 
 
 def drain(spool: Path, url: str) -> None:

@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.numpy
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from edge_stscq.bundle import signature
+from edge_stscq.bundle.golden import Golden
 from edge_stscq.bundle.manifest import (
     CODEBOOKS,
     GOLDEN,
+    PROJECTION,
     REEXPORT_HINT,
     TABLES,
     Manifest,
@@ -26,44 +29,56 @@ from edge_stscq.bundle.manifest import (
     read_manifest,
     sha256_files,
 )
-from edge_stscq.config.codec import CROP, CodecConfig
+from edge_stscq.bundle.projection import IdentityProjection
+from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
 
-
-@dataclass(frozen=True, eq=False)
-class Golden:
-    """Pictures and what the artefact answered when it was exported.
-
-    Attributes:
-        images: uint8 `[G, 128, 128, 3]`, made by a program; no person is on them.
-        groups: int32 `[G]`.
-        tokens: int32 `[G, T]`.
-        other_groups, other_tokens: as good an answer where it is a tie, elsewhere the same one.
-    """
-
-    images: NDArray[np.uint8]
-    groups: NDArray[np.int32]
-    tokens: NDArray[np.int32]
-    other_groups: NDArray[np.int32]
-    other_tokens: NDArray[np.int32]
+if TYPE_CHECKING:
+    from edge_stscq.device.encoder import DeviceEncoder
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """An open bundle; `open_bundle` makes it.
+    """An open bundle: a model as a device gets it, verified from end to end.
 
     Attributes:
         folder: where its files are.
         manifest: what it says about itself.
         books: float32 `[M, T, K, D]`.
         frames: tokens to frames and back, for this model.
+
+    Example:
+        >>> bundle = Bundle.open("bundles/onnx-int8")
+        >>> encoder = bundle.load_encoder()
+        >>> frame = encoder.encode_frame(crop)
     """
 
     folder: Path
     manifest: Manifest
     books: NDArray[np.float32]
     frames: FrameCodec
+
+    @classmethod
+    def open(cls, bundle: Path | str, trusted_key: Path | str | None = None) -> "Bundle":
+        """Open a bundle by its folder, or by the name of a released one such as "face64:onnx-int8".
+
+        Args:
+            trusted_key: PEM file of the public key that must have signed it; None takes unsigned ones too.
+
+        Raises:
+            EdgeError: as `hub.resolve`, for a name.
+            BundleError: as `open_bundle`.
+        """
+        from edge_stscq.hub.names import resolve
+
+        return open_bundle(resolve(bundle), None if trusted_key is None else Path(trusted_key))
+
+    def load_encoder(self, threads: int = 0, *, verify: bool = True) -> "DeviceEncoder":
+        """The artifact in its runtime, ready to encode; arguments and errors as `device.load_encoder`."""
+        from edge_stscq.device.encoder import load_encoder
+
+        return load_encoder(self, threads, verify=verify)
 
     @property
     def config(self) -> CodecConfig:
@@ -95,19 +110,25 @@ class Bundle:
             BundleError: they do not fit the model.
         """
         tensors = _tensors(self.folder, self.manifest, GOLDEN)
-        count = len(tensors.get("images", ()))
-        groups, tokens = (np.dtype(np.int32), (count,)), (np.dtype(np.int32), (count, self.config.tokens))
-        expected = {
-            "images": (np.dtype(np.uint8), (count, CROP, CROP, 3)),
-            "groups": groups, "tokens": tokens, "other_groups": groups, "other_tokens": tokens,
-        }  # fmt: skip
-        for name in {"groups", "tokens"} & tensors.keys():
-            tensors.setdefault(f"other_{name}", tensors[name])  # an older bundle has no ties
-        found = {name: (array.dtype, array.shape) for name, array in tensors.items()}
-        if found != expected or count == 0:
-            raise BundleError(f"{self.folder / GOLDEN} holds no golden vectors of this model; {REEXPORT_HINT}")
-        images, *answers = (tensors[name] for name in expected)
-        return Golden(images.astype(np.uint8), *(answer.astype(np.int32) for answer in answers))
+        try:
+            return Golden.from_tensors(tensors, self.config, payloads=self.manifest.matches)
+        except ValueError as error:
+            raise BundleError(f"{self.folder / GOLDEN}: {error}; {REEXPORT_HINT}") from None
+
+    @cached_property
+    def projection(self) -> IdentityProjection:
+        """The identity projection, for matching.
+
+        Raises:
+            BundleError: the bundle is of a format before 3 and has none, or it does not fit the model.
+        """
+        if not self.manifest.matches:
+            raise BundleError(f"{self.folder} is of a format before 3 and cannot match; export it again for matching")
+        tensors = _tensors(self.folder, self.manifest, PROJECTION)
+        try:
+            return IdentityProjection.from_tensors(tensors, self.config)
+        except ValueError as error:
+            raise BundleError(f"{self.folder / PROJECTION}: {error}; {REEXPORT_HINT}") from None
 
 
 def open_bundle(folder: Path | str, trusted_key: Path | None = None) -> Bundle:

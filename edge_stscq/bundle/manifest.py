@@ -6,16 +6,20 @@ A bundle is a folder sent to a device:
     encoder.onnx | encoder.pte | encoder.mlpackage/
     codebooks.safetensors     "books" float32 [M, T, K, D]
     tables.safetensors        integer frequency tables of the entropy coder
+    projection.safetensors    "projection" float32 [128, T_id * D], "mean" and "center" float32 [128]: for matching
     golden.safetensors        "images" uint8 [G, 128, 128, 3], "groups" int32 [G], "tokens" int32 [G, T], and
-                              "other_groups", "other_tokens": as good an answer at a tie, elsewhere the same
+                              "other_groups", "other_tokens": as good an answer at a tie, elsewhere the same;
+                              "payloads" uint8 [bytes], "payload_lengths" int32 [G, L]: groups and tokens as
+                              entropy-coded bytes, picture by picture, each cut after 1, 2, ... and all L layers
 
 A runtime loads an artefact whose weights were altered without a word and answers with other tokens, so the manifest
 lists the sha256 of every file of the folder, and of itself, and nothing that is not listed may lie there but
 `manifest.sig`. The hashes find damage and mix-ups; a signature (`signature.py`) says who made the bundle. There is no
 time stamp: the same model exported twice by the same tools gives the same bytes.
 
-Format 2 lists the layers, by name and end. Format 1, in which the configuration had three fields in the place of its
-list and the manifest said nothing of layers, is still read.
+Format 3 has the projection and the payloads. Formats 1 and 2 have neither and are still read: such a bundle encodes as
+ever and cannot match. In format 1 the configuration had three fields in the place of its list of layers, and the
+manifest said nothing of them.
 """
 
 import hashlib
@@ -36,6 +40,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 CODEBOOKS = "codebooks.safetensors"
 TABLES = "tables.safetensors"
+PROJECTION = "projection.safetensors"
 GOLDEN = "golden.safetensors"
 SELF_HASH_FIELD = "manifest_sha256"
 REEXPORT_HINT = "copy or export the bundle again"
@@ -142,7 +147,7 @@ def _layers(validated: dict[str, Any]) -> tuple[LayerSpec, ...]:
 class Manifest(_Frozen):
     """`manifest.json`. Unknown fields are refused: a newer format must raise `format_version`."""
 
-    format_version: Literal[2] = 2
+    format_version: Literal[2, 3] = 3
     name: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")
     target: TargetName
     precision: Precision
@@ -172,7 +177,8 @@ class Manifest(_Frozen):
             raise ValueError("layers are not those of config")
         if (self.precision == "fp32") != (self.quantisation is None):
             raise ValueError("an int8 or w8 bundle describes its quantisation, an fp32 bundle has none")
-        missing = [name for name in (CODEBOOKS, TABLES, GOLDEN) if name not in self.files]
+        needed = (CODEBOOKS, TABLES, GOLDEN, *((PROJECTION,) if self.matches else ()))
+        missing = [name for name in needed if name not in self.files]
         if missing:
             raise ValueError(f"files does not list {', '.join(missing)}")
         if self.artefact not in self.files and not any(name.startswith(f"{self.artefact}/") for name in self.files):
@@ -181,6 +187,11 @@ class Manifest(_Frozen):
             if name in self.files:
                 raise ValueError(f"files lists {name} itself")
         return self
+
+    @property
+    def matches(self) -> bool:
+        """Whether the bundle has the identity projection, and payloads among its golden vectors: from format 3 on."""
+        return self.format_version >= 3
 
     @property
     def exact(self) -> bool:

@@ -1,10 +1,14 @@
-"""Self-test: an artifact on this machine must give the tokens it gave when it was exported.
+"""Self-test: an artifact on this machine must give the tokens it gave when it was exported, and these the same bytes.
 
 Golden vectors travel in the bundle. A hash says that the file is the same; only running it says that the runtime and
 the processor compute the same from it. An answer is right if it is the golden one or, at a tie, the other one that the
 golden vectors name. A picture that went to the other group has other codebooks, so that its tokens are not judged.
+
+The entropy coder is replayed on the golden tokens, cut after each layer: they must become the golden payloads and be
+read back from them. Whatever the artifact answered, this is exact.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.bundle.bundle import Bundle
+from edge_stscq.bundle.golden import reads_back
 from edge_stscq.config.codec import CodecConfig
 
 
@@ -20,14 +25,16 @@ class Difference:
     """First place where an answer left the golden one.
 
     Attributes:
-        tensor: "groups" or "tokens"; `index` counts within it.
-        place: what a token codes, e.g. "identity, basic layer", which tells the part of the graph; empty for a group.
+        tensor: "groups", "tokens" or "payloads"; `index` counts within it: picture, then position or layer.
+        expected, found: index of a group or codebook entry; of a payload its bytes in hex.
+        place: what a token codes, e.g. "identity, basic layer", which tells the part of the graph; the last layer of a
+            payload; empty for a group.
     """
 
     tensor: str
     index: tuple[int, ...]
-    expected: int
-    found: int
+    expected: int | str
+    found: int | str
     place: str = ""
 
     def __str__(self) -> str:
@@ -45,7 +52,9 @@ class SelfTest:
         tokens_equal: tokens that agree, of `vectors * T`.
         tokens: `vectors * T`.
         ties: tokens that differ and are right all the same, the pictures' at a tie between groups included.
-        first: the first wrong answer, groups before tokens; None when there is none.
+        payloads_equal: payloads that the golden tokens become and are read back from, of `payloads`.
+        payloads: golden pictures times layers; 0 in a bundle of a format before 3.
+        first: the first wrong answer, groups before tokens before payloads; None when there is none.
     """
 
     vectors: int
@@ -53,6 +62,8 @@ class SelfTest:
     tokens_equal: int
     tokens: int
     ties: int
+    payloads_equal: int
+    payloads: int
     first: Difference | None
 
     @property
@@ -68,7 +79,7 @@ class Encoder(Protocol):
 
 
 def selftest(bundle: Bundle, encoder: Encoder) -> SelfTest:
-    """Run every golden picture through `encoder` and compare group and tokens."""
+    """Run every golden picture through `encoder`, compare group and tokens, and code the golden tokens once more."""
     golden = bundle.golden
     answers = [encoder.run(image) for image in golden.images]
     groups = np.array([group for group, _ in answers], np.int32)
@@ -79,6 +90,8 @@ def selftest(bundle: Bundle, encoder: Encoder) -> SelfTest:
     first = _first("groups", wrong_group, golden.groups, groups) or _first("tokens", wrong, golden.tokens, tokens)
     if first is not None and first.tensor == "tokens":
         first = replace(first, place=_places(bundle.config)[first.index[1]])
+    wrong_payloads = list(_wrong_payloads(bundle))
+    payloads = len(golden.payloads or ()) * len(bundle.config.layers)
     equal = same & same_group[:, None]
     return SelfTest(
         vectors=len(answers),
@@ -86,7 +99,9 @@ def selftest(bundle: Bundle, encoder: Encoder) -> SelfTest:
         tokens_equal=int(equal.sum()),
         tokens=tokens.size,
         ties=int((~equal & ~wrong & ~wrong_group[:, None]).sum()),
-        first=first,
+        payloads_equal=payloads - len(wrong_payloads),
+        payloads=payloads,
+        first=first or next(iter(wrong_payloads), None),
     )
 
 
@@ -98,6 +113,21 @@ def _first(
         return None
     index = tuple(indices[0].tolist())
     return Difference(tensor, index, int(expected[index]), int(found[index]))
+
+
+def _wrong_payloads(bundle: Bundle) -> Iterator[Difference]:
+    """Golden payloads that the golden tokens do not become here, or are not read back from."""
+    golden, layers = bundle.golden, bundle.config.layers
+    if golden.payloads is None:
+        return
+    for picture, faces in enumerate(golden.faces(bundle.config.layer_ends)):
+        for number, (face, expected) in enumerate(zip(faces, golden.payloads[picture], strict=True)):
+            found = bundle.frames.payload(face)
+            index, place = (picture, number), f"up to the {layers[number].name} layer"
+            if found != expected:
+                yield Difference("payloads", index, expected.hex(), found.hex(), place)
+            elif not reads_back(bundle.frames, face):
+                yield Difference("payloads", index, expected.hex(), "read as another face", place)
 
 
 def _places(config: CodecConfig) -> list[str]:

@@ -30,7 +30,9 @@ def align(
     root = photos if photos.is_dir() else photos.parent
     found = sorted(photos.rglob("*")) if photos.is_dir() else [photos]
     paths = [path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
-    if not paths or not photos.exists():
+    if not photos.exists():
+        raise EdgeError(f"{photos} does not exist; give a folder of photographs, or one photograph")
+    if not paths:
         raise EdgeError(f"{photos} has no photographs; give a folder with JPEG, PNG or WebP files")
     targets = [output / path.relative_to(root).with_suffix(".png") for path in paths]
     if twice := [path for path, target in zip(paths, targets, strict=True) if targets.count(target) > 1]:

@@ -7,6 +7,7 @@ import typer
 
 from edge_stscq.cli.command import Command, with_verbosity
 from edge_stscq.cli.options import FOLDER, MODEL, Model, folder
+from edge_stscq.cli.ui import progress_bar
 
 bench = typer.Typer(help="Measure this codec beside others.", no_args_is_help=True)
 
@@ -40,48 +41,24 @@ def rate(
     """
     from rich.console import Console
 
-    from edge_stscq.errors import EdgeError, MissingExtraError, require
+    from edge_stscq import api
+    from edge_stscq.errors import require
 
     require("torch", "train")
     require("matplotlib", "bench")
     require("scipy", "bench")
-    from edge_stscq._files import make_folder, write_file
     from edge_stscq.cli.tables import rate_table
-    from edge_stscq.cli.ui import progress_bar
-    from edge_stscq.data.crops import load_faces
+    from edge_stscq.codec.model import Codec
     from edge_stscq.evaluation.artefact import coded_by
-    from edge_stscq.evaluation.rate import baselines, curves
-    from edge_stscq.evaluation.rate.plot import plot
-    from edge_stscq.evaluation.subject import open_subject
-    from edge_stscq.evaluation.verification.layers import evaluate_layers
     from edge_stscq.evaluation.verification.pairs import read_pairs
-    from edge_stscq.recognizers import HELD_OUT, load_recognizers, recognizer_folder
 
-    chosen = baselines.find(codec or [])
-    listed = read_pairs(pairs)
-    listed = listed if first is None else listed.head(first)
-    folder = recognizer_folder(recognisers)
-    if folder is None:
-        raise EdgeError("accuracy needs a judge; give --recognisers or set EDGE_STSCQ_DATA")
-    subject = open_subject(model)
+    listed, own = read_pairs(pairs), Codec.load(model)
     if bundle is not None:
-        subject = coded_by(subject, bundle, model)
-    net = load_recognizers(folder, [HELD_OUT])[HELD_OUT]
-    faces = load_faces(crops, names=listed.names)
-    make_folder(output)
-    points = curves.PointCache(output / "points.jsonl")
-    measured, missing = [], {}
-    for peer in chosen:
-        with progress_bar(peer.name, len(peer.settings)) as progress:
-            try:
-                measured.append(curves.baseline_curve(peer, faces, listed, net, points, progress))
-            except MissingExtraError as error:
-                missing[peer.name] = str(error)
-    with progress_bar("edge-stscq", len(faces)) as progress:
-        judged = evaluate_layers(subject, faces, listed, {HELD_OUT: net}, progress, cache=output)
-    report = curves.compare(judged, HELD_OUT, measured, missing)
-    write_file(output / "rate.json", (report.model_dump_json(indent=2) + "\n").encode())
-    write_file(output / "rate.png", plot(report))
+        own = coded_by(own, bundle)
+    report = api.rate(
+        own, crops, listed if first is None else listed.head(first), peers=codec or (), recognizers=recognisers,
+        output=output, steps=progress_bar,
+    )  # fmt: skip
     if as_json:
         typer.echo(report.model_dump_json())
         return
@@ -111,18 +88,18 @@ def encode(
     """
     from rich.console import Console
 
+    from edge_stscq import api
     from edge_stscq.errors import EXIT_CHECK_FAILED, require
 
     require("torch", "train")
     from edge_stscq.cli.tables import encode_table
-    from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.codec.model import Codec
     from edge_stscq.data.crops import load_faces
-    from edge_stscq.evaluation.speed import benchmark
 
-    chosen = tuple(threads or (1, 2))
-    pictures = None if faces is None else load_faces(faces, count=count).images
-    with progress_bar("encoders, then rounds", benchmark.steps(bundles, chosen, rounds)) as progress:
-        report = benchmark.measure(bundles, model, pictures, chosen, rounds, progress)
+    pictures = None if faces is None else load_faces(faces, count=count)
+    report = api.benchmark(
+        bundles, Codec.load(model), pictures, threads=threads or (1, 2), rounds=rounds, steps=progress_bar
+    )
     if as_json:
         typer.echo(report.model_dump_json())
     else:

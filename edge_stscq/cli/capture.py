@@ -1,7 +1,6 @@
 """`edge-stscq capture`: from a camera, a video or pictures to a stream file, a spool or a server."""
 
 import json
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +32,7 @@ def capture(
         str | None, typer.Option(metavar="SIZE", help="Bound of the spool, e.g. 64MiB; the oldest faces make room.")
     ] = None,
     device: Annotated[str, typer.Option(help="Name of this device at the server.")] = "device",
-    start_sequence: Annotated[int, typer.Option(min=0, help="Number of the first face at the server.")] = 0,
+    start_sequence: Annotated[int | None, typer.Option(min=0, hidden=True)] = None,
     token: Token = None,
     token_file: TokenFile = None,
     cert: Cert = None,
@@ -69,33 +68,33 @@ def capture(
     if output is None and url is None and spool is None and save_crops is None:
         raise EdgeError("nothing would be kept; give -o FILE, --spool FILE, --url URL or --save-crops DIR")
     if spool is not None and url is not None:
-        raise EdgeError("--spool and --url would number faces twice; give one, and run `spool drain` beside a spool")
+        raise EdgeError("--spool and --url would send faces twice; give one, and run `spool drain` beside a spool")
+    if start_sequence is not None:
+        note("--start-sequence is not needed any more: each capture is a stream of its own")
     room = None if spool_size is None else parse_size(spool_size)
     bearer, tls = connection(token, token_file, cert, key, ca)
     opened = open_bundle(bundle, trusted_key)
     if not opened.signed:
-        note(f"{bundle} is not signed")
+        note(f"{bundle} is not signed; --trusted-key FILE asks for a signature")
     check(opened.manifest.crop)
     travel = len(opened.config.layers) if layers is None else opened.config.check_layers(layers)
-    loop = CaptureLoop(Detector(), load_encoder(opened), opened.frames, layers=travel)
+    loop = CaptureLoop(Detector(), load_encoder(opened), opened.frames, layers=travel, base=spool is not None)
     console = progress_console()
     with ExitStack() as stack:
         sender = stack.enter_context(Sender(url, device, token=bearer, tls=tls)) if url is not None else None
-        sink = FrameSink(opened.frames.header(), output, sender, start_sequence)
+        sink = FrameSink(device, output, sender)
         kept = None
         if spool is not None:
-            kept = stack.enter_context(Spool(spool, device, start=start_sequence, max_bytes=room))
+            kept = stack.enter_context(Spool(spool, device, max_bytes=room))
         live = None
         if console.is_terminal and not console.quiet and not as_json:
             live = stack.enter_context(Live(_table(loop), console=console, refresh_per_second=8))
         with suppress(KeyboardInterrupt):
             for captured in loop.run(pictures):
                 if captured is not None:
-                    sink.put(captured.frame.data)
+                    sink.put(captured.coded)
                     if kept is not None:
-                        basic = captured.frame.face.truncate(1, opened.config.layer_ends)
-                        first = [opened.frames.encode_frame(basic)] if travel > 1 else []
-                        kept.put(opened.frames.model_id, [*first, captured.frame.data], time.time())
+                        kept.put(captured.coded)
                     if save_crops is not None:
                         _save(save_crops / f"{loop.counters.faces - 1:06d}.png", captured.crop)
                 if live is not None:

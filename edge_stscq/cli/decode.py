@@ -23,23 +23,25 @@ def decode(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON object.")] = False,
 ) -> None:
     """Decode every face of a stream to OUTPUT/000000.png, 000001.png, ...; a damaged stream writes nothing."""
+    from edge_stscq.errors import EdgeError, FrameError, require
+
+    require("torch", "server")
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from edge_stscq._files import make_folder, write_file
     from edge_stscq._images import encode_image
-    from edge_stscq.codec.face_decoder import FaceDecoder
-    from edge_stscq.codec.store import load_frame_codec
-    from edge_stscq.errors import EdgeError, FrameError
+    from edge_stscq.codec.execution_profile import PROFILES
+    from edge_stscq.codec.model import Codec
     from edge_stscq.stream.frame import read_stream
 
     data = read_stream(stream)
-    codec, decoder = load_frame_codec(model), FaceDecoder(model, device)
-    ends = decoder.config.layer_ends
-    most = len(ends) if layers is None else decoder.config.check_layers(layers)
+    codec = Codec.load(model, device=device, profile=PROFILES[device])
+    ends = codec.config.layer_ends
+    most = len(ends) if layers is None else codec.config.check_layers(layers)
     try:
-        coded = [face.truncate(min(most, face.layers), ends) for face in codec.iter_stream(data)]
+        coded = [face.truncate(min(most, face.layers), ends) for face in codec.frames.read(data)]
     except FrameError as error:
         raise FrameError(f"{stream}: {error}") from None
     if not coded:
@@ -48,16 +50,16 @@ def decode(
     faces = []
     for start in range(0, len(coded), BATCH):
         batch = coded[start : start + BATCH]
-        for number, (face, picture) in enumerate(zip(batch, decoder.decode(batch), strict=True), start):
+        for number, (face, picture) in enumerate(zip(batch, codec.decode(batch), strict=True), start):
             path = output / f"{number:06d}.png"
             write_file(path, encode_image(picture))
-            received = codec.frame(face).payload_bytes
+            received = len(codec.frames.payload(face))
             faces.append({"file": str(path), "group": face.group, "layers": face.layers, "payload_bytes": received})
     if as_json:
-        typer.echo(json.dumps({"stream": str(stream), "model_id": codec.model_id.hex(), "faces": faces}))
+        typer.echo(json.dumps({"stream": str(stream), "model_id": codec.frames.model_id.hex(), "faces": faces}))
         return
     table = Table(
-        "file", "group", "layers", "payload bytes", title=f"{count(len(faces), 'face')} of {decoder.config.name}"
+        "file", "group", "layers", "payload bytes", title=f"{count(len(faces), 'face')} of {codec.config.name}"
     )
     for row in faces:
         table.add_row(*(escape(str(value)) for value in row.values()))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_stscq._images import Tile
+    from edge_stscq.stream.envelope import WireFrame
 
 START_SECONDS = 60
 PROGRAM = (sys.executable, "-P", "-m", "edge_stscq")
@@ -195,16 +196,17 @@ def _tiles(url: str, target: str, number: int, name: str, bundle: Path, output: 
     opened = open_bundle(bundle)
     ends = opened.config.layer_ends
     (output / "faces").mkdir(exist_ok=True)
-    face = opened.frames.decode_stream((output / f"{target}.stsq").read_bytes())[number]
+    frame = _frames(output, target)[number]
+    face = opened.frames.face(frame)
     crop = read_image(output / "crops" / f"{number:06d}.png")
     tiles = [Tile(crop, f"{crop.size:,} bytes of pixels"), *(_smallest(crop, kind) for kind in SMALLEST)]
     for layers in range(1, face.layers + 1):
-        answer = httpx2.get(f"{url}/v1/faces/{target}-{number}.png", params={"layers": layers})
+        answer = httpx2.get(f"{url}/v1/faces/{frame.name}.png", params={"layers": layers})
         if not answer.is_success:
-            raise EdgeError(f"the server does not give back face {target}-{number}: {answer.text}")
+            raise EdgeError(f"the server does not give back face {frame.name}: {answer.text}")
         path = output / "faces" / f"{name}-{layers}.png"
         write_file(path, answer.content)
-        payload = opened.frames.frame(face.truncate(layers, ends)).payload_bytes
+        payload = len(opened.frames.payload(face.truncate(layers, ends)))
         tiles.append(Tile(read_image(path), count(payload, "byte")))
     return tiles
 
@@ -223,10 +225,15 @@ def _smallest(crop: "NDArray[np.uint8]", kind: str) -> "Tile":
 
 
 def _say_what_is_equal(bundles: dict[str, Path], output: Path, out: Any) -> None:
-    """How many of the frames of each further target are those of the first."""
-    from edge_stscq.stream.frame import split_stream
-
-    first, *further = ((name, split_stream((output / f"{name}.stsq").read_bytes())[1]) for name in bundles)
+    """How many of the payloads of each further target are those of the first."""
+    first, *further = ((name, _frames(output, name)) for name in bundles)
     for name, frames in further:
-        same = sum(ours == theirs for ours, theirs in zip(first[1], frames, strict=True))
-        print(f"{name} gave {same} of {count(len(frames), 'frame')} as {first[0]} did, to the byte.", file=out)
+        same = sum(one.payload == other.payload for one, other in zip(first[1], frames, strict=True))
+        print(f"{name} gave {same} of {count(len(frames), 'face')} as {first[0]} did, to the byte.", file=out)
+
+
+def _frames(output: Path, target: str) -> "list[WireFrame]":
+    """Frames of the file that a target's bundle captured."""
+    from edge_stscq.stream.wire import read_frames
+
+    return [frame for _, frame in read_frames((output / f"{target}.stsq").read_bytes())]

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from edge_stscq import __version__
-from edge_stscq.cli.options import Url
+from edge_stscq.cli.options import Ca, Cert, Key, Url
 from edge_stscq.cli.surroundings import Finding, look_around
 from edge_stscq.device.runtimes import installed_version
 from targets import TARGETS, Target, find
@@ -57,17 +57,21 @@ class _Ability:
 
 def doctor(
     url: Url = "http://127.0.0.1:8377",
+    cert: Cert = None,
+    key: Key = None,
+    ca: Ca = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """List packages, what each target can do here, and whether a model, a detector, a camera and a server are found.
 
     Exit code 1 if no target can be run.
     """
+    from edge_stscq._tls import client_context
     from edge_stscq.errors import EXIT_CHECK_FAILED
 
     versions = {package: _version(package) for package in _PACKAGES}
     abilities = [_ability(target, versions) for target in TARGETS]
-    device, surroundings = _decoder_device(), look_around(url)
+    device, surroundings = _decoder_device(), look_around(url, client_context(cert, key, ca))
     if as_json:
         report = {
             "edge-stscq": __version__, "python": platform.python_version(),

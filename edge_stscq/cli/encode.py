@@ -31,10 +31,11 @@ def encode(
     from edge_stscq.config.codec import CROP
     from edge_stscq.device import load_encoder
     from edge_stscq.errors import EdgeError
+    from edge_stscq.stream.wire import bare_frame_bytes, read_frames
 
     opened = open_bundle(bundle, trusted_key)
     if not opened.signed:
-        note(f"{bundle} is not signed")
+        note(f"{bundle} is not signed; --trusted-key FILE asks for a signature")
     wanted = len(opened.config.layers) if layers is None else opened.config.check_layers(layers)
     crops = []
     for path in images:
@@ -47,17 +48,18 @@ def encode(
             )
         crops.append(crop)
     encoder, frames = load_encoder(opened), opened.frames
-    stream, faces = frames.header(), []
-    for path, crop in zip(images, crops, strict=True):
-        face = encoder.encode(crop, wanted)
-        data, payload_bytes, _ = frames.frame(face)
-        stream += data
-        faces.append({"file": str(path), "group": face.group, "payload_bytes": payload_bytes, "wire_bytes": len(data)})
+    stream = frames.write(encoder.encode(crop, wanted) for crop in crops)
+    coded = [(frames.face(frame), len(frame.payload)) for _, frame in read_frames(stream)]
+    faces = [
+        {"file": str(path), "group": face.group, "payload_bytes": size, "wire_bytes": bare_frame_bytes(size)}
+        for path, (face, size) in zip(images, coded, strict=True)
+    ]
+    header_bytes = len(stream) - sum(bare_frame_bytes(size) for _, size in coded)
     write_file(output, stream)
     if as_json:
         report = {
             "output": str(output), "model_id": opened.manifest.model_id, "layers": wanted, "faces": faces,
-            "header_bytes": len(frames.header()), "stream_bytes": len(stream),
+            "header_bytes": header_bytes, "stream_bytes": len(stream),
         }  # fmt: skip
         typer.echo(json.dumps(report))
         return
@@ -71,5 +73,5 @@ def encode(
     for row in faces:
         table.add_row(*(escape(str(value)) for value in row.values()))
     Console().print(table)
-    typer.echo(f"{output}: {len(stream):,} bytes, {len(frames.header())} of them the header paid once")
+    typer.echo(f"{output}: {len(stream):,} bytes, {header_bytes} of them the header paid once")
     typer.echo(f"look at it with: edge-stscq decode {output} --model {opened.manifest.name} -o faces")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from edge_stscq.cli.options import FOLDER, MODEL, Model, folder
+from edge_stscq.cli.ui import progress_bar
 
 
 def evaluate(
@@ -39,37 +40,27 @@ def evaluate(
     """Verify LFW pairs in the compressed domain and after decoding, layer by layer."""
     from rich.console import Console
 
+    from edge_stscq import api
     from edge_stscq.errors import require
 
     require("torch", "train")
     from edge_stscq.cli.tables import verification_table
-    from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.codec.model import Codec
     from edge_stscq.evaluation.artefact import coded_by
-    from edge_stscq.evaluation.inside import load_masked_faces
-    from edge_stscq.evaluation.subject import open_subject
-    from edge_stscq.evaluation.verification.layers import evaluate_layers
     from edge_stscq.evaluation.verification.pairs import read_pairs
-    from edge_stscq.recognizers import RECOGNIZERS, load_recognizers, recognizer_folder
 
     listed = read_pairs(pairs)
-    chosen = listed if first is None else listed.head(first)
-    subject = open_subject(model, encoder, device)
-    wanted = sorted({subject.config.check_layers(one) for one in layers or ()}) or None
+    codec = Codec.load(model, encoder, device)
     if bundle is not None:
-        subject = coded_by(subject, bundle, model)
-    folder = recognizer_folder(recognisers)
-    nets = load_recognizers(folder, recogniser or RECOGNIZERS) if folder else {}
-    for net in nets.values():
-        net.to(device)
-    faces, masks = load_masked_faces(crops, names=chosen.names)
-    with progress_bar("faces", len(faces)) as progress:
-        report = evaluate_layers(
-            subject, faces, chosen, nets, progress, wanted, cache, appearance=appearance, masks=masks
-        )
+        codec = coded_by(codec, bundle)
+    report = api.evaluate(
+        codec, crops, listed if first is None else listed.head(first), recognizers=recognisers, names=recogniser,
+        layers=layers or (), cache=cache, appearance=appearance, device=device, steps=progress_bar,
+    )  # fmt: skip
     if as_json:
         typer.echo(report.model_dump_json())
         return
     console = Console()
     console.print(verification_table(report))
-    if not nets:
+    if not report.originals:
         console.print("no recognisers given (--recognisers): decoded faces were not verified")

@@ -44,8 +44,7 @@ def export(
     begun, console = time.monotonic(), progress_console()
     chosen = [row for row in find(target) if target.strip().lower() != ALL or precision in row.precisions]
     for row in chosen:
-        if precision not in row.precisions:
-            raise EdgeError(f"{row.name} has no {precision}; choose --precision {' or '.join(row.precisions)}")
+        row.check_precision(precision)
     every = target.strip().lower() == ALL
     there = (
         [] if force or not every else [row for row in chosen if _is_there(bundle_folder(output, row, precision), model)]
@@ -66,7 +65,7 @@ def export(
         source = capture_model(model, precision)
     if not as_json:
         console.print(f"graph captured: {time.monotonic() - begun:.1f} s", highlight=False)
-    reached = len(set(source.expected.groups.tolist()))
+    reached = len(set(source.expected.group.tolist()))
     if reached < source.config.groups:
         console.print(
             f"[yellow]the golden pictures reach {reached} of {source.config.groups} groups[/yellow]; "
@@ -119,22 +118,18 @@ def _is_there(folder: Path, model: Path) -> bool:
 def _report(written: list[tuple[Any, float]], model: Path) -> None:
     """The closing table, and the commands that come next."""
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.markup import escape
+    from rich.table import Table
 
     place = written[0][0].folder.parent
-    table = Table(
-        Column(f"in {place}", overflow="fold", min_width=15),
-        "artefact",
-        "without codebooks",
-        "whole bundle",
-        "as its graph",
-        "run by",
-        "seconds",
-    )
+    known = any(bundle.network_bytes is not None for bundle, _ in written)
+    table = Table(title=escape(f"bundles in {place}"))
+    for heading in ("", "artefact", *["no codebooks"] * known, "bundle", "agrees", "run by", "seconds"):
+        table.add_column(heading, overflow="fold")
     for bundle, seconds in written:
+        network = "-" if bundle.network_bytes is None else _size(bundle.network_bytes)
         table.add_row(
-            bundle.folder.name, _size(bundle.artefact_bytes),
-            "-" if bundle.network_bytes is None else _size(bundle.network_bytes), _size(bundle.bundle_bytes),
+            bundle.folder.name, _size(bundle.artefact_bytes), *[network] * known, _size(bundle.bundle_bytes),
             f"{bundle.agreement:.1%}", bundle.runtime.split(" (")[0], f"{seconds:.1f}",
         )  # fmt: skip
     Console().print(table)

@@ -1,14 +1,12 @@
 """`edge-stscq parity`: how far the artefacts of bundles are from full precision."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edge_stscq.cli.options import MODEL, Model, folder
-
-if TYPE_CHECKING:
-    from edge_stscq.config.thresholds import Thresholds
+from edge_stscq.cli.ui import progress_bar
 
 _ASKED = "Thresholds, otherwise those of MODEL/recipe.toml"
 
@@ -71,24 +69,20 @@ def parity(
 
     Exit code 1 below a threshold.
     """
-    from datetime import UTC, datetime
-
     from rich.console import Console
 
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
 
     require("torch", "train")
-    from edge_stscq._files import make_folder, write_file
+    from edge_stscq._files import make_folder
     from edge_stscq.bundle import open_bundle
     from edge_stscq.cli.tables import matrix_table, parity_table
-    from edge_stscq.cli.ui import progress_bar
+    from edge_stscq.codec.model import Codec
     from edge_stscq.data.crops import load_faces
-    from edge_stscq.evaluation.artefact import check_same_model
-    from edge_stscq.evaluation.parity.bundles import FullPrecision, PairedFaces, golden_faces
-    from edge_stscq.evaluation.parity.cross_target import cross_target_agreement
-    from edge_stscq.evaluation.parity.html.page import page
+    from edge_stscq.evaluation.parity.bundles import PairedFaces
+    from edge_stscq.evaluation.parity.compare import BundleResult
+    from edge_stscq.evaluation.parity.report import compare_bundles, stated_thresholds
     from edge_stscq.recognizers import recognizer_folder
-    from targets.subprocess_check import load_encoder_or_reference
 
     asked = {
         "runtime_agreement": runtime_agreement,
@@ -99,68 +93,36 @@ def parity(
         "accuracy_lost": accuracy_lost,
         "target_agreement": target_agreement,
     }
-    thresholds, threshold_source = _thresholds(
-        model, floor, {name: value for name, value in asked.items() if value is not None}
-    )
-    pictures = crops or faces
+    thresholds = stated_thresholds(model, floor, {name: value for name, value in asked.items() if value is not None})
+    pictures, console = crops or faces, Console()
     if pairs is None and (crops, first) != (None, None):
         raise EdgeError("--crops and --first say which pairs to verify; give LFW's list with --pairs")
     if pairs is not None and pictures is None:
         raise EdgeError("--pairs names crops; give their folder or .tar with --crops")
-    opened = [open_bundle(bundle) for bundle in bundles]
-    for bundle in opened:
-        check_same_model(bundle, model)
-    artefacts = [load_encoder_or_reference(bundle, verify=False) for bundle in opened]
-    shown = golden_faces(opened[0]) if faces is None else load_faces(faces, count=count)
-    source = f"the golden pictures of {bundles[0]}" if faces is None else faces.name
-    paired = PairedFaces.load(pairs, pictures, first) if pairs and pictures else None
-    full = FullPrecision(model, recognizer_folder(recognisers), shown, source, paired, progress_bar)
     if html is not None:
         make_folder(html.parent, "--html")
 
-    console, judged = Console(), []
-    for artefact in artefacts:
-        exact = artefact.bundle.manifest.exact
-        judged.append(full.evaluate(artefact, thresholds.for_integers() if exact else thresholds))
+    def show(result: BundleResult) -> None:
         if as_json:
-            typer.echo(judged[-1].report.model_dump_json())
+            typer.echo(result.report.model_dump_json())
         else:
-            console.print(parity_table(judged[-1].report))
-    if all(bundle.manifest.exact for bundle in opened):
-        thresholds = thresholds.for_integers()
-    between = cross_target_agreement(judged, thresholds.target_agreement) if len(judged) > 1 else None
-    if between is not None:
-        if as_json:
-            typer.echo(between.model_dump_json())
-        else:
-            console.print(matrix_table(between))
+            console.print(parity_table(result.report))
+
+    report = compare_bundles(
+        [open_bundle(bundle) for bundle in bundles], Codec.load(model),
+        None if faces is None else load_faces(faces, count=count), source="" if faces is None else faces.name,
+        thresholds=thresholds, paired=PairedFaces.load(pairs, pictures, first) if pairs and pictures else None,
+        recognizers=recognizer_folder(recognisers), steps=progress_bar, on_result=show,
+    )  # fmt: skip
+    if report.matrix is not None and as_json:
+        typer.echo(report.matrix.model_dump_json())
+    elif report.matrix is not None:
+        console.print(matrix_table(report.matrix))
     if html is not None:
-        write_file(html, page(judged, between, threshold_source, datetime.now(UTC)))
+        report.to_html(html)
     if not as_json:
-        typer.echo(f"thresholds: {threshold_source}")
+        typer.echo(f"thresholds: {report.thresholds}")
         if html is not None:
             typer.echo(f"{html}: look at it")
-    if not all(one.report.passed for one in judged) or (between is not None and not between.passed):
+    if not report.passed:
         raise typer.Exit(EXIT_CHECK_FAILED)
-
-
-def _thresholds(model: Path, floor: bool, asked: dict[str, float]) -> tuple["Thresholds", str]:
-    """Thresholds that are asked for, and in words where they are stated."""
-    from edge_stscq.config.recipe import Recipe
-    from edge_stscq.config.thresholds import ParityThresholds, Thresholds
-    from edge_stscq.errors import EdgeError
-
-    path = model / "recipe.toml"
-    recipe = Recipe.load(path) if path.exists() else None
-    stated = ParityThresholds() if recipe is None else recipe.parity
-    threshold_source = (
-        f"[parity] of {path}" if recipe is not None and "parity" in recipe.model_fields_set else "the built-in ones"
-    )
-    thresholds: Thresholds = stated
-    if floor:
-        if stated.floor is None:
-            raise EdgeError(f"{path} states no floor; write the table [parity.floor] there, see docs/parity.md")
-        thresholds, threshold_source = stated.floor, f"[parity.floor] of {path}"
-    return thresholds.model_copy(
-        update=asked
-    ), f"{threshold_source}, changed by options: {', '.join(asked)}" if asked else threshold_source

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from edge_stscq.cli import ui
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from quantization import Row
 
@@ -50,20 +49,16 @@ def quantize(
     Exit code 1: the wanted agreement needs every layer in float32; nothing is written.
     """
     from dataclasses import asdict
-    from itertools import pairwise
 
     from rich.console import Console
 
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
 
     require("torch", "executorch")
-    import torch
-
-    import quantization as q
-    from edge_stscq.cli.ui import progress_bar
     from edge_stscq.codec.encoder import EdgeEncoder
-    from edge_stscq.codec.store import load_config, load_student, round_as_stored, save_student
+    from edge_stscq.codec.store import load_config, load_student, save_student
     from edge_stscq.data.crops import load_faces
+    from quantization.pipeline import UnreachableAgreementError, quantize_student, split_faces
 
     if load_config(model).student_layers:
         said = f"{model} has a student that was trained in integers: it needs no calibration, nothing was done"
@@ -71,80 +66,39 @@ def quantize(
         return
     if keep and agreement is not None:
         raise EdgeError("--agreement chooses what stays in float32, --keep names it; give one of them")
-    console = Console(stderr=True)
-    student = load_student(model)
+    console, student = Console(stderr=True), load_student(model)
     assert isinstance(student, EdgeEncoder)
-    seen, judged = _split(load_faces(faces, count=count + held_out).images, held_out / (count + held_out))
+    seen, judged = split_faces(load_faces(faces, count=count + held_out).images, held_out / (count + held_out))
     if len(seen) < FEW:
-        console.print(f"[yellow]only {len(seen)} faces[/yellow]: at least {FEW} are recommended")
-    with console.status("equalising channels, rounding weights"):
-        q.equalise(student, torch.from_numpy(seen), observer, percentile)
-        q.round_weights(student, torch.from_numpy(seen))
-        round_as_stored(student)
-    with progress_bar("calibrating, faces", len(seen)) as advance:
-        calibration = q.calibrate(
-            student, seen, advance, observer=observer, percentile=percentile, correct_biases=bias_correction
+        console.print(f"[yellow]only {ui.count(len(seen), 'face')}[/yellow]: at least {FEW} are recommended")
+    try:
+        found = quantize_student(
+            student, seen, judged, min_agreement=agreement, keep=keep or (), observer=observer, percentile=percentile,
+            correct_biases=bias_correction, measure_sensitivity=sensitivity, steps=ui.progress_bar,
+        )  # fmt: skip
+    except UnreachableAgreementError:
+        console.print(
+            f"[red]only full precision gives {agreement:.1%} of the tokens[/red]: nothing was written; "
+            "ask for a smaller --agreement, or export with --precision fp32"
         )
-    if keep:
-        with console.status("correcting biases around what is kept"):
-            calibration = q.keep_layers(student, calibration, keep, seen)
-    rows: list[q.Row] = []
-    if sensitivity or agreement is not None:
-        simulation = q.Simulation(student, calibration)
-        with progress_bar("sensitivity, layers", len(simulation.layers)) as advance:
-            rows = q.sensitivity(simulation, calibration, judged, advance)
-    if agreement is not None:
-        with console.status("searching") as status:
-            calibration = q.search(
-                simulation, calibration, rows, agreement, seen, judged,
-                lambda trial: status.update(
-                    f"searching: {len(trial.calibration.kept)} layers in float32 give {trial.agreement:.1%}"
-                ),
-            ).calibration  # fmt: skip
-        if len(calibration.kept) == len(rows):
-            console.print(
-                f"[red]only full precision gives {agreement:.1%} of the tokens[/red]: nothing was written; "
-                "ask for a smaller --agreement, or export with --precision fp32"
-            )
-            raise typer.Exit(EXIT_CHECK_FAILED)
-    with progress_bar("judging, faces", 2 * len(judged)) as advance:
-        full = q.analyse(student, judged, advance)
-        int8 = q.analyse(q.quantized_encoder(student, calibration), judged, advance)
+        raise typer.Exit(EXIT_CHECK_FAILED) from None
+    calibration = found.calibration
     if not dry_run:
         save_student(model, student)
         calibration.save(model)
-    ends = (0, *student.config.layer_ends)
     report = {
         "calibration": None if dry_run else str(model / "calibration.safetensors"),
         "observer": calibration.observer, "faces": calibration.count, "faces_sha256": calibration.faces_sha256,
         "backbone_sha256": calibration.backbone_sha256, "tensors": len(calibration.ranges),
-        "biases_corrected": bool(calibration.biases), "kept": calibration.kept, "held_out_faces": len(judged),
-        "tokens": q.agreement(full, int8),
-        "layers": student.config.layer_names,
-        "tokens_by_layer": [q.agreement(full, int8, slice(start, end)) for start, end in pairwise(ends)],
-        "sqnr_db": q.sqnr(full.z, int8.z), "sensitivity": [asdict(row) for row in rows],
+        "biases_corrected": bool(calibration.biases), "kept": calibration.kept, "held_out_faces": found.held_out,
+        "tokens": found.tokens, "layers": student.config.layer_names, "tokens_by_layer": found.tokens_by_layer,
+        "sqnr_db": found.sqnr, "sensitivity": [asdict(row) for row in found.rows],
     }  # fmt: skip
     if as_json:
         typer.echo(json.dumps(report))
     else:
-        _print(report, rows if sensitivity else [row for row in rows if row.layer in calibration.kept], rows, model)
-
-
-def _split(images: "NDArray[np.uint8]", share: float) -> "tuple[NDArray[np.uint8], NDArray[np.uint8]]":
-    """Faces to calibrate with, and the given share of them, spread evenly, to judge by.
-
-    Raises:
-        EdgeError: there is not one for each.
-    """
-    import numpy as np
-
-    from edge_stscq.errors import EdgeError
-
-    if len(images) < 2:
-        raise EdgeError("one face cannot both calibrate and judge; give --faces at least two")
-    held_out = np.zeros(len(images), bool)
-    held_out[np.linspace(0, len(images) - 1, max(1, int(share * len(images)))).round().astype(int)] = True
-    return images[~held_out], images[held_out]
+        kept = [row for row in found.rows if row.layer in calibration.kept]
+        _print(report, found.rows if sensitivity else kept, found.rows, model)
 
 
 def _print(report: dict[str, Any], shown: "Sequence[Row]", rows: "Sequence[Row]", model: Path) -> None:
@@ -175,7 +129,9 @@ def _print(report: dict[str, Any], shown: "Sequence[Row]", rows: "Sequence[Row]"
         f"({layers}); SQNR of the token vectors {_decibels(report['sqnr_db'])}"
     )
     biases = ", biases corrected" if report["biases_corrected"] else ""
-    measured = f"ranges of {report['tensors']} tensors ({report['observer']}) from {report['faces']} faces{biases}"
+    measured = (
+        f"ranges of {report['tensors']} tensors ({report['observer']}) from {ui.count(report['faces'], 'face')}{biases}"
+    )
     if report["calibration"] is None:
         typer.echo(f"{measured}; nothing was written")
     else:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edge_stscq.cli.options import BundleArgument, TrustedKey
+from edge_stscq.cli.ui import count
 
 _SIGNED = {
     "no": "not signed",
@@ -35,7 +36,8 @@ def selftest(
             "bundle": str(bundle), "target": opened.manifest.target, "model_id": opened.manifest.model_id,
             "runtime": encoder.runtime, "signed": signed, "passed": result.passed, "vectors": result.vectors,
             "groups_equal": result.groups_equal, "tokens_equal": result.tokens_equal, "tokens": result.tokens,
-            "ties": result.ties, "groups_covered": covered, "groups": opened.config.groups,
+            "ties": result.ties, "payloads_equal": result.payloads_equal, "payloads": result.payloads,
+            "groups_covered": covered, "groups": opened.config.groups,
             "first_difference": None if result.first is None else str(result.first),
         }  # fmt: skip
         typer.echo(json.dumps(report))
@@ -48,7 +50,12 @@ def selftest(
         typer.echo(
             f"{encoder.runtime}: {result.groups_equal} of {result.vectors} groups and "
             f"{result.tokens_equal} of {result.tokens} tokens as at export"
-            + (f", {result.ties} tokens at a tie went the other way" if result.ties else "")
+            + (f", {count(result.ties, 'token')} at a tie went the other way" if result.ties else "")
+        )
+        typer.echo(
+            f"{result.payloads_equal} of {result.payloads} payloads coded and read back as at export"
+            if result.payloads
+            else "no payloads to replay: the bundle is of a format before 3"
         )
         typer.echo("passed" if result.passed else f"FAILED: {result.first}; export the bundle on this machine again")
     if not result.passed:

@@ -14,8 +14,10 @@ from edge_stscq.cli.ui import count, progress_console
 def send(
     stream: Annotated[Path, typer.Argument(help="File of frames, made by `encode` or `capture`.")],
     url: Url = "http://127.0.0.1:8377",
-    device: Annotated[str, typer.Option(help="Name of this device; faces are called <device>-<number>.")] = "device",
-    start_sequence: Annotated[int, typer.Option(min=0, help="Number of the first face.")] = 0,
+    device: Annotated[str, typer.Option(help="Name of this device.")] = "device",
+    start_sequence: Annotated[
+        int, typer.Option(min=0, help="Number of the first face of a file that has none, of wire version 1.")
+    ] = 0,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Most frames in one request.")] = 64,
     attempts: Annotated[int, typer.Option(min=1, help="Tries for each request before giving up.")] = 6,
     token: Token = None,
@@ -31,10 +33,12 @@ def send(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from edge_stscq.client.sender import Sender, SendReport
+    from edge_stscq.errors import EdgeError
     from edge_stscq.stream.frame import read_stream, split_stream
+    from edge_stscq.stream.wire import check_version, read_frames
 
     data = read_stream(stream)
-    total = len(split_stream(data)[1])
+    total = len(split_stream(data)[1]) if check_version(data) == 1 else sum(1 for _ in read_frames(data))
     bearer, tls = connection(token, token_file, cert, key, ca)
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[counters]}"))
     console = progress_console()
@@ -50,9 +54,16 @@ def send(
 
         report = sender.send_stream(data, start_sequence, show)
     if as_json:
-        typer.echo(json.dumps({"url": url, "device": device, "first": start_sequence, **asdict(report)}))
+        refused = [one.model_dump() for one in report.refused]
+        typer.echo(
+            json.dumps({"url": url, "device": device, "first": start_sequence, **asdict(report), "refused": refused})
+        )
     else:
         typer.echo(f"{count(report.frames, 'frame')} acknowledged: {_counters(report)}")
+    if report.refused:
+        first = report.refused[0]
+        what = f"number {first.number}: {first.code}, {first.reason}"
+        raise EdgeError(f"the server refused {count(len(report.refused), 'frame')}; {what}")
 
 
 def _counters(report: object) -> str:

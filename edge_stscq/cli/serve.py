@@ -1,8 +1,10 @@
 """`edge-stscq serve`: the decode service, in one process or on Ray Serve."""
 
 import contextlib
+import json
 import os
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -61,6 +63,9 @@ def serve(
     ingress_replicas: Annotated[int, typer.Option(min=1, help="Ray: processes that answer requests.")] = 1,
     replicas: Annotated[str, typer.Option(help="Ray: decoders, a number or MIN:MAX.")] = "1",
     gpus_per_replica: Annotated[float, typer.Option(min=0, help="Ray: GPUs of a decoder, e.g. 0.5.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Once it answers, print where and what it serves as one JSON object.")
+    ] = False,
 ) -> None:
     """Accept frames, store them and answer with faces."""
     from edge_stscq.errors import require
@@ -70,6 +75,7 @@ def serve(
     require("sqlalchemy", "server")
     require("pydantic_settings", "server")
     from edge_stscq._tls import server_arguments
+    from edge_stscq.server.announcement import Announcement, server_url
     from edge_stscq.server.auth.audit_log import audit_log
     from edge_stscq.server.auth.guard import open_tokens
     from edge_stscq.server.settings import ServerSettings, is_loopback, load_settings
@@ -85,6 +91,10 @@ def serve(
         typer.echo(
             f"warning: faces and tokens reach {settings.host} in the clear; give --tls-cert and --tls-key", err=True
         )
+
+    def announce(what: Announcement) -> None:
+        typer.echo(json.dumps(asdict(what)) if as_json else str(what))
+
     log = audit or sibling_path(settings.store, "audit.jsonl")
     if engine == "ray":
         from edge_stscq.server.ray.deploy import RayOptions, parse_replicas, run
@@ -93,7 +103,7 @@ def serve(
         options = RayOptions(ray_address, ingress_replicas, least, most, gpus_per_replica)
         with contextlib.closing(_listen(settings.host, settings.port)) as listener:
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        run(settings, options, log, tls, typer.echo)
+        run(settings, options, log, tls, announce)
         return
     from edge_stscq.server.decoding.local import batching_backend
     from edge_stscq.server.decoding.worker import DecoderProcess
@@ -107,9 +117,8 @@ def serve(
 
         app = create_app(settings, batching_backend(settings, decoder.decode))
         decoder.wait_until_ready()
-        name = f"[{settings.host}]" if ":" in settings.host else settings.host
-        url = f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}"
-        typer.echo(f"serving {app.state.catalog.names} on {url} ({settings.device}), faces in {app.state.store.name}")
+        url, state = server_url(settings, listener.getsockname()[1], bool(tls)), app.state
+        announce(Announcement(url, state.catalog.names, settings.device, state.store.name))
         server = uvicorn.Server(uvicorn.Config(
             app, log_level="warning", server_header=False, access_log=False, ws="websockets-sansio", ws_max_size=1024,
             ws_per_message_deflate=False, **tls,

@@ -3,8 +3,12 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_stscq.cli.options import BUNDLE, MODEL
+
+if TYPE_CHECKING:
+    import ssl
 
 SECONDS = 2.0
 """Longest wait for a server."""
@@ -19,9 +23,9 @@ class Finding:
     detail: str
 
 
-def look_around(url: str) -> list[Finding]:
+def look_around(url: str, tls: "ssl.SSLContext | None" = None) -> list[Finding]:
     """Look for everything; nothing is opened, loaded or fetched."""
-    return [_release("model", str(MODEL)), _release("bundle", str(BUNDLE)), _detector(), _cameras(), _server(url)]
+    return [_release("model", str(MODEL)), _release("bundle", str(BUNDLE)), _detector(), _cameras(), _server(url, tls)]
 
 
 def _release(what: str, name: str) -> Finding:
@@ -53,12 +57,16 @@ def _cameras() -> Finding:
     return Finding("camera", bool(found), ", ".join(found) or "none at /dev/video*; a picture or a video will do")
 
 
-def _server(url: str) -> Finding:
+def _server(url: str, tls: "ssl.SSLContext | None") -> Finding:
     import httpx2
 
     try:
-        answer = httpx2.get(f"{url.rstrip('/')}/ready", timeout=SECONDS)
+        answer = httpx2.get(f"{url.rstrip('/')}/ready", timeout=SECONDS, verify=True if tls is None else tls)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        return Finding("server", False, f"{url}: {str(error) or type(error).__name__}; start one: edge-stscq serve")
+        reason = str(error) or type(error).__name__
+        remedy = "start one: edge-stscq serve"
+        if "CERTIFICATE" in reason:
+            remedy = "give the authority of its certificate with --ca, or --cert and --key if it asks for one"
+        return Finding("server", False, f"{url}: {reason}; {remedy}")
     state = "ready" if answer.is_success else f"{answer.status_code} {answer.reason_phrase}"
     return Finding("server", answer.is_success, f"{url}: {state}")

@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from edge_stscq.cli.ui import count
 from edge_stscq.config.thresholds import Check
 from edge_stscq.evaluation.parity.accuracy import Accuracy
 from edge_stscq.evaluation.parity.compare import Parity
@@ -38,7 +39,9 @@ def parity_table(report: Parity) -> Group:
         pictures.add_row(name, value)
     pictures.columns[1].justify = "right"
     tables = [table, pictures] + ([_accuracy_table(report.accuracy)] if report.accuracy else [])
-    source = f"{report.pictures.faces} faces from {escape(report.faces)}; the student is the full-precision model"
+    source = (
+        f"{count(report.pictures.faces, 'face')} from {escape(report.faces)}; the student is the full-precision model"
+    )
     return Group(*tables, source, *_verdict(report.checks))
 
 
@@ -83,7 +86,7 @@ def verification_table(report: VerificationReport) -> Group:
             decibels(layer.psnr), f"{layer.ms_ssim:.3f}",
         )  # fmt: skip
     table.add_row("original", "", "", "", *(accuracy_cell(report.originals[name]) for name in names))
-    return Group(table, f"{report.protocol}; {report.faces} faces", *_appearance(report))
+    return Group(table, f"{report.protocol}; {count(report.faces, 'face')}", *_appearance(report))
 
 
 def _appearance(report: VerificationReport) -> list[Table | str]:
@@ -183,7 +186,7 @@ def _notes(report: EncodeReport) -> list[str]:
         lines.append(f"peak of {peak.threads} thread(s), GOP/s of a matrix product: fp32 {fp32}, int8 {int8}")
     for row in report.encoders:
         if row.fell_back is not None:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in row.fell_back.items()) or "none"
+            kinds = ", ".join(f"{number} {kind}" for kind, number in row.fell_back.items()) or "none"
             lines.append(f"{row.name}: {_target(row).undelegated}: {kinds}")
         elif row.artefact_bytes is not None and row.runtime is not None and not _target(row).undelegated:
             lines.append(f"{row.name}: run by {row.runtime}; it has no delegate that says what falls back")

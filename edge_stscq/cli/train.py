@@ -1,21 +1,19 @@
 """`train`, `distill` and `finetune`: from crops to a model folder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+import os
+import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from edge_stscq.cli.options import FOLDER, folder
-from edge_stscq.errors import EdgeError, require
+from edge_stscq import api
+from edge_stscq._reporter import SILENCE, Reporter
+from edge_stscq.cli.options import FOLDER, AsJson, folder
+from edge_stscq.cli.ui import progress_console
 from edge_stscq.training.options import PrecisionName, TokensOf
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from edge_stscq.training.train import Run
-
 
 _Recipe = Annotated[Path, typer.Option(help="Recipe, see the folder recipes/.")]
 _Data = Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder that the recipe's faces are relative to.")]
@@ -45,13 +43,17 @@ def train(
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
+    as_json: AsJson = False,
 ) -> None:
     """Fit or train teacher, codebooks and a first decoder, as the recipe says."""
-    with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training import chain, train
-
-        model = (chain.train if job.recipe.codec.student_layers else train.train)(job, console)
-        console.print(f"teacher in {model}\nnext: edge-stscq distill --recipe {recipe} --model {model} -o {out}")
+    began = time.monotonic()
+    with _reporter() as reporter:
+        model = api.train(
+            recipe, data, out, start=start, resume=resume, precision=precision.value, device=device, threads=threads,
+            log_every=log_every, save_every=save_every, reporter=reporter,
+        )  # fmt: skip
+    following = f"edge-stscq distill --recipe {recipe} --data {data} --model {model} -o {out}"
+    _report("teacher", model, out, following, began, as_json)
 
 
 def distill(
@@ -68,19 +70,17 @@ def distill(
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
+    as_json: AsJson = False,
 ) -> None:
     """Train the device's encoder to what the teacher makes of faces."""
-    single = PrecisionName.FLOAT32  # the student's arithmetic is its own
-    with _job(recipe, data, out, start, resume, single, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training import chain, train
-
-        if job.recipe.codec.student_layers:
-            result = chain.distil(job, model, console, new_tables)
-        elif new_tables:
-            raise EdgeError("--new-tables is for codecs with student_layers; this recipe's tables are its teacher's")
-        else:
-            result = train.distil(job, model, console)
-        console.print(f"model in {result}\nnext: edge-stscq finetune --recipe {recipe} --model {result} -o {out}")
+    began = time.monotonic()
+    with _reporter() as reporter:
+        result = api.distill(
+            recipe, model, data, out, start=start, new_tables=new_tables, resume=resume, device=device,
+            threads=threads, log_every=log_every, save_every=save_every, reporter=reporter,
+        )  # fmt: skip
+    following = f"edge-stscq finetune --recipe {recipe} --data {data} --model {result} -o {out}"
+    _report("model", result, out, following, began, as_json)
 
 
 def finetune(
@@ -96,44 +96,33 @@ def finetune(
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
     save_every: _SaveEvery = 200,
+    as_json: AsJson = False,
 ) -> None:
     """Train the decoder on the tokens of the device's encoder."""
-    with _job(recipe, data, out, start, resume, precision, device, threads, log_every, save_every) as (job, console):
-        from edge_stscq.training import chain, train
-
-        if job.recipe.codec.student_layers:
-            result = chain.finetune(job, model, console, encoder)
-        elif start is not None or encoder is TokensOf.TEACHER:
-            raise EdgeError("--start and --encoder are for codecs with student_layers; leave them out")
-        else:
-            result = train.finetune(job, model, console)
-        console.print(f"model in {result}\nnext: edge-stscq quantize --model {result} --faces {data}/faces")
+    began = time.monotonic()
+    with _reporter() as reporter:
+        result = api.finetune(
+            recipe, model, data, out, start=start, encoder=encoder.value, resume=resume, precision=precision.value,
+            device=device, threads=threads, log_every=log_every, save_every=save_every, reporter=reporter,
+        )  # fmt: skip
+    _report("model", result, out, f"edge-stscq quantize --model {result} --faces FOLDER_OF_CROPS", began, as_json)
 
 
-@contextmanager
-def _job(
-    recipe: Path,
-    data: Path,
-    out: Path,
-    start: Path | None,
-    resume: bool,
-    precision: PrecisionName,
-    device: str,
-    threads: int,
-    log_every: int,
-    save_every: int,
-) -> "Iterator[tuple[Run, Console]]":
-    torch = require("torch", "train")
-    from rich.console import Console
+def _reporter() -> AbstractContextManager[Reporter]:
+    """Bars and lines of the first process of several."""
+    from edge_stscq.cli.ui import training_bars
 
-    from edge_stscq.config.recipe import Recipe
-    from edge_stscq.training.loop import Intervals
-    from edge_stscq.training.train import Run, devices
+    return training_bars(progress_console()) if os.environ.get("RANK", "0") == "0" else nullcontext(SILENCE)
 
-    if threads:
-        torch.set_num_threads(threads)
-    plan = Recipe.load(recipe)
-    with devices(device) as where:
-        intervals = Intervals(log=log_every, checkpoint=save_every)
-        cache = out / "embeddings.safetensors"
-        yield Run(plan, data, out, cache, resume, intervals, where, start, precision), Console()
+
+def _report(what: str, model: Path, out: Path, following: str, began: float, as_json: bool) -> None:
+    """The result on stdout, by the first process of several."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    seconds = time.monotonic() - began
+    if as_json:
+        logs = sorted(str(path) for path in out.rglob("log.jsonl"))
+        report = {"model": str(model), "logs": logs, "seconds": round(seconds, 2), "next": following}
+        typer.echo(json.dumps(report))
+    else:
+        typer.echo(f"{what} in {model} after {seconds:.1f} s\nnext: {following}")

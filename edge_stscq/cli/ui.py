@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from edge_stscq._reporter import Advance, Reporter
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 
 class Verbosity(IntEnum):
@@ -58,7 +61,7 @@ def progress_console() -> "Console":
 
 
 @contextmanager
-def progress_bar(description: str, total: int, bytes_: bool = False) -> Iterator[Callable[[int], None]]:
+def progress_bar(description: str, total: int | None, bytes_: bool = False) -> Iterator[Callable[[int], None]]:
     """Yield how to advance a bar on stderr. It disappears when done; nothing is drawn where stderr is no terminal."""
     from rich.progress import (
         BarColumn,
@@ -76,3 +79,37 @@ def progress_bar(description: str, total: int, bytes_: bool = False) -> Iterator
     with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done: bar.advance(task, done)
+
+
+class _RichReporter:
+    """Reporter that draws a bar for each task."""
+
+    def __init__(self, progress: "Progress") -> None:
+        self._progress = progress
+
+    def task(self, name: str, total: int, done: int = 0) -> Advance:
+        bar = self._progress.add_task(name, total=total, completed=done, info="")
+
+        def advance(steps: int = 1, info: str | None = None) -> None:
+            if info is None:
+                self._progress.advance(bar, steps)
+            else:
+                self._progress.update(bar, advance=steps, info=info)
+
+        return advance
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(line)
+
+
+@contextmanager
+def training_bars(console: "Console") -> Iterator[Reporter]:
+    """Yield a reporter whose bars say the time left and what a task tells of itself; they stay when done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[info]}", markup=False),
+    )  # fmt: skip
+    with Progress(*columns, console=console, refresh_per_second=2) as progress:
+        yield _RichReporter(progress)

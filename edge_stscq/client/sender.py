@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx2
 from pydantic import ValidationError
@@ -39,6 +39,10 @@ from edge_stscq.protocol import (
 from edge_stscq.stream.envelope import WireFrame
 from edge_stscq.stream.frame import split_stream
 from edge_stscq.stream.wire import check_version, read_frames, write_stream
+
+if TYPE_CHECKING:
+    from edge_stscq.client.drain import DrainReport
+    from edge_stscq.client.spool import Spool
 
 PASSING = frozenset({408, 425, 429})
 """Answers below 500 that another try may change; from 500 on, all are such."""
@@ -113,6 +117,11 @@ class Sender:
 
     Raises:
         EdgeError: `url` is not an http(s) address, or `device` or `token` cannot stand in a header.
+
+    Example:
+        >>> with Sender("http://127.0.0.1:8377", "door-1") as sender:
+        ...     sender.send_stream(Path("faces.stsq").read_bytes()).stored
+        12
     """
 
     def __init__(
@@ -133,6 +142,7 @@ class Sender:
         if not _is_address(self._url):
             raise EdgeError(f"{url!r} is not a server address; use e.g. http://127.0.0.1:8377")
         check_device(device)
+        self.device = device
         headers = {"User-Agent": f"edge-stscq/{__version__}", DEVICE_HEADER: device, "Accept-Encoding": "identity"}
         if token:
             if not re.fullmatch(r"[!-~]+", token):
@@ -281,6 +291,30 @@ class Sender:
             )
         if refused - names:
             raise EdgeError(f"{self._url} refused frames that it was not sent; check --url")
+
+    def drain(self, spool: "Spool", budget: str | None = None, *, follow: bool = False) -> "DrainReport":
+        """Send what waits in a spool of this device, and forget it there once the server has it.
+
+        Args:
+            budget: most bytes on the link, e.g. "2kB/min", "500B/s", "1MB/h"; no limit if None.
+            follow: go on when the spool is empty or the server away, for ever.
+
+        Returns:
+            What was sent.
+
+        Raises:
+            EdgeError: the spool is another device's, `budget` is none, the server refused frames or, without `follow`,
+                stayed out of reach. What was not acknowledged stays in the spool.
+        """
+        from edge_stscq.client.byte_budget import ByteLimiter, parse_budget
+        from edge_stscq.client.drain import Drain
+
+        if spool.device != self.device:
+            raise EdgeError(f"the spool is of device {spool.device}, the sender of {self.device}; use one name")
+        limiter = None if budget is None else ByteLimiter(parse_budget(budget))
+        run = Drain(spool, self, limiter, batch=self._batch)
+        run.run(follow)
+        return run.report
 
     @property
     def request_overhead(self) -> int:

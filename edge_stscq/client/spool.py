@@ -157,11 +157,16 @@ class Spool:
     Raises:
         EdgeError: there is no spool, it is of another device or program or a newer version, it is damaged, or it cannot
             be written.
+
+    Example:
+        >>> with Spool("faces.spool", device="door-1") as spool, Sender("http://server:8377", "door-1") as sender:
+        ...     spool.put(frame)
+        ...     sender.drain(spool, budget="2kB/min")
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         device: str | None = None,
         *,
         start: int = 0,
@@ -173,7 +178,7 @@ class Spool:
         if max_bytes is not None and max_bytes < LEAST_BYTES:
             raise EdgeError(f"a spool of {max_bytes} bytes is too small; give it {LEAST_BYTES // 1024}KiB or more")
         self._clock = clock
-        self._file = SpoolFile(path, device, max_bytes or MAX_BYTES)
+        self._file = SpoolFile(Path(path), device, max_bytes or MAX_BYTES)
         try:
             with self._file.transaction() as db:
                 query = (
@@ -201,6 +206,11 @@ class Spool:
 
     def put(self, face: CapturedFace) -> int:
         """Keep one face, of one or two frames; it is on disk when this returns.
+
+        Example:
+            >>> with Spool("faces.spool", device="door-1") as spool:
+            ...     spool.put(encoder.encode_frame(crop))
+
 
         Returns:
             Its number.

@@ -146,7 +146,7 @@ class SpoolFile:
             self._begin(db, db.execute("SELECT device FROM state").fetchone()[0])
         elif found.version != _VERSION:
             raise EdgeError(
-                f"{self._path} is of spool version {found.version}, this program's is {_VERSION}; upgrade it"
+                f"{self._path} is of spool version {found.version}, this program's is {_VERSION}; upgrade edge-stscq"
             )
         query = "SELECT device, key, seal FROM state WHERE typeof(device) = 'text' AND typeof(key) = 'blob'"
         owner, key, seal = self.state(db, query)

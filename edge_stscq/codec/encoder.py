@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from edge_stscq.codec.codebooks import SwitchedCodebooks
 from edge_stscq.codec.identity import IdentityHead
 from edge_stscq.codec.pooling import RegionalPooling
-from edge_stscq.codec.router import Router
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
 from edge_stscq.config.codec import CROP, CodecConfig
 
@@ -40,6 +39,21 @@ class Analysis(NamedTuple):
 def normalise_image(image: Tensor) -> Tensor:
     """uint8 [N, S, S, 3] -> float [N, 3, S, S] in -1..1, in steps that an int8 input holds exactly."""
     return (image.permute(0, 3, 1, 2).float() - 128) * (1 / 128)
+
+
+class Router(nn.Module):
+    """Group logits from all token vectors of an image: z [N, T, D] -> [N, M].
+
+    It chooses the codebook group without labels (STSCQ, section on switchable codebooks).
+    """
+
+    def __init__(self, tokens: int, dim: int, groups: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(tokens * dim, hidden), nn.ReLU(), nn.Linear(hidden, groups))
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.layers(z.flatten(1))
+        return logits
 
 
 class Backbone(nn.Module):

@@ -48,7 +48,7 @@ PROFILES: Mapping[str, ExecutionProfile] = MappingProxyType(
         "cuda": ExecutionProfile("bfloat16", max_batch=64, compiler="inductor", fixed_shapes=True),
     }
 )
-"""By device."""
+"""Profiles by device."""
 
 
 def profile_for(device: str, max_batch: int | None = None) -> ExecutionProfile:

@@ -1,6 +1,6 @@
-"""Face decoder of a model folder: coded faces in, pictures out, on the CPU or on CUDA.
+"""Face decoder of a model: coded faces in, pictures out, on the CPU or on CUDA.
 
-The same decoder stands behind `edge-stscq decode` and behind the server's routes.
+The same decoder stands behind `Codec.decode` and behind the server's routes.
 
 A face is decoded alike whoever is in its batch, but for rounding: the order of sums may differ with the size of the
 batch, which moves single values by one step of 255 in float32 and by a few in bfloat16.
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_stscq.codec import store
+from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.execution_profile import PROFILES, ExecutionProfile
 from edge_stscq.config.codec import CROP, CodecConfig
 from edge_stscq.errors import EdgeError
@@ -21,9 +22,10 @@ from edge_stscq.stream.face import CodedFace
 
 
 class FaceDecoder:
-    """Decoder network of the model in `folder`, run as a profile says.
+    """Decoder network of a model, run as a profile says.
 
     Args:
+        model: folder of the model, or its network, in eval mode.
         device: "cpu" or "cuda".
         profile: how to run there; the device's own if None.
 
@@ -35,19 +37,19 @@ class FaceDecoder:
 
     Example:
         >>> folder = Path("models/face64")
-        >>> faces = list(load_frame_codec(folder).iter_stream(data))
+        >>> faces = list(load_frame_codec(folder).read(data))
         >>> pictures = FaceDecoder(folder).decode(faces)
     """
 
-    def __init__(self, folder: Path, device: str = "cpu", profile: ExecutionProfile | None = None) -> None:
+    def __init__(self, model: Path | Decoder, device: str = "cpu", profile: ExecutionProfile | None = None) -> None:
         if device not in PROFILES:
             raise EdgeError(f"unknown device {device!r}; use cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available():
-            raise EdgeError("no CUDA device is visible to torch; use --device cpu")
+            raise EdgeError("no CUDA device is visible to torch; use --accelerator cpu")
         self.device, self.profile = device, profile or PROFILES[device]
-        self.config: CodecConfig = store.load_config(folder)
-        decoder = store.load_decoder(folder).to(device)
-        decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decoder = model if isinstance(model, Decoder) else store.load_decoder(model)
+        self.config: CodecConfig = decoder.config
+        decoder.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network: Callable[..., torch.Tensor] = decoder.decode_batch
         if self.profile.compiler is not None:
             self._network = torch.compile(  # type: ignore[call-overload]

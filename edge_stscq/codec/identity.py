@@ -74,7 +74,7 @@ class IdentityHead(nn.Module):
 
     @property
     def scale(self) -> float:
-        """What token vectors are multiplied by, beside an orthonormal projection."""
+        """Factor of token vectors beside an orthonormal projection."""
         return float(self.projection.square().sum().div(EMBEDDING).sqrt())
 
     def embedding(self, identity: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def _grid(size: int) -> Tensor:
 
 
 def face_density(size: int) -> Tensor:
-    """How much each cell of a map [size, size] of the aligned face matters: highest at eyes, nose and mouth."""
+    """Weight of each cell of a map [size, size] of the aligned face: highest at eyes, nose and mouth."""
     points = _grid(size)
     density = torch.full((len(points),), _FLOOR)
     for x, y, spread, weight in _LANDMARKS:

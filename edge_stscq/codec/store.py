@@ -11,7 +11,7 @@
 
 The codebooks stand in one file only and are joined to whatever is loaded.
 
-A configuration with `student_layers` has a student made for integers and its teacher (`codec/integer_encoder.py`). This
+A configuration with `student_layers` has a student made for integers and its teacher (`codec/integer/encoder.py`). This
 student's weights stay in float32: rounded to float16 they would be other integers.
 """
 
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, student, teacher
-from edge_stscq.codec.integer_encoder import IntegerEncoder, ReferenceEncoder, on_token_grid
+from edge_stscq.codec.integer.encoder import IntegerEncoder, ReferenceEncoder, on_token_grid
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.entropy import model_id

@@ -132,7 +132,7 @@ class StudentTraining(BaseModel):
     model_config = _STRICT
 
     steps: int = Field(ge=1)
-    rate: float = Field(default=4e-4, gt=0)
+    rate: float = Field(default=2e-3, gt=0, description="learning rate, relative to each channel's weights")
     batch: int = Field(default=32, ge=2)
     front: int = Field(
         default=800, ge=0, description="steps in which the layers before those taken over learn the map these expect"

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor
 
+from edge_stscq._reporter import Reporter, track
 from edge_stscq.codec.store import load_weights, save_weights
 from edge_stscq.config.codec import CROP
 from edge_stscq.data.loader import FaceSet
@@ -61,7 +61,7 @@ class Completion:
         self._mean, self._basis = components.mean.numpy(), components.basis.numpy()
 
     @classmethod
-    def fit(cls, faces: FaceSet, components: int, progress: Progress) -> "Completion":
+    def fit(cls, faces: FaceSet, components: int, reporter: Reporter) -> "Completion":
         """Components of a training set; a picture that stands in it several times counts as often.
 
         Args:
@@ -75,7 +75,7 @@ class Completion:
             counts[key] = counts.get(key, 0) + 1
         indices = list(first.values())
         weight = torch.tensor([float(counts[key]) for key in first])
-        cells, known = _read_cells(faces, indices, progress)
+        cells, known = _read_cells(faces, indices, reporter)
         count = min(components, len(indices), cells.shape[1] - 1)
         whole = known.all(1)
         generator = torch.Generator().manual_seed(0)
@@ -86,18 +86,18 @@ class Completion:
             begun = _filled_with_means(cells, known, weight)
             rounds, fitted = _ROUNDS_FROM_MEANS, _principal(begun, weight, start, _FIRST_ITERATIONS)
         part = (~whole).nonzero().flatten()
-        for _ in progress.track(range(rounds if len(part) else 0), description="completion"):
+        for _ in track(range(rounds if len(part) else 0), "completion", reporter):
             full = cells.clone()
             full[part] = _expect(cells[part], known[part], fitted)
             fitted = _principal(full, weight, fitted.basis, _ITERATIONS)
         return cls(fitted)
 
-    def learn(self, faces: FaceSet, progress: Progress) -> int:
+    def learn(self, faces: FaceSet, reporter: Reporter) -> int:
         """Find the coefficients of crops that are not all picture and were not looked at before; returns how many."""
         new = {faces.digest(i): i for i in range(len(faces)) if faces.is_partial(i)}
         missing = [(key, index) for key, index in new.items() if key not in self._coefficients]
         if missing:
-            cells, known = _read_cells(faces, [index for _, index in missing], progress)
+            cells, known = _read_cells(faces, [index for _, index in missing], reporter)
             found = _coefficients(cells, known, self._components)
             for (key, _), row in zip(missing, found.half().float(), strict=True):  # as they are stored
                 self._coefficients[key] = row
@@ -149,7 +149,7 @@ class Completion:
             raise EdgeError(f"{path} holds no completion; remove it, it is made again") from None
 
 
-def complete_set(faces: FaceSet, fitted: FaceSet, components: int, path: Path, progress: Progress) -> None:
+def complete_set(faces: FaceSet, fitted: FaceSet, components: int, path: Path, reporter: Reporter) -> None:
     """Complete the crops of a set that are not all picture, by components that a file holds.
 
     Args:
@@ -159,8 +159,8 @@ def complete_set(faces: FaceSet, fitted: FaceSet, components: int, path: Path, p
     if not any(map(faces.is_partial, range(len(faces)))):
         return
     begun = path.exists()
-    completion = Completion.load(path) if begun else Completion.fit(fitted, components, progress)
-    if completion.learn(faces, progress) or not begun:
+    completion = Completion.load(path) if begun else Completion.fit(fitted, components, reporter)
+    if completion.learn(faces, reporter) or not begun:
         completion.save(path)
     faces.completion = completion
 
@@ -189,11 +189,11 @@ def _cells(framed: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return (sums / np.maximum(share, 1e-6)[..., None] / 128 - 1).astype(np.float32), share > _KNOWN
 
 
-def _read_cells(faces: FaceSet, indices: Sequence[int], progress: Progress) -> tuple[Tensor, Tensor]:
+def _read_cells(faces: FaceSet, indices: Sequence[int], reporter: Reporter) -> tuple[Tensor, Tensor]:
     """Cells [n, 3888] of pictures, and which are known, bool [n, 1296]."""
     cells = torch.empty(len(indices), _CELLS * _CELLS * 3)
     known = torch.empty(len(indices), _CELLS * _CELLS, dtype=torch.bool)
-    for row, index in enumerate(progress.track(indices, description="reading crops")):
+    for row, index in enumerate(track(indices, "reading crops", reporter)):
         image, mask = faces.read(index)
         values, counts = _cells(_frame(image), _frame(mask))
         cells[row], known[row] = torch.from_numpy(values.ravel()), torch.from_numpy(counts.ravel())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from edge_stscq._images import decode_image
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 TRAINING_CROP = 144
 """Side of a crop with room for shifts and rotations."""
@@ -39,7 +42,33 @@ class Faces:
         return len(self.names)
 
 
+class StoredCrops(NamedTuple):
+    """Canonical crops and how they are stored."""
+
+    files: tuple[str, ...]
+    """Names in the folder or archive."""
+    sides: tuple[int, ...]
+    """Pixels of the stored pictures, 128 or 144."""
+    images: NDArray[np.uint8]
+    """[N,128,128,3] RGB"""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names without folder and suffix."""
+        return tuple(PurePosixPath(file).stem for file in self.files)
+
+
 def load_faces(source: Path, *, count: int | None = None, names: Collection[str] | None = None) -> Faces:
+    """Crops as `read_crops` reads them, by their names.
+
+    Raises:
+        EdgeError: as `read_crops`.
+    """
+    stored = read_crops(source, count=count, names=names)
+    return Faces(stored.names, stored.images)
+
+
+def read_crops(source: Path, *, count: int | None = None, names: Collection[str] | None = None) -> StoredCrops:
     """Read the crops of a folder (with its subfolders) or of an uncompressed `.tar`.
 
     Args:
@@ -68,10 +97,18 @@ def load_faces(source: Path, *, count: int | None = None, names: Collection[str]
             raise EdgeError(f"{source} has no WebP, PNG or JPEG pictures; point at aligned crops of {CROP} x {CROP}")
         if len(chosen) > MAX_FACES:
             raise EdgeError(f"{source} has {len(chosen)} faces; read at most {MAX_FACES} at once with --count")
-        images = np.empty((len(chosen), CROP, CROP, 3), np.uint8)
+        images, sides = np.empty((len(chosen), CROP, CROP, 3), np.uint8), []
         for i, name in enumerate(chosen):
-            images[i] = _crop(read(name), f"{source}: {name}")
-    return Faces(tuple(PurePosixPath(name).stem for name in chosen), images)
+            picture = _read(read(name), f"{source}: {name}")
+            images[i] = center(picture)
+            sides.append(len(picture))
+    return StoredCrops(tuple(chosen), tuple(sides), images)
+
+
+def center(picture: NDArray[Scalar]) -> NDArray[Scalar]:
+    """The middle 128 x 128 of a square picture or mask, [S, S, ...] with S >= 128: the canonical crop."""
+    edge = (len(picture) - CROP) // 2
+    return picture[edge : edge + CROP, edge : edge + CROP]
 
 
 def face_names(source: Path) -> list[str]:
@@ -140,8 +177,8 @@ def _bounded(data: bytes, limit: int, where: str) -> bytes:
     return data
 
 
-def _crop(data: bytes, where: str) -> NDArray[np.uint8]:
-    """Decode one picture and cut it to the canonical crop, uint8 [128,128,3] RGB."""
+def _read(data: bytes, where: str) -> NDArray[np.uint8]:
+    """Decode one picture, uint8 [S, S, 3] RGB with S of 128 or 144."""
     image = decode_image(data)
     if image is None:
         raise EdgeError(f"{where} is not a readable picture; remove it or make it again")
@@ -149,5 +186,4 @@ def _crop(data: bytes, where: str) -> NDArray[np.uint8]:
     if (height, width) not in ((CROP, CROP), (TRAINING_CROP, TRAINING_CROP)):
         sizes = f"{CROP} x {CROP} or {TRAINING_CROP} x {TRAINING_CROP}"
         raise EdgeError(f"{where} is {width} x {height}; aligned crops are {sizes}")
-    edge = (height - CROP) // 2
-    return image[edge : edge + CROP, edge : edge + CROP]
+    return image

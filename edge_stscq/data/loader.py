@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from edge_stscq.config.codec import CROP
-from edge_stscq.data.crops import open_crops
+from edge_stscq.data.crops import center, open_crops
 from edge_stscq.data.masks import Corners, draw_mask, has_alpha, read_inside
 from edge_stscq.errors import EdgeError
 
@@ -57,19 +57,14 @@ class FaceSet:
         self.completion: Completion | None = None
         self.masked = masked
         for source in map(Path, sources):
-            path, inside = read_inside(source) if masked else (source, {})
-            unseen = set(inside)
             with open_crops(source, MAX_FILE_BYTES) as (names, read):
+                inside = read_inside(source, names) if masked else {}
                 for name in names:
-                    key = next((known for known in (name, Path(name).name) if known in inside), None)
-                    unseen.discard(key or "")
-                    if key is not None and inside[key] is None:
+                    if name in inside and inside[name] is None:
                         continue
                     self.names.append(f"{source}: {name}")
                     self.encoded.append(read(name))
-                    self.corners.append(inside[key] if key is not None else None)
-            if unseen:
-                raise EdgeError(f"{path} names {min(unseen)}, which is no crop of {source}; take that entry out")
+                    self.corners.append(inside.get(name))
         if not self.encoded:
             raise EdgeError(f"no pictures in {', '.join(map(str, sources))}; expected .webp, .png or .jpg crops")
 
@@ -141,8 +136,7 @@ class FaceSet:
 
 
 def _middle(image: np.ndarray, flip: bool) -> np.ndarray:
-    offset = (image.shape[0] - CROP) // 2
-    image = image[offset : offset + CROP, offset : offset + CROP]
+    image = center(image)
     return np.ascontiguousarray(image[:, ::-1] if flip else image)
 
 

@@ -7,13 +7,15 @@ numbers. Corners outside of the picture are normal; `null` says that it could no
 """
 
 import json
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from edge_stscq.config.codec import CROP
+from edge_stscq.data.crops import MAX_FILE_BYTES, Faces, center, open_crops, read_crops
 from edge_stscq.errors import EdgeError
 
 _SHRINK = 2
@@ -29,22 +31,65 @@ Corners = np.ndarray
 """A quadrilateral, float32 [4, 2], x before y."""
 
 
-def read_inside(source: Path) -> tuple[Path, dict[str, Corners | None]]:
-    """The inside-file of an archive or folder, and what it says of each file name; nothing if there is no such file.
+def load_masked_faces(
+    source: Path, *, count: int | None = None, names: Collection[str] | None = None
+) -> tuple[Faces, NDArray[np.bool_] | None]:
+    """Crops as `load_faces` reads them, and what of each is picture: bool [N,128,128], or None where no file says so.
+
+    Crops whose quadrilateral is null are left out, unless they are wanted by name.
 
     Raises:
-        EdgeError: the file can't be read, or what it says of a crop is no quadrilateral.
+        EdgeError: as `load_faces`, `read_inside` and `draw_mask`; or the file leaves out a crop that is wanted by name,
+            or all of them.
+    """
+    stored = read_crops(source, count=count, names=names)
+    with open_crops(source, MAX_FILE_BYTES) as (files, _):
+        known = read_inside(source, files)
+    if not known:
+        return Faces(stored.names, stored.images), None
+    left_out = {file for file, corners in known.items() if corners is None}.intersection(stored.files)
+    if left_out and names is not None:
+        raise EdgeError(f"the inside-file of {source} leaves out {min(left_out)}, which is wanted; give its corners")
+    kept = [index for index, file in enumerate(stored.files) if file not in left_out]
+    if not kept:
+        raise EdgeError(f"the inside-file of {source} leaves out every crop; give the corners of those that are known")
+    masks = [
+        draw_mask(stored.sides[index], known.get(stored.files[index]), None, f"{source}: {stored.files[index]}")
+        for index in kept
+    ]
+    faces = Faces(tuple(stored.names[index] for index in kept), stored.images[kept])
+    return faces, np.stack([center(mask) for mask in masks]) > 0
+
+
+def read_inside(source: Path, files: Iterable[str]) -> dict[str, Corners | None]:
+    """What the inside-file of an archive or folder says of its files; those that it does not name are all picture.
+
+    Args:
+        files: names of all crops in `source`; the inside-file may name them without their folder.
+
+    Raises:
+        EdgeError: the file can't be read, what it says of a crop is no quadrilateral, or it names a crop that is not
+            there.
     """
     path = source.with_name(source.name.removesuffix(".tar") + ".inside.json")
     if not path.exists():
-        return path, {}
+        return {}
+    content = _read(path)
+    keys = {file: key for file in files for key in (PurePosixPath(file).name, file) if key in content}
+    if unseen := content.keys() - set(keys.values()):
+        raise EdgeError(f"{path} names {min(unseen)}, which is no crop of {source}; take that entry out")
+    return {file: content[key] for file, key in keys.items()}
+
+
+def _read(path: Path) -> dict[str, Corners | None]:
+    """All entries of an inside-file."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise EdgeError(f"{path} can't be read as JSON ({error}); write it again, or remove it") from None
     if not isinstance(content, dict):
         raise EdgeError(f"{path} is no object of file names; see docs/data.md")
-    return path, {name: None if given is None else _corners(path, name, given) for name, given in content.items()}
+    return {name: None if given is None else _corners(path, name, given) for name, given in content.items()}
 
 
 def _corners(path: Path, name: str, given: Any) -> Corners:
@@ -77,12 +122,10 @@ def draw_mask(side: int, corners: Corners | None, alpha: np.ndarray | None, name
         cv2.fillPoly(mask, [np.round(corners * (1 << _SUBPIXEL)).astype(np.int32)], (255,), shift=_SUBPIXEL)
     if alpha is not None:
         mask[alpha < 128] = 0
-    start = (side - CROP) // 2
-    middle = slice(start, start + CROP)
-    share = float(mask[middle, middle].mean()) / 255
+    share = float(center(mask).mean()) / 255
     kernel = np.ones((2 * _SHRINK + 1,) * 2, np.uint8)
     shrunk = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(255,))
-    if share < _LEAST or not shrunk[middle, middle].any():
+    if share < _LEAST or not center(shrunk).any():
         what = "its quadrilateral" if alpha is None else "its alpha channel"
         raise EdgeError(f"{name}: {what} leaves {share:.0%} of the crop, less than a tenth; mend it or leave it out")
     return shrunk

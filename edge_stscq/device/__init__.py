@@ -1,5 +1,6 @@
-"""The device's side, without torch: find, align and judge a face, and turn its crop into a coded face."""
+"""The device's side, without torch: find, align and judge a face, code its crop, and match coded faces."""
 
 from edge_stscq.device.encoder import DeviceEncoder, load_encoder
+from edge_stscq.device.matcher import Matcher
 
-__all__ = ["DeviceEncoder", "load_encoder"]
+__all__ = ["DeviceEncoder", "Matcher", "load_encoder"]

@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge_stscq._progress import Progress, no_progress
+from edge_stscq.codec.model import Codec, batches
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.appearance.frechet import Moments, frechet_distance
 from edge_stscq.evaluation.appearance.masked import Mask, only_picture
 from edge_stscq.evaluation.appearance.mobilenet import WIDTH, load_mobilenet, pooled_features
-from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, no_progress
 from edge_stscq.evaluation.verification.pairs import best_threshold, read_pair_lines
 from edge_stscq.recognizers.dlib_resnet import DlibRecognizer
+from edge_stscq.stream import Codes
 
 PAIRS = 300
 
@@ -104,7 +106,7 @@ def choose_pairs(
 
 
 def choice(
-    subject: Subject, people: Faces, pairs: ChosenPairs, validation: Faces, masks: Mask | None = None,
+    codec: Codec, people: Faces, pairs: ChosenPairs, validation: Faces, masks: Mask | None = None,
     progress: Progress = no_progress,
 ) -> Choice:  # fmt: skip
     """Measure one model.
@@ -118,19 +120,19 @@ def choice(
     Raises:
         MissingExtraError: a package that brings a network is not installed.
     """
-    layers = range(1, len(subject.config.layer_ends) + 1)
+    layers = range(1, len(codec.config.layer_ends) + 1)
     net = DlibRecognizer()
-    frechet = _frechet(subject, validation, masks, progress)
+    frechet = _frechet(codec, validation, masks, progress)
     codes: list[Codes] = []
     seen: dict[int, list[NDArray[np.float32]]] = {layer: [] for layer in (0, *layers)}  # 0: the originals
     for part in batches(len(people)):
-        codes.append(subject.encode(people.images[part]))
+        codes.append(codec.encode(people.images[part]))
         seen[0].append(net.embed(people.images[part]))
         for layer in layers:
-            seen[layer].append(net.embed(subject.decode(codes[-1], layer)))
+            seen[layer].append(net.embed(codec.decode(codes[-1], layer)))
         progress(len(seen[0][-1]))
     vectors = {layer: np.concatenate(rows) for layer, rows in seen.items()}
-    whole = Codes(np.concatenate([c.group for c in codes]), np.concatenate([c.tokens for c in codes]))
+    whole = Codes.concatenate(codes)
     at = {name: index for index, name in enumerate(people.names)}
     first, second = ([at[name] for name in names] for names in (pairs.first, pairs.second))
 
@@ -141,8 +143,8 @@ def choice(
     def row(layer: int) -> ChosenBy:
         share = accuracy(vectors[layer])
         return ChosenBy(
-            tokens=subject.config.layer_ends[layer - 1],
-            payload_bytes=float(subject.payload_bytes(whole, layer).mean()),
+            tokens=codec.config.layer_ends[layer - 1],
+            payload_bytes=float(codec.payload_bytes(whole, layer).mean()),
             accuracy=share,
             standard_error=float(np.sqrt(share * (1 - share) / len(pairs.first))),
             distance=float(np.linalg.norm(vectors[0] - vectors[layer], axis=1).mean()),
@@ -150,21 +152,21 @@ def choice(
         )
 
     return Choice(
-        subject=subject.name, model=subject.config.name, recogniser=net.name, pairs=pairs,
+        subject=codec.name, model=codec.config.name, recogniser=net.name, pairs=pairs,
         originals=accuracy(vectors[0]), faces=len(validation), layers=tuple(map(row, layers)),
     )  # fmt: skip
 
 
-def _frechet(subject: Subject, faces: Faces, masks: Mask | None, progress: Progress) -> Mapping[int, float]:
+def _frechet(codec: Codec, faces: Faces, masks: Mask | None, progress: Progress) -> Mapping[int, float]:
     """Frechet distance between decoded and original faces, by number of layers."""
     net = load_mobilenet()
     originals = Moments(WIDTH)
-    decoded = {layer: Moments(WIDTH) for layer in range(1, len(subject.config.layer_ends) + 1)}
+    decoded = {layer: Moments(WIDTH) for layer in range(1, len(codec.config.layer_ends) + 1)}
     for part in batches(len(faces)):
         images, mask = faces.images[part], None if masks is None else masks[part]
-        codes = subject.encode(images)
+        codes = codec.encode(images)
         originals.add(pooled_features(net, images))
         for layer, moments in decoded.items():
-            moments.add(pooled_features(net, only_picture(images, subject.decode(codes, layer), mask)))
+            moments.add(pooled_features(net, only_picture(images, codec.decode(codes, layer), mask)))
         progress(len(images))
     return {layer: frechet_distance(originals, moments) for layer, moments in decoded.items()}

@@ -135,9 +135,18 @@ def _fetch_all(release: Release, place: str, part: Path, tls: ssl.SSLContext | N
             else:
                 address = str(Path(place) / release.folder / name)
                 _copy(Path(address), target, progress)
-            if target.stat().st_size != file.size or sha256_file(target) != file.sha256:
+            size, digest = target.stat().st_size, sha256_file(target)
+            if (size, digest) != (file.size, file.sha256):
                 target.unlink()
-                raise EdgeError(f"{address} is not the file of this release (sha256 differs); choose another --from")
+                raise EdgeError(f"{address} {_another(file, f'{size:,} bytes with sha256 {digest[:12]}...')}")
+
+
+def _another(file: ReleasedFile, found: str) -> str:
+    """That a place has another file than the index says, and why it may."""
+    return (
+        f"has {found}, this release {file.size:,} bytes with sha256 {file.sha256[:12]}...: damaged, or made anew with "
+        "other tools or on another processor; choose another --from"
+    )
 
 
 def _copy(source: Path, target: Path, progress: Progress) -> None:
@@ -182,6 +191,9 @@ def _transfer(client: httpx2.Client, address: str, target: Path, file: ReleasedF
     with client.stream("GET", address, headers=headers) as answer:
         if answer.status_code in PASSING:
             raise _CutError(f"{answer.status_code} {answer.reason_phrase}")
+        total = _total(answer)
+        if total not in (None, file.size):
+            raise EdgeError(f"{address} {_another(file, f'{total:,} bytes')}")
         if not answer.is_success:
             raise EdgeError(
                 f"{address} was answered {answer.status_code} {answer.reason_phrase}; choose another --from"
@@ -193,12 +205,20 @@ def _transfer(client: httpx2.Client, address: str, target: Path, file: ReleasedF
         with target.open("ab" if resumed else "wb") as out:
             for chunk in answer.iter_raw():
                 if there + len(chunk) > file.size:
-                    raise EdgeError(f"{address} is longer than the file of this release; choose another --from")
+                    raise EdgeError(f"{address} {_another(file, f'more than {file.size:,} bytes')}")
                 out.write(chunk)
                 there += len(chunk)
                 progress(len(chunk))
     if there < file.size:
         raise _CutError(f"the connection ended after {there:,} of {file.size:,} bytes")
+
+
+def _total(answer: httpx2.Response) -> int | None:
+    """Size of the whole file that an answer is of, also of one that has no such part; None where it is not said."""
+    said = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    if answer.status_code == 200:
+        said = answer.headers.get("Content-Length", "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else None
 
 
 def _size(path: Path) -> int:

@@ -42,6 +42,10 @@ def create_app(
 
     Raises:
         EdgeError: a model folder, the store or the tokens cannot be used, or a public host has no valid token.
+
+    Example:
+        >>> app = create_app(load_settings(model="models/face64", store="faces.db"))
+        >>> uvicorn.run(app, port=8377)
     """
     catalog, tokens = ModelCatalog(settings.model), open_tokens(settings)
     store = store or SqlFaceStore(settings.store)

@@ -45,7 +45,11 @@ def _several(given: object) -> object:
 
 
 class ServerSettings(BaseModel):
-    """Everything `create_app` needs."""
+    """Everything `create_app` needs; `edge_stscq.server.Settings` is this.
+
+    Example:
+        >>> settings = Settings(model=(Path("models/face64"),), store="faces.db", port=0)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

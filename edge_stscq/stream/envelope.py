@@ -219,6 +219,11 @@ class CapturedFace:
         model_id: 8 bytes.
         payloads: number of layers and payload of one or more frames of the face, with rising layers.
         captured_ms: milliseconds since 1970 UTC; None exactly if `clock` is `Clock.NONE`.
+
+    Example:
+        >>> face = encoder.encode_frame(crop)
+        >>> face.payload_bytes
+        64
     """
 
     model_id: bytes
@@ -230,6 +235,15 @@ class CapturedFace:
     coder_id: bytes = STATIC_TABLES
     kind: int = Kind.TOKENS
     extensions: bytes = b""
+
+    @property
+    def payload_bytes(self) -> int:
+        """Entropy-coded bytes of all its layers."""
+        return len(self.payloads[-1][1])
+
+    def whole(self) -> "CapturedFace":
+        """The face as one frame, with all its layers."""
+        return replace(self, payloads=self.payloads[-1:])
 
     def frames(self, stream: bytes, device: str, number: int) -> tuple[WireFrame, ...]:
         """Its frames in a stream, those with fewer layers first.

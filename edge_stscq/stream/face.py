@@ -21,6 +21,11 @@ class CodedFace:
         group: switched codebook set, `0 <= group < M`.
         tokens: uint16 `[layer_ends[layers - 1]]`, one codebook index a position; read-only.
         layers: how many there are, 1 to 15; the tables say what 1, 2, ... of them are.
+
+    Example:
+        >>> face = CodedFace(group=0, tokens=[5, 7], layers=1)
+        >>> face.truncate(1, layer_ends=(2, 4)) == face
+        True
     """
 
     group: int

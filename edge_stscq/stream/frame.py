@@ -27,7 +27,7 @@ from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream._varint import byte_at, decode_varint, encode_varint
 from edge_stscq.stream.entropy import MODEL_ID_BYTES, EntropyModel
-from edge_stscq.stream.envelope import STATIC_TABLES, Clock, Kind, Source, WireFrame, stream_id
+from edge_stscq.stream.envelope import STATIC_TABLES, CapturedFace, Clock, Kind, Source, WireFrame, stream_id
 from edge_stscq.stream.face import CodedFace
 from edge_stscq.stream.wire import check_version, read_frames, write_stream
 
@@ -50,12 +50,14 @@ class UnreadableFrameError(FrameError):
 
 
 class Frame(NamedTuple):
-    """A coded face and the bytes it is sent as."""
+    """A coded face and the bytes it is sent as by version 1."""
 
     data: bytes
     payload_bytes: int
     """Entropy-coded bytes among them; the others are 6 (7 from a payload of 128 bytes on)."""
     face: CodedFace
+    model_id: bytes
+    """8 bytes, of the model that made it."""
 
 
 class FrameCodec:
@@ -85,6 +87,21 @@ class FrameCodec:
         """
         self._check_fit(face)
         return self.entropy.encode(face)
+
+    def captured(
+        self, face: CodedFace, captured_ms: int | None = None, clock: Clock = Clock.NONE, *, base: bool = False,
+        track: int | None = None, quality: int | None = None,
+    ) -> CapturedFace:  # fmt: skip
+        """A face on its way to a spool, a file or a server, entropy-coded once a frame; errors as in `payload`.
+
+        Args:
+            captured_ms: milliseconds since 1970 UTC; None exactly without a clock.
+            base: first a frame of the basic layer, which may travel before the further layers of any face.
+            track, quality: as in `WireFrame`.
+        """
+        parts = [face.truncate(1, self.entropy.layer_ends), face] if base and face.layers > 1 else [face]
+        payloads = tuple((part.layers, self.payload(part)) for part in parts)
+        return CapturedFace(self.model_id, payloads, captured_ms, clock, track, quality)
 
     def face(self, frame: WireFrame) -> CodedFace:
         """The face of a frame of version 2, whose checksum holds.
@@ -139,7 +156,7 @@ class FrameCodec:
         """The frame of a face in version 1, entropy-coded once; errors as in `payload`."""
         payload = self.payload(face)
         body = bytes([face.layers]) + encode_varint(len(payload)) + payload
-        return Frame(body + _crc(body, self.model_id), len(payload), face)
+        return Frame(body + _crc(body, self.model_id), len(payload), face, self.model_id)
 
     def encode_frame(self, face: CodedFace) -> bytes:
         """The bytes of `frame`."""
@@ -187,7 +204,7 @@ class FrameCodec:
                 face = self._decode(data, layout)
             except FrameError as error:
                 raise FrameError(f"frame {number} at byte {offset}: {error}") from error
-            yield Frame(bytes(data[offset : layout.end]), layout.payload_bytes, face)
+            yield Frame(bytes(data[offset : layout.end]), layout.payload_bytes, face, self.model_id)
             offset, number = layout.end, number + 1
 
     def decode_stream(self, data: bytes) -> list[CodedFace]:

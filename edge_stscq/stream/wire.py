@@ -37,6 +37,16 @@ _MAX_STEP = 1 << 21
 _FIXED = 2 + MODEL_ID_BYTES + CODER_ID_BYTES + KEY_BYTES
 
 
+def bare_frame_bytes(payload_bytes: int) -> int:
+    """Bytes of a frame without time, quality and extensions."""
+    return 1 + len(encode_varint(payload_bytes)) + payload_bytes + _CRC_BYTES
+
+
+def frame_bound(payload_bytes: int) -> int:
+    """Bytes of a frame without extensions, at most: its share of a section's header apart."""
+    return bare_frame_bytes(payload_bytes) + 3 + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
     """Header of a section.

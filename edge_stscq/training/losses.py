@@ -1,6 +1,6 @@
 """The hybrid semantic metric (after LFIC, arXiv 1812.10067): pixels, perceptual features, identity, adversarial.
 
-Pixels are compared by L1. Perceptual features and identity come from one pass of the frozen recogniser: its early
+Pixels are compared by L1. Perceptual features and identity come from one pass of the frozen recognizer: its early
 feature maps say what the face looks like, its embedding says who it is. The adversarial term is least-squares
 (LSGAN, Mao et al. 2017) on patches.
 """
@@ -29,7 +29,7 @@ _TAPS = (15, 21, 27)
 _PLAIN_TAPS = (10, 14, 18)
 """Layers of a trunk, whole or plain, after whose activation features are compared: 56, 56 and 28 px."""
 _SIDES = (117, 139)
-"""Sides in pixels to which a picture is resized before a recogniser looks at its middle; 128 is its own."""
+"""Sides in pixels to which a picture is resized before a recognizer looks at its middle; 128 is its own."""
 _OFFSET = 2
 """Pixels by which it looks beside the middle, at most, in each direction."""
 _COARSE = 2 / 3
@@ -38,9 +38,9 @@ _COARSE = 2 / 3
 
 @dataclass(frozen=True)
 class View:
-    """From where a recogniser looks at pictures: what they are resized to, and the corner of its 112-px window.
+    """Place from which a recognizer looks: the side that pictures are resized to, and the corner of its 112-px window.
 
-    `coarse`: only half of the resolution is seen. A face is recognised without the other half, and a pattern in it
+    `coarse`: only half of the resolution is seen. A face is recognized without the other half, and a pattern in it
     pleases no one.
     """
 
@@ -51,7 +51,7 @@ class View:
 
     @classmethod
     def draw(cls) -> "View":
-        """A random one: no detail that is seen from one place only can please the recogniser."""
+        """A random one: no detail that is seen from one place only can please the recognizer."""
         side = int(torch.randint(_SIDES[0], _SIDES[1] + 1, ()))
         top, left = ((side - INPUT) // 2 + torch.randint(-_OFFSET, _OFFSET + 1, (2,))).tolist()
         return cls(side, top, left, bool(torch.rand(()) < _COARSE))
@@ -67,15 +67,15 @@ class View:
 
 
 @dataclass(frozen=True)
-class Semantics:
-    """What the recogniser sees in N pictures."""
+class RecognizerOutput:
+    """Feature maps and embeddings of N pictures."""
 
     features: list[Tensor]
     embedding: Tensor
     """Unit vectors [N, 128]."""
 
 
-class Recogniser(nn.Module):
+class FrozenRecognizer(nn.Module):
     """A frozen trunk as a differentiable metric on pictures [N, 3, S, S] in about -1..1, S at most 128."""
 
     def __init__(self, trunk: IdentityTrunk) -> None:
@@ -84,31 +84,39 @@ class Recogniser(nn.Module):
         self._taps = _PLAIN_TAPS if trunk.plain else _TAPS
         channels_last(self.trunk)
 
-    def forward(self, picture: Tensor, view: View) -> Semantics:
+    def forward(self, picture: Tensor, view: View) -> RecognizerOutput:
         taps = self.trunk.taps(view.of(picture), self._taps)
         embedding = self.trunk.finish(taps[-1], self._taps[-1])
-        return Semantics(taps, functional.normalize(embedding))
+        return RecognizerOutput(taps, functional.normalize(embedding))
 
     def features(self, picture: Tensor, view: View) -> list[Tensor]:
         """The feature maps alone, at a fraction of the cost."""
         return self.trunk.taps(view.of(picture), self._taps)
 
 
-def perceptual(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
+def perceptual_loss(decoded: list[Tensor], original: list[Tensor]) -> Tensor:
     """Mean over taps of the L1 distance, relative to the mean size of the original's features; per picture [N]."""
-    total = torch.zeros(len(ours[0]), device=ours[0].device)
-    for a, b in zip(ours, theirs, strict=True):
+    total = torch.zeros(len(decoded[0]), device=decoded[0].device)
+    for a, b in zip(decoded, original, strict=True):
         total = total + (a - b).abs().mean((1, 2, 3)) / b.abs().mean()
-    return total / len(ours)
+    return total / len(decoded)
 
 
-def roughness(ours: Tensor, theirs: Tensor) -> Tensor:
-    """By how much the total variation of pictures exceeds the originals', brightness and colour apart; [N].
+def relation_loss(embedding: Tensor, target: Tensor) -> Tensor:
+    """Squared error of the similarities among a batch of unit vectors [N, D].
 
-    Noise that pleases a recogniser is rougher than any face, in its colours above all.
+    Relations between the pictures of a batch matter more for verification than the absolute place.
     """
-    excess = torch.zeros(len(ours), device=ours.device)
-    for a, b in zip(_brightness_and_colour(ours), _brightness_and_colour(theirs), strict=True):
+    return (embedding @ embedding.t() - target @ target.t()).square().mean()
+
+
+def excess_total_variation(decoded: Tensor, original: Tensor) -> Tensor:
+    """Total variation of pictures beyond the originals', brightness and colour apart; [N].
+
+    Noise that pleases a recognizer is rougher than any face, in its colours above all.
+    """
+    excess = torch.zeros(len(decoded), device=decoded.device)
+    for a, b in zip(_brightness_and_colour(decoded), _brightness_and_colour(original), strict=True):
         excess = excess + functional.relu(_variation(a) - _variation(b))
     return excess
 

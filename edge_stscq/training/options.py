@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class PrecisionName(StrEnum):
-    """What networks compute in while they are trained."""
+    """Precision of networks while they are trained."""
 
     AUTO = "auto"
     FLOAT32 = "float32"

@@ -20,7 +20,7 @@ _NATIVE = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 class Precision(NamedTuple):
-    """What networks compute in while they are trained; weights and optimizer stay in float32."""
+    """Precision of networks while they are trained; weights and optimizer stay in float32."""
 
     dtype: torch.dtype
     reason: str

@@ -1,9 +1,11 @@
-"""A picture of how far the decoder is."""
+"""Sample pictures of how far a training is."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from edge_stscq._files import write_file
@@ -36,3 +38,16 @@ def contact_sheet(
         decoded = functional.interpolate(decoded, size=CROP, mode="bilinear", align_corners=False)
         rows.append((decoded * 128 + 128).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
     write_file(path, encode_image(mosaic([np.where(masks, row, _GREY).astype(np.uint8) for row in rows])))
+
+
+def similarity_picture(path: Path, student: Tensor, teacher: Tensor) -> None:
+    """Write the similarities of unit embeddings [N, D]: the student's above the diagonal, the teacher's below it."""
+    student, teacher = student.detach().cpu(), teacher.detach().cpu()
+    both = torch.triu(student @ student.t()) + torch.tril(teacher @ teacher.t(), -1)
+    write_enlarged(path, ((both + 1) * 127.5).clamp(0, 255).byte().numpy(), 6, 6)
+
+
+def write_enlarged(path: Path, picture: NDArray[np.uint8], across: int, down: int) -> None:
+    """Write a grey picture [H, W], each pixel as so many across and down."""
+    large = picture.repeat(down, axis=0).repeat(across, axis=1)
+    write_file(path, encode_image(np.stack([large] * 3, axis=-1)))

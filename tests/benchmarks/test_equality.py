@@ -200,7 +200,8 @@ def test_a_processor_is_named_by_its_integer_arithmetic(tmp_path: Path, words: s
     assert native.feature(tmp_path / "cpuinfo") == best
 
 
-def test_an_emulator_that_is_not_set_up_is_said_before_anything_starts(bundle_setting: Setting, tmp_path: Path) -> None:
+def test_missing_emulator_is_said_before_anything_starts(bundle_setting: Setting, tmp_path: Path) -> None:
+    """An emulator that is not set up is said before anything starts."""
     for place in find(["onnx-cortex-a72", "executorch-neoverse-n1"]):
         with pytest.raises(EdgeError, match="run: make arm"), started(place, bundle_setting):
             pass

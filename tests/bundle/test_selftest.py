@@ -1,24 +1,29 @@
 """Replaying golden vectors."""
 
+from dataclasses import replace
+
 import pytest
+import safetensors.numpy
 
 from edge_stscq.bundle import open_bundle, selftest
+from edge_stscq.bundle.manifest import GOLDEN
 from edge_stscq.device import load_encoder
-from tests.support.altered_bundle import change_golden, change_two_tokens
+from tests.support.altered_bundle import as_format, change_golden, change_two_tokens, reseal
 
 
 @pytest.fixture
-def bundle_that_differs(sums_bundle):
+def bundle_that_differs(sums_bundle: Path) -> Path:
     return change_golden(sums_bundle, change_two_tokens)
 
 
-def test_the_same_answers_pass(sums_bundle):
+def test_the_same_answers_pass(sums_bundle: Path) -> None:
     result = selftest(open_bundle(sums_bundle), load_encoder(sums_bundle))
     assert result.passed
     assert (result.vectors, result.groups_equal, result.tokens_equal, result.tokens, result.ties) == (4, 4, 64, 64, 0)
+    assert (result.payloads_equal, result.payloads) == (12, 12)
 
 
-def test_the_first_difference_is_named(bundle_that_differs):
+def test_the_first_difference_is_named(bundle_that_differs: Path) -> None:
     bundle = open_bundle(bundle_that_differs)
     result = selftest(bundle, load_encoder(bundle))
     expected = int(bundle.golden.tokens[2, 5])
@@ -27,8 +32,8 @@ def test_the_first_difference_is_named(bundle_that_differs):
     assert str(result.first) == f"tokens[2, 5] (spatial, middle layer) is {expected ^ 1}, expected {expected}"
 
 
-def test_the_other_answer_is_right_at_a_tie_and_a_third_is_not(sums_bundle):
-    def change(golden):
+def test_the_other_answer_is_right_at_a_tie_and_a_third_is_not(sums_bundle: Path) -> None:
+    def change(golden: dict[str, np.ndarray]) -> None:
         golden["other_tokens"] = golden["tokens"].copy()
         golden["other_groups"] = golden["groups"].copy()
         golden["tokens"][[2, 3], [5, 0]] ^= 1  # the artefact gives the other one of these
@@ -41,8 +46,8 @@ def test_the_other_answer_is_right_at_a_tie_and_a_third_is_not(sums_bundle):
     assert str(result.first).startswith("tokens[3, 1] (identity, basic layer)")
 
 
-def test_tokens_of_the_other_group_are_not_judged(sums_bundle):
-    def change(golden):
+def test_tokens_of_the_other_group_are_not_judged(sums_bundle: Path) -> None:
+    def change(golden: dict[str, np.ndarray]) -> None:
         golden["other_groups"] = golden["groups"].copy()
         golden["groups"][1] = (golden["groups"][1] + 1) % 3
         golden["tokens"][1] ^= 1
@@ -53,14 +58,49 @@ def test_tokens_of_the_other_group_are_not_judged(sums_bundle):
     assert (result.groups_equal, result.tokens_equal, result.ties) == (3, 48, 16)
 
 
-def test_groups_come_before_tokens(bundle_that_differs):
+def test_groups_come_before_tokens(bundle_that_differs: Path) -> None:
     bundle = open_bundle(bundle_that_differs)
     encoder = load_encoder(bundle)
 
     class OtherGroup:
-        def run(self, image):
+        def run(self, image: np.ndarray) -> tuple[int, np.ndarray]:
             group, tokens = encoder.run(image)
             return (group + 1) % 3, tokens
 
     result = selftest(bundle, OtherGroup())
+    assert result.first is not None
     assert (result.first.tensor, result.first.index, result.groups_equal) == ("groups", (0,), 0)
+
+
+def test_a_payload_that_the_coder_does_not_make_is_named(sums_bundle):
+    tensors = safetensors.numpy.load_file(sums_bundle / GOLDEN)
+    start = tensors["payload_lengths"].flatten()[:7].sum()  # of the third picture, cut after two layers
+    tensors["payloads"][start] ^= 1
+    safetensors.numpy.save_file(tensors, sums_bundle / GOLDEN)
+    bundle = open_bundle(reseal(sums_bundle))
+    result = selftest(bundle, load_encoder(bundle))
+    assert (result.passed, result.tokens_equal, result.payloads_equal) == (False, 64, 11)
+    right = bundle.golden.payloads[2][1].hex()
+    found = f"{int(right[:2], 16) ^ 1:02x}{right[2:]}"
+    assert str(result.first) == f"payloads[2, 1] (up to the middle layer) is {found}, expected {right}"
+
+
+def test_a_payload_that_is_not_read_back_is_named(sums_bundle, monkeypatch):
+    bundle = open_bundle(sums_bundle)
+
+    decode = bundle.frames.decode_frame
+
+    def misread(frame):
+        face, end = decode(frame)
+        return replace(face, group=(face.group + 1) % 3), end
+
+    monkeypatch.setattr(bundle.frames, "decode_frame", misread)
+    result = selftest(bundle, load_encoder(bundle))
+    assert (result.passed, result.payloads_equal) == (False, 0)
+    assert str(result.first).startswith("payloads[0, 0] (up to the basic layer) is read as another face, expected ")
+
+
+def test_a_bundle_of_an_earlier_format_has_no_payloads(sums_bundle):
+    bundle = open_bundle(as_format(sums_bundle, 2))
+    result = selftest(bundle, load_encoder(bundle))
+    assert (result.passed, result.payloads_equal, result.payloads) == (True, 0, 0)

@@ -12,7 +12,7 @@ from tests.support.installed import need_module
 
 need_module("cryptography", "pip install 'edge-stscq[sign]'")
 
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: E402
 from cryptography.hazmat.primitives.serialization import (  # noqa: E402
     BestAvailableEncryption,
@@ -23,7 +23,12 @@ from cryptography.hazmat.primitives.serialization import (  # noqa: E402
 )
 
 
-def write_pair(folder: Path, name: str, private=None, password: bytes | None = None) -> tuple[Path, Path]:
+def write_pair(
+    folder: Path,
+    name: str,
+    private: Ed25519PrivateKey | EllipticCurvePrivateKey | None = None,
+    password: bytes | None = None,
+) -> tuple[Path, Path]:
     """Private and public key file."""
     private = private or Ed25519PrivateKey.generate()
     closed = NoEncryption() if password is None else BestAvailableEncryption(password)
@@ -38,25 +43,25 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
     return write_pair(tmp_path, "maker")
 
 
-def test_a_signed_bundle_opens_with_and_without_the_key(sums_bundle, keys):
+def test_a_signed_bundle_opens_with_and_without_the_key(sums_bundle: Path, keys: tuple[Path, Path]) -> None:
     assert not open_bundle(sums_bundle).signed
     sign(sums_bundle, keys[0])
     assert open_bundle(sums_bundle).signed
     assert open_bundle(sums_bundle, keys[1]).signed
 
 
-def test_an_unsigned_bundle_is_refused_where_a_key_is_trusted(sums_bundle, keys):
+def test_an_unsigned_bundle_is_refused_where_a_key_is_trusted(sums_bundle: Path, keys: tuple[Path, Path]) -> None:
     with pytest.raises(BundleError, match="is not signed; --trusted-key"):
         open_bundle(sums_bundle, keys[1])
 
 
-def test_another_signer_is_refused(sums_bundle, keys, tmp_path):
+def test_another_signer_is_refused(sums_bundle: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     sign(sums_bundle, write_pair(tmp_path, "other")[0])
     with pytest.raises(BundleError, match="was not signed by"):
         open_bundle(sums_bundle, keys[1])
 
 
-def test_a_manifest_made_anew_needs_a_new_signature(sums_bundle, keys):
+def test_a_manifest_made_anew_needs_a_new_signature(sums_bundle: Path, keys: tuple[Path, Path]) -> None:
     sign(sums_bundle, keys[0])
     Manifest.load(sums_bundle).model_copy(update={"name": "other"}).save(sums_bundle)
     open_bundle(sums_bundle)
@@ -67,14 +72,14 @@ def test_a_manifest_made_anew_needs_a_new_signature(sums_bundle, keys):
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 64, b"\0" * 63, b"\0" * 65])
-def test_a_damaged_signature_is_refused(sums_bundle, keys, damage):
+def test_a_damaged_signature_is_refused(sums_bundle: Path, keys: tuple[Path, Path], damage: bytes) -> None:
     sign(sums_bundle, keys[0])
     (sums_bundle / SIGNATURE).write_bytes(damage)
     with pytest.raises(BundleError, match="was not signed by"):
         open_bundle(sums_bundle, keys[1])
 
 
-def test_a_key_of_another_kind_is_said_to_be_one(sums_bundle, keys, tmp_path):
+def test_a_key_of_another_kind_is_said_to_be_one(sums_bundle: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
     elliptic = write_pair(tmp_path, "elliptic", generate_private_key(SECP256R1()))
     closed, _ = write_pair(tmp_path, "closed", password=b"word")
     for key in (elliptic[0], closed, keys[1], tmp_path / "absent", sums_bundle / MANIFEST):

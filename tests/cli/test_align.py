@@ -50,7 +50,8 @@ def test_one_photograph_is_enough_and_one_without_a_face_is_not(photos, portrait
     assert not (tmp_path / "none").exists()
 
 
-def test_two_photographs_of_one_name_are_refused_before_anything_is_written(photos, tmp_path):
+def test_align_refuses_two_photographs_of_one_name(photos, tmp_path):
+    """Two photographs of one name are refused before anything is written."""
     (photos / "wall.jpg").write_bytes((photos / "wall.png").read_bytes())
     with pytest.raises(EdgeError, match="would both become one crop"):
         run(photos, "-o", tmp_path / "crops")

@@ -36,7 +36,8 @@ def test_an_old_name_works_and_warns(app, words):
     assert "--send is now called --url" in done.stderr
 
 
-def test_a_new_name_does_not_warn_and_words_after_two_dashes_are_left_alone(app):
+def test_command_leaves_words_after_two_dashes_alone(app):
+    """A new name does not warn and words after two dashes are left alone."""
     done = CliRunner().invoke(app, ["--url", "u", "--", "--send"], catch_exceptions=False)
     assert done.stdout == "u ['--send'] NORMAL\n"
     assert done.stderr == "a note\n"

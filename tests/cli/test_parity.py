@@ -206,7 +206,7 @@ def int8(bundle: Path, model: Path, faces: Path) -> Run:
     return Run(code, [json.loads(line) for line in text.splitlines()], page.read_text())
 
 
-def test_an_artefact_that_is_not_its_graph_is_told_from_a_bad_quantisation(int8: Run) -> None:
+def test_parity_tells_a_wrong_artifact_from_bad_quantization(int8: Run) -> None:
     """The artefact equals the student, so it can't equal the coarse int8 graph."""
     report = int8.reports[1]
     assert report["device"]["tokens"] >= 0.99
@@ -246,9 +246,10 @@ def test_artefacts_that_disagree_with_each_other_fail(
     assert "Is it still the same person?" in page.headings
 
 
-def test_the_recipe_states_the_thresholds_and_options_override_them(
+def test_options_override_the_thresholds_of_the_recipe(
     bundle: Path, changed: Path, faces: Path, tmp_path: Path
 ) -> None:
+    """The recipe states the thresholds and options override them."""
     tables = "[parity]\ntoken_agreement = 0.999\n[parity.floor]\n" + NOTHING_ASKED
     arguments = [bundle, "--model", with_recipe(changed, tmp_path / "model", tables), "--faces", faces]
 
@@ -324,7 +325,8 @@ def test_page_is_self_contained_and_accessible(int8: Run) -> None:
     assert page.text.count("✓ passed") == 1
 
 
-def test_a_page_that_cannot_be_written_is_refused_before_the_work(bundle: Path, model: Path, tmp_path: Path) -> None:
+def test_parity_refuses_an_unwritable_page_before_the_work(bundle: Path, model: Path, tmp_path: Path) -> None:
+    """A page that cannot be written is refused before the work."""
     (tmp_path / "file").write_text("")
     with pytest.raises(EdgeError, match="--html"):
         run(bundle, "--model", model, "--html", tmp_path / "file" / "page.html")

@@ -12,10 +12,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import quantization
 from edge_stscq.cli.quantize import quantize
 from edge_stscq.errors import EdgeError
-from quantization import OBSERVERS, Calibration, Trial
+from quantization import OBSERVERS, Calibration, Trial, pipeline
 from targets.golden import candidates
 from tests.support.calibrated_model import Calibrated, write_calibrated_model
 
@@ -92,7 +91,7 @@ def test_an_agreement_that_leaves_no_int8_fails(run: Run, model: Path, monkeypat
     def everything(simulation: Any, calibration: Calibration, *_: object) -> Trial:
         return Trial(replace(calibration, kept=simulation.names), 1.0)
 
-    monkeypatch.setattr(quantization, "search", everything)
+    monkeypatch.setattr(pipeline, "search", everything)
     before = files(model)
     code, _, errors = run("--agreement", "1")
     assert code == 1

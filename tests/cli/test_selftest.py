@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from edge_stscq.cli.selftest import selftest as command
 from edge_stscq.errors import EXIT_CHECK_FAILED, BundleError
-from tests.support.altered_bundle import change_golden, change_two_tokens
+from tests.support.altered_bundle import as_format, change_golden, change_two_tokens
 from tests.support.sums_bundle import answer
 
 app = typer.Typer()
@@ -28,7 +28,14 @@ def test_command_passes(sums_bundle):
     assert done.exit_code == 0
     assert "64 of 64 tokens" in done.output
     assert "4 golden pictures reach" in done.output
+    assert "12 of 12 payloads coded and read back as at export" in done.output
     assert done.output.rstrip().endswith("passed")
+
+
+def test_command_says_that_an_earlier_format_has_no_payloads(sums_bundle):
+    done = CliRunner().invoke(app, [str(as_format(sums_bundle, 2))])
+    assert done.exit_code == 0
+    assert "no payloads to replay: the bundle is of a format before 3\npassed" in done.output
 
 
 def test_command_fails_with_its_exit_code_and_says_where(bundle_that_differs):
@@ -37,6 +44,7 @@ def test_command_fails_with_its_exit_code_and_says_where(bundle_that_differs):
     report = json.loads(done.output)
     assert report["passed"] is False
     assert report["first_difference"].startswith("tokens[2, 5]")
+    assert (report["payloads_equal"], report["payloads"]) == (12, 12)
 
 
 def test_command_refuses_an_altered_bundle(sums_bundle):

@@ -1,5 +1,7 @@
 """`train`, `distill` and `finetune` from a recipe to a complete model folder, also with two processes."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,12 +101,21 @@ def test_a_recipe_becomes_a_complete_model(data: Path, tmp_path: Path) -> None:
     common = ("--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path)
     trained = command("train", *common)
     assert trained.returncode == 0, trained.stderr
-    assert "next: edge-stscq distill" in trained.stdout.replace("\n", " ")
-    distilled = command("distill", *common, "--model", tmp_path / "decoder" / "model")
-    assert distilled.returncode == 0, distilled.stderr
+    model = tmp_path / "decoder" / "model"
+    assert re.fullmatch(
+        rf"teacher in {model} after \d+\.\d s\nnext: edge-stscq distill --recipe \S+ --data {data} --model {model} "
+        rf"-o {tmp_path}\n",
+        trained.stdout,
+    )
+    distilled = command("distill", *common, "--model", tmp_path / "decoder" / "model", "--json", "--quiet")
+    assert (distilled.returncode, distilled.stderr) == (0, "")
+    report = json.loads(distilled.stdout)
+    assert report["model"] == str(tmp_path / "distilled")
+    assert str(tmp_path / "student" / "log.jsonl") in report["logs"]
+    assert report["next"].startswith("edge-stscq finetune --recipe")
     tuned = command("finetune", *common, "--model", tmp_path / "distilled")
     assert tuned.returncode == 0, tuned.stderr
-    assert "next: edge-stscq quantize" in tuned.stdout.replace("\n", " ")
+    assert "next: edge-stscq quantize" in tuned.stdout
     model = tmp_path / "model"
     for head in (store.load_teacher(model).head.identity, store.load_student(model).head.identity):
         assert not torch.equal(head.centre, head.mean), "the centre is that of the typical faces alone"
@@ -147,6 +158,7 @@ def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     words = ("train", "--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path, "--threads", 1)
     result = command(*words, launcher=launcher)
     assert result.returncode == 0, result.stderr
+    assert result.stdout.count("next: edge-stscq distill") == 1
     assert (tmp_path / "decoder" / "model" / "tables.safetensors").exists()
     for phase, model in (("distill", tmp_path / "decoder" / "model"), ("finetune", tmp_path / "distilled")):
         result = command(phase, *words[1:], "--model", model, launcher=launcher)

@@ -80,7 +80,8 @@ def test_the_released_student_is_within_its_budget() -> None:
     assert mmac(teacher(released).eval()) > 600
 
 
-def test_a_thumbnail_reaches_the_spatial_tokens_without_the_network() -> None:
+def test_thumbnail_reaches_spatial_tokens_past_the_network() -> None:
+    """A thumbnail reaches the spatial tokens without the network."""
     network = student(config(thumbnail=16)).eval()
     head = network.head
     picture = torch.randn(2, 3, 128, 128)

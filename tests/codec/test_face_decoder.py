@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_warm_up_compiles_every_shape(tiny_model: Path, decoder: FaceDecoder) ->
     """The path that CUDA takes, with the back end that generates no code."""
     compiled: list[int] = []
 
-    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
         compiled.append(len(compiled))
         return graph.forward
 

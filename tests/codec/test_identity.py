@@ -27,7 +27,8 @@ def deviations(network: IdentityHead, embeddings: torch.Tensor) -> torch.Tensor:
     return functional.normalize(normalise(embeddings) - network.centre)
 
 
-def test_all_components_read_back_exactly_how_an_embedding_differs_from_the_centre() -> None:
+def test_identity_head_reads_back_all_components_exactly() -> None:
+    """All components read back exactly how an embedding differs from the centre."""
     network, embeddings = head()
     torch.testing.assert_close(network.centre, normalise(embeddings[:500]).mean(0), atol=1e-4, rtol=0)
     read = network.deviation(network(embeddings[:50]))

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ import pytest
 from edge_stscq.data import crops
 from edge_stscq.data.crops import load_faces, open_crops
 from edge_stscq.errors import EdgeError
+
+Write = Callable[[dict[str, bytes]], Path]
 
 
 def picture(value: int, side: int = 128) -> np.ndarray:
@@ -41,13 +44,13 @@ def write_folder(path: Path, files: dict[str, bytes]) -> Path:
 
 
 @pytest.fixture(params=["folder", "tar"])
-def write(request: pytest.FixtureRequest, tmp_path: Path):  # noqa: ANN201
+def write(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
     if request.param == "tar":
         return lambda files: write_tar(tmp_path / "faces.tar", files)
     return lambda files: write_folder(tmp_path / "faces", files)
 
 
-def test_sorted_names_rgb_order_and_ignored_files(write) -> None:  # noqa: ANN001
+def test_sorted_names_rgb_order_and_ignored_files(write: Write) -> None:
     source = write({"b.png": png(picture(2)), "sub/a.png": png(picture(1)), "notes.txt": b"x", "._b.png": b"x"})
     loaded = load_faces(source)
     assert loaded.names == ("b", "a")  # by path: "b.png" < "sub/a.png"
@@ -56,7 +59,7 @@ def test_sorted_names_rgb_order_and_ignored_files(write) -> None:  # noqa: ANN00
     assert loaded.images[:, 5, 5].tolist() == [[2, 0, 0], [1, 0, 0]]
 
 
-def test_training_crops_are_cut_to_their_centre(write) -> None:  # noqa: ANN001
+def test_training_crops_are_cut_to_their_centre(write: Write) -> None:
     image = np.random.default_rng(0).integers(0, 256, (144, 144, 3), np.uint8)
     loaded = load_faces(write({"a.png": png(image)}))
     assert np.array_equal(loaded.images[0], image[8:136, 8:136])
@@ -68,7 +71,7 @@ def test_lossy_formats(tmp_path: Path, suffix: str) -> None:
     assert np.abs(loaded.images[0, 64, 64].astype(int) - [200, 0, 0]).max() < 8
 
 
-def test_count_spreads_over_the_names(write) -> None:  # noqa: ANN001
+def test_count_spreads_over_the_names(write: Write) -> None:
     source = write({f"{i}.png": png(picture(i)) for i in range(6)})
     assert load_faces(source, count=3).names == ("0", "2", "4")
     assert load_faces(source, count=99).names == tuple("012345")
@@ -76,7 +79,7 @@ def test_count_spreads_over_the_names(write) -> None:  # noqa: ANN001
         load_faces(source, count=0)
 
 
-def test_wanted_names(write) -> None:  # noqa: ANN001
+def test_wanted_names(write: Write) -> None:
     source = write({f"{i}.png": png(picture(i)) for i in range(4)})
     assert load_faces(source, names=["3", "1", "1"]).names == ("1", "3")
     with pytest.raises(EdgeError, match="lacks 1 of 2 wanted crops, e.g. 9"):
@@ -92,7 +95,7 @@ def test_wanted_names(write) -> None:  # noqa: ANN001
         (b"\x89PNG" + bytes(crops.MAX_FILE_BYTES), "larger than"),
     ],
 )
-def test_what_is_no_crop_is_named(write, data: bytes, message: str) -> None:  # noqa: ANN001
+def test_what_is_no_crop_is_named(write: Write, data: bytes, message: str) -> None:
     with pytest.raises(EdgeError, match=f"bad.png.*{message}"):
         load_faces(write({"a.png": png(picture(1)), "bad.png": data}))
 
@@ -124,7 +127,7 @@ def test_number_of_faces_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(load_faces(source, count=2)) == 2
 
 
-def test_open_crops_keeps_the_order_of_an_archive_and_sorts_a_folder(tmp_path: Path) -> None:
+def test_open_crops_keeps_an_archives_order_and_sorts_folders(tmp_path: Path) -> None:
     """Batches of training depend on it."""
     files = {name: png(picture(1)) for name in ("c.png", "a.png", "sub/b.png", "._a.png")}
     for source, order in (

@@ -33,11 +33,12 @@ def test_a_picture_is_rgb(tmp_path: Path, red: np.ndarray) -> None:
 
 
 def test_grey_transparent_and_deep_pictures_become_rgb(tmp_path: Path) -> None:
-    for name, image in {
+    pictures: dict[str, np.ndarray] = {
         "grey.png": np.full((9, 8), 77, np.uint8),
         "alpha.png": np.full((9, 8, 4), 77, np.uint8),
         "deep.png": np.full((9, 8, 3), 77 * 257, np.uint16),
-    }.items():
+    }
+    for name, image in pictures.items():
         assert cv2.imwrite(str(tmp_path / name), image)
         np.testing.assert_array_equal(read_image(tmp_path / name), np.full((9, 8, 3), 77, np.uint8))
 

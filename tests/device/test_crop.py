@@ -112,7 +112,8 @@ def test_mask_says_what_of_a_crop_is_photograph() -> None:
     assert whole.min() == 255
 
 
-def test_corners_go_clockwise_and_lie_outside_where_the_photograph_does() -> None:
+def test_corners_go_clockwise_and_may_lie_outside() -> None:
+    """Corners go clockwise and lie outside where the photograph does."""
     corners = picture_corners((300, 260), (TEMPLATE - SPEC.size / 2) * 2.5 + [150, 210])
     following = np.roll(corners, -1, axis=0)
     assert (corners[:, 0] * following[:, 1] - following[:, 0] * corners[:, 1]).sum() > 0

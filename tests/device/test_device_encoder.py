@@ -54,7 +54,8 @@ def test_what_is_no_crop_is_refused(sums_bundle, image, what):
         load_encoder(sums_bundle).run(image)
 
 
-def test_a_runtime_outside_the_range_is_refused_with_the_pip_command(make_sums_bundle):
+def test_runtime_out_of_range_is_refused_with_a_command(make_sums_bundle):
+    """A runtime outside the range is refused with the pip command."""
     old = RuntimeRange(package="onnxruntime", minimum="0.9", maximum_exclusive="1.2.3")
     version = metadata.version("onnxruntime")
     with pytest.raises(BundleError, match=rf"installed is {version}; run: pip install 'onnxruntime>=0.9,<1.2.3'"):

@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_stscq._package_files import package_file
+from edge_stscq.codec.model import Codec
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError, MissingExtraError
 from edge_stscq.evaluation.choosing import choice, choose_pairs
-from edge_stscq.evaluation.subject import open_subject
 from edge_stscq.recognizers.dlib_resnet import DlibRecognizer, chip
 
 ALL = frozenset(f"{person}_{number:04d}" for person in "ABCDEF" for number in (1, 2, 3))
@@ -76,7 +76,7 @@ def test_a_model_is_measured(tiny_model: Path, people: NDArray[np.uint8], listed
     pairs = choose_pairs(listed, frozenset(names), count=2)
     faces = Faces(names, people[[0, 0, 0, 1]])
     done: list[int] = []
-    found = choice(open_subject(tiny_model), faces, pairs, faces, np.ones((4, 128, 128)), done.append)
+    found = choice(Codec.load(tiny_model), faces, pairs, faces, np.ones((4, 128, 128)), done.append)
     assert sum(done) == 8
     assert found.originals == 1
     assert [layer.tokens for layer in found.layers] == [4, 8, 12]

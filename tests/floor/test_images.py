@@ -26,7 +26,9 @@ NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 def test_encode_image_png_is_lossless_rgb(tmp_path: Path) -> None:
     data = encode_image(NOISE)
-    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], NOISE)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    np.testing.assert_array_equal(image[..., ::-1], NOISE)
     (tmp_path / "a.png").write_bytes(data)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), NOISE)
 

@@ -5,7 +5,8 @@ import pytest
 from edge_stscq._token_bucket import TokenBucket
 
 
-def test_token_bucket_fills_evenly_and_no_further_than_its_capacity() -> None:
+def test_token_bucket_fills_evenly_up_to_its_capacity() -> None:
+    """Token bucket fills evenly and no further than its capacity."""
     bucket = TokenBucket(capacity=10, rate=2, time=100)
     assert bucket.level(105) == 10
     bucket.take(10, 105)

@@ -140,12 +140,17 @@ def test_a_busy_server_is_asked_again(server, place, index, tmp_path):
     assert same(place, pull(NAME, server.url, cache=tmp_path / "cache", index=index))
 
 
-@pytest.mark.parametrize("change", [b"\xff" + BIG[1:], BIG + b"more"])
+@pytest.mark.parametrize("change", [b"\xff" + BIG[1:], BIG + b"more", BIG[:-1]])
 def test_another_file_is_refused_and_nothing_takes_the_name(server, place, index, tmp_path, change):
     weights = place / "models" / NAME / "deep" / "weights.bin"
     weights.write_bytes(change)
+    wanted = index.releases[NAME].files["deep/weights.bin"]
+    differs = (
+        rf"weights.bin has {len(change):,} bytes.*, this release {wanted.size:,} bytes with sha256 "
+        rf"{wanted.sha256[:12]}.*or made anew .*; choose another --from"
+    )
     for where in (server.url, str(place)):
-        with pytest.raises(EdgeError, match="choose another --from"):
+        with pytest.raises(EdgeError, match=differs):
             pull(NAME, where, cache=tmp_path / "cache", index=index)
         assert not (tmp_path / "cache" / "models").exists()
     weights.write_bytes(BIG)
@@ -156,7 +161,7 @@ def test_a_damaged_beginning_is_thrown_away(server, place, index, tmp_path):
     part = tmp_path / "cache" / f".models-{NAME}.part" / "deep" / "weights.bin"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"\xff" * 1000)
-    with pytest.raises(EdgeError, match="sha256 differs"):
+    with pytest.raises(EdgeError, match="damaged"):
         pull(NAME, server.url, cache=tmp_path / "cache", index=index)
     assert same(place, pull(NAME, server.url, cache=tmp_path / "cache", index=index))
 
@@ -197,7 +202,8 @@ def released(index, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("released")
-def test_a_name_is_a_path_then_beside_the_program_then_cached_then_pulled(place, tmp_path, monkeypatch):
+def test_name_is_a_path_then_beside_then_cached_then_pulled(place, tmp_path, monkeypatch):
+    """A name is a path then beside the program then cached then pulled."""
     with pytest.raises(EdgeError, match="get it with: edge-stscq pull tiny --from"):
         resolve(NAME)
     pulled: list[str] = []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_stscq.codec.integer_encoder import IntegerEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.store import load_student
 from edge_stscq.errors import EdgeError
 from quantization.graph import captured_graph

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edge_stscq.bundle.manifest import Precision
-from edge_stscq.codec.integer_encoder import IntegerEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.store import load_student
 from edge_stscq.errors import EdgeError
 from quantization import capture, quantized_encoder, run_graph, weight_only_encoder

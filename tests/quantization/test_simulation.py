@@ -61,7 +61,8 @@ def test_corrected_biases_restore_the_means_of_every_layer(calibrated: Calibrate
     assert worst(biases=shifts) < 0.1 * worst()  # they are rounded to the grid of integer sums
 
 
-def test_correction_leaves_the_student_alone_and_int8_closer_to_it(calibrated: Calibrated) -> None:
+def test_bias_correction_brings_int8_closer_to_the_student(calibrated: Calibrated) -> None:
+    """Correction leaves the student alone and int8 closer to it."""
     student, pictures = calibrated.student, calibrated.pictures
     plain = calibrate(student, pictures, correct_biases=False)
     assert not plain.biases

@@ -72,7 +72,8 @@ def test_recognisers_know_people(shared_data: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECOGNIZERS)
-def test_same_embeddings_as_the_loader_that_came_with_the_weights(shared_data: Path, name: str) -> None:
+def test_embeddings_are_those_of_the_weights_own_loader(shared_data: Path, name: str) -> None:
+    """Same embeddings as the loader that came with the weights."""
     folder = shared_data / "recognisers"
     spec = importlib.util.spec_from_file_location("recognisers", folder / "recognisers.py")
     assert spec is not None

@@ -56,7 +56,7 @@ async def test_faces_are_decoded_and_matched_at_every_layer(serve: Serve, layere
 
 
 @pytest.mark.anyio
-async def test_a_stream_of_a_model_that_is_not_held_is_refused_by_its_id(
+async def test_stream_of_an_unknown_model_is_refused_by_its_id(
     serve: Serve, tiny_model: Path, four_layer_model: Path
 ) -> None:
     held, foreign = load_frame_codec(tiny_model), load_frame_codec(four_layer_model)

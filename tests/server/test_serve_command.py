@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +22,7 @@ from edge_stscq._images import encode_image
 from edge_stscq.cli import _app
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.announcement import Announcement
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry
@@ -134,6 +136,34 @@ def refusal(*arguments: object) -> str:
     result = CliRunner().invoke(_app(), ["serve", *map(str, arguments)])
     assert isinstance(result.exception, EdgeError), result.output
     return str(result.exception)
+
+
+def test_serve_says_where_it_is_as_json(tiny_model: Path, entry: CatalogEntry, tmp_path: Path) -> None:
+    words = ("serve", "--model", tiny_model, "--store", tmp_path / "f.db", "--port", 0, "--json")
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "edge_stscq", *map(str, words)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            url = said.pop("url")
+            assert said == {
+                "models": {entry.model_id.hex(): "tiny"}, "accelerator": "cpu", "store": str(tmp_path / "f.db"),
+                "decoders": None,
+            }  # fmt: skip
+            assert httpx2.get(f"{url}/ready", timeout=180).is_success
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == ""
+
+
+def test_announcement_is_one_line_for_people() -> None:
+    said = Announcement("http://h:1", {"ab": "face64", "cd": "face128"}, "cuda", "faces.db", (2, 16))
+    assert str(said) == (
+        "serving face64 ab, face128 cd on http://h:1 (cuda, 2 to 16 decoders on Ray), faces in faces.db"
+    )
+    plain = Announcement("http://h:1", {"ab": "face64"}, "cpu", "faces.db")
+    assert str(plain) == "serving face64 ab on http://h:1 (cpu), faces in faces.db"
 
 
 def test_serve_start_failure(tiny_model: Path, tmp_path: Path) -> None:

@@ -51,12 +51,15 @@ def trusting(pki: Path, authority: str = "ca", shown: str | None = None) -> ssl.
     return context
 
 
-def test_serve_tls_only(served: Served, tiny_model: Path, tmp_path: Path, pki: Path) -> None:
+def test_serve_tls_only(served: Served, run: Run, tiny_model: Path, tmp_path: Path, pki: Path) -> None:
     place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
     with served(*place, "--tls-cert", pki / "server.pem", "--tls-key", pki / "server.key") as (url, _):
         assert url.startswith("https://")
         answer = httpx2.get(f"{url}/ready", verify=trusting(pki), timeout=180)
         assert (answer.status_code, answer.headers["strict-transport-security"]) == (200, HSTS)
+        looked = [run("doctor", "--url", url, *words, "--json") for words in (("--ca", pki / "ca.pem"), ())]
+        assert [json.loads(done.stdout)["surroundings"][-1]["found"] for done in looked] == [True, False]
+        assert "give the authority of its certificate with --ca" in looked[1].stdout
         with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             httpx2.get(f"{url}/ready", verify=trusting(pki, "stranger"), timeout=180)
         with pytest.raises(httpx2.TransportError):
@@ -83,7 +86,7 @@ def test_send_and_drain_client_certificate(
     stream.write_bytes(entry.codec.encode_stream(faces))
     with Spool(tmp_path / "faces.spool", "door") as spool:
         for face in faces:
-            spool.put(entry.model_id, [entry.codec.encode_frame(face)], 0.0)
+            spool.put_bytes(entry.model_id, [entry.codec.encode_frame(face)], 0.0)
     ours = ("--cert", pki / "client.pem", "--key", pki / "client.key", "--ca", pki / "ca.pem")
     theirs = ("--cert", pki / "stranger.pem", "--key", pki / "stranger.key", "--ca", pki / "ca.pem")
     with served(*place, *files) as (url, _):

@@ -16,8 +16,8 @@ from edge_stscq.stream import HEADER_BYTES, CodedFace, FrameCodec, Tables, strea
 from .conftest import ENDS, MODEL
 
 
-def coded_faces(groups=3, entries=32):
-    def of_layers(layers):
+def coded_faces(groups: int = 3, entries: int = 32) -> st.SearchStrategy[CodedFace]:
+    def of_layers(layers: int) -> st.SearchStrategy[CodedFace]:
         size = ENDS[layers - 1]
         tokens = st.lists(st.integers(0, entries - 1), min_size=size, max_size=size)
         return st.builds(CodedFace, st.integers(0, groups - 1), tokens.map(np.array), st.just(layers))
@@ -27,7 +27,7 @@ def coded_faces(groups=3, entries=32):
 
 @settings(deadline=None)
 @given(st.lists(coded_faces(), max_size=5))
-def test_any_faces_come_back_from_a_stream(tables, faces):
+def test_any_faces_come_back_from_a_stream(tables: Tables, faces: list[CodedFace]) -> None:
     codec = FrameCodec(tables, MODEL)
     stream = codec.encode_stream(faces)
     assert codec.decode_stream(stream) == faces
@@ -36,7 +36,7 @@ def test_any_faces_come_back_from_a_stream(tables, faces):
 
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=60))
-def test_any_bytes_behind_a_header_are_faces_or_a_frame_error(tables, noise):
+def test_any_bytes_behind_a_header_are_faces_or_a_frame_error(tables: Tables, noise: bytes) -> None:
     codec = FrameCodec(tables, MODEL)
     data = codec.header() + noise
     try:
@@ -48,7 +48,8 @@ def test_any_bytes_behind_a_header_are_faces_or_a_frame_error(tables, noise):
 
 @settings(deadline=None, max_examples=300)
 @given(st.integers(1, 3), st.binary(max_size=26))
-def test_payloads_with_a_right_checksum_decode_only_in_their_one_form(tables, layers, payload):
+def test_payloads_decode_only_in_their_one_form(tables: Tables, layers: int, payload: bytes) -> None:
+    """Payloads with a right checksum decode only in their one form."""
     codec = FrameCodec(tables, MODEL)
     frame = sealed(bytes([layers, len(payload)]) + payload)
     try:
@@ -59,11 +60,11 @@ def test_payloads_with_a_right_checksum_decode_only_in_their_one_form(tables, la
     assert codec.encode_frame(face) == frame
 
 
-def sealed(body, model=MODEL):
+def sealed(body: bytes, model: bytes = MODEL) -> bytes:
     return body + zlib.crc32(model + body).to_bytes(4, "little")
 
 
-def test_header_is_paid_once_and_a_frame_costs_six_bytes(codec, faces):
+def test_header_is_paid_once_and_a_frame_costs_six_bytes(codec: FrameCodec, faces: list[CodedFace]) -> None:
     assert codec.header() == b"STSQ\x01" + MODEL
     assert HEADER_BYTES == 13
     frames = [codec.encode_frame(face) for face in faces]
@@ -85,24 +86,24 @@ def test_payload_is_within_a_byte_of_the_ideal_code_length(codec, tables, faces)
         assert codec.frame(face).payload_bytes < bits / 8 + 1
 
 
-def test_frames_follow_one_another(codec, faces):
+def test_frames_follow_one_another(codec: FrameCodec, faces: list[CodedFace]) -> None:
     data = b"junk" + codec.encode_frame(faces[0]) + codec.encode_frame(faces[1])
     first, middle = codec.decode_frame(data, 4)
     second, end = codec.decode_frame(data, middle)
     assert (first, second, end) == (faces[0], faces[1], len(data))
 
 
-def test_long_payloads_have_a_longer_length(codec):
+def test_long_payloads_have_a_longer_length(codec: FrameCodec) -> None:
     tables = Tables.from_counts(np.zeros((1, 90, 4096), int), [0], (30, 60, 90))
     long = FrameCodec(tables, MODEL)
-    face = CodedFace(0, np.arange(90) + 4000, 3)
+    face = CodedFace(0, np.arange(4000, 4090, dtype=np.uint16), 3)
     frame = long.encode_frame(face)
     assert long.frame(face).payload_bytes == 135
     assert len(frame) == 135 + 7 == long.max_frame_size
     assert long.decode_frame(frame) == (face, len(frame))
 
 
-def test_every_flipped_bit_of_a_frame_is_refused(codec, faces):
+def test_every_flipped_bit_of_a_frame_is_refused(codec: FrameCodec, faces: list[CodedFace]) -> None:
     for face in faces[:12]:
         frame = codec.encode_frame(face)
         for bit in range(8 * len(frame)):
@@ -112,7 +113,7 @@ def test_every_flipped_bit_of_a_frame_is_refused(codec, faces):
                 codec.decode_frame(bytes(damaged))
 
 
-def test_every_flipped_bit_of_a_stream_is_refused(codec, faces):
+def test_every_flipped_bit_of_a_stream_is_refused(codec: FrameCodec, faces: list[CodedFace]) -> None:
     stream = codec.encode_stream(faces[:4])
     for bit in range(8 * len(stream)):
         damaged = bytearray(stream)
@@ -121,7 +122,7 @@ def test_every_flipped_bit_of_a_stream_is_refused(codec, faces):
             codec.decode_stream(bytes(damaged))
 
 
-def test_every_truncation_is_refused_but_those_between_frames(codec, faces):
+def test_every_truncation_is_refused_but_those_between_frames(codec: FrameCodec, faces: list[CodedFace]) -> None:
     frames = [codec.encode_frame(face) for face in faces[:4]]
     stream = codec.header() + b"".join(frames)
     ends = {HEADER_BYTES + sum(map(len, frames[:count])): count for count in range(5)}
@@ -136,7 +137,8 @@ def test_every_truncation_is_refused_but_those_between_frames(codec, faces):
             codec.decode_frame(frames[0][:size])
 
 
-def test_faces_before_a_damaged_frame_are_yielded_and_the_damage_is_placed(codec, faces):
+def test_iter_frames_yields_faces_before_a_damaged_frame(codec: FrameCodec, faces: list[CodedFace]) -> None:
+    """Faces before a damaged frame are yielded and the damage is placed."""
     frames = [codec.encode_frame(face) for face in faces[:3]]
     offset = HEADER_BYTES + len(frames[0])
     stream = bytearray(codec.header() + b"".join(frames))
@@ -147,7 +149,7 @@ def test_faces_before_a_damaged_frame_are_yielded_and_the_damage_is_placed(codec
         next(reader)
 
 
-def test_another_model_is_named_with_both_ids(codec, tables, faces):
+def test_another_model_is_named_with_both_ids(codec: FrameCodec, tables: Tables, faces: list[CodedFace]) -> None:
     other = FrameCodec(tables, bytes.fromhex("fedcba9876543210"))
     stream = codec.encode_stream(faces[:2])
     with pytest.raises(FrameError, match=r"of model 0123456789abcdef, this is model fedcba9876543210"):
@@ -166,7 +168,7 @@ def test_another_model_is_named_with_both_ids(codec, tables, faces):
         (b"STSQ\x02" + MODEL, "version 2 is unknown"),
     ],
 )
-def test_what_is_no_stream_is_refused(codec, data, message):
+def test_what_is_no_stream_is_refused(codec: FrameCodec, data: bytes, message: str) -> None:
     with pytest.raises(FrameError, match=message):
         codec.decode_stream(data)
 
@@ -182,19 +184,19 @@ def test_what_is_no_stream_is_refused(codec, data, message):
         (b"\x01\xff\xff\xff\x7f", "length 268435455 exceeds"),
     ],
 )
-def test_malformed_frames_with_a_right_checksum_are_refused(codec, body, message):
+def test_malformed_frames_with_a_right_checksum_are_refused(codec: FrameCodec, body: bytes, message: str) -> None:
     with pytest.raises(FrameError, match=message):
         codec.decode_frame(sealed(body))
 
 
-def test_a_second_spelling_of_a_face_is_refused(codec, faces):
+def test_a_second_spelling_of_a_face_is_refused(codec: FrameCodec, faces: list[CodedFace]) -> None:
     frame = codec.encode_frame(faces[0])
     payload = frame[2:-4] + b"\x00"  # the same binary fraction
     with pytest.raises(FrameError, match="not the one an encoder makes"):
         codec.decode_frame(sealed(bytes([faces[0].layers, len(payload)]) + payload))
 
 
-def test_oversized_length_allocates_nothing(codec):
+def test_oversized_length_allocates_nothing(codec: FrameCodec) -> None:
     data = sealed(b"\x03\xff\xff\xff\x7f") + bytes(1 << 20)
     tracemalloc.start()
     with pytest.raises(FrameError, match="exceeds"):
@@ -213,7 +215,7 @@ def test_oversized_length_allocates_nothing(codec):
         (CodedFace(0, np.zeros(5, int), 1), "1 layers of this model are 4 tokens, the face has 5"),
     ],
 )
-def test_faces_that_do_not_fit_the_tables_are_refused(codec, face, message):
+def test_faces_that_do_not_fit_the_tables_are_refused(codec: FrameCodec, face: CodedFace, message: str) -> None:
     with pytest.raises(EdgeError, match=message):
         codec.encode_frame(face)
 
@@ -222,12 +224,12 @@ def test_faces_that_do_not_fit_the_tables_are_refused(codec, face, message):
     ("tokens", "layers"),
     [([0.5], 1), ([[1]], 1), ([-1], 1), ([65536], 1), ([1], 0), ([1], 16)],
 )
-def test_what_is_no_face_is_refused(tokens, layers):
+def test_what_is_no_face_is_refused(tokens: np.ndarray, layers: int) -> None:
     with pytest.raises(EdgeError):
         CodedFace(0, np.array(tokens), layers)
 
 
-def test_every_prefix_of_layers_is_a_smaller_face(codec, faces):
+def test_every_prefix_of_layers_is_a_smaller_face(codec: FrameCodec, faces: list[CodedFace]) -> None:
     face = next(face for face in faces if face.layers == 3)
     sizes = []
     for layers in (1, 2, 3):
@@ -240,7 +242,7 @@ def test_every_prefix_of_layers_is_a_smaller_face(codec, faces):
         cut.truncate(2, ENDS).truncate(3, ENDS)
 
 
-def test_a_face_is_a_value():
+def test_a_face_is_a_value() -> None:
     face, same = (CodedFace(1, np.array([1, 2, 3], dtype), 1) for dtype in (np.int64, np.uint8))
     assert face == same
     assert len({face, same}) == 1
@@ -251,6 +253,6 @@ def test_a_face_is_a_value():
         face.tokens[0] = 9
 
 
-def test_model_id_has_eight_bytes(tables):
+def test_model_id_has_eight_bytes(tables: Tables) -> None:
     with pytest.raises(EdgeError, match="8 bytes, not 7"):
         FrameCodec(tables, bytes(7))

@@ -23,7 +23,7 @@ def fixed_model():
     return tables, FrameCodec(tables, model_id(books, tables))
 
 
-def fixed_faces():
+def fixed_faces() -> list[CodedFace]:
     return [
         CodedFace(0, np.array([0, 0, 0, 0, 0, 0]), 3),
         CodedFace(1, np.array([15, 15, 15, 15]), 2),

@@ -1,24 +1,27 @@
 """Frequency tables: what is accepted, and how counts become frequencies."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import ArrayLike
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Tables
 from edge_stscq.stream.arithmetic import TOTAL
 
 
-def frequencies_of(counts):
-    counts = np.asarray(counts)
-    return Tables.from_counts(counts[None, None], [1], (1, 1, 1)).frequencies[0, 0]
+def frequencies_of(counts: ArrayLike) -> np.ndarray:
+    found: np.ndarray = Tables.from_counts(np.asarray(counts)[None, None], [1], (1, 1, 1)).frequencies[0, 0]
+    return found
 
 
 @settings(deadline=None)
 @given(arrays.arrays(np.int64, st.integers(1, 300), elements=st.integers(0, 10**9)))
-def test_counts_become_positive_frequencies_in_the_same_order(counts):
+def test_counts_become_positive_frequencies_in_the_same_order(counts: np.ndarray) -> None:
     frequencies = frequencies_of(counts).astype(int)
     assert frequencies.sum() == TOTAL
     assert frequencies.min() >= 1
@@ -26,13 +29,13 @@ def test_counts_become_positive_frequencies_in_the_same_order(counts):
     assert (np.diff(frequencies[order])[np.diff(counts[order]) > 0] >= 0).all()
 
 
-def test_frequencies_follow_the_counts():
+def test_frequencies_follow_the_counts() -> None:
     assert frequencies_of([0, 0, 0, 0]).tolist() == [TOTAL // 4] * 4
     assert frequencies_of([1, 3]).tolist() == [19661, 45875]  # (1 + 1/2) : (3 + 1/2), one unit each set aside
     assert frequencies_of(np.zeros(TOTAL, int)).tolist() == [1] * TOTAL
 
 
-def test_code_length_is_close_to_the_entropy():
+def test_code_length_is_close_to_the_entropy() -> None:
     random = np.random.default_rng(0)
     share = random.dirichlet([0.5] * 256)
     counts = random.multinomial(200_000, share)
@@ -42,12 +45,12 @@ def test_code_length_is_close_to_the_entropy():
 
 
 @pytest.mark.parametrize("counts", [[-1, 5], [0.5, 1.5], [float("nan"), 1.0]])
-def test_counts_that_are_no_counts_are_refused(counts):
+def test_counts_that_are_no_counts_are_refused(counts: np.ndarray) -> None:
     with pytest.raises(EdgeError, match="whole numbers"):
         frequencies_of(counts)
 
 
-def row(*values):
+def row(*values: float) -> np.ndarray:
     return np.array([[values]], np.uint32)
 
 
@@ -65,24 +68,26 @@ def row(*values):
         (row(TOTAL), [TOTAL], (1,) * 16, "1 to 15 rising ends"),
     ],
 )
-def test_invalid_tables_are_refused(frequencies, groups, ends, message):
+def test_invalid_tables_are_refused(
+    frequencies: np.ndarray, groups: list[int], ends: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(EdgeError, match=message):
         Tables(frequencies, np.array(groups, np.uint32), ends)
 
 
-def test_tables_cannot_be_changed(tables):
+def test_tables_cannot_be_changed(tables: Tables) -> None:
     with pytest.raises(ValueError, match="read-only"):
         tables.frequencies[0, 0, 0] = 1
 
 
-def test_payload_limit_is_the_rarest_message():
+def test_payload_limit_is_the_rarest_message() -> None:
     frequencies = np.array([[[1, TOTAL - 1]] * 3, [[TOTAL // 2] * 2] * 3])
     tables = Tables(frequencies, np.array([TOTAL - 1, 1]), (1, 2, 3))
     # group 0: 16 bits a token and next to nothing for the group; group 1: 16 bits and one bit a token
     assert tables.payload_limits == (3, 5, 7)
 
 
-def test_saved_tables_load_and_have_the_same_bytes_every_time(tables, tmp_path):
+def test_saved_tables_load_and_have_the_same_bytes_every_time(tables: Tables, tmp_path: Path) -> None:
     tables.save(tmp_path / "a")
     tables.save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -93,7 +98,7 @@ def test_saved_tables_load_and_have_the_same_bytes_every_time(tables, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_unreadable_tables_are_named(tmp_path):
+def test_unreadable_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match=r"absent: No such file"):
         Tables.load(tmp_path / "absent")
     (tmp_path / "text").write_text("tables")

@@ -1,20 +1,59 @@
-"""Bundles whose golden vectors were changed and listed anew."""
+"""Bundles that were changed and listed anew."""
 
+import json
+
+import numpy as np
 import safetensors.numpy
 
-from edge_stscq.bundle.manifest import GOLDEN, Manifest, sha256_files
+from edge_stscq.bundle import Golden, open_bundle
+from edge_stscq.bundle.manifest import (
+    GOLDEN,
+    MANIFEST,
+    PROJECTION,
+    SELF_HASH_FIELD,
+    Manifest,
+    sealed_json,
+    sha256_files,
+)
 
 
-def change_golden(folder, change):
-    """Rewrite the golden vectors by `change`, which is given the tensors, and list the file as it is then."""
-    golden = safetensors.numpy.load_file(folder / GOLDEN)
-    change(golden)
-    safetensors.numpy.save_file(golden, folder / GOLDEN)
+def reseal(folder, **changes):
+    """List the files as they are now, as somebody would who can run our code."""
     manifest = Manifest.load(folder)
-    Manifest.model_validate(manifest.model_dump() | {"files": sha256_files(folder)}).save(folder)
+    Manifest.model_validate(manifest.model_dump() | {"files": sha256_files(folder)} | changes).save(folder)
     return folder
 
+Golden = dict[str, np.ndarray]
 
-def change_two_tokens(golden):
+def change_golden(folder, change):
+    """Rewrite the golden vectors by `change`, which is given all but the payloads; these are made of the new tokens."""
+    bundle = open_bundle(folder)
+    tensors = safetensors.numpy.load_file(folder / GOLDEN)
+    del tensors["payloads"], tensors["payload_lengths"]
+    change(tensors)
+    golden = Golden(**tensors, payloads=None)
+    golden.with_payloads(bundle.frames, bundle.config.layer_ends).save(folder / GOLDEN)
+    return reseal(folder)
+
+
+def change_two_tokens(golden: Golden) -> None:
     """Make two golden tokens differ from what the artifact answers."""
-    golden["tokens"][[2, 3], [5, 0]] ^= 1
+    for name in ("tokens", "other_tokens"):
+        golden[name][[2, 3], [5, 0]] ^= 1
+
+
+def as_format(folder, version):
+    """Make a bundle of format 3 one of format 1 or 2, as earlier versions wrote it."""
+    (folder / PROJECTION).unlink()
+    tensors = safetensors.numpy.load_file(folder / GOLDEN)
+    del tensors["payloads"], tensors["payload_lengths"]
+    safetensors.numpy.save_file(tensors, folder / GOLDEN)
+    content = json.loads((folder / MANIFEST).read_text())
+    content |= {"format_version": version, "files": sha256_files(folder)}
+    del content[SELF_HASH_FIELD]
+    if version == 1:  # three fields in the configuration, no list of layers
+        del content["layers"], content["config"]["format_version"]
+        for layer in content["config"].pop("layers"):
+            content["config"][layer["name"]] = {name: layer[name] for name in ("identity", "spatial", "identity_dims")}
+    (folder / MANIFEST).write_text(sealed_json(content))
+    return folder

@@ -12,11 +12,10 @@ def integer_config(groups: int = 2) -> CodecConfig:
         LayerConfig(name="basic", identity=2, spatial=0, identity_dims=8, entries=12),
         LayerConfig(name="middle", identity=2, spatial=3, identity_dims=8, spatial_dims=9),
     )
-    convolutions = ((8, 3, 2, False), (8, 3, 2, True), (16, 1, 2, False), (16, 3, 2, True))
-    student = tuple(
-        ConvConfig(outputs=outputs, kernel=kernel, stride=stride, depthwise=depthwise)
-        for outputs, kernel, stride, depthwise in convolutions
-    )
+    student = (
+        ConvConfig(outputs=8, kernel=3, stride=2), ConvConfig(outputs=8, kernel=3, stride=2, depthwise=True),
+        ConvConfig(outputs=16, kernel=1, stride=2), ConvConfig(outputs=16, kernel=3, stride=2, depthwise=True),
+    )  # fmt: skip
     return CodecConfig(
         name="tiny-integer", groups=groups, entries=16, dim=4, layers=layers, group_rule="nearest",
         student_layers=student, decoder_channels=(16, 16, 8, 8), style_dim=16,

@@ -11,9 +11,19 @@ import onnx
 import safetensors.numpy
 from onnx import TensorProto, helper
 
-from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, TABLES, Manifest, RuntimeRange, TensorSpec, sha256_files
-from edge_stscq.config.codec import CodecConfig, LayerConfig
-from edge_stscq.stream import Tables, model_id
+from edge_stscq.bundle import Golden, IdentityProjection
+from edge_stscq.bundle.manifest import (
+    CODEBOOKS,
+    GOLDEN,
+    PROJECTION,
+    TABLES,
+    Manifest,
+    RuntimeRange,
+    TensorSpec,
+    sha256_files,
+)
+from edge_stscq.config.codec import EMBEDDING, CodecConfig, LayerConfig
+from edge_stscq.stream import FrameCodec, Tables, model_id
 
 LAYERS = (
     LayerConfig(name="basic", identity=2, identity_dims=4, spatial=2),
@@ -70,17 +80,18 @@ def write_sums_bundle(folder: Path, artefact: bytes | None = None, **changes: ob
     tables.save(folder / TABLES)
     images = random.integers(0, 256, (4, 128, 128, 3), np.uint8)
     answers = [answer(image) for image in images]
-    golden = {
-        "images": images,
-        "groups": np.array([group for group, _ in answers], np.int32),
-        "tokens": np.array([tokens for _, tokens in answers], np.int32),
-    }
+    groups = np.array([group for group, _ in answers], np.int32)
+    tokens = np.array([tokens for _, tokens in answers], np.int32)
+    frames = FrameCodec(tables, model_id(books, tables))
+    golden = Golden(images, groups, tokens, groups, tokens, None)
+    golden.with_payloads(frames, CONFIG.layer_ends).save(folder / GOLDEN)
+    rows = random.standard_normal((EMBEDDING, CONFIG.identity_tokens * CONFIG.dim + 2)).astype(np.float32)
+    IdentityProjection(rows[:, 2:], rows[:, 0], rows[:, 1]).save(folder / PROJECTION)
     safetensors.numpy.save_file({"books": books}, folder / CODEBOOKS)
-    safetensors.numpy.save_file(golden, folder / GOLDEN)
     (folder / "encoder.onnx").write_bytes(artefact if artefact is not None else sums_onnx())
     fields: dict[str, object] = {
         "name": "sums-onnx-fp32", "target": "onnx", "precision": "fp32", "artefact": "encoder.onnx",
-        "model_id": model_id(books, tables).hex(), "config": CONFIG,
+        "model_id": frames.model_id.hex(), "config": CONFIG,
         "inputs": (TensorSpec(name="image", shape=(1, 128, 128, 3), dtype="uint8", description="crop"),),
         "outputs": (
             TensorSpec(name="group", shape=(1,), dtype="int32", description="switched codebook set"),

@@ -11,7 +11,8 @@ def delegation(folder: Path) -> dict[str, int] | None:
     return target_of(bundle).delegation(bundle)
 
 
-def test_no_convolution_falls_back_and_the_search_does_as_designed(bundles: dict[str, Path]) -> None:
+def test_search_falls_back_as_designed_and_no_convolution(bundles: dict[str, Path]) -> None:
+    """No convolution falls back and the search does as designed."""
     onnx, executorch = (delegation(bundles[name]) for name in ("onnx", "executorch"))
     assert onnx is not None
     assert executorch is not None

@@ -56,7 +56,9 @@ def test_a_group_that_is_never_picked_ends_the_search():
     assert MOST >= 2000
 
 
-def test_pictures_that_the_router_is_not_sure_of_are_only_the_hard_ones():
+def test_pictures_of_unsure_routing_are_only_the_hard_ones():
+    """Pictures that the router is not sure of are only the hard ones."""
+
     def analyze(pictures):
         group_margin = np.arange(len(pictures), dtype=np.float32)  # the hard ones come first
         return seen(pictures, [0] * len(pictures), group_margin)

@@ -8,7 +8,7 @@ import torch
 
 from edge_stscq.bundle import open_bundle, selftest
 from edge_stscq.bundle.manifest import GOLDEN, Manifest, sha256_files
-from edge_stscq.codec.integer_encoder import IntegerEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.store import load_student
 from edge_stscq.device import load_encoder
 from edge_stscq.errors import BundleError, EdgeError
@@ -137,12 +137,13 @@ def test_check_exact_refuses_a_convolution_in_float(integer_model: Path, tmp_pat
         target.check_exact(path)
 
 
-def test_write_bundle_leaves_nothing_of_an_artefact_that_is_not_exact(source: CapturedModel, tmp_path: Path) -> None:
+def test_write_bundle_leaves_nothing_that_is_not_exact(source: CapturedModel, tmp_path: Path) -> None:
+    """Write bundle leaves nothing of an artifact that is not exact."""
     from dataclasses import replace
 
     wrong = source.expected.tokens.copy()
     wrong[0, 0] ^= 1
-    spoiled = replace(source, expected=source.expected._replace(tokens=wrong))
+    spoiled = replace(source, expected=replace(source.expected, tokens=wrong))
     with pytest.raises(EdgeError, match="of its graph's golden tokens"):
         write_bundle(spoiled, find("onnx")[0], tmp_path / "onnx")
     assert not list(tmp_path.iterdir())

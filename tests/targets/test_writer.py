@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.selftest import selftest
-from edge_stscq.device import load_encoder
+from edge_stscq.codec.matching import Matcher as TorchMatcher
+from edge_stscq.device import Matcher, load_encoder
 from edge_stscq.errors import EdgeError, MissingExtraError
 from targets import TARGETS, find
 from targets.base import Target
@@ -66,10 +68,22 @@ def test_int8_bundle_says_what_it_is_and_passes_its_selftest(bundle: Path, sourc
         "encoder.onnx",
         "codebooks.safetensors",
         "tables.safetensors",
+        "projection.safetensors",
         "golden.safetensors",
     }
     np.testing.assert_array_equal(opened.golden.images, source.images)
-    assert selftest(opened, load_encoder(opened)).passed
+    result = selftest(opened, load_encoder(opened))
+    assert result.passed
+    assert result.payloads_equal == result.payloads == 3 * len(source.images)
+
+
+def test_a_bundle_matches_as_its_model_does(bundle: Path, calibrated: Path) -> None:
+    opened = open_bundle(bundle)
+    golden, expected = opened.golden, TorchMatcher.load(calibrated)
+    group, tokens = torch.from_numpy(golden.groups), torch.from_numpy(golden.tokens)
+    for layers in (1, 2, 3):
+        found = Matcher.of(opened).embed([faces[-1] for faces in golden.faces(opened.config.layer_ends)], layers)
+        np.testing.assert_allclose(found, expected(group, tokens, layers).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [target.name for target in TARGETS])
@@ -81,8 +95,13 @@ def test_every_target_answers_as_at_export(bundles: dict[str, Path], source: Cap
 
 @pytest.fixture(scope="module")
 def same_source(calibrated: Path) -> CapturedModel:
-    """Read, quantised and captured a second time."""
-    return capture_model(calibrated, "int8")
+    """Read, quantised and captured a second time, by another number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if threads > 1 else 2)
+    try:
+        return capture_model(calibrated, "int8")
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
@@ -102,9 +121,10 @@ def test_a_bundle_is_replaced_only_when_asked(source: CapturedModel, bundle: Pat
         write_bundle(source, ONNX, tmp_path / "notes", force=True)
 
 
-def test_write_bundle_of_an_artifact_that_does_not_run_leaves_the_earlier_one(
+def test_write_bundle_keeps_the_earlier_one_if_it_does_not_run(
     source: CapturedModel, bundle: Path, tmp_path: Path
 ) -> None:
+    """Write bundle of an artifact that does not run leaves the earlier one."""
     shutil.copytree(bundle, tmp_path / "onnx-int8")
 
     def garbage(program: object, path: Path) -> None:
@@ -117,18 +137,21 @@ def test_write_bundle_of_an_artifact_that_does_not_run_leaves_the_earlier_one(
     assert selftest(opened, load_encoder(opened)).passed
 
 
-def test_write_bundle_of_an_artifact_that_answers_differently_leaves_none(
+def test_write_bundle_leaves_none_if_it_answers_differently(
     source: CapturedModel, bundle: Path, tmp_path: Path
 ) -> None:
+    """Write bundle of an artifact that answers differently leaves none."""
+
     def copy(program: object, path: Path) -> None:
         shutil.copyfile(bundle / "encoder.onnx", path)
 
-    other = replace(source, expected=source.expected._replace(tokens=(source.expected.tokens + 1) % 16))
+    other = replace(source, expected=replace(source.expected, tokens=(source.expected.tokens + 1) % 16))
     with pytest.raises(EdgeError, match="of its graph's golden tokens"):
         write_bundle(other, lowering(copy), tmp_path / "onnx-int8")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_of_a_model_that_was_not_calibrated_names_the_command(tiny_model: Path) -> None:
+def test_int8_of_an_uncalibrated_model_names_the_command(tiny_model: Path) -> None:
+    """Int8 of a model that was not calibrated names the command."""
     with pytest.raises(EdgeError, match="edge-stscq quantize"):
         capture_model(tiny_model, "int8")

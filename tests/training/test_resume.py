@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
+from edge_stscq._reporter import SILENCE
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student, teacher
-from edge_stscq.codec.integer_encoder import IntegerEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import (
     CriticTraining,
@@ -25,20 +25,23 @@ from edge_stscq.config.recipe import (
 )
 from edge_stscq.data.loader import Augmentation, FaceSet, Loader
 from edge_stscq.errors import EdgeError
-from edge_stscq.training import decoder
-from edge_stscq.training.distill import DistillSettings, IdentityDistillation, TokenDistillation
-from edge_stscq.training.embeddings import centre
-from edge_stscq.training.finetune import DecoderTask
-from edge_stscq.training.graft import FrontMatching
-from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, progress_bar, run
-from edge_stscq.training.losses import Recogniser
+from edge_stscq.training.embeddings import trunk_input
+from edge_stscq.training.init.integer_student import fit_steps
+from edge_stscq.training.loop import CHECKPOINT, LOG, Intervals, Task, run_task
+from edge_stscq.training.losses import FrozenRecognizer
 from edge_stscq.training.options import PrecisionName
 from edge_stscq.training.precision import choose_precision
-from edge_stscq.training.student import StudentDistillation, fit_steps
-from edge_stscq.training.task import CodecTask
+from edge_stscq.training.stages import decoder
+from edge_stscq.training.stages.codec import CodecStage
+from edge_stscq.training.stages.decoder_finetuning import DecoderFinetuning
+from edge_stscq.training.stages.distillation import DistillSettings
+from edge_stscq.training.stages.front_matching import FrontMatching
+from edge_stscq.training.stages.identity_distillation import IdentityDistillation
+from edge_stscq.training.stages.integer_student import IntegerDistillation
+from edge_stscq.training.stages.token_distillation import TokenDistillation
 from tests.training.integer import CODEC as INTEGER
 from tests.training.integer import FLOAT
-from tests.training.test_student import networks
+from tests.training.stages.test_integer_student import networks
 from tests.training.tiny import CODEC
 
 STAGE = Stage(name="specific", tokens="specific", steps=20, size=32, losses=Losses(adversarial=0.1))
@@ -52,8 +55,8 @@ CPU = torch.device("cpu")
 def codec(faces: FaceSet) -> Task:
     torch.manual_seed(0)
     encoder, decoder = teacher(CODEC), Decoder(CODEC)
-    return CodecTask(
-        encoder, decoder, Recogniser(IdentityTrunk((8,) * 6)), torch.randn(24, 2, 128),
+    return CodecStage(
+        encoder, decoder, FrozenRecognizer(IdentityTrunk((8,) * 6)), torch.randn(24, 2, 128),
         Loader(faces, 2, 1, Augmentation()), faces, RECIPE, STAGE, CPU,
     )  # fmt: skip
 
@@ -75,17 +78,17 @@ def tokens(faces: FaceSet) -> Task:
 
 def finetune(faces: FaceSet) -> Task:
     torch.manual_seed(0)
-    looks = [Recogniser(IdentityTrunk((8,) * 6)), Recogniser(IdentityTrunk((8,) * 6, plain=True))]
+    looks = [FrozenRecognizer(IdentityTrunk((8,) * 6)), FrozenRecognizer(IdentityTrunk((8,) * 6, plain=True))]
     plan = Finetuning(steps=20, batch=2, noise=0.1, losses=Losses(smooth=1))
     loader = Loader(faces, 2, 1, Augmentation())
-    return DecoderTask(student(CODEC), Decoder(CODEC), looks, loader, faces, plan, 0.9, CPU)
+    return DecoderFinetuning(student(CODEC), Decoder(CODEC), looks, loader, faces, plan, 0.9, CPU)
 
 
 def integer_student(faces: FaceSet) -> Task:
     teacher, learner = networks()
-    fit_steps(learner.identity, centre(torch.from_numpy(np.stack([faces.crop(index) for index in range(8)]))))
+    fit_steps(learner.identity, trunk_input(torch.from_numpy(np.stack([faces.crop(index) for index in range(8)]))))
     plan = StudentTraining(steps=20, batch=2)
-    return StudentDistillation(teacher, learner, Loader(faces, 2, 1, Augmentation()), plan, 0.9, CPU, taken=2)
+    return IntegerDistillation(teacher, learner, Loader(faces, 2, 1, Augmentation()), plan, 0.9, CPU, taken=2)
 
 
 def front(faces: FaceSet) -> Task:
@@ -98,17 +101,16 @@ def decoding(faces: FaceSet, critic: bool = True) -> Task:
     """The decoder on an integer student's tokens, from half of the steps on before a critic."""
     torch.manual_seed(0)
     plan = DecoderTraining(steps=20, batch=2, noise=0.1, critic=CriticTraining(weight=0.1) if critic else None)
-    looks = [Recogniser(IdentityTrunk((8,) * 6))]
+    looks = [FrozenRecognizer(IdentityTrunk((8,) * 6))]
     precision = choose_precision(PrecisionName.FLOAT32, CPU)
     loader = Loader(faces, 2, 1, Augmentation())
-    return decoder.DecoderTask(
+    return decoder.DecoderStage(
         IntegerEncoder(INTEGER), Decoder(INTEGER), looks, loader, faces, plan, 0.9, precision, CPU
     )
 
 
 def drive(task: Task, steps: int, folder: Path, resume: bool = False) -> dict[str, torch.Tensor]:
-    with progress_bar(Console(quiet=True)) as progress:
-        run(task, "stage", steps, folder, Intervals(log=5, checkpoint=5, sample=50), resume, progress)
+    run_task(task, "stage", steps, folder, Intervals(log=5, checkpoint=5, sample=50), resume, SILENCE)
     return task.state()
 
 
@@ -142,7 +144,8 @@ def test_an_unfinished_run_is_not_overwritten_by_accident(faces: FaceSet, tmp_pa
         drive(identity(faces), 2, tmp_path)
 
 
-def test_a_checkpoint_of_another_configuration_is_refused_and_kept(faces: FaceSet, tmp_path: Path) -> None:
+def test_checkpoint_of_another_configuration_is_kept(faces: FaceSet, tmp_path: Path) -> None:
+    """A checkpoint of another configuration is refused and kept."""
     drive(identity(faces), 1, tmp_path)
     before = (tmp_path / CHECKPOINT).read_bytes()
     with pytest.raises(EdgeError, match="another configuration"):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge_stscq.evaluation.subject import Codes
+from edge_stscq.stream import Codes
 
 DISTANCE_STEP = 0.1
 """Width of a bar of the histogram of flip distances."""
@@ -68,11 +68,6 @@ class Agreement(BaseModel):
     flip_distances: FlipDistances | None = Field(description="null without flips")
 
 
-def equal_tokens(first: Codes, second: Codes) -> NDArray[np.bool_]:
-    """Which tokens of the same faces have the same group and index, bool [N, T]."""
-    return np.asarray((first.tokens == second.tokens) & (first.group == second.group)[:, None])
-
-
 def compare(
     reference: Codes,
     other: Codes,
@@ -92,7 +87,7 @@ def compare(
     if reference.tokens.shape != other.tokens.shape or reference.tokens.shape != margin.shape:
         raise ValueError(f"codes differ in shape: {reference.tokens.shape}, {other.tokens.shape}, {margin.shape}")
     same_group = reference.group == other.group
-    equal = equal_tokens(reference, other)
+    equal = reference.equal_tokens(other)
     inside = equal[same_group]
     spread = 2 * books.var(axis=2, dtype=np.float64).sum(axis=-1)[reference.group]  # [N, T]
     relative = margin / np.maximum(spread, 1e-12)

@@ -1,36 +1,32 @@
-"""Parity of bundles: what `parity.measure` needs, taken from bundles, a model folder and a recogniser."""
+"""Parity of bundles: what `compare_codes` needs, taken from bundles, a codec and a recognizer."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edge_stscq._progress import Steps, no_steps
 from edge_stscq.bundle import Bundle
 from edge_stscq.bundle.manifest import Precision
-from edge_stscq.codec import store
-from edge_stscq.codec.integer_encoder import IntegerEncoder
+from edge_stscq.codec.encoder import EdgeEncoder
+from edge_stscq.codec.integer.encoder import IntegerEncoder
+from edge_stscq.codec.model import Codec, batches
 from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.data.crops import Faces, load_faces
 from edge_stscq.device import DeviceEncoder
-from edge_stscq.evaluation.artefact import encode_with
+from edge_stscq.errors import EdgeError
 from edge_stscq.evaluation.parity.accuracy import accuracy
 from edge_stscq.evaluation.parity.compare import BundleResult, Parity, Reference, checks, compare_codes
-from edge_stscq.evaluation.subject import Codes, Progress, Subject, analyse, batches, from_modules, no_progress
 from edge_stscq.evaluation.verification.layers import VerificationReport, evaluate_layers
 from edge_stscq.evaluation.verification.pairs import Pairs, read_pairs
 from edge_stscq.recognizers import HELD_OUT, load_recognizers
+from edge_stscq.stream import Codes
+from quantization import Calibration, capture, run_graph
+from quantization.integer_graph import integer_program, run_program
 
-ShowProgress = Callable[[str, int], AbstractContextManager[Progress]]
-
-
-@contextmanager
-def no_progress_bar(name: str, faces: int) -> Iterator[Progress]:
-    """A step that nobody watches."""
-    yield no_progress
+Answers = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 
 class PairedFaces(NamedTuple):
@@ -60,13 +56,14 @@ class FullPrecision:
     """The full-precision side of a model on some faces; every part is computed once, when the first bundle asks for it.
 
     Args:
-        model: model folder.
+        codec: of the student.
         recognisers: folder with the judge; without it, the student's own identity embedding measures identity, and
             pairs are verified in the compressed domain only.
         faces: what every bundle codes.
         source: where they came from, for the report.
         paired: what verification accuracy is measured on, if at all.
-        progress: shows a step of so many faces; called with its name and their number.
+        calibration: of the student; what its folder holds if None.
+        steps: shows a step of so many faces.
 
     Raises:
         EdgeError: the model is incomplete, or the judge is missing.
@@ -74,19 +71,21 @@ class FullPrecision:
 
     def __init__(
         self,
-        model: Path,
+        codec: Codec,
         recognisers: Path | None,
         faces: Faces,
         source: str,
         paired: PairedFaces | None = None,
-        progress: ShowProgress = no_progress_bar,
+        calibration: Calibration | None = None,
+        steps: Steps = no_steps,
     ) -> None:
-        self._model, self._faces, self._source, self._paired = model, faces, source, paired
-        self._student, self._progress = store.load_student(model), progress
-        if isinstance(self._student, IntegerEncoder):
-            self._student.quantize(False)
+        student = codec.encoder
+        if not isinstance(student, EdgeEncoder | IntegerEncoder):
+            raise EdgeError(f"parity is with the student in full precision, not with {codec.name}; load that")
+        self._student, self._faces, self._source, self._paired = student, faces, source, paired
+        self._calibration, self._folder, self._steps = calibration, codec.folder, steps
+        self._full = codec.with_encoder(student.float_twin()) if isinstance(student, IntegerEncoder) else codec
         self._graphs: dict[Precision, Codes] = {}
-        self._subject = from_modules(self._student, store.load_decoder(model), "student")
         self._judges = {} if recognisers is None else load_recognizers(recognisers, [HELD_OUT])
 
     def evaluate(self, artefact: DeviceEncoder, thresholds: Thresholds) -> BundleResult:
@@ -97,14 +96,14 @@ class FullPrecision:
         """
         manifest, reference = artefact.bundle.manifest, self._reference
         graph = None if manifest.precision == "fp32" else self._graph(manifest.precision)
-        encode, name = encode_with(artefact), f"{manifest.target} {manifest.precision}"
-        with self._progress(name, 2 * len(self._faces)) as progress:
-            codes = encode(self._faces.images, progress)
+        name = f"{manifest.target} {manifest.precision}"
+        coded = self._full.with_encoder(artefact, name)
+        with self._steps(name, 2 * len(self._faces)) as progress:
+            codes = coded.encode(self._faces.images, progress=progress)
             comparison = compare_codes(reference, codes, graph, progress)
         verified = None
         if self._paired is not None:
-            subject = replace(self._subject, name=name, encode=encode)
-            verified = accuracy(self._full_accuracy, self._verify(subject))
+            verified = accuracy(self._full_accuracy, self._verify(coded))
         held = checks(comparison, verified, thresholds)
         report = Parity(
             bundle=str(artefact.bundle.folder),
@@ -128,57 +127,53 @@ class FullPrecision:
 
     @cached_property
     def _reference(self) -> Reference:
-        images, parts = self._faces.images, []
-        with self._progress("full precision", len(images)) as progress:
-            for part in batches(len(images)):
-                parts.append(analyse(self._student, images[part]))
-                progress(part.stop - part.start)
-        codes = Codes(*(np.concatenate(arrays) for arrays in zip(*(part.codes for part in parts), strict=True)))
-        embed, by = (lambda faces: analyse(self._student, faces).embedding), "the student's own embedding"
+        full = self._full
+        with self._steps("full precision", len(self._faces)) as progress:
+            codes, margin, _ = full.analyze(self._faces.images, progress)
+        embed, by = (lambda faces: full.analyze(faces).embedding), "the student's own embedding"
         return Reference(
             faces=self._faces,
             codes=codes,
-            margin=np.concatenate([part.margin for part in parts]),
-            decode=lambda codes: self._subject.decode(codes, len(self._subject.config.layers)),
+            margin=margin,
+            decode=full.decode,
             embed=self._judges[HELD_OUT].embed if self._judges else embed,
             embedded_by=HELD_OUT if self._judges else by,
-            books=store.full_books(self._model),
-            layer_names=self._subject.config.layer_names,
-            layer_ends=self._subject.config.layer_ends,
+            books=full.books,
+            layer_names=full.config.layer_names,
+            layer_ends=full.config.layer_ends,
         )
 
     def _graph(self, precision: Precision) -> Codes:
         """Codes of a quantised graph in torch, from the ranges that were stored with the model, or of whole numbers."""
         if precision not in self._graphs:
-            integers = isinstance(self._student, IntegerEncoder)
-            self._graphs[precision] = self._run_program() if integers else self._run_graph(precision)
+            student = self._student
+            if isinstance(student, IntegerEncoder):
+                answers = self._run_program(student)
+            else:
+                answers = self._run_graph(student, precision)
+            self._graphs[precision] = Codes(*answers, len(student.config.layers))
         return self._graphs[precision]
 
-    def _run_program(self) -> Codes:
-        from quantization.integer_graph import integer_program, run_program
-
-        student, parts = store.load_student(self._model), []
-        assert isinstance(student, IntegerEncoder)
-        program = integer_program(student)
-        with self._progress("whole numbers", len(self._faces)) as progress:
+    def _run_program(self, student: IntegerEncoder) -> Answers:
+        program, parts = integer_program(student), []
+        with self._steps("whole numbers", len(self._faces)) as progress:
             for part in batches(len(self._faces)):
                 parts.append(run_program(program, self._faces.images[part]))
                 progress(part.stop - part.start)
-        return Codes(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        groups, tokens = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return groups, tokens
 
-    def _run_graph(self, precision: Precision) -> Codes:
-        from quantization import Calibration, capture, run_graph
-
-        program = capture(self._student, precision, Calibration.load(self._model)).program
-        with self._progress(f"{precision} graph", len(self._faces)) as progress:
-            return Codes(*run_graph(program, self._faces.images, progress))
+    def _run_graph(self, student: EdgeEncoder, precision: Precision) -> Answers:
+        program = capture(student, precision, self._calibration or Calibration.load(self._folder)).program
+        with self._steps(f"{precision} graph", len(self._faces)) as progress:
+            return run_graph(program, self._faces.images, progress)
 
     @cached_property
     def _full_accuracy(self) -> VerificationReport:
-        return self._verify(self._subject)
+        return self._verify(self._full)
 
-    def _verify(self, subject: Subject) -> VerificationReport:
+    def _verify(self, codec: Codec) -> VerificationReport:
         assert self._paired is not None
         faces, pairs = self._paired
-        with self._progress(f"pairs, {subject.name}", len(faces)) as progress:
-            return evaluate_layers(subject, faces, pairs, self._judges, progress)
+        with self._steps(f"pairs, {codec.name}", len(faces)) as progress:
+            return evaluate_layers(codec, faces, pairs, self._judges, progress)

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge_stscq._progress import Progress, no_progress
+from edge_stscq.codec.model import batches
 from edge_stscq.config.thresholds import Check, Thresholds, at_least, at_most
 from edge_stscq.data.crops import Faces
 from edge_stscq.evaluation.metrics import cosine, pooled_psnr, psnr, squared_error
 from edge_stscq.evaluation.parity.accuracy import Accuracy
-from edge_stscq.evaluation.parity.agreement import Agreement, compare, equal_tokens
-from edge_stscq.evaluation.subject import Codes, Progress, batches, no_progress
+from edge_stscq.evaluation.parity.agreement import Agreement, compare
+from edge_stscq.stream import Codes
 
 WORST = 10
 """Faces that the report names and shows."""
@@ -163,7 +165,7 @@ def compare_pictures(
 
     Equal codes are equal pictures: no error and a cosine of 1, without decoding.
     """
-    wrong = (~equal_tokens(reference.codes, device)).sum(axis=1)  # with another group, every token
+    wrong = (~reference.codes.equal_tokens(device)).sum(axis=1)  # with another group, every token
     error, identity = np.zeros(len(wrong)), np.ones(len(wrong))
     rows = np.flatnonzero(wrong)
     progress(len(wrong) - len(rows))
@@ -204,11 +206,7 @@ def _decode_both(
     reference: Reference, device: Codes, rows: NDArray[np.integer]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The faces of some rows from full-precision codes and from device codes."""
-    full = reference.codes
-    return (
-        reference.decode(Codes(full.group[rows], full.tokens[rows])),
-        reference.decode(Codes(device.group[rows], device.tokens[rows])),
-    )
+    return reference.decode(reference.codes[rows]), reference.decode(device[rows])
 
 
 def checks(comparison: Comparison, accuracy: Accuracy | None, thresholds: Thresholds) -> tuple[Check, ...]:

@@ -6,7 +6,6 @@ from itertools import combinations
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_stscq.config.thresholds import Check, at_least
-from edge_stscq.evaluation.parity.agreement import equal_tokens
 from edge_stscq.evaluation.parity.compare import BundleResult
 
 
@@ -28,7 +27,7 @@ def cross_target_agreement(judged: Sequence[BundleResult], least: float) -> Agre
         least: share of equal tokens that artefacts of one precision must reach.
     """
     reports = [one.report for one in judged]
-    shares = tuple(tuple(float(equal_tokens(a.codes, b.codes).mean()) for b in judged) for a in judged)
+    shares = tuple(tuple(float(a.codes.equal_tokens(b.codes).mean()) for b in judged) for a in judged)
     checks = tuple(
         at_least(f"token agreement of {reports[i].bundle} and {reports[j].bundle}", shares[i][j], least)
         for i, j in combinations(range(len(reports)), 2)

@@ -22,17 +22,17 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
+from edge_stscq._progress import Progress, no_progress
 from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.codec import store
 from edge_stscq.codec.encoder import EdgeEncoder
-from edge_stscq.codec.integer_encoder import TokenEncoder
+from edge_stscq.codec.integer.encoder import TokenEncoder
+from edge_stscq.codec.model import Codec
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, MissingExtraError, require
-from edge_stscq.evaluation.artefact import check_same_model
 from edge_stscq.evaluation.speed.peak import peak_fp32, peak_int8
 from edge_stscq.evaluation.speed.report import EncodeReport, Peak, Row, Run, Timing
 from edge_stscq.evaluation.speed.subprocess_run import SubprocessMeasurement
-from edge_stscq.evaluation.subject import Progress, no_progress
 from targets import target_of
 from targets.subprocess_check import load_encoder_or_reference, run_module
 
@@ -87,25 +87,25 @@ def _timing(times: list[float]) -> Timing:
     return Timing(median_ms=middle, p10_ms=low, p90_ms=high, least_ms=round(min(times), 3))
 
 
-def bundles(folders: list[Path], model: Path, macs: int, progress: Progress = no_progress) -> list[BenchmarkCase]:
+def bundles(folders: list[Path], codec: Codec, macs: int, progress: Progress = no_progress) -> list[BenchmarkCase]:
     """Try every bundle in a fresh process; one that cannot be run stays in the list, with the reason.
 
     Raises:
-        EdgeError: a bundle is of another model than `model`.
+        EdgeError: a bundle is of another model than `codec`.
     """
     found = []
     for folder in folders:
-        found.append(_bundle(folder, model, macs))
+        found.append(_bundle(folder, codec, macs))
         progress(1)
     return found
 
 
-def _bundle(folder: Path, model: Path, macs: int) -> BenchmarkCase:
+def _bundle(folder: Path, codec: Codec, macs: int) -> BenchmarkCase:
     try:
         bundle = open_bundle(folder)
     except EdgeError as error:
         return _failed(Row(name=str(folder)), error)
-    check_same_model(bundle, model)
+    codec.check_bundle(bundle)
     row = _described(bundle)
     try:
         trial = SubprocessMeasurement.model_validate(run_module(_TRIAL, "bundle", folder.resolve()))
@@ -143,7 +143,7 @@ def _ready_bundle(bundle: Bundle, threads: int) -> dict[str, Encode]:
         target.runtime.set_threads(threads)
     encoder = load_encoder_or_reference(bundle, threads, verify=False)  # what it answers was compared in the trial
     frames = bundle.frames
-    return {"encode": encoder.run, _FRAME: lambda picture: frames.encode_frame(encoder.encode(picture))}
+    return {"encode": encoder.run, _FRAME: lambda picture: frames.payload(encoder.encode(picture))}
 
 
 def network(name: str, encoder: EdgeEncoder | TokenEncoder, macs: int, model: Path) -> BenchmarkCase:
@@ -193,7 +193,7 @@ def picture_codec(kind: str, pictures: Picture) -> BenchmarkCase:
 
 def measure(
     folders: list[Path],
-    model: Path,
+    codec: Codec,
     pictures: Picture | None,
     threads: tuple[int, ...],
     rounds: int,
@@ -205,15 +205,18 @@ def measure(
         pictures: crops uint8 [N, 128, 128, 3]; None for the golden pictures of the first bundle that opens.
         threads: numbers of threads to measure with.
         rounds: times that each encoder runs with each number of threads.
-        progress: told of every encoder tried and every round; `steps` says how many there are.
+        progress: told of every encoder tried and every round; `count_steps` says how many there are.
 
     Raises:
         EdgeError: the model is incomplete, a bundle is of another one, or there are no pictures.
     """
+    model = codec.folder
+    if model is None:
+        raise EdgeError("each network runs in a process of its own; give the codec of a model folder")
     shown = _golden(folders) if pictures is None else pictures
     networks = {"student": store.load_student(model), "teacher": store.load_teacher(model)}
     macs = {name: macs_of(encoder) for name, encoder in networks.items()}
-    contenders = bundles(folders, model, macs["student"], progress)
+    contenders = bundles(folders, codec, macs["student"], progress)
     for name, encoder in networks.items():
         contenders.append(network(name, encoder, macs[name], model))
         progress(1)
@@ -238,7 +241,7 @@ def measure(
                 share = _share(contender, timed["encode"], peaks[-1])
                 found.append(Run(threads=count, encode=timed["encode"], frame=timed.get(_FRAME), of_peak=share))
     return EncodeReport(
-        model=store.load_config(model).name,
+        model=codec.config.name,
         rounds=rounds,
         pictures=len(shown),
         student_macs=macs["student"],
@@ -258,7 +261,7 @@ def _golden(folders: list[Path]) -> Picture:
     raise EdgeError("none of the bundles opens; export them again, or look at one with `edge-stscq selftest`")
 
 
-def steps(folders: list[Path], threads: tuple[int, ...], rounds: int) -> int:
+def count_steps(folders: list[Path], threads: tuple[int, ...], rounds: int) -> int:
     """Number of times that `measure` reports progress."""
     return len(folders) + 2 + len(threads) * rounds
 

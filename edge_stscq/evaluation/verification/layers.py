@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from edge_stscq._progress import Progress, no_progress
+from edge_stscq.codec.model import Codec, batches
 from edge_stscq.data.crops import Faces
 from edge_stscq.evaluation.appearance.masked import Mask
 from edge_stscq.evaluation.appearance.meter import Appearance, AppearanceMeter
 from edge_stscq.evaluation.metrics import cosine, ms_ssim, pooled_psnr, squared_error
-from edge_stscq.evaluation.subject import Codes, Progress, Subject, batches, no_progress
 from edge_stscq.evaluation.verification.pairs import Pairs, Verification, verify
 from edge_stscq.recognizers import Recognizer, embed_cached
+from edge_stscq.stream import Codes
 
 
 class LayerResult(BaseModel):
@@ -58,7 +60,7 @@ class VerificationReport(BaseModel):
 
 
 def evaluate_layers(
-    subject: Subject,
+    codec: Codec,
     faces: Faces,
     pairs: Pairs,
     recognisers: Mapping[str, Recognizer],
@@ -84,7 +86,7 @@ def evaluate_layers(
         MissingExtraError: a package that `appearance` needs is not installed.
     """
     if layers is None:
-        layers = range(1, 1 + len(subject.config.layers))
+        layers = range(1, 1 + len(codec.config.layers))
     codes: list[Codes] = []
     errors: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
     ms_ssims: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
@@ -94,9 +96,9 @@ def evaluate_layers(
         seen[name, 0].append(embed_cached(net, faces.images, cache) if cache else net.embed(faces.images))
     for part in batches(len(faces)):
         images = faces.images[part]
-        codes.append(subject.encode(images))
+        codes.append(codec.encode(images))
         mask = None if masks is None else masks[part]
-        decoded = {layer: subject.decode(codes[-1], layer) for layer in layers}
+        decoded = {layer: codec.decode(codes[-1], layer) for layer in layers}
         for layer, picture in decoded.items():
             errors[layer].append(squared_error(images, picture, mask))
             ms_ssims[layer].append(ms_ssim(images, picture, mask))
@@ -106,7 +108,7 @@ def evaluate_layers(
             meter.add(images, decoded, mask)
         progress(len(images))
     units = {key: np.concatenate(parts) for key, parts in seen.items()}
-    whole = Codes(np.concatenate([c.group for c in codes]), np.concatenate([c.tokens for c in codes]))
+    whole = Codes.concatenate(codes)
     at = {name: i for i, name in enumerate(faces.names)}
     first, second = (np.array([at[name] for name in names]) for names in (pairs.first, pairs.second))
 
@@ -114,23 +116,23 @@ def evaluate_layers(
         return verify(cosine(embeddings[first], embeddings[second]), pairs)
 
     def result(layer: int) -> LayerResult:
-        known = sum(part.identity for part in subject.config.layers[:layer])
+        known = sum(part.identity for part in codec.config.layers[:layer])
         return LayerResult(
-            name=subject.config.layer_names[layer - 1],
-            tokens=subject.config.layer_ends[layer - 1],
-            payload_bytes=float(subject.payload_bytes(whole, layer).mean()),
-            entropy_coded=subject.tables is not None,
+            name=codec.config.layer_names[layer - 1],
+            tokens=codec.config.layer_ends[layer - 1],
+            payload_bytes=float(codec.payload_bytes(whole, layer).mean()),
+            entropy_coded=codec.tables is not None,
             psnr=pooled_psnr(np.concatenate(errors[layer])),
             ms_ssim=float(np.concatenate(ms_ssims[layer]).mean()),
             identity={name: float(cosine(units[name, 0], units[name, layer]).mean()) for name in recognisers},
-            compressed=verified(subject.identity(whole, layer)) if known else None,
+            compressed=verified(codec.embed(whole, layer)) if known else None,
             decoded={name: verified(units[name, layer]) for name in recognisers},
             appearance=None if meter is None else meter.result(layer),
         )
 
     return VerificationReport(
-        subject=subject.name,
-        model=subject.config.name,
+        subject=codec.name,
+        model=codec.config.name,
         protocol=f"LFW view 2, {len(pairs)} pairs in {pairs.folds} folds, threshold chosen on the other folds",
         faces=len(faces),
         originals={name: verified(units[name, 0]) for name in recognisers},

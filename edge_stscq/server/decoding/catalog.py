@@ -59,9 +59,9 @@ class ModelCatalog:
         return iter(self._entries.values())
 
     @property
-    def names(self) -> str:
-        """Name and id of each, for people."""
-        return ", ".join(f"{entry.config.name} {entry.model_id.hex()}" for entry in self)
+    def names(self) -> dict[str, str]:
+        """Name of each by its id, in hexadecimal digits."""
+        return {entry.model_id.hex(): entry.config.name for entry in self}
 
     def find(self, model_id: bytes, what: str) -> CatalogEntry:
         """Look up a model.

@@ -15,13 +15,14 @@ import re
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_stscq.codec.execution_profile import profile_for
 from edge_stscq.errors import EdgeError, require
+from edge_stscq.server.announcement import Announce, Announcement, server_url
 from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.ray.proxy import CALLBACK, MAX_BODY_BYTES
 from edge_stscq.server.settings import ServerSettings
@@ -103,7 +104,7 @@ def check(settings: ServerSettings, options: RayOptions, tls: dict[str, Any]) ->
     if settings.device == "cuda" and options.gpus_per_replica == 0:
         raise EdgeError("without a GPU to itself Ray hides it from a decoder; give --gpus-per-replica, e.g. 1 or 0.5")
     if settings.device == "cpu" and options.gpus_per_replica > 0:
-        raise EdgeError("--gpus-per-replica goes with --device cuda")
+        raise EdgeError("--gpus-per-replica goes with --accelerator cuda")
 
 
 @contextlib.contextmanager
@@ -188,25 +189,19 @@ def ingress_deployment(options: RayOptions) -> Any:
     )
 
 
-def run(
-    settings: ServerSettings, options: RayOptions, audit: Path, tls: dict[str, Any], say: Callable[[str], None]
-) -> None:
-    """Serve until Ctrl-C or SIGTERM; `say` is told once that the server is up.
+def run(settings: ServerSettings, options: RayOptions, audit: Path, tls: dict[str, Any], announce: Announce) -> None:
+    """Serve until Ctrl-C or SIGTERM; `announce` is told once that the server is up.
 
     Raises:
         EdgeError: see `running`; also if the model or the store cannot be used.
     """
     check(settings, options, tls)
-    names = ModelCatalog(settings.model).names
+    models = ModelCatalog(settings.model).names
     with contextlib.closing(SqlFaceStore(settings.store)) as store:
         kept = store.name
-    name = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"{'https' if tls else 'http'}://{name}:{settings.port}"
+    url = server_url(settings, settings.port, bool(tls))
     with running(settings, options, audit, tls):
-        say(
-            f"serving {names} on {url} ({settings.device}, {options.least} to {options.most} decoders on Ray), "
-            f"faces in {kept}"
-        )
+        announce(Announcement(url, models, settings.device, kept, (options.least, options.most)))
         _wait_for_the_end()
 
 

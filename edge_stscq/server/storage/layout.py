@@ -74,7 +74,7 @@ class Layout:
         if application != self.application_id and (application or tables):
             raise EdgeError(f"{name} is a database of another program; choose another {self.option}")
         if application and version not in (_BEFORE_ALEMBIC, _NUMBERED_BY_ALEMBIC):
-            raise EdgeError(f"{name} is of version {version}, which this program does not know; upgrade it")
+            raise EdgeError(f"{name} is of version {version}, which this program does not know; upgrade edge-stscq")
         if application and version == _BEFORE_ALEMBIC:
             command.stamp(self.alembic_config(connection), _FIRST_STEP)
         self._run_steps(connection, name)

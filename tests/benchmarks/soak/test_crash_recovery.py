@@ -9,7 +9,8 @@ from edge_stscq.codec.store import load_frame_codec
 FACES, KILLS = 90, 6
 
 
-def test_a_few_kills_lose_nothing_and_what_is_wrong_in_the_store_is_found(tiny_model: Path, tmp_path: Path) -> None:
+def test_few_kills_lose_nothing_and_wrong_stores_are_found(tiny_model: Path, tmp_path: Path) -> None:
+    """A few kills lose nothing and what is wrong in the store is found."""
     found = run(tiny_model, tmp_path, FACES, KILLS, longest=0.1, minutes=5)
     assert found is not None
     assert sum(found["victims"].values()) == KILLS

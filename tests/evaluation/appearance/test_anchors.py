@@ -27,7 +27,8 @@ METRICS: dict[str, Callable[[Pictures, Pictures], NDArray[np.float64]]] = {
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_identical_before_noise_before_blur_before_another_person(name: str, anchors: Pictures) -> None:
+def test_likeness_goes_identical_noise_blur_another_person(name: str, anchors: Pictures) -> None:
+    """Identical before noise before blur before another person."""
     values = METRICS[name](anchors[[0, 0, 0, 0]], anchors)
     assert values[0] == pytest.approx(0, abs=1e-6)
     assert values[1] > 0

@@ -34,7 +34,8 @@ def test_a_shift_costs_its_square() -> None:
     assert frechet_distance(moments(rows), moments(rows + 2)) == pytest.approx(6 * 4)
 
 
-def test_a_scale_costs_the_square_of_the_difference_of_deviations() -> None:
+def test_frechet_of_a_scale_is_the_squared_difference() -> None:
+    """A scale costs the square of the difference of deviations."""
     rows = np.random.default_rng(0).normal(size=(200, 6))
     rows -= rows.mean(0)
     trace = np.trace(np.cov(rows.T))

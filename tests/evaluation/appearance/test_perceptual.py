@@ -17,7 +17,8 @@ def distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     return float(look.distance(look.features(first), look.features(second))[0])
 
 
-def test_a_picture_looks_like_itself_and_less_so_the_more_it_is_blurred(picture: NDArray[np.uint8]) -> None:
+def test_likeness_falls_with_blur(picture: NDArray[np.uint8]) -> None:
+    """A picture looks like itself and less so the more it is blurred."""
     assert distance(picture, picture) == 0
     little, much = (cv2.GaussianBlur(picture[0], (0, 0), sigma)[None] for sigma in (2, 8))
     assert 0 < distance(picture, little) < distance(picture, much) < 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_stscq.evaluation.parity.agreement import DISTANCE_BARS, DISTANCE_STEP, compare
-from edge_stscq.evaluation.subject import Codes
+from edge_stscq.stream import Codes
 
 ENDS = (1, 2, 4)
 BOOKS = np.arange(2 * 4 * 3 * 1, dtype=np.float32).reshape(2, 4, 3, 1)
@@ -12,7 +12,7 @@ BOOKS = np.arange(2 * 4 * 3 * 1, dtype=np.float32).reshape(2, 4, 3, 1)
 
 
 def codes(groups: list[int], tokens: list[list[int]]) -> Codes:
-    return Codes(np.array(groups, np.int32), np.array(tokens, np.int32))
+    return Codes(np.array(groups, np.int32), np.array(tokens, np.int32), 2)
 
 
 def test_equal_codes_agree_everywhere() -> None:
@@ -68,7 +68,7 @@ def test_a_flip_far_away_is_in_the_last_bar() -> None:
     assert result.flip_distances.histogram == (0,) * (DISTANCE_BARS - 1) + (1,)
 
 
-def test_clear_tokens_are_those_above_the_median_margin_of_the_flips() -> None:
+def test_clear_tokens_lie_above_the_median_margin_of_flips() -> None:
     """Flips at the margins 1, 3 and 7; of the five tokens above 3, one is wrong. The other group does not count."""
     margin = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 9, 9, 9]], np.float32)
     other = codes([0, 0, 1], [[1, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_stscq._progress import Progress, no_progress
 from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError
@@ -18,9 +19,9 @@ from edge_stscq.evaluation.parity.compare import (
     compare_codes,
 )
 from edge_stscq.evaluation.parity.cross_target import cross_target_agreement
-from edge_stscq.evaluation.subject import Codes, Progress, no_progress
 from edge_stscq.evaluation.verification.layers import LayerResult, VerificationReport
 from edge_stscq.evaluation.verification.pairs import Verification
+from edge_stscq.stream import Codes
 
 FACES, ENDS = 10, (1, 2, 4)
 LAYER_NAMES = ("basic", "middle", "enhanced")
@@ -33,7 +34,7 @@ Flips = list[tuple[int, int]]
 
 def coded(flips: Flips) -> Codes:
     """Codes that are right (all zero) except for token `position` of `face`, which is 1."""
-    codes = Codes(np.zeros(FACES, np.int32), np.zeros((FACES, 4), np.int32))
+    codes = Codes(np.zeros(FACES, np.int32), np.zeros((FACES, 4), np.int32), 3)
     for face, position in flips:
         codes.tokens[face, position] = 1
     return codes
@@ -123,7 +124,7 @@ def test_another_group_is_among_the_worst() -> None:
 def test_no_more_than_ten_are_the_worst() -> None:
     """All faces of two sets side by side are wrong."""
     names, images = NAMES + tuple(f"again {i}" for i in range(FACES)), np.concatenate([IMAGES, IMAGES])
-    right, wrong = (Codes(np.zeros(20, np.int32), np.full((20, 4), value, np.int32)) for value in (0, 1))
+    right, wrong = (Codes(np.zeros(20, np.int32), np.full((20, 4), value, np.int32), 3) for value in (0, 1))
     margin = np.ones((20, 4), np.float32)
     result = compare_codes(
         Reference(Faces(names, images), right, margin, decode, embed, "an angle", BOOKS, LAYER_NAMES, ENDS), wrong, None
@@ -182,7 +183,8 @@ def test_the_layer_that_loses_most_accuracy_is_judged() -> None:
     assert checks(run([], []), found, Thresholds(accuracy_lost=0.015))[-1].passed
 
 
-def test_a_layer_without_identity_is_left_out_and_nothing_at_all_is_refused() -> None:
+def test_compare_leaves_out_a_layer_without_identity() -> None:
+    """A layer without identity is left out and nothing at all is refused."""
     one = judgement([None, 0.9, 0.9], [{}, {}, {}])
     assert [row.layer for row in accuracy(one, one).rows] == ["middle", "enhanced"]
     nothing = judgement([None] * 3, [{}] * 3)

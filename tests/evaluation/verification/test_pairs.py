@@ -65,7 +65,7 @@ def test_separable_scores_verify_perfectly() -> None:
     assert 0.2 < result.threshold < 0.7
 
 
-def test_accuracy_is_the_mean_of_held_out_folds_with_its_standard_error() -> None:
+def test_accuracy_is_the_mean_of_held_out_folds() -> None:
     """Two folds of 2 + 2: each one's threshold comes from the other, so a fold that is shifted is judged wrongly."""
     pairs = synthetic(2, 2)
     scores = np.array([0.9, 0.9, 0.1, 0.1, 0.5, 0.9, 0.1, 0.1])
@@ -76,7 +76,7 @@ def test_accuracy_is_the_mean_of_held_out_folds_with_its_standard_error() -> Non
     assert result.standard_error == pytest.approx(np.std([1.0, 0.75], ddof=1) / np.sqrt(2))
 
 
-def test_accuracy_of_overlapping_gaussians_is_the_theoretical_one() -> None:
+def test_accuracy_of_overlapping_gaussians_is_theoretical() -> None:
     """Two unit normals two apart are told apart with probability Phi(1) = 0.8413."""
     pairs = synthetic(10, 2000)
     scores = np.random.default_rng(1).standard_normal(len(pairs)) + 2 * pairs.same

@@ -155,7 +155,7 @@ def test_parse_replicas() -> None:
         ("cpu", RayOptions(), {"ssl_ca_certs": "ca.pem"}, "does not insist on a client's certificate"),
         ("cpu", RayOptions(address="10.0.0.1:6379"), {}, "cannot share the SQLite file .*postgresql"),
         ("cuda", RayOptions(), {}, "give --gpus-per-replica"),
-        ("cpu", RayOptions(gpus_per_replica=0.5), {}, "goes with --device cuda"),
+        ("cpu", RayOptions(gpus_per_replica=0.5), {}, "goes with --accelerator cuda"),
     ],
 )
 def test_check_unsupported_settings(

@@ -23,9 +23,9 @@ from edge_stscq.codec.encoder import student as new_student
 from edge_stscq.codec.store import load_config
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
+from edge_stscq.stream import Codes
 from quantization import calibrate, capture, captured_graph
 from targets import coreml
-from targets.base import Prediction
 from targets.coreml import reference
 from targets.coreml.package import locate
 from targets.coreml.program import Program, read_program
@@ -69,11 +69,11 @@ def varied_student(config: CodecConfig) -> EdgeEncoder:
     return encoder
 
 
-def execute(package: Path, images: np.ndarray) -> Prediction:
+def execute(package: Path, images: np.ndarray) -> Codes:
     """Answers of the saved package to pictures uint8 [G, 128, 128, 3]."""
     program = reference.load(package)
     groups, tokens = zip(*(program.run(image[None]) for image in images), strict=True)
-    return Prediction(np.array(groups, np.int32), np.stack(tokens))
+    return Codes(groups, np.stack(tokens), 3)
 
 
 class Lowered(NamedTuple):
@@ -115,7 +115,7 @@ def test_full_precision_gives_the_tokens_of_the_graph(full: Lowered) -> None:
     assert len(np.unique(groups)) == 2
     assert min(len(np.unique(column)) for column in tokens.T) >= 4
     result = execute(full.package, TEST.numpy())
-    np.testing.assert_array_equal(result.groups, groups)
+    np.testing.assert_array_equal(result.group, groups)
     np.testing.assert_array_equal(result.tokens, tokens)
 
 
@@ -123,8 +123,8 @@ def test_int8_gives_the_tokens_of_the_quantised_graph(int8: Lowered) -> None:
     groups, tokens = answers(int8.program)
     result = execute(int8.package, TEST.numpy())
     # Convolutions are summed in another order, so that single activations round to the next code.
-    assert (result.groups == groups).mean() >= 0.9
-    same = result.groups == groups
+    assert (result.group == groups).mean() >= 0.9
+    same = result.group == groups
     assert (result.tokens[same] == tokens[same]).mean() >= 0.95
 
 
@@ -133,7 +133,7 @@ def test_nearest_group_and_shared_codebooks_convert(tiny_model: Path, tmp_path: 
     lowered = lower(captured_graph(varied_student(config)), tmp_path / "encoder.mlpackage")
     groups, tokens = answers(lowered.program)
     result = execute(lowered.package, TEST.numpy())
-    np.testing.assert_array_equal(result.groups, groups)
+    np.testing.assert_array_equal(result.group, groups)
     np.testing.assert_array_equal(result.tokens, tokens)
 
 

@@ -128,7 +128,8 @@ def test_an_undefined_gather_is_an_error(tmp_path: Path) -> None:
             program.evaluate(INPUTS | {"i": np.full((2, 3), index, np.int32)})
 
 
-def test_a_result_that_is_not_what_the_program_declares_is_an_error(damaged: Path) -> None:
+def test_result_other_than_declared_is_an_error(damaged: Path) -> None:
+    """A result that is not what the program declares is an error."""
     model_file, _ = locate(damaged)
     model = Model_pb2.Model.FromString(model_file.read_bytes())
     block = model.mlProgram.functions["main"].block_specializations["CoreML7"]

@@ -1,0 +1,1 @@
+"""Encoder whose arithmetic is whole numbers, the same in training and on every device."""

@@ -1,0 +1,171 @@
+"""Layers on an integer grid: what they compute in float is what int8 kernels compute, to the last bit.
+
+Every tensor lies on a grid whose step is a power of two: activations behind a clipped ReLU on `0..255`, signed outputs
+on `-128..127`, weights of each output channel within 7 bits (`-63..63`, so that pairwise 16-bit sums of int8 kernels
+cannot saturate), biases on input step times weight step in int32. A sum is then a whole number of one unit, its
+requantization a multiplication by a power of two and one rounding half to even, which MLAS, XNNPACK and plain float32
+do alike on every processor.
+
+Steps are learned (LSQ, Esser et al. 2020, arXiv 1902.08153) as their binary logarithm, rounded to whole numbers with a
+straight-through gradient. With quantization switched off a layer is its float twin: the same bounds, nothing rounded.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+WEIGHT_LIMIT = 63
+"""Largest magnitude of an integer weight (7 bits)."""
+UNSIGNED = (0, 255)
+"""Range of an activation behind a clipped ReLU."""
+SIGNED = (-128, 127)
+"""Range of a signed output."""
+INPUT_STEP = 2.0**-7
+"""Step of a picture: the byte minus 128 in units of 1/128."""
+ACCUMULATOR = 2**31 - 1
+"""Largest magnitude of a sum in int32."""
+EXACT = 2**24
+"""Bound up to which whole numbers are exact in float32."""
+
+
+class _RoundToGrid(torch.autograd.Function):
+    """`clamp(round(x / step), low, high) * step` with LSQ's gradients for `x` and the logarithm of the step."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, exponent: Tensor, low: int, high: int, rounded: bool) -> Tensor:
+        step = torch.exp2(exponent.round())
+        value = x / step
+        clipped = value.clamp(low, high)
+        result = clipped.round() if rounded else clipped
+        ctx.save_for_backward(value, result, step)
+        ctx.limits = low, high
+        return result * step
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        value, result, step = ctx.saved_tensors
+        low, high = ctx.limits
+        inside = (value >= low) & (value <= high)
+        passed = gradient * inside
+        slope = torch.where(inside, result - value, result) * gradient
+        scale = math.log(2) / math.sqrt(value.numel() / step.numel() * high)
+        slope = (slope * step).sum_to_size(step.shape) * scale
+        return passed, slope, None, None, None
+
+
+def round_to_grid(x: Tensor, exponent: Tensor, low: int, high: int, rounded: bool = True) -> Tensor:
+    """The nearest point of a grid, half to even.
+
+    Args:
+        x: any shape.
+        exponent: binary logarithm of the step, broadcastable to `x`; rounded to a whole number.
+        low, high: range in steps.
+        rounded: false clips to the grid's range and rounds nothing.
+    """
+    result: Tensor = _RoundToGrid.apply(x, exponent, low, high, rounded)  # type: ignore[no-untyped-call]
+    return result
+
+
+class IntegerLayer(NamedTuple):
+    """One convolution in whole numbers: `y = clamp(round(conv(x, weight) + bias) * 2 ** shift), low, high)`."""
+
+    weight: Tensor
+    """int8 [Cout, Cin / groups, k, k], within 7 bits."""
+    bias: Tensor
+    """int32 [Cout], in units of input step times weight step."""
+    weight_exponent: Tensor
+    """int32 [Cout], binary logarithm of each channel's weight step."""
+    input_exponent: int
+    output_exponent: int
+    low: int
+    high: int
+    stride: int
+    padding: int
+    groups: int
+
+    @property
+    def shift(self) -> Tensor:
+        """int32 [Cout], binary logarithm of what a sum is multiplied by."""
+        return self.weight_exponent + self.input_exponent - self.output_exponent
+
+
+class GridConv(nn.Module):
+    """Convolution between two grids, with a clipped ReLU or a signed output.
+
+    Args:
+        signed: the output is clipped to -128..127 steps instead of 0..255.
+        quantized: attribute; false makes it the float twin.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *, padding: int | None = None,
+        signed: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.stride, self.groups = stride, groups
+        self.padding = kernel // 2 if padding is None else padding
+        self.low, self.high = SIGNED if signed else UNSIGNED
+        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.weight_exponent = nn.Parameter(torch.zeros(outputs, 1, 1, 1))
+        self.output_exponent = nn.Parameter(torch.tensor(-5.0))
+        self.quantized = True
+        self.fit_weight_steps()
+
+    @torch.no_grad()
+    def fit_weight_steps(self) -> None:
+        """Set the step of each channel's weights to the power of two with the least squared error."""
+        largest = self.weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-8)
+        first = (largest / WEIGHT_LIMIT).log2().ceil()
+        best, error = first, torch.full_like(first, math.inf)
+        for exponent in (first, first - 1):
+            rounded = round_to_grid(self.weight, exponent, -WEIGHT_LIMIT, WEIGHT_LIMIT)
+            found = (rounded - self.weight).square().sum((1, 2, 3), keepdim=True)
+            best, error = torch.where(found < error, exponent, best), torch.minimum(found, error)
+        self.weight_exponent.copy_(best)
+
+    def forward(self, x: Tensor, input_exponent: Tensor) -> tuple[Tensor, Tensor]:
+        """Output and the exponent of its step, of an input on a grid of step `2 ** input_exponent`."""
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if self.quantized:
+            weight = round_to_grid(weight, self.weight_exponent, -WEIGHT_LIMIT, WEIGHT_LIMIT)
+            unit = torch.exp2(self.weight_exponent.detach().round().flatten() + input_exponent.detach().round())
+            bias = ((bias / unit).round() * unit).detach() + (bias - bias.detach())  # the last term is an exact zero
+        y = functional.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
+        return round_to_grid(y, self.output_exponent, self.low, self.high, self.quantized), self.output_exponent
+
+    @torch.no_grad()
+    def to_integers(self, input_exponent: int, largest_input: int = UNSIGNED[1]) -> IntegerLayer:
+        """The layer in whole numbers, for an input of at most `largest_input` steps of `2 ** input_exponent`.
+
+        Runtimes turn a sum into float32 to requantize it, so a sum that is not clipped must be exact there.
+
+        Raises:
+            ValueError: a weight, bias or step is no finite number, or a bias or sum does not fit its integer type or
+                exact float32.
+        """
+        if not all(bool(tensor.isfinite().all()) for tensor in self.parameters()):
+            raise ValueError("a weight, bias or step is not a finite number")
+        exponent = self.weight_exponent.round()
+        scaled = self.weight.double() / torch.exp2(exponent.double())
+        weight = scaled.round().clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+        unit = torch.exp2(exponent.double().flatten() + input_exponent)
+        bias = (self.bias.double() / unit).round()
+        largest = weight.abs().sum((1, 2, 3)) * largest_input + bias.abs()
+        if float(largest.max()) > ACCUMULATOR:
+            raise ValueError("a sum may leave int32")
+        if float(bias.abs().max()) >= EXACT:
+            raise ValueError("a bias exceeds exact float32; its steps are too small for it")
+        unclipped = (max(-self.low, self.high) + 0.5) * torch.exp2(self.output_exponent.double().round()) / unit
+        if float(torch.minimum(largest, unclipped).max()) >= EXACT:
+            raise ValueError("a sum may exceed exact float32; its steps are too small for those of the output")
+        return IntegerLayer(
+            weight.to(torch.int8), bias.to(torch.int32), exponent.flatten().to(torch.int32), input_exponent,
+            int(self.output_exponent.round()), self.low, self.high, self.stride, self.padding, self.groups,
+        )  # fmt: skip

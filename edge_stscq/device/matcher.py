@@ -1,0 +1,93 @@
+"""Matching on the device: identity is read from tokens with numpy alone, as the server reads it.
+
+The arithmetic is that of `codec/matching.py`, which the server's search uses: cosines of the two agree within 1e-5, and
+a threshold that was chosen for one holds for the other.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_stscq.bundle import Bundle, IdentityProjection
+from edge_stscq.config.codec import CodecConfig
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream import CodedFace
+
+_LEAST_NORM = np.float32(1e-12)
+
+
+class Matcher:
+    """Coded faces of one model -> unit vectors whose cosine tells whether two faces are one person's.
+
+    Args:
+        config: of the model.
+        books: its codebooks float32 `[M, T, K, D]`.
+        projection: what its identity tokens mean.
+
+    Example:
+        >>> matcher = Matcher.of(open_bundle("bundles/onnx-int8"))
+        >>> alike = matcher.cosine(encoder.encode(crop), encoder.encode(other_crop)) > threshold
+    """
+
+    def __init__(self, config: CodecConfig, books: NDArray[np.float32], projection: IdentityProjection) -> None:
+        self.config = config
+        self._books = books
+        self._positions = np.flatnonzero(config.is_identity)
+        self._projection = projection.projection
+        self._center = (projection.center - projection.mean) @ projection.projection
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "Matcher":
+        """The matcher of an open bundle.
+
+        Raises:
+            BundleError: as `Bundle.projection`: the bundle is too old to match, or damaged.
+        """
+        return cls(bundle.config, bundle.books, bundle.projection)
+
+    def embed(self, faces: Iterable[CodedFace], layers: int | None = None) -> NDArray[np.float32]:
+        """Unit embeddings float32 `[N, 128]`, all from equally many layers, so that each may be compared with each.
+
+        A face whose layers hold no identity token has a row of zeros.
+
+        Args:
+            layers: how many; None takes as many as all of these faces have.
+
+        Raises:
+            EdgeError: a face has fewer layers, or is not of this model.
+        """
+        found = list(faces)
+        for face in found:
+            self._check(face)
+        if layers is None:
+            layers = min((face.layers for face in found), default=1)
+        end = self.config.layer_ends[self.config.check_layers(layers) - 1]
+        if any(face.layers < layers for face in found):
+            raise EdgeError(f"a face has fewer than {layers} layers; compare by the layers that all faces have")
+        positions = self._positions[self._positions < end]
+        group = np.array([face.group for face in found], np.intp)
+        tokens = np.array([face.tokens[positions] for face in found], np.intp).reshape(len(found), len(positions))
+        words = self._books[group[:, None], positions, tokens].reshape(len(found), len(positions) * self.config.dim)
+        size = words.shape[1]
+        deviation = (words - self._center[:size]) @ self._projection[:, :size].T
+        norm = np.linalg.norm(deviation, axis=1, keepdims=True)
+        unit: NDArray[np.float32] = (deviation / np.maximum(norm, _LEAST_NORM)).astype(np.float32, copy=False)
+        return unit
+
+    def cosine(self, a: CodedFace, b: CodedFace) -> float:
+        """How much alike two faces are, -1 to 1, by the layers that both have.
+
+        Raises:
+            EdgeError: a face is not of this model.
+        """
+        first, second = self.embed((a, b))
+        return float(np.clip(first @ second, -1, 1))
+
+    def _check(self, face: CodedFace) -> None:
+        """Refuse a face of another model, as far as it can be told from its shape."""
+        config = self.config
+        count = config.layer_ends[config.check_layers(face.layers) - 1]
+        known = 0 <= face.group < config.groups and len(face.tokens) == count
+        if not known or face.tokens.max() >= config.entries:
+            raise EdgeError(f"the face is of another model than {config.name}; match it with the bundle that coded it")

@@ -1,0 +1,92 @@
+"""Every snippet of Python in README.md and docs/, run as it is printed, those of one file after each other.
+
+A snippet that cannot run is marked by `<!-- not run: REASON -->` on the line above it; NOT_RUN counts them.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.support.installed import need_module
+from tests.support.serving import serving
+
+need_module("executorch", "pip install 'edge-stscq[executorch]'")
+need_module("onnxscript", "pip install 'edge-stscq[onnx]'")
+
+SNIPPET = re.compile(r"(?P<mark><!-- not run: (?P<reason>.+?) -->\n)?^```python\n(?P<code>.*?)^```$", re.S | re.M)
+FILES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+SNIPPETS = {path.relative_to(REPOSITORY).as_posix(): list(SNIPPET.finditer(path.read_text())) for path in FILES}
+NOT_RUN = 0
+SUBSTITUTED = {"cv2.VideoCapture(0)": 'cv2.VideoCapture("portrait.png")'}
+"""A camera by a portrait, and the address of the server by where it answers."""
+
+
+def python(*words: str) -> list[str]:
+    return [sys.executable, "-P", *words]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the released model, a portrait and another one."""
+    from demo_camera.sample_portraits import portraits
+
+    (tmp_path / "models").symlink_to(REPOSITORY / "models")
+    found = portraits()
+    shutil.copyfile(found["astronaut"], tmp_path / "portrait.png")
+    shutil.copyfile(found["grace_hopper"], tmp_path / "other.png")
+    return tmp_path
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGE_STSCQ_")}
+    return kept | {"PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "Agg"}
+
+
+@pytest.fixture
+def server(tmp_path: Path, model_dir: Path) -> Iterator[str]:
+    """Address of a server that holds the released model."""
+    with serving(model_dir, tmp_path / "server") as address:
+        yield address
+
+
+def script_of(snippets: list[re.Match[str]], server: str) -> str:
+    code = "\n".join(found["code"] for found in snippets if not found["mark"])
+    for printed, run in (SUBSTITUTED | {"http://127.0.0.1:8377": server}).items():
+        code = code.replace(printed, run)
+    return code
+
+
+@pytest.mark.parametrize("name", [name for name, found in SNIPPETS.items() if found])
+def test_snippets_run_in_order(name: str, folder: Path, server: str, environment: dict[str, str]) -> None:
+    (folder / "snippets.py").write_text(script_of(SNIPPETS[name], server))
+    done = subprocess.run(
+        python("-W", "error::ResourceWarning", "snippets.py"), cwd=folder, env=environment, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_snippets_that_are_not_run_are_counted() -> None:
+    marked = [found["reason"] for snippets in SNIPPETS.values() for found in snippets if found["mark"]]
+    assert len(marked) == NOT_RUN, marked
+    assert len(SNIPPETS["README.md"]) >= 5
+    fences = sum(path.read_text().count("```python") for path in FILES)
+    assert fences == sum(map(len, SNIPPETS.values())), "a fence that is not at the start of a line is not run"
+
+
+def test_documents_build(tmp_path: Path) -> None:
+    need_module("mkdocs", "pip install 'edge-stscq[docs]'")
+    need_module("mkdocstrings", "pip install 'edge-stscq[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for page, name in (("codec", "edge_stscq.codec.model.Codec.decompress"), ("verbs", "edge_stscq.api.export")):
+        assert f'id="{name}"' in (tmp_path / "site" / "api" / page / "index.html").read_text()
