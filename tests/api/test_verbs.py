@@ -81,9 +81,11 @@ def test_export_writes_a_bundle_that_answers_like_its_codec(
     assert codec.with_encoder(bundle).name.startswith("onnx int8 on onnxruntime")
     equal = codec.with_encoder(bundle).encode(crops).equal_tokens(codec.encode(crops))
     assert equal.mean() > 0.5
-    frame = bundle.load_encoder().encode_frame(crops[0])
-    assert frame.face == codec.with_encoder(bundle).encode(crops[0])[0]
-    assert codec.decompress(bundle.frames.header() + frame.data).shape == (1, 128, 128, 3)
+    face = bundle.load_encoder().encode_frame(crops[0])
+    expected = codec.with_encoder(bundle).encode(crops[0])[0]
+    assert [layers for layers, _ in face.payloads] == [1, expected.layers]
+    assert face.payloads[1][1] == bundle.frames.payload(expected)
+    assert codec.decompress(bundle.frames.write([expected])).shape == (1, 128, 128, 3)
 
 
 def test_export_refuses_what_it_cannot_make(codec: es.Codec, bundle: es.Bundle) -> None:

@@ -20,9 +20,9 @@ from edge_stscq.bundle.manifest import CropSpec
 from edge_stscq.cli.capture import capture
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import HEADER_BYTES
 from edge_stscq.stream.arithmetic import Decoder, Encoder
-from tests.support.fakes import acknowledgement
+from edge_stscq.stream.wire import read_frames, section_header, write_stream
+from tests.support.fakes import stream_acknowledgement
 from tests.support.sums_bundle import answer, write_sums_bundle
 
 app = typer.Typer()
@@ -49,6 +49,12 @@ def folder(tmp_path: Path, portrait: dict[str, Path]) -> Path:
     return folder
 
 
+def section_of(path: Path) -> bytes:
+    """Header of the only section of a file."""
+    (section,) = {id(section): section for section, _ in read_frames(path.read_bytes())}.values()
+    return section_header(section)
+
+
 def test_pictures_become_a_stream_file_and_crops(folder: Path, bundle: Path, tmp_path: Path) -> None:
     output, crops = tmp_path / "faces.stsq", tmp_path / "crops"
     done = run("--source", folder, "--bundle", bundle, "-o", output, "--save-crops", crops, "--json")
@@ -57,9 +63,10 @@ def test_pictures_become_a_stream_file_and_crops(folder: Path, bundle: Path, tmp
     assert (report["pictures"], report["faces"], report["refused"]) == (3, 2, {"no face": 1})
     opened = open_bundle(bundle)
     assert report["model_id"] == opened.manifest.model_id
-    faces = opened.frames.decode_stream(output.read_bytes())
-    assert report["payload_bytes"] == sum(opened.frames.frame(face).payload_bytes for face in faces)
-    assert report["wire_bytes"] == output.stat().st_size - HEADER_BYTES
+    faces = list(opened.frames.read(output.read_bytes()))
+    assert report["payload_bytes"] == sum(len(opened.frames.payload(face)) for face in faces)
+    header = len(write_stream([], bytes(16))) + len(section_of(output))
+    assert output.stat().st_size - header <= report["wire_bytes"] <= output.stat().st_size - header + 2 * 4
     assert sorted(path.name for path in crops.iterdir()) == ["000000.png", "000001.png"]
     for number, face in enumerate(faces):
         group, tokens = answer(read_image(crops / f"{number:06d}.png"))
@@ -78,7 +85,7 @@ def test_limit_and_layers(layers: int, folder: Path, bundle: Path, tmp_path: Pat
     output = tmp_path / "faces.stsq"
     done = run("--source", folder, "--bundle", bundle, "-o", output, "--limit", 1, "--layers", layers, "--json")
     assert done.exit_code == 0, done.exception
-    (face,) = open_bundle(bundle).frames.decode_stream(output.read_bytes())
+    (face,) = list(open_bundle(bundle).frames.read(output.read_bytes()))
     assert face.layers == layers
     assert json.loads(done.stdout)["pictures"] == 1
 
@@ -86,25 +93,25 @@ def test_limit_and_layers(layers: int, folder: Path, bundle: Path, tmp_path: Pat
 def test_faces_wait_in_a_spool_basic_layers_first(folder: Path, bundle: Path, tmp_path: Path) -> None:
     spool, output = tmp_path / "faces.spool", tmp_path / "faces.stsq"
     common = ("--source", folder, "--bundle", bundle, "--spool", spool, "--device", "door-1", "-o", output, "--json")
-    assert json.loads(run(*common, "--start-sequence", 5).stdout)["spool"] == str(spool)
+    assert json.loads(run(*common).stdout)["spool"] == str(spool)
     opened = open_bundle(bundle)
-    faces = opened.frames.decode_stream(output.read_bytes())
+    faces = list(opened.frames.read(output.read_bytes()))
     with Spool(spool) as kept:
         first = kept.lease(9, 60)
         assert first is not None
-        assert kept.acknowledge(first) == 0
+        assert kept.settle(first) == 0
         rest = kept.lease(9, 60)
         assert rest is not None
-        assert (kept.device, first.first, rest.first, first.model_id) == ("door-1", 5, 5, opened.frames.model_id)
-    assert [opened.frames.decode_frame(frame)[0] for frame in rest.frames] == faces
+        assert (kept.device, first.first, rest.first, first.model_id) == ("door-1", 0, 0, opened.frames.model_id)
+    assert [opened.frames.face(frame) for frame in rest.frames] == faces
     ends = opened.frames.entropy.layer_ends
-    assert [opened.frames.decode_frame(frame)[0] for frame in first.frames] == [
+    assert [opened.frames.face(frame) for frame in first.frames] == [
         face.truncate(1, ends) for face in faces
     ]
     assert run(*common, "--layers", 1).exit_code == 0
     with Spool(spool) as kept:
-        assert (kept.status().next, kept.status().basic_waiting) == (9, 2)
-    assert "number faces twice" in str(run(*common, "--url", "http://127.0.0.1:9").exception)
+        assert (kept.status().next, kept.status().basic_waiting) == (4, 2)
+    assert "send faces twice" in str(run(*common, "--url", "http://127.0.0.1:9").exception)
 
 
 @pytest.mark.parametrize(("layers", "codings"), [(1, 1), (2, 2), (3, 2)])
@@ -127,20 +134,20 @@ def test_each_frame_of_a_face_is_entropy_coded_once_and_none_is_decoded(
     output, common = tmp_path / "faces.stsq", ("--source", folder, "--bundle", bundle, "--layers", layers)
     assert run(*common, "--spool", tmp_path / "faces.spool", "-o", output).exit_code == 0
     assert calls == {"coded": 2 * codings}, "two portraits, each whole and with its basic layer"
-    open_bundle(bundle).frames.decode_stream(output.read_bytes())
+    list(open_bundle(bundle).frames.read(output.read_bytes()))
     assert calls["decoded"] > 0, "the counter would have seen it"
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[str, list[tuple[str, int, bytes]]]]:
-    """An address, and what arrives there: device, first sequence number, body."""
-    got: list[tuple[str, int, bytes]] = []
+def server() -> Iterator[tuple[str, list[bytes]]]:
+    """An address, and the bodies that arrive there."""
+    got: list[bytes] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            got.append((self.headers["Edge-Device"], int(self.headers["Edge-Sequence"]), body))
-            receipt = acknowledgement(*got[-1][:2], count=2).encode()
+            got.append(body)
+            receipt = stream_acknowledgement(body).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(receipt)))
             self.end_headers()
@@ -160,7 +167,7 @@ def server() -> Iterator[tuple[str, list[tuple[str, int, bytes]]]]:
 
 
 def test_frames_reach_a_server_as_they_are_in_the_file(
-    server: tuple[str, list[tuple[str, int, bytes]]], folder: Path, bundle: Path, tmp_path: Path,
+    server: tuple[str, list[bytes]], folder: Path, bundle: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("demo_camera.sinks.PERIOD", 1e9)
@@ -168,11 +175,11 @@ def test_frames_reach_a_server_as_they_are_in_the_file(
     output = tmp_path / "faces.stsq"
     done = run(
         "--source", folder, "--bundle", bundle, "-o", output, "--json", "--url", url, "--device", "door",
-        "--start-sequence", 7,
     )  # fmt: skip
     assert done.exit_code == 0, done.exception
     assert json.loads(done.stdout)["acknowledged"] == 2
-    assert got == [("door", 7, output.read_bytes())]
+    assert got == [output.read_bytes()]
+    assert section_of(output).count(b"\x04door") == 1
 
 
 def rejected(*arguments: object) -> str:

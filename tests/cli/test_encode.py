@@ -40,7 +40,7 @@ def test_crops_become_a_stream_with_sizes(sums_bundle, pictures, tmp_path, layer
     done = run(sums_bundle, *pictures, "-o", output, "--layers", layers, "--json")
     assert done.exit_code == 0, done.exception
     report, frames = json.loads(done.stdout), open_bundle(sums_bundle).frames
-    faces = frames.decode_stream(output.read_bytes())
+    faces = list(frames.read(output.read_bytes()))
     end = CONFIG.layer_ends[layers - 1]
     assert [(f.group, f.tokens.tolist()) for f in faces] == [
         (group, tokens[:end]) for group, tokens in map(answer, pictures.values())
@@ -103,7 +103,7 @@ def test_an_absent_picture_or_folder_is_named(sums_bundle, pictures, tmp_path):
 def test_all_layers_unless_fewer_are_asked_for(sums_bundle, pictures, tmp_path):
     output = tmp_path / "faces.stsq"
     assert json.loads(run(sums_bundle, *pictures, "-o", output, "--json").stdout)["layers"] == 3
-    assert {face.layers for face in open_bundle(sums_bundle).frames.decode_stream(output.read_bytes())} == {3}
+    assert {face.layers for face in open_bundle(sums_bundle).frames.read(output.read_bytes())} == {3}
     output.unlink()
     assert "model sums has 3 layers (basic, middle, enhanced); choose 1 to 3" in refused(
         sums_bundle, *pictures, "-o", output, "--layers", 4

@@ -59,7 +59,7 @@ def test_decode_refuses_codes_of_another_model(codec: Codec, group: int, tokens:
 
 def test_compress_and_decompress(codec: Codec, crops: NDArray[np.uint8]) -> None:
     data = codec.compress(crops[:3], layers=2)
-    assert [face.layers for face in codec.frames.iter_stream(data)] == [2, 2, 2]
+    assert [face.layers for face in codec.frames.read(data)] == [2, 2, 2]
     assert np.array_equal(codec.decompress(data), codec.decode(codec.encode(crops[:3]), layers=2))
     assert np.array_equal(codec.decompress(data, layers=1), codec.decode(codec.encode(crops[:3]), layers=1))
     with pytest.raises(FrameError):

@@ -11,21 +11,27 @@ from demo_camera.source import open_source
 from edge_stscq._images import read_image
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import CodedFace
+from edge_stscq.stream.wire import frame_bound
 
 
 def run(loop: CaptureLoop, source: Path) -> list[Capture]:
     return [captured for captured in loop.run(open_source(str(source))) if captured is not None]
 
 
+def coded_face(loop: CaptureLoop, captured: Capture) -> CodedFace:
+    (frame,) = captured.coded.frames(bytes(16), "camera", 0)
+    return loop.codec.face(frame)
+
+
 def test_a_portrait_becomes_one_frame(loop: CaptureLoop, portrait: dict[str, Path]) -> None:
     (captured,) = run(loop, portrait["astronaut"])
-    (face,) = loop.codec.decode_stream(loop.codec.header() + captured.frame.data)
+    face = coded_face(loop, captured)
     assert face == loop.encoder.encode(captured.crop, 3)
     assert len(set(face.tokens.tolist())) > 3, "the crop is a picture, not a flat colour"
-    assert captured.frame == (loop.codec.encode_frame(face), len(captured.frame.data) - 6, face)
+    assert captured.coded.payloads == ((face.layers, loop.codec.payload(face)),)
     counters = loop.counters
     assert (counters.pictures, counters.faces, counters.rejected) == (1, 1, {})
-    assert (counters.payload_bytes, counters.wire_bytes) == (captured.frame.payload_bytes, len(captured.frame.data))
+    assert (counters.payload_bytes, counters.wire_bytes) == (captured.coded.payload_bytes, frame_bound(captured.coded.payload_bytes))
 
 
 def test_the_crop_is_aligned_and_red_is_first(loop: CaptureLoop, portrait: dict[str, Path]) -> None:
@@ -43,9 +49,9 @@ def test_fewer_layers_travel(layers: int, loop: CaptureLoop, portrait: dict[str,
     (whole,) = run(loop, portrait["astronaut"])
     loop.layers = layers
     (captured,) = run(loop, portrait["astronaut"])
-    (face,) = loop.codec.decode_stream(loop.codec.header() + captured.frame.data)
+    face = coded_face(loop, captured)
     assert face == CodedFace(1, loop.encoder.encode(captured.crop, 3).tokens[: 4 * layers], layers)
-    assert captured.frame.payload_bytes < whole.frame.payload_bytes
+    assert captured.coded.payload_bytes < whole.coded.payload_bytes
 
 
 def test_a_picture_without_a_face_is_an_error(loop: CaptureLoop, tmp_path: Path) -> None:
