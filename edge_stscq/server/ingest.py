@@ -20,7 +20,7 @@ from edge_stscq.protocol import (
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.storage.face_store import FaceStore, FrameBatch, WriteResult
 from edge_stscq.stream.envelope import STATIC_TABLES, Kind, Source, WireFrame, device_stream_id
-from edge_stscq.stream.frame import check_frame, stream_model_id
+from edge_stscq.stream.frame import CRC_BYTES, stream_model_id
 from edge_stscq.stream.wire import check_version, read_frames
 
 REQUESTS_PER_COMMIT = 16
@@ -94,8 +94,7 @@ class Ingest:
             number = upload.first + len(frames)
             if number > MAX_SEQUENCE:
                 raise EdgeError(f"sequence numbers end at {MAX_SEQUENCE}; use another device name")
-            start = check_frame(frame.data, 0, entry.model_id).start
-            payload = frame.data[start : start + frame.payload_bytes]
+            payload = frame.data[len(frame.data) - CRC_BYTES - frame.payload_bytes : -CRC_BYTES]
             frames.append(WireFrame(source, number, frame.face.layers, payload))
         if not frames:
             raise FrameError("the stream has a header and no frame; nothing to store")
