@@ -42,11 +42,11 @@ def _folder() -> Path:
 
 def file(data: bytes) -> bool:
     """A file of version 2 as it is, and the same under checksums that are right."""
-    accepted = _reads(data)
-    return _reads(sealed(data)) or accepted
+    accepted = reads(data)
+    return reads(sealed(data)) or accepted
 
 
-def _reads(data: bytes) -> bool:
+def reads(data: bytes) -> bool:
     """Frames that are written again are the same frames, and faces that are coded again the same payloads."""
     try:
         read = list(read_frames(data))
