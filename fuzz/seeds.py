@@ -5,8 +5,10 @@
 Tokens are drawn by chance and digests are made up; no picture of anybody is needed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +24,21 @@ from edge_stscq.bundle.manifest import (
     TensorSpec,
 )
 from edge_stscq.config.codec import CodecConfig
+from edge_stscq.protocol import MAX_SEQUENCE
 from edge_stscq.stream import CodedFace
+from edge_stscq.stream.envelope import MAX_QUALITY, MAX_TIME, MAX_TRACK, Clock, Kind, Source, WireFrame, stream_id
+from edge_stscq.stream.wire import PREAMBLE, write_sections, write_stream
 from fuzz import CORPUS, FOLDER
 from fuzz.properties import MODEL, codec
 
+KEY, OTHER_KEY = bytes(range(16)), bytes(range(16, 32))
+NOON = 1_790_000_000_000
 WORDS: dict[str, tuple[bytes, ...]] = {
+    "file": (
+        b"STSQ\x02", b"\x00", b"\x02\x00", b"\x0e\x00", b"\x06door-1", b"\x81", b"\x91", b"\xf3", b"\x85\x00",
+        b"\x02\x05\x00", b"\xff", b"\x65", b"\x80\x00", b"\xff\xff\x7f", b"\xff\xff\xff\xff\xff\xff\xff\x0f",
+        b"\xff\xff\xff\xff\xff\xff\x3f", b"\xff\xff\xff\xff\x0f", b"\xff\xff\x01", KEY, bytes(8), codec().model_id,
+    ),
     "stream": (b"STSQ\x01", b"\x01", b"\x02", b"\x03", b"\x80\x80\x80\x00"),
     "payload": (b"\x01", b"\x02", b"\x03", b"\x7f", b"\x80\x01", b"\xff\xff\xff\x7f"),
     "manifest": tuple(
@@ -36,7 +48,7 @@ WORDS: dict[str, tuple[bytes, ...]] = {
         b"POST ", b"GET ", b"HEAD ", b"/v1/frames", b"/v1/faces", b"/v1/faces/", b".png", b"?layers=", b"&limit=",
         b"after=", b"/v1/models", b"/v1/match", b"/health", b"/ready", b"/openapi.json", b"\nedge-device:",
         b"\nedge-sequence:", b"\ncontent-length:", b"\nauthorization:Bearer stscq_", b"\nhost:", b"9007199254740991",
-        b"\n\nSTSQ\x01",
+        b"\n\nSTSQ\x01", b"/v2/frames", b"\n\nSTSQ\x02", b"/v1/faces?before=", b"/v1/faces?since=", KEY,
     ),
 }  # fmt: skip
 """Words that a mutation may put in."""
@@ -50,6 +62,47 @@ def faces(count: int, seed: int = 0) -> list[CodedFace]:
     return [
         CodedFace(int(draw.integers(groups)), draw.integers(entries, size=ends[n - 1]).astype(np.uint16), n)
         for n in layers
+    ]
+
+
+def wire_frames(faces: Sequence[CodedFace], first: int = 0, key: bytes = KEY, **source: Any) -> list[WireFrame]:
+    """Faces as they travel: some of visits, some judged, a second and a half apart unless there is no clock."""
+    made = Source(stream_id(key), "door-1", codec().model_id, **{"clock": Clock.SYNCHRONIZED} | source)
+    timed = made.clock != Clock.NONE
+    return [
+        WireFrame(
+            made, first + n, face.layers, codec().payload(face), NOON + 1500 * n if timed else None,
+            track=None if n % 4 == 3 else n // 2, quality=None if n % 3 == 2 else 10 * n % 101,
+        )
+        for n, face in enumerate(faces)
+    ]  # fmt: skip
+
+
+def files() -> list[bytes]:
+    """Files of version 2: empty, without and with times, over gaps and tracks of long ago, of two streams, with
+    extensions, of what only a newer program reads, and at the end of every range.
+    """
+    timed = wire_frames(faces(6))
+    gaps = [replace(one, captured_ms=NOON + 3_600_000 * n * n, checksum=-1) for n, one in enumerate(timed[:3])]
+    tracks = [replace(one, track=100 * (n % 2), checksum=-1) for n, one in enumerate(timed[:3])]
+    extended = [replace(one, extensions=b"\x05\x02\xca\xfe", checksum=-1) for one in timed[:2]]
+    critical = replace(timed[2], extensions=b"\x05\x00\x85\x01\x07", checksum=-1)
+    template = WireFrame(replace(timed[0].source, kind=Kind.PROTECTED), 0, 1, bytes(41), NOON)
+    coder = WireFrame(replace(timed[0].source, coder_id=b"learned!"), 1, 15, bytes(130), NOON)
+    last = WireFrame(
+        replace(timed[0].source, clock=Clock.UNSYNCHRONIZED, device="d" * 64), MAX_SEQUENCE, 3, timed[2].payload,
+        MAX_TIME, MAX_TRACK, MAX_QUALITY,
+    )  # fmt: skip
+    return [
+        PREAMBLE,
+        write_stream(wire_frames(faces(3), clock=Clock.NONE), KEY),
+        write_stream(timed, KEY),
+        write_stream(gaps + tracks, KEY),
+        write_stream(timed[:2], KEY) + write_sections(wire_frames(faces(2, seed=2), key=OTHER_KEY), OTHER_KEY),
+        write_stream([*extended, critical], KEY),
+        write_stream([template, coder], KEY),
+        write_stream([last], KEY),
+        write_stream(wire_frames(faces(3, seed=3)), KEY),
     ]
 
 
@@ -83,13 +136,19 @@ def seeds() -> dict[str, list[bytes]]:
     frames = [codec().encode_frame(face) for face in three]
     stream = codec().encode_stream(three)
     post = b"POST /v1/frames\nedge-device: cam\nedge-sequence: 0\n\n"
+    post_file = b"POST /v2/frames\n\n"
     gets = ("v1/faces?limit=2", "v1/faces/cam-0.png", "v1/faces/cam-2.png?layers=2", "v1/models", "health", "ready")
+    made = files()
     return {
+        "file": made,
         "stream": [codec().header(), stream, *(codec().header() + frame for frame in frames)],
         "payload": [frame[:-4] for frame in frames],
         "manifest": [one.to_json().encode() for one in manifests()],
-        "request": [post + stream, post + codec().header(), *(f"GET /{path}\n\n".encode() for path in gets)],
-    }
+        "request": [
+            post + stream, post + codec().header(), *(f"GET /{path}\n\n".encode() for path in gets),
+            *(post_file + data for data in made),
+        ],
+    }  # fmt: skip
 
 
 def dictionary(words: Iterable[bytes]) -> str:

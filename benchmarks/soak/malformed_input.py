@@ -2,18 +2,21 @@
 
     python -m benchmarks.soak.malformed_input --count 10000000     -> benchmarks/results/malformed.json
 
-Four kinds, in this order:
+Five kinds, in this order, all of both versions of the wire format:
 
-    flips      every single bit of 1,000 frames turned over, in turn; every one must be refused
-    parser     frames and streams cut, mixed, damaged, made up, or damaged under a checksum that is right: refused,
-               or read back exactly
+    flips      every single bit of 1,000 frames of version 1, and of 1,000 files of version 2 that hold one frame with
+               its envelope, turned over, in turn; every one must be refused
+    socket     bodies as of `parser` to `edge-stscq serve` in a process of its own, over TCP, some cut off in the middle
     app        requests with such bodies and hostile headers to the whole application, in this process
-    socket     such bodies to `edge-stscq serve` in a process of its own, over TCP, some cut off in the middle
+    sealed     frames and files that were damaged or made up, under checksums that are right: refused, or read back
+               exactly
+    parser     frames and files cut, mixed, damaged or made up: refused, or read back exactly
 
 What breaks the properties of `fuzz.properties` ends the run with the input. Of the parser, the most bytes that were
 allocated at a time are traced on two inputs of every thousand; of the application and the server, how much the process
 grew after its first requests. Progress is kept in `--work`: the same command goes on where it was stopped. Damage may
-leave a whole stream (one frame of three cut away): such inputs were accepted, and are counted apart.
+leave a whole file (one frame of three cut away, another payload under its checksum): such inputs were accepted, and are
+counted apart.
 """
 
 import contextlib
@@ -34,12 +37,15 @@ import typer
 from benchmarks.record import write
 from edge_stscq._files import write_file
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import HEADER_BYTES
-from fuzz.properties import PROPERTIES, codec
-from fuzz.seeds import faces
+from edge_stscq.protocol import FRAMES_PATH, STREAMS_PATH
+from edge_stscq.stream.wire import PREAMBLE, read_frames, write_sections, write_stream
+from fuzz.properties import PROPERTIES, codec, reads
+from fuzz.sealing import sealed
+from fuzz.seeds import KEY, faces, wire_frames
 
 FRAMES = 1000
-APP_SHARE, SOCKET_SHARE = 0.001, 0.0005
+"""Of each version."""
+APP_SHARE, SOCKET_SHARE, SEALED_SHARE = 0.001, 0.0005, 0.1
 CHUNK = 5000
 """Inputs between two notes of progress."""
 PARSER_BOUND = 1 << 20
@@ -49,18 +55,27 @@ GROWTH_BOUND = 32 << 20
 
 
 class Maker:
-    """Malformed inputs, made from 1,000 frames."""
+    """Malformed inputs, made from 1,000 faces in both versions.
+
+    Attributes:
+        flipped: frames of version 1 and files of version 2 whose every bit is turned over.
+        flips: how many bits that are.
+    """
 
     def __init__(self) -> None:
-        self.header = codec().header()
-        self.frames = [codec().encode_frame(face) for face in faces(FRAMES, seed=1)]
-        self.flips = sum(8 * len(frame) for frame in self.frames)
+        whole = faces(FRAMES, seed=1)
+        self.frames = [codec().encode_frame(face) for face in whole]
+        frames = wire_frames(whole)
+        self.sections = [
+            write_sections(frames[at : at + size], KEY) for at in range(FRAMES) for size in (1, 1, 1, 1, 2, 3)
+        ]
+        self.flipped = self.frames + [write_stream([frame], KEY) for frame in frames]
+        self.flips = sum(8 * len(data) for data in self.flipped)
 
-    def damaged(self, chance: random.Random) -> bytes:
-        """A stream of one to three frames that was cut, mixed, damaged or made up."""
-        body = bytearray(
-            self.header + b"".join(chance.choices(self.frames, k=chance.choice((1, 1, 1, 1, 1, 1, 1, 2, 3))))
-        )
+    def damaged(self, chance: random.Random, version: int) -> bytes:
+        """A file of one to three frames, or of more in sections, that was cut, mixed, damaged or made up."""
+        header, parts = (codec().header(), self.frames) if version == 1 else (PREAMBLE, self.sections)
+        body = bytearray(header + b"".join(chance.choices(parts, k=chance.choice((1, 1, 1, 1, 1, 1, 1, 2, 3)))))
         for _ in range(chance.randrange(1, 4)):
             at, size = chance.randrange(len(body) + 1), chance.randrange(9)
             kind = chance.randrange(5)
@@ -73,26 +88,41 @@ class Maker:
             elif kind == 3:
                 body[at:at] = chance.randbytes(size)
             else:
-                body[HEADER_BYTES:] = chance.randbytes(chance.randrange(200))
+                body[len(header) :] = chance.randbytes(chance.randrange(200))
         return bytes(body)
 
-    def sealed(self, chance: random.Random) -> bytes:
-        """A frame without its checksum, for `fuzz.properties.payload` to add the right one: damaged or made up."""
+    def unsealed(self, chance: random.Random) -> bytes:
+        """A frame of version 1 without its checksum, for `fuzz.properties.payload` to add the right one: damaged or
+        made up.
+        """
         body = bytearray(chance.choice(self.frames)[:-4])
         if chance.random() < 0.5:
             body[2:] = chance.randbytes(len(body) - 2)
         body[chance.randrange(len(body))] = chance.randrange(256)
         return bytes(body)
 
+    def sealed(self, chance: random.Random) -> bytes:
+        """A file of version 2 in which some bytes are others, under checksums that are right."""
+        body = bytearray(PREAMBLE + b"".join(chance.choices(self.sections, k=chance.choice((1, 1, 2)))))
+        for _ in range(chance.randrange(1, 4)):
+            at = chance.randrange(len(PREAMBLE), len(body))
+            body[at] = chance.choice((body[at] ^ 1 << chance.randrange(8), chance.randrange(256)))
+        return sealed(bytes(body))
+
     def request(self, chance: random.Random) -> bytes:
         """A request as `fuzz.request` reads it."""
         device = chance.choice(("cam", "", "../cam", "c" * 65, "*", "cäm"))
         number = chance.choice(("0", "-1", "9007199254740991", "9" * 40, "1e3", ""))
-        address = chance.choice(("/v1/frames",) * 8 + ("/v1/faces?limit=-1", "/v1/faces/cam-x.png", "/../etc", "/%00"))
-        method = "POST" if address == "/v1/frames" else chance.choice(("GET", "PUT", "HEAD"))
+        posts = (FRAMES_PATH, STREAMS_PATH) * 4
+        address = chance.choice((*posts, "/v1/faces?limit=-1", "/v1/faces/cam-x.png", "/../etc", "/%00"))
+        method = "POST" if address in posts else chance.choice(("GET", "PUT", "HEAD"))
         length = chance.choice(("", f"content-length: {chance.randrange(-9, 10**12)}\n"))
         head = f"{method} {address}\nedge-device: {device}\nedge-sequence: {number}\n{length}\n"
-        return head.encode() + self.damaged(chance)
+        if address == STREAMS_PATH:
+            body = self.sealed(chance) if chance.random() < 0.5 else self.damaged(chance, 2)
+        else:
+            body = self.damaged(chance, 1)
+        return head.encode() + body
 
 
 class Server:
@@ -114,10 +144,10 @@ class Server:
     def resident(self) -> int:
         return resident(self._process.pid)
 
-    def answer(self, body: bytes, declared: int) -> str:
+    def answer(self, path: str, body: bytes, declared: int) -> str:
         """Status of a POST that declares so many bytes and hangs up after its body; empty if there was no answer."""
         names = "Host: 127.0.0.1\r\nEdge-Device: cam\r\nEdge-Sequence: 0\r\n"
-        head = f"POST /v1/frames HTTP/1.1\r\n{names}Content-Length: {declared}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\n{names}Content-Length: {declared}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", self._port), timeout=60) as wire:
             wire.sendall(head.encode() + body)
             if declared > len(body):
@@ -205,28 +235,37 @@ def measure(count: int, minutes: float, work: Path) -> dict[str, Any]:
     app_count, socket_count = round(count * APP_SHARE), round(count * SOCKET_SHARE)
 
     starts, total = [], 0
-    for frame in maker.frames:
+    for data in maker.flipped:
         starts.append(total)
-        total += 8 * len(frame)
-    place = {"frame": 0}
+        total += 8 * len(data)
+    place = {"input": 0}
 
     def flip(_: random.Random, number: int) -> bool:
-        while place["frame"] + 1 < FRAMES and starts[place["frame"] + 1] <= number:
-            place["frame"] += 1
-        bit, frame = number - starts[place["frame"]], bytearray(maker.frames[place["frame"]])
-        frame[bit // 8] ^= 1 << bit % 8
+        while place["input"] + 1 < len(starts) and starts[place["input"] + 1] <= number:
+            place["input"] += 1
+        bit, data = number - starts[place["input"]], bytearray(maker.flipped[place["input"]])
+        data[bit // 8] ^= 1 << bit % 8
         with contextlib.suppress(EdgeError):
-            codec().decode_frame(bytes(frame))
+            codec().decode_frame(bytes(data)) if place["input"] < FRAMES else list(read_frames(bytes(data)))
             raise AssertionError("a flipped bit was not noticed")
         return False
 
     def parse(chance: random.Random, number: int) -> bool:
-        name, data = ("payload", maker.sealed(chance)) if number % 10 == 0 else ("stream", maker.damaged(chance))
+        version = 1 + number % 2
+        read = PROPERTIES["stream"] if version == 1 else reads
+        return traced("parser", number, read, maker.damaged(chance, version))
+
+    def parse_sealed(chance: random.Random, number: int) -> bool:
+        if number % 4 == 0:
+            return traced("sealed", number, PROPERTIES["payload"], maker.unsealed(chance))
+        return traced("sealed", number, reads, maker.sealed(chance))
+
+    def traced(kind: str, number: int, read: Callable[[bytes], bool], data: bytes) -> bool:
         if number % 1000 >= 2:
-            return PROPERTIES[name](data)
+            return read(data)
         tracemalloc.start()
-        accepted = PROPERTIES[name](data)
-        state = run.state["parser"]
+        accepted = read(data)
+        state = run.state[kind]
         state["peak_bytes"] = max(state.get("peak_bytes", 0), tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert state["peak_bytes"] <= PARSER_BOUND, "memory"
@@ -238,9 +277,10 @@ def measure(count: int, minutes: float, work: Path) -> dict[str, Any]:
         return accepted
 
     def post(chance: random.Random, number: int) -> bool:
-        data = maker.damaged(chance)
-        cut = number % 10 == 0
-        status = server.answer(data, len(data) + chance.randrange(1, 99) if cut else len(data))
+        path, version = ((FRAMES_PATH, 1), (STREAMS_PATH, 2))[number % 2]
+        data = maker.sealed(chance) if number % 8 == 1 else maker.damaged(chance, version)
+        cut = number % 10 < 2 and chance.random() < 0.5
+        status = server.answer(path, data, len(data) + chance.randrange(1, 99) if cut else len(data))
         state = run.state["socket"]
         theirs.note(state)
         answers = state.setdefault("answers", {})
@@ -259,12 +299,13 @@ def measure(count: int, minutes: float, work: Path) -> dict[str, Any]:
         said = server.close()
     assert not said, said
     whole &= run.go_on("app", app_count, ask, until)
-    left = count - min(maker.flips, count) - app_count - socket_count
-    whole &= run.go_on("parser", left, parse, until)
+    left = max(0, count - min(maker.flips, count) - app_count - socket_count)
+    whole &= run.go_on("sealed", round(left * SEALED_SHARE), parse_sealed, until)
+    whole &= run.go_on("parser", left - round(left * SEALED_SHARE), parse, until)
     done = sum(state["done"] for state in run.state.values())
     return {
         "asked": count, "done": done, "accepted": sum(state["accepted"] for state in run.state.values()),
-         "complete": whole, "flipped_frames": FRAMES, "flips_of_these_frames": maker.flips,
+        "complete": whole, "flipped_frames": FRAMES, "flips_of_these_frames": maker.flips,
         "bounds": {"parser_bytes": PARSER_BOUND, "growth_bytes": GROWTH_BOUND}, "kinds": run.state,
     }  # fmt: skip
 

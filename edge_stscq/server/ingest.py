@@ -9,12 +9,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from edge_stscq.errors import EdgeError, FrameError
-from edge_stscq.protocol import MAX_SEQUENCE, Acknowledgement, Refused, RefusedFrame, StreamAcknowledgement
+from edge_stscq.protocol import (
+    MAX_SEQUENCE,
+    STREAMS_PATH,
+    Acknowledgement,
+    Refused,
+    RefusedFrame,
+    StreamAcknowledgement,
+)
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.storage.face_store import FaceStore, FrameBatch, WriteResult
 from edge_stscq.stream.envelope import STATIC_TABLES, Kind, Source, WireFrame, device_stream_id
-from edge_stscq.stream.frame import check_frame, stream_model_id
-from edge_stscq.stream.wire import read_frames
+from edge_stscq.stream.frame import CRC_BYTES, stream_model_id
+from edge_stscq.stream.wire import check_version, read_frames
 
 REQUESTS_PER_COMMIT = 16
 """Requests whose frames are stored in one commit, at most."""
@@ -77,6 +84,8 @@ class Ingest:
             return error
 
     def _read_1(self, upload: FrameUpload) -> "_Read":
+        if check_version(upload.body) != 1:
+            raise FrameError(f"this is a file of version 2; it belongs to {STREAMS_PATH}")
         entry = self._catalog.find(stream_model_id(upload.body), "this stream")
         source = Source(device_stream_id(upload.device), upload.device, entry.model_id)
         frames: list[WireFrame] = []
@@ -85,8 +94,7 @@ class Ingest:
             number = upload.first + len(frames)
             if number > MAX_SEQUENCE:
                 raise EdgeError(f"sequence numbers end at {MAX_SEQUENCE}; use another device name")
-            start = check_frame(frame.data, 0, entry.model_id).start
-            payload = frame.data[start : start + frame.payload_bytes]
+            payload = frame.data[len(frame.data) - CRC_BYTES - frame.payload_bytes : -CRC_BYTES]
             frames.append(WireFrame(source, number, frame.face.layers, payload))
         if not frames:
             raise FrameError("the stream has a header and no frame; nothing to store")

@@ -10,6 +10,8 @@ from edge_stscq.stream.envelope import Clock, Source, WireFrame, device_stream_i
 from edge_stscq.stream.wire import write_stream
 
 MODEL = b"12345678"
+NOON = 1_700_000_000_000
+"""Of some day past: milliseconds since 1970 UTC."""
 
 
 def same_prefix(old: WireFrame, new: WireFrame) -> bool:
@@ -45,20 +47,20 @@ def row_of(frame: WireFrame, row: int = 1, revision: int | None = None, received
 
 
 class Camera:
-    """Writes files of version 2 of one stream, whose key is 16 times `seed`.
+    """Writes files of version 2, all of one stream.
 
     Attributes:
         stream: id of the stream, in hexadecimal.
     """
 
-    def __init__(self, codec: FrameCodec, device: str = "door-1", seed: int = 1, **source: object) -> None:
-        self.codec, self.key = codec, bytes([seed]) * 16
+    def __init__(self, codec: FrameCodec, device: str = "door-1", key: bytes = bytes(16), **source: object) -> None:
+        self.codec, self.key = codec, key
         self.source = Source(
             stream_id(self.key), device, **{"model_id": codec.model_id, "clock": Clock.SYNCHRONIZED, **source}
         )
         self.stream = self.source.stream_id.hex()
 
-    def frame(self, face: CodedFace, number: int, captured_ms: int = 1_790_000_000_000, **more: object) -> WireFrame:
+    def frame(self, face: CodedFace, number: int, captured_ms: int = NOON, **more: object) -> WireFrame:
         timed = {} if self.source.clock == Clock.NONE else {"captured_ms": captured_ms}
         return WireFrame(self.source, number, face.layers, self.codec.payload(face), **timed, **more)
 
@@ -67,7 +69,6 @@ class Camera:
 
     def faces(self, faces: Sequence[CodedFace], first: int = 0, **more: object) -> bytes:
         """A file of faces, a second after each other."""
-        begin = 1_790_000_000_000
         return self.file(
-            *(self.frame(face, number, begin + 1000 * number, **more) for number, face in enumerate(faces, first))
+            *(self.frame(face, number, NOON + 1000 * number, **more) for number, face in enumerate(faces, first))
         )

@@ -13,7 +13,8 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ _COLUMNS = (
     "extensions", "layers", "payload", "checksum", "received", "occurred", "revision",
 )  # fmt: skip
 """In the order of `StoredFace`."""
+_ATTRIBUTES = {"captured": "captured_ms"}
 _TYPES = (int, str, bytes, int, bytes, bytes, int, int, int, int, int, bytes, int, bytes, int, float, float, int)
 _NULLABLE = {"captured", "track", "quality"}
 _NOTHING = tuple(None if name in _NULLABLE else kind() for name, kind in zip(_COLUMNS, _TYPES, strict=True))
@@ -78,11 +80,9 @@ class SqlFaceStore:
         with self._writing() as (db, last):
             transaction = _Transaction({_name_of(face): face for face in _known(db, batches)}, {})
             answers = [transaction.take(batch) for batch in batches]
-            numbered = [
-                replace(face, revision=last + 1 + index) for index, face in enumerate(transaction.changed.values())
-            ]
-            inserted = [_values(face) for face in numbered if face.row == _NEW]
-            extended = [_extension(face) for face in numbered if face.row != _NEW]
+            numbered = [(face, _values(face, last + at)) for at, face in enumerate(transaction.changed.values(), 1)]
+            inserted = [values for face, values in numbered if face.row == _NEW]
+            extended = [_extension(face.row, values) for face, values in numbered if face.row != _NEW]
             if inserted:
                 db.execute(faces.insert(), inserted)
             if extended and db.execute(_EXTEND, extended).rowcount != len(extended):
@@ -214,6 +214,8 @@ def _known(db: Connection, batches: Sequence[FrameBatch]) -> Iterator[StoredFace
 
 _SPARSE = 4
 """Numbers in a span, for each that is asked for, from which on they are asked for one by one."""
+_DAY = 86400.0
+"""Seconds by which no clock of another server is ahead: a row that says more was damaged."""
 _MANY = 500
 """Numbers in a query; databases bound them."""
 
@@ -267,7 +269,7 @@ def _against(old: StoredFace, new: WireFrame, batch: FrameBatch) -> WriteResult 
 
 def _row_of(frame: WireFrame, old: StoredFace | None, now: float) -> StoredFace:
     source = frame.source
-    received = old.received if old and 0 <= old.received <= now else now
+    received = old.received if old and 0 <= old.received < now + _DAY else now
     return StoredFace(
         old.row if old else _NEW, source.device, source.stream_id, frame.number, source.model_id, source.coder_id,
         int(source.kind), int(source.clock), frame.captured_ms, frame.track, frame.quality, frame.extensions,
@@ -275,22 +277,18 @@ def _row_of(frame: WireFrame, old: StoredFace | None, now: float) -> StoredFace:
     )  # fmt: skip
 
 
-def _values(face: StoredFace) -> dict[str, object]:
+_written = attrgetter(*(_ATTRIBUTES.get(name, name) for name in _COLUMNS[1:-1]))
+
+
+def _values(face: StoredFace, revision: int) -> dict[str, Any]:
     """Columns of a row but its own number."""
-    values = {name: getattr(face, _ATTRIBUTES.get(name, name)) for name in _COLUMNS}
-    del values["row"]
-    return values
+    return dict(zip(_COLUMNS[1:], (*_written(face), revision), strict=True))
 
 
-_ATTRIBUTES = {"captured": "captured_ms"}
-
-
-def _extension(face: StoredFace) -> dict[str, object]:
+def _extension(row: int, values: dict[str, Any]) -> dict[str, Any]:
     """Values of `_EXTEND`: the row of this face alone."""
-    values = _values(face)
-    return {"at": face.row, "of": face.stream, "number": face.sequence} | {
-        f"new_{name}": values[name] for name in _EXTENDED
-    }
+    changed = {f"new_{name}": values[name] for name in _EXTENDED}
+    return {"at": row, "of": values["stream"], "number": values["sequence"]} | changed
 
 
 def _read(db: Connection, query: Select[Any], **values: object) -> Iterator[StoredFace]:

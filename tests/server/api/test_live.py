@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
@@ -80,6 +81,23 @@ async def test_live_sends_new_and_extended_faces(listen: Listen, entry: CatalogE
         async with feed_of(address, "?last=4") as again:
             told = [json.loads(await again.recv()) for _ in range(3)]
         assert sorted(told, key=str) == sorted(listed, key=str)
+
+
+async def test_live_sends_faces_of_version_2(listen: Listen, entry: CatalogEntry, make_faces: MakeFaces) -> None:
+    """As they are listed; one that the store has spoiled is passed over."""
+    camera, faces = Camera(entry.codec), make_faces(3)
+    frames = [camera.frame(face, number, track=number, quality=50) for number, face in enumerate(faces)]
+    async with listen() as (address, app), feed_of(address) as feed, httpx2.AsyncClient() as client:
+        answer = await client.post(f"http://{address}/v2/frames", content=camera.file(*frames))
+        assert answer.json()["stored"] == 3
+        async with asyncio.timeout(30):
+            told = [json.loads(await feed.recv()) for _ in range(3)]
+        assert told == (await client.get(f"http://{address}/v1/faces")).json()["faces"]
+        assert [(face["id"], face["track"]) for face in told] == [(frame.name, frame.track) for frame in frames]
+        with app.state.store._database.write() as db:
+            db.execute(text("UPDATE faces SET layers = 77 WHERE sequence = 1"))
+    async with listen() as (address, app), feed_of(address, "?after=0") as feed:
+        assert await heard(feed, 2) == [(frames[0].name, 3, 1), (frames[2].name, 3, 3)]
 
 
 async def test_live_resumes_beyond_memory(

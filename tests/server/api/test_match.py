@@ -27,7 +27,7 @@ from edge_stscq.server.storage.face_store import StoredFace
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
 from edge_stscq.stream.envelope import Source, WireFrame, device_stream_id
-from tests.support.stored_faces import accept, row_of
+from tests.support.stored_faces import Camera, accept, row_of
 
 MakeApp = Callable[..., FastAPI]
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
@@ -168,6 +168,28 @@ async def test_match_bad_input(serve: Serve, entry: CatalogEntry, make_faces: Ma
             answer = await client.post(f"/v1/match{query}", content=content)
             assert (answer.status_code, list(answer.json())) == (status, ["error"]), (content[:40], query)
             assert "\n" not in answer.json()["error"]
+
+
+@pytest.mark.anyio
+async def test_match_files_of_version_2(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
+    camera, faces = Camera(entry.codec), make_faces(3)
+    one = camera.faces(faces[:1])
+    async with serve() as client:
+        assert (await client.post("/v2/frames", content=camera.faces(faces[:2]))).json()["stored"] == 2
+        await post(client, entry, faces[2:], "cam")
+        assert (await found(client, 3, one, limit=1)) == [f"{camera.stream}-0"]
+        assert (await found(client, 3, {"face": f"{camera.stream}-1"}, limit=1)) == [f"{camera.stream}-1"]
+        assert (await found(client, 3, camera.faces(faces[2:]), limit=1)) == ["cam-0"]
+        assert (await found(client, 3, entry.codec.encode_stream(faces[:1]), limit=1)) == [f"{camera.stream}-0"]
+        foreign, template = (
+            Camera(entry.codec, **other).faces(faces[:1]) for other in ({"model_id": b"\xab" * 8}, {"kind": 1})
+        )
+        for status, body, part in (
+            (400, camera.faces(faces[:2]), "a search is for one face"), (400, one[:-1], "truncated"),
+            (400, b"STSQ\2", "no frame"), (409, foreign, "ab" * 8), (400, template, "no tokens but kind 1"),
+        ):  # fmt: skip
+            answer = await client.post("/v1/match", content=body)
+            assert (answer.status_code, part in answer.json()["error"]) == (status, True), answer.text
 
 
 def frame(entry: CatalogEntry, face: CodedFace, number: int, device: str = "cam") -> WireFrame:
