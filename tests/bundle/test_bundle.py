@@ -12,8 +12,8 @@ from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, MANIFEST, PROJECTION, TABLES, Manifest
 from edge_stscq.errors import BundleError
 from edge_stscq.stream import Tables
-from tests.support.altered_bundle import as_format, reseal
-from tests.support.sums_bundle import CONFIG, answer
+from tests.support.bundles.altered_bundle import as_format, reseal
+from tests.support.bundles.sums_bundle import CONFIG, answer
 
 FILES = ("encoder.onnx", CODEBOOKS, TABLES, PROJECTION, GOLDEN, MANIFEST)
 

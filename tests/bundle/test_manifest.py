@@ -19,7 +19,7 @@ from edge_stscq.bundle.manifest import (
     sha256_files,
 )
 from edge_stscq.errors import BundleError
-from tests.support.altered_bundle import as_format
+from tests.support.bundles.altered_bundle import as_format
 
 
 def test_text_is_the_same_every_time_and_loads_back(sums_bundle: Path) -> None:

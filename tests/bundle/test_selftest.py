@@ -11,7 +11,7 @@ from edge_stscq.bundle import open_bundle, selftest
 from edge_stscq.bundle.manifest import GOLDEN
 from edge_stscq.device import load_encoder
 from edge_stscq.stream import CodedFace
-from tests.support.altered_bundle import as_format, change_golden, change_two_tokens, reseal
+from tests.support.bundles.altered_bundle import as_format, change_golden, change_two_tokens, reseal
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import HEADER_BYTES
 from edge_stscq.stream.arithmetic import Decoder, Encoder
+from tests.support.bundles.sums_bundle import answer, write_sums_bundle
 from tests.support.fakes import acknowledgement
-from tests.support.sums_bundle import answer, write_sums_bundle
 
 app = typer.Typer()
 app.command()(capture)
