@@ -35,7 +35,7 @@ def model_dir() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete model of random weights, small enough to export in seconds, whose student uses both groups."""
-    from tests.support.tiny_model import write_tiny_model
+    from tests.support.models.tiny_model import write_tiny_model
 
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny", ("basic", "middle", "enhanced"))
 
@@ -43,7 +43,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", params=[1, 4, 15])
 def layered_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `tiny_model`, of 1, 4 and 15 layers."""
-    from tests.support.tiny_model import write_tiny_model
+    from tests.support.models.tiny_model import write_tiny_model
 
     count: int = request.param
     names = [f"layer-{number + 1}" for number in range(count)]
@@ -53,7 +53,7 @@ def layered_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def integer_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete model of random weights whose student is made for integers and uses both groups."""
-    from tests.support.integer_model import write_integer_model
+    from tests.support.models.integer_model import write_integer_model
 
     return write_integer_model(tmp_path_factory.mktemp("model") / "tiny-integer")
 
@@ -61,7 +61,7 @@ def integer_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def four_layer_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `tiny_model`, of four layers."""
-    from tests.support.tiny_model import write_tiny_model
+    from tests.support.models.tiny_model import write_tiny_model
 
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny4", ("basic", "middle", "enhanced", "fine"))
 
@@ -69,7 +69,7 @@ def four_layer_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def sums_bundle(tmp_path: Path) -> Path:
     """A bundle whose answers are known without any runtime."""
-    from tests.support.sums_bundle import write_sums_bundle
+    from tests.support.bundles.sums_bundle import write_sums_bundle
 
     return write_sums_bundle(tmp_path / "bundle")
 
@@ -77,7 +77,7 @@ def sums_bundle(tmp_path: Path) -> Path:
 @pytest.fixture
 def make_sums_bundle(tmp_path: Path) -> Callable[..., Path]:
     """`make_sums_bundle(artefact=..., field=value, ...)` writes a bundle with other fields in its manifest."""
-    from tests.support.sums_bundle import write_sums_bundle
+    from tests.support.bundles.sums_bundle import write_sums_bundle
 
     return lambda **arguments: write_sums_bundle(tmp_path / "bundle", **arguments)
 

@@ -22,7 +22,7 @@ from edge_stscq.hub.index import Index
 from tests.conftest import REPOSITORY
 from tests.support.extras import NEEDED
 from tests.support.installed import need_module
-from tests.support.released import release_here
+from tests.support.models.released import release_here
 
 need_module("executorch", "pip install 'edge-stscq[executorch]'")
 need_module("onnxscript", "pip install 'edge-stscq[onnx]'")

@@ -45,7 +45,7 @@ def test_import_brings_nothing_heavy() -> None:
 
 
 def test_a_cameras_names_bring_no_torch() -> None:
-    used = "es.Bundle, es.CapturedFace, es.Codes, es.Sender, es.Spool, es.align, es.detect, es.encode_image, es.read_image"
+    used = "es.Bundle, es.CapturedFace, es.Codes, es.Sender, es.Spool, es.align, es.detect, es.read_image"
     assert run(f"import sys, edge_stscq as es; {used}; print('torch' in sys.modules)") == "False"
 
 

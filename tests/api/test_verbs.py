@@ -15,8 +15,8 @@ from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.data.crops import Faces
 from quantization import Calibration
 from targets.golden import candidates
-from tests.support.calibrated_model import Calibrated, write_calibrated_model
 from tests.support.installed import need_module
+from tests.support.models.calibrated_model import Calibrated, write_calibrated_model
 
 need_module("executorch", "pip install 'edge-stscq[executorch]'")
 need_module("onnxscript", "pip install 'edge-stscq[onnx]'")

@@ -1,17 +1,19 @@
 """Opening a bundle: nothing in it may differ from what its manifest says."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, MANIFEST, PROJECTION, TABLES, Manifest
 from edge_stscq.errors import BundleError
 from edge_stscq.stream import Tables
-from tests.support.altered_bundle import as_format, reseal
-from tests.support.sums_bundle import CONFIG, answer
+from tests.support.bundles.altered_bundle import as_format, reseal
+from tests.support.bundles.sums_bundle import CONFIG, answer
 
 FILES = ("encoder.onnx", CODEBOOKS, TABLES, PROJECTION, GOLDEN, MANIFEST)
 
@@ -27,6 +29,7 @@ def test_an_untouched_bundle_opens(sums_bundle: Path) -> None:
         assert answer(image) == (group, tokens.tolist())
     np.testing.assert_array_equal(golden.other_groups, golden.groups)
     np.testing.assert_array_equal(golden.other_tokens, golden.tokens)
+    assert golden.payloads is not None
     assert [len(payloads) for payloads in golden.payloads] == [3] * 4
     assert bundle.projection.projection.shape == (128, 2 * 4)
 
@@ -131,10 +134,16 @@ def test_golden_vectors_that_do_not_fit_are_refused(sums_bundle: Path) -> None:
         ("payloads", lambda old: old[:-1], "the lengths are not"),
         ("payload_lengths", lambda old: np.full(old.shape, np.inf), "no golden vectors"),
         ("payload_lengths", lambda old: old[:, :-1].copy(), "no golden vectors"),
-        ("payload_lengths", lambda old: old + np.int32([[1, -1, 0]]) * 99, "the lengths are not those of the payloads"),
+        (
+            "payload_lengths",
+            lambda old: old + np.array([[1, -1, 0]], np.int32) * 99,
+            "the lengths are not those of the payloads",
+        ),
     ],
 )
-def test_payloads_that_do_not_fit_are_refused(sums_bundle, name, change, message):
+def test_payloads_that_do_not_fit_are_refused(
+    sums_bundle: Path, name: str, change: Callable[[NDArray[np.generic]], NDArray[np.generic]], message: str
+) -> None:
     tensors = safetensors.numpy.load_file(sums_bundle / GOLDEN)
     safetensors.numpy.save_file(tensors | {name: change(tensors[name])}, sums_bundle / GOLDEN)
     bundle = open_bundle(reseal(sums_bundle))
@@ -151,7 +160,7 @@ def test_payloads_that_do_not_fit_are_refused(sums_bundle, name, change, message
         ("other", np.zeros(128, np.float32)),
     ],
 )
-def test_a_projection_that_does_not_fit_is_refused(sums_bundle, name, array):
+def test_a_projection_that_does_not_fit_is_refused(sums_bundle: Path, name: str, array: NDArray[np.generic]) -> None:
     tensors = safetensors.numpy.load_file(sums_bundle / PROJECTION)
     safetensors.numpy.save_file(tensors | {name: array}, sums_bundle / PROJECTION)
     bundle = open_bundle(reseal(sums_bundle))
@@ -160,7 +169,7 @@ def test_a_projection_that_does_not_fit_is_refused(sums_bundle, name, array):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_an_earlier_format_is_read_and_cannot_match(sums_bundle, version):
+def test_an_earlier_format_is_read_and_cannot_match(sums_bundle: Path, version: int) -> None:
     golden = open_bundle(sums_bundle).golden
     bundle = open_bundle(as_format(sums_bundle, version))
     assert bundle.config == CONFIG

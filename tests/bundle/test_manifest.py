@@ -19,7 +19,7 @@ from edge_stscq.bundle.manifest import (
     sha256_files,
 )
 from edge_stscq.errors import BundleError
-from tests.support.altered_bundle import as_format
+from tests.support.bundles.altered_bundle import as_format
 
 
 def test_text_is_the_same_every_time_and_loads_back(sums_bundle: Path) -> None:
@@ -121,7 +121,7 @@ def test_hashes_cover_folders_and_refuse_links(tmp_path: Path) -> None:
         sha256_files(tmp_path)
 
 
-def test_format_3_lists_the_layers(sums_bundle):
+def test_format_3_lists_the_layers(sums_bundle: Path) -> None:
     content = json.loads((sums_bundle / MANIFEST).read_text())
     assert (content["format_version"], content["config"]["format_version"]) == (3, 2)
     assert content["layers"] == [
@@ -131,7 +131,7 @@ def test_format_3_lists_the_layers(sums_bundle):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_an_earlier_format_is_still_read(sums_bundle, version):
+def test_an_earlier_format_is_still_read(sums_bundle: Path, version: int) -> None:
     manifest = Manifest.load(sums_bundle)
     older = Manifest.load(as_format(sums_bundle, version))
     assert older == manifest.model_copy(update={"format_version": 2, "files": older.files})

@@ -1,14 +1,17 @@
 """Replaying golden vectors."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.numpy
 
 from edge_stscq.bundle import open_bundle, selftest
 from edge_stscq.bundle.manifest import GOLDEN
 from edge_stscq.device import load_encoder
-from tests.support.altered_bundle import as_format, change_golden, change_two_tokens, reseal
+from edge_stscq.stream import CodedFace
+from tests.support.bundles.altered_bundle import as_format, change_golden, change_two_tokens, reseal
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def test_groups_come_before_tokens(bundle_that_differs: Path) -> None:
     assert (result.first.tensor, result.first.index, result.groups_equal) == ("groups", (0,), 0)
 
 
-def test_a_payload_that_the_coder_does_not_make_is_named(sums_bundle):
+def test_a_payload_that_the_coder_does_not_make_is_named(sums_bundle: Path) -> None:
     tensors = safetensors.numpy.load_file(sums_bundle / GOLDEN)
     start = tensors["payload_lengths"].flatten()[:7].sum()  # of the third picture, cut after two layers
     tensors["payloads"][start] ^= 1
@@ -80,17 +83,17 @@ def test_a_payload_that_the_coder_does_not_make_is_named(sums_bundle):
     bundle = open_bundle(reseal(sums_bundle))
     result = selftest(bundle, load_encoder(bundle))
     assert (result.passed, result.tokens_equal, result.payloads_equal) == (False, 64, 11)
+    assert bundle.golden.payloads is not None
     right = bundle.golden.payloads[2][1].hex()
     found = f"{int(right[:2], 16) ^ 1:02x}{right[2:]}"
     assert str(result.first) == f"payloads[2, 1] (up to the middle layer) is {found}, expected {right}"
 
 
-def test_a_payload_that_is_not_read_back_is_named(sums_bundle, monkeypatch):
+def test_a_payload_that_is_not_read_back_is_named(sums_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle(sums_bundle)
-
     decode = bundle.frames.decode_frame
 
-    def misread(frame):
+    def misread(frame: bytes) -> tuple[CodedFace, int]:
         face, end = decode(frame)
         return replace(face, group=(face.group + 1) % 3), end
 
@@ -100,7 +103,7 @@ def test_a_payload_that_is_not_read_back_is_named(sums_bundle, monkeypatch):
     assert str(result.first).startswith("payloads[0, 0] (up to the basic layer) is read as another face, expected ")
 
 
-def test_a_bundle_of_an_earlier_format_has_no_payloads(sums_bundle):
+def test_a_bundle_of_an_earlier_format_has_no_payloads(sums_bundle: Path) -> None:
     bundle = open_bundle(as_format(sums_bundle, 2))
     result = selftest(bundle, load_encoder(bundle))
     assert (result.passed, result.payloads_equal, result.payloads) == (True, 0, 0)

@@ -22,8 +22,8 @@ from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.arithmetic import Decoder, Encoder
 from edge_stscq.stream.wire import read_frames, section_header, write_stream
+from tests.support.bundles.sums_bundle import answer, write_sums_bundle
 from tests.support.fakes import stream_acknowledgement
-from tests.support.sums_bundle import answer, write_sums_bundle
 
 app = typer.Typer()
 app.command()(capture)
@@ -105,9 +105,7 @@ def test_faces_wait_in_a_spool_basic_layers_first(folder: Path, bundle: Path, tm
         assert (kept.device, first.first, rest.first, first.model_id) == ("door-1", 0, 0, opened.frames.model_id)
     assert [opened.frames.face(frame) for frame in rest.frames] == faces
     ends = opened.frames.entropy.layer_ends
-    assert [opened.frames.face(frame) for frame in first.frames] == [
-        face.truncate(1, ends) for face in faces
-    ]
+    assert [opened.frames.face(frame) for frame in first.frames] == [face.truncate(1, ends) for face in faces]
     assert run(*common, "--layers", 1).exit_code == 0
     with Spool(spool) as kept:
         assert (kept.status().next, kept.status().basic_waiting) == (4, 2)

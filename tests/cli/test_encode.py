@@ -12,7 +12,7 @@ from edge_stscq.bundle import open_bundle
 from edge_stscq.cli.encode import encode
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.arithmetic import Encoder
-from tests.support.sums_bundle import CONFIG, answer
+from tests.support.bundles.sums_bundle import CONFIG, answer
 
 app = typer.Typer()
 app.command()(encode)

@@ -16,7 +16,7 @@ from edge_stscq.cli.quantize import quantize
 from edge_stscq.errors import EdgeError
 from quantization import OBSERVERS, Calibration, Trial, pipeline
 from targets.golden import candidates
-from tests.support.calibrated_model import Calibrated, write_calibrated_model
+from tests.support.models.calibrated_model import Calibrated, write_calibrated_model
 
 app = typer.Typer()
 app.command()(quantize)

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from edge_stscq.cli.selftest import selftest as command
 from edge_stscq.errors import EXIT_CHECK_FAILED, BundleError
-from tests.support.altered_bundle import as_format, change_golden, change_two_tokens
-from tests.support.sums_bundle import answer
+from tests.support.bundles.altered_bundle import as_format, change_golden, change_two_tokens
+from tests.support.bundles.sums_bundle import answer
 
 app = typer.Typer()
 app.command()(command)

@@ -42,7 +42,8 @@ def test_one_crop_is_a_batch_of_one(codec: Codec, crops: NDArray[np.uint8]) -> N
 def test_decode_is_the_servers(codec: Codec, crops: NDArray[np.uint8], tiny_model: Path) -> None:
     codes = codec.encode(crops[:3])
     faces = codec.decode(codes, layers=2)
-    assert (faces.shape, faces.dtype) == ((3, 128, 128, 3), np.uint8)
+    assert faces.shape == (3, 128, 128, 3)
+    assert faces.dtype == np.uint8
     expected = FaceDecoder(tiny_model).decode([face.truncate(2, codec.config.layer_ends) for face in codes])
     assert np.array_equal(faces, expected)
     mixed = [codes[0].truncate(1, codec.config.layer_ends), codes[1]]

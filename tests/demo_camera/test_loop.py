@@ -31,7 +31,10 @@ def test_a_portrait_becomes_one_frame(loop: CaptureLoop, portrait: dict[str, Pat
     assert captured.coded.payloads == ((face.layers, loop.codec.payload(face)),)
     counters = loop.counters
     assert (counters.pictures, counters.faces, counters.rejected) == (1, 1, {})
-    assert (counters.payload_bytes, counters.wire_bytes) == (captured.coded.payload_bytes, frame_bound(captured.coded.payload_bytes))
+    assert (counters.payload_bytes, counters.wire_bytes) == (
+        captured.coded.payload_bytes,
+        frame_bound(captured.coded.payload_bytes),
+    )
 
 
 def test_the_crop_is_aligned_and_red_is_first(loop: CaptureLoop, portrait: dict[str, Path]) -> None:

@@ -10,7 +10,7 @@ from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.manifest import RuntimeRange, TensorSpec
 from edge_stscq.device import DeviceEncoder, load_encoder
 from edge_stscq.errors import BundleError, EdgeError, MissingExtraError
-from tests.support.sums_bundle import CONFIG, answer, sums_onnx
+from tests.support.bundles.sums_bundle import CONFIG, answer, sums_onnx
 
 
 def test_a_crop_becomes_a_face_and_a_frame(sums_bundle, crop):

@@ -20,9 +20,9 @@ from edge_stscq.server.search import FaceIndex
 from edge_stscq.server.storage.face_store import StoredFace
 from edge_stscq.stream import CodedFace
 from tests.conftest import REPOSITORY
-from tests.support.integer_model import write_integer_model
-from tests.support.tiny_model import write_tiny_model
-from tests.support.unrun_bundle import write_unrun_bundle
+from tests.support.bundles.unrun_bundle import write_unrun_bundle
+from tests.support.models.integer_model import write_integer_model
+from tests.support.models.tiny_model import write_tiny_model
 
 MODELS: dict[str, Callable[[Path], Path]] = {
     "tiny": lambda folder: off_center(write_tiny_model(folder, ("basic", "middle", "enhanced"))),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.calibrated_model import Calibrated, write_calibrated_model
+from tests.support.models.calibrated_model import Calibrated, write_calibrated_model
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_stscq.codec.store import load_student
 from edge_stscq.errors import EdgeError
 from quantization import Calibration, backbone_sha256, calibrate, quantized_encoder
-from tests.support.calibrated_model import Calibrated
+from tests.support.models.calibrated_model import Calibrated
 
 Ranges = dict[str, NDArray[np.float32]]
 

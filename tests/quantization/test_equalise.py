@@ -10,7 +10,7 @@ from torch import nn
 from edge_stscq.codec.encoder import normalise_image
 from quantization import calibrate, equalise, quantized_encoder
 from quantization.ranges import Histogram, aligned
-from tests.support.calibrated_model import Calibrated
+from tests.support.models.calibrated_model import Calibrated
 
 
 def test_unequal_channels_become_alike_and_the_function_stays(calibrated: Calibrated) -> None:

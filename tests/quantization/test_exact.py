@@ -11,7 +11,7 @@ from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
 from edge_stscq.codec.store import round_as_stored
 from quantization import calibrate, equalise, keep_layers, quantized_encoder, round_weights
 from quantization.observers import LAYERS
-from tests.support.calibrated_model import Calibrated
+from tests.support.models.calibrated_model import Calibrated
 
 KEPT = ("identity.features.0", "identity.features.2", "identity.features.4", "spatial.8", "spatial.10")
 

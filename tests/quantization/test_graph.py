@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from quantization import capture, captured_graph, quantized_encoder
-from tests.support.calibrated_model import Calibrated
+from tests.support.models.calibrated_model import Calibrated
 
 QUANTIZE = "quantize_per_tensor"
 

@@ -35,7 +35,7 @@ def test_integer_graph_gives_the_tokens_of_whole_numbers(program: IntegerProgram
 
 
 def test_integer_graph_of_one_group_needs_no_search_for_it(tmp_path: Path) -> None:
-    from tests.support.integer_model import write_integer_model
+    from tests.support.models.integer_model import write_integer_model
 
     student = load_student(write_integer_model(tmp_path, groups=1))
     assert isinstance(student, IntegerEncoder)

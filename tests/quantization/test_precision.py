@@ -12,8 +12,8 @@ from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.store import load_student
 from edge_stscq.errors import EdgeError
 from quantization import capture, quantized_encoder, run_graph, weight_only_encoder
-from tests.support.calibrated_model import Calibrated
-from tests.support.integer_model import write_integer_model
+from tests.support.models.calibrated_model import Calibrated
+from tests.support.models.integer_model import write_integer_model
 
 MAKE = {"fp32": lambda student, _: student, "w8": weight_only_encoder, "int8": quantized_encoder}
 

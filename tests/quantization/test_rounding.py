@@ -7,7 +7,7 @@ import torch
 from edge_stscq.codec.store import round_as_stored
 from quantization import calibrate, quantized_encoder, round_weights
 from quantization.rounding import _rounded, weight_steps
-from tests.support.calibrated_model import Calibrated
+from tests.support.models.calibrated_model import Calibrated
 
 
 def test_rounded_weights_survive_quantisation(calibrated: Calibrated) -> None:

@@ -26,7 +26,7 @@ from quantization.bias import BiasCorrection
 from targets import TARGETS, Target
 from targets.captured import CapturedModel, capture_model
 from targets.writer import write_bundle
-from tests.support.calibrated_model import Calibrated
+from tests.support.models.calibrated_model import Calibrated
 
 HARMED = "spatial.4"
 

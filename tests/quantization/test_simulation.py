@@ -9,7 +9,7 @@ from edge_stscq.codec.store import load_student
 from quantization import Simulation, agreement, analyse, calibrate, quantized_encoder, sqnr
 from quantization.bias import BiasCorrection, _Means
 from quantization.observers import observed, prepare
-from tests.support.calibrated_model import Calibrated
+from tests.support.models.calibrated_model import Calibrated
 
 KEPT = ("identity.features.4", "identity.project", "spatial.0", "spatial.10")
 

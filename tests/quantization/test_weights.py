@@ -19,7 +19,7 @@ from quantization import (
     sqnr,
     weight_only_encoder,
 )
-from tests.support.calibrated_model import Calibrated
+from tests.support.models.calibrated_model import Calibrated
 
 
 def test_nearer_to_the_student_than_int8(calibrated: Calibrated) -> None:

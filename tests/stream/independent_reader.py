@@ -4,12 +4,11 @@ import re
 from hashlib import sha256
 from itertools import accumulate, pairwise
 from struct import pack
+from typing import Any
 from zlib import crc32
 
 MAGIC = b"STSQ\x02"
-MAX_NUMBER = 2**53 - 1
-MAX_TIME = 2**48 - 1
-MAX_TRACK = 2**32 - 2
+MAX_NUMBER, MAX_TIME, MAX_TRACK = 2**53 - 1, 2**48 - 1, 2**32 - 2
 
 
 def need(condition: bool, reason: str) -> None:
@@ -87,7 +86,7 @@ class Section:
         self.tracks = max(self.tracks, value)
         return value
 
-    def frame(self, cursor: Cursor) -> dict:
+    def frame(self, cursor: Cursor) -> dict[str, Any]:
         """Read the next frame; whether its kind, coder, payload and extensions are known is not judged here."""
         control, number = cursor.fixed(), self.number
         layers = control & 15
@@ -118,7 +117,7 @@ class Section:
         }  # fmt: skip
 
 
-def read(data: bytes) -> list[dict]:
+def read(data: bytes) -> list[dict[str, Any]]:
     """All frames of a stream; ValueError where it is damaged."""
     cursor, frames, section = Cursor(data), [], None
     need(cursor.take(5) == MAGIC, "not a stream of version 2")
@@ -130,7 +129,7 @@ def read(data: bytes) -> list[dict]:
     return frames
 
 
-def tokens(payload: bytes, layers: int, tables: dict) -> tuple[int, list[int]]:
+def tokens(payload: bytes, layers: int, tables: dict[str, Any]) -> tuple[int, list[int]]:
     """Group and tokens of a payload of kind 0 and coder 0; ValueError where it is not canonical."""
     need(1 <= layers <= len(tables["layer_ends"]), f"the model has no {layers} layers")
     count = 1 + tables["layer_ends"][layers - 1]

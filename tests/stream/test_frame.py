@@ -72,13 +72,15 @@ def test_header_is_paid_once_and_a_frame_costs_six_bytes(codec: FrameCodec, face
     assert codec.encode_stream(faces) == codec.header() + b"".join(frames)
 
 
-def test_frames_read_from_a_stream_are_those_that_were_made(codec, faces):
+def test_frames_read_from_a_stream_are_those_that_were_made(codec: FrameCodec, faces: list[CodedFace]) -> None:
     made = [codec.frame(face) for face in faces]
     assert list(codec.iter_frames(codec.encode_stream(faces))) == made
     assert [frame.data for frame in made] == [codec.encode_frame(face) for face in faces]
 
 
-def test_payload_is_within_a_byte_of_the_ideal_code_length(codec, tables, faces):
+def test_payload_is_within_a_byte_of_the_ideal_code_length(
+    codec: FrameCodec, tables: Tables, faces: list[CodedFace]
+) -> None:
     for face in faces:
         bits = -math.log2(tables.group_frequencies[face.group] / 2**16)
         rows = tables.frequencies[face.group]

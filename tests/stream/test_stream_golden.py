@@ -14,7 +14,7 @@ from edge_stscq.stream import CodedFace, FrameCodec, Tables, model_id
 GOLDEN = Path(__file__).parent.parent / "golden" / "stream.json"
 
 
-def fixed_model():
+def fixed_model() -> tuple[Tables, FrameCodec]:
     """A model made by arithmetic alone."""
     group, position, entry, dim = np.ogrid[:2, :6, :16, :4]
     books = ((group * 7 + position * 5 + entry * 3 + dim) % 11 / 8).astype(np.float32)
@@ -32,7 +32,7 @@ def fixed_faces() -> list[CodedFace]:
     ]
 
 
-def test_stream_has_the_golden_bytes():
+def test_stream_has_the_golden_bytes() -> None:
     (tables, codec), faces = fixed_model(), fixed_faces()
     stream = codec.encode_stream(faces)
     if os.environ.get("GENERATE_EXPECTED"):

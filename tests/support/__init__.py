@@ -1,1 +1,1 @@
-"""Helpers of the tests: small models, made-up bundles and streams, and what must be installed."""
+"""Helpers of the tests: what must be installed, servers, stores and streams; rooms for models and for bundles."""

@@ -110,7 +110,7 @@ def make() -> dict[str, object]:
 
 
 def _model_id_vector(frequencies: Tables) -> dict[str, object]:
-    books = (np.arange(3 * 6 * 5 * 2, dtype=np.float32) / 4).reshape(3, 6, 5, 2)
+    books = (np.arange(3 * 6 * 5 * 2, dtype=np.float32) / 4).reshape(3, 6, 5, 2).astype(np.float32)
     return {"books": books.tolist(), "tables": "those above", "model_id": model_id(books, frequencies).hex()}
 
 

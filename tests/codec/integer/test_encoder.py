@@ -13,7 +13,7 @@ from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from quantization.integer_graph import integer_program, run_program
 from targets.golden import candidates
-from tests.support.integer_model import integer_config
+from tests.support.models.integer_model import integer_config
 
 PICTURES = np.stack(candidates(20))
 

@@ -12,8 +12,8 @@ from edge_stscq.bundle import open_bundle, selftest
 from edge_stscq.bundle.manifest import Manifest, RuntimeRange, sha256_files
 from edge_stscq.device import load_encoder
 from edge_stscq.errors import BundleError, EdgeError
+from tests.support.bundles.sums_bundle import CONFIG, answer
 from tests.support.installed import need_module
-from tests.support.sums_bundle import CONFIG, answer
 
 RANGE = RuntimeRange(package="executorch", minimum="1.5", maximum_exclusive="1.7")
 

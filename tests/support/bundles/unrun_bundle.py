@@ -10,7 +10,7 @@ from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, PROJECTION, TABLES, Ma
 from edge_stscq.codec import store
 from edge_stscq.config.codec import CROP
 from targets.captured import identity_projection
-from tests.support.sums_bundle import RANGE
+from tests.support.bundles.sums_bundle import RANGE
 
 
 def write_unrun_bundle(folder: Path, model: Path) -> Path:

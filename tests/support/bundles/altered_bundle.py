@@ -1,9 +1,12 @@
 """Bundles that were changed and listed anew."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from edge_stscq.bundle import Golden, open_bundle
 from edge_stscq.bundle.manifest import (
@@ -16,16 +19,17 @@ from edge_stscq.bundle.manifest import (
     sha256_files,
 )
 
+Tensors = dict[str, NDArray[Any]]
 
-def reseal(folder, **changes):
+
+def reseal(folder: Path, **changes: object) -> Path:
     """List the files as they are now, as somebody would who can run our code."""
     manifest = Manifest.load(folder)
     Manifest.model_validate(manifest.model_dump() | {"files": sha256_files(folder)} | changes).save(folder)
     return folder
 
-Golden = dict[str, np.ndarray]
 
-def change_golden(folder, change):
+def change_golden(folder: Path, change: Callable[[Tensors], None]) -> Path:
     """Rewrite the golden vectors by `change`, which is given all but the payloads; these are made of the new tokens."""
     bundle = open_bundle(folder)
     tensors = safetensors.numpy.load_file(folder / GOLDEN)
@@ -36,13 +40,13 @@ def change_golden(folder, change):
     return reseal(folder)
 
 
-def change_two_tokens(golden: Golden) -> None:
+def change_two_tokens(golden: Tensors) -> None:
     """Make two golden tokens differ from what the artifact answers."""
     for name in ("tokens", "other_tokens"):
         golden[name][[2, 3], [5, 0]] ^= 1
 
 
-def as_format(folder, version):
+def as_format(folder: Path, version: int) -> Path:
     """Make a bundle of format 3 one of format 1 or 2, as earlier versions wrote it."""
     (folder / PROJECTION).unlink()
     tensors = safetensors.numpy.load_file(folder / GOLDEN)

@@ -1,0 +1,1 @@
+"""Small models of random weights, and the released one as this machine makes it."""
