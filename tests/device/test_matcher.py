@@ -17,12 +17,13 @@ from edge_stscq.device import Matcher
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.search import FaceIndex
-from edge_stscq.server.storage.face_store import StoredFace
 from edge_stscq.stream import CodedFace
+from edge_stscq.stream.envelope import Source, WireFrame, device_stream_id
 from tests.conftest import REPOSITORY
 from tests.support.bundles.unrun_bundle import write_unrun_bundle
 from tests.support.models.integer_model import write_integer_model
 from tests.support.models.tiny_model import write_tiny_model
+from tests.support.stored_faces import row_of
 
 MODELS: dict[str, Callable[[Path], Path]] = {
     "tiny": lambda folder: off_center(write_tiny_model(folder, ("basic", "middle", "enhanced"))),
@@ -110,9 +111,9 @@ def test_cosines_are_those_of_the_server_for_faces_of_different_layers(model: Pa
     faces = [face.truncate(1 + number % len(ends), ends) for number, face in enumerate(random_faces(model, 12))]
     entry = CatalogEntry(store.load_config(model), store.load_frame_codec(model), TorchMatcher.load(model))
     index = FaceIndex(entry, len(faces))
+    source = Source(device_stream_id("cam"), "cam", entry.model_id)
     stored = [
-        StoredFace(n, "cam", n, entry.model_id, face.layers, entry.codec.encode_frame(face), 0.0, n + 1)
-        for n, face in enumerate(faces)
+        row_of(WireFrame(source, n, face.layers, entry.codec.payload(face)), n + 1) for n, face in enumerate(faces)
     ]
     index.add(stored)
     compared = 0
