@@ -45,6 +45,10 @@ class Refused(StrEnum):
     ERASED = "erased"
 
 
+REFUSED_REQUEST = "refused-request"
+"""Code by which a sender remembers a face whose request is refused as a whole when it is alone in it."""
+
+
 class RefusedFrame(BaseModel):
     """A frame that the server will not take, whenever it comes again."""
 

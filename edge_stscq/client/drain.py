@@ -17,15 +17,13 @@ from edge_stscq.client.byte_budget import ByteLimiter
 from edge_stscq.client.sender import MAX_PAUSE, RequestRefusedError, Sender, Sent, UnreachableError
 from edge_stscq.client.spool import Lease, Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.protocol import RefusedFrame
+from edge_stscq.protocol import REFUSED_REQUEST, RefusedFrame
 from edge_stscq.stream.frame import stream_header
 
 POLL = 0.5
 """Seconds between two looks at a spool in which nothing can be leased."""
 FULL_REQUEST = 4096
 """Bytes; a budget that allows so much need not be saved up further."""
-REFUSED = "refused-request"
-"""Code of a face whose request is refused as a whole when it is alone in it."""
 
 
 @dataclass
@@ -144,7 +142,7 @@ class Drain:
                 yield from self._parts(lease, middle, end, refused)
                 return
             stream = self._spool.stream_id.hex()
-            refused[start] = RefusedFrame(stream=stream, number=start, code=REFUSED, reason=error.reason)
+            refused[start] = RefusedFrame(stream=stream, number=start, code=REFUSED_REQUEST, reason=error.reason)
             self.report.refused += 1
             yield end
             return

@@ -13,10 +13,9 @@ import re
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +28,7 @@ from edge_stscq.protocol import (
     DEVICE_HEADER,
     FRAMES_PATH,
     MAX_SEQUENCE,
+    REFUSED_REQUEST,
     SEQUENCE_HEADER,
     STREAMS_PATH,
     Acknowledgement,
@@ -183,13 +183,26 @@ class Sender:
         if check_version(data) == 1:
             header, parts = split_stream(data)
             starts = range(0, len(parts), self._batch)
-            batches = [
-                partial(self.send_version_1, header, parts[at : at + self._batch], start_sequence + at) for at in starts
-            ]
-            return self._send_all(len(parts), on_progress, batches)
+            sent = (self.send_version_1(header, parts[at : at + self._batch], start_sequence + at) for at in starts)
+            return self._add_up(len(parts), on_progress, sent)
         runs = self._runs(data)
-        batches = [partial(self.send_frames, run, key) for key, run in runs]
-        return self._send_all(sum(len(run) for _, run in runs), on_progress, batches)
+        sent = (one for key, run in runs for one in self._in_parts(run, key))
+        return self._add_up(sum(len(run) for _, run in runs), on_progress, sent)
+
+    def _in_parts(self, frames: Sequence[WireFrame], key: bytes) -> Iterator["Sent"]:
+        """Send frames in one request, or in halves of one that is refused as a whole, down to a single frame."""
+        try:
+            yield self.send_frames(frames, key)
+        except RequestRefusedError as error:
+            if len(frames) == 1:
+                stream, number = frames[0].source.stream_id.hex(), frames[0].number
+                refused = RefusedFrame(stream=stream, number=number, code=REFUSED_REQUEST, reason=error.reason)
+                counts = {"count": 1, "stored": 0, "extended": 0, "duplicate": 0}
+                yield Sent(StreamAcknowledgement(device=self.device, **counts, refused=[refused]), 1, 0)
+                return
+            middle = len(frames) // 2
+            yield from self._in_parts(frames[:middle], key)
+            yield from self._in_parts(frames[middle:], key)
 
     def _runs(self, data: bytes) -> list[tuple[bytes, list[WireFrame]]]:
         """Batches of frames of one stream, with its key, as this device's."""
@@ -200,13 +213,13 @@ class Sender:
             runs[-1][1].append(frame.of_device(self.device))
         return runs
 
-    def _send_all(
-        self, frames: int, on_progress: Callable[[SendReport], None], batches: Sequence[Callable[[], "Sent"]]
-    ) -> SendReport:
+    def _add_up(self, frames: int, on_progress: Callable[[SendReport], None], requests: Iterator["Sent"]) -> SendReport:
         report = SendReport()
-        for send in batches:
+        while True:
             try:
-                sent = send()
+                sent = next(requests)
+            except StopIteration:
+                return report
             except EdgeError as error:
                 raise EdgeError(f"{error} ({report.frames} of {frames} frames were acknowledged)") from None
             answer = sent.answer
@@ -221,7 +234,6 @@ class Sender:
                 refused=(*report.refused, *answer.refused),
             )
             on_progress(report)
-        return report
 
     def send_frames(
         self, frames: Sequence[WireFrame], key: bytes, before_try: Callable[[int], None] = lambda size: None

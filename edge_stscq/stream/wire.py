@@ -178,8 +178,8 @@ def read_frames(data: bytes) -> Iterator[tuple[Section, WireFrame]]:
     Raises:
         FrameError: with the frame's number in the stream and its offset.
     """
-    if data[: len(PREAMBLE)] != PREAMBLE:
-        check_version(data)
+    if check_version(data) != 2:
+        raise FrameError("this is a file of version 1, where one of version 2 is read")
     offset, count = len(PREAMBLE), 0
     state: _SectionReader | None = None
     while offset < len(data):

@@ -94,7 +94,7 @@ class StoredFace:
                 source, self.sequence, self.layers, self.payload, self.captured_ms, self.track, self.quality,
                 self.extensions, self.checksum,
             )  # fmt: skip
-        except (EdgeError, ValueError, struct.error) as error:
+        except (EdgeError, ValueError, TypeError, OverflowError, struct.error) as error:
             raise DamagedFaceError(f"face {self.id} is damaged in the store: {error}") from None
         if self.checksum < 0 or self.received < 0 or self.occurred != occurrence(frame, self.received):
             raise DamagedFaceError(f"face {self.id} is damaged in the store: its checksum or times cannot be")

@@ -233,6 +233,7 @@ async def test_security_headers_of_every_response(
         assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == expected
         if answer.status_code != 500:
             assert ("strict-transport-security" in answer.headers) == (scheme == "https")
-    policy = dict(part.split(" ", 1) for part in SECURITY_HEADERS["Content-Security-ExecutionProfile"].split("; "))
+    assert {"Content-Security-Policy", "Referrer-Policy", "Cross-Origin-Opener-Policy"} <= SECURITY_HEADERS.keys()
+    policy = dict(part.split(" ", 1) for part in SECURITY_HEADERS["Content-Security-Policy"].split("; "))
     assert (policy["default-src"], policy["frame-ancestors"]) == ("'none'", "'none'")
     assert "unsafe" not in json.dumps(policy)
