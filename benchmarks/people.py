@@ -1,4 +1,4 @@
-"""What people would say of decoded faces, as far as metrics can: without recognisers, so it may run at any time.
+"""Perceptual quality of decoded faces, as far as metrics tell: without recognisers, so it may run at any time.
 
     EDGE_STSCQ_DATA=DIR python -m benchmarks.people --model models/face64     -> benchmarks/results/people-face64.json
 

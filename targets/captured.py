@@ -52,7 +52,7 @@ class CapturedModel:
 
     @property
     def exact(self) -> bool:
-        """Whether every artifact must give exactly the expected tokens."""
+        """True if every artifact must give exactly the expected tokens."""
         return self.signed_program is not None
 
     def program_for(self, target: Target) -> "ExportedProgram":
@@ -126,7 +126,7 @@ def capture_model(
 
 
 def identity_projection(student: "Student") -> IdentityProjection:
-    """What a student's identity tokens mean, as a bundle carries it."""
+    """Identity projection of a student's tokens, as a bundle carries it."""
     from edge_stscq.codec.identity import IdentityHead
 
     head = student.head if isinstance(student.head, IdentityHead) else student.head.identity

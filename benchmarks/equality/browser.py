@@ -29,7 +29,7 @@ SECONDS = 3600
 
 
 class Files:
-    """What the page may read, by its path, and where its answers go."""
+    """Files that the page may read, by path, and the file that its answers go to."""
 
     def __init__(self, package: Path, artefact: Path) -> None:
         self.folders = {"ort": package / "dist", "web": FOLDER}

@@ -28,7 +28,7 @@ class Answered(NamedTuple):
 
 
 def collate(setting: Setting, shards: list[Shard], work: Path) -> dict[str, Any]:
-    """What `benchmarks/results/equality.json` says, from all answers of the present artefacts.
+    """Content of `benchmarks/results/equality.json`, from all answers of the present artefacts.
 
     The reference is the first place of the registry among those that answered most crops and whose equality is
     promised.

@@ -190,12 +190,12 @@ class Manifest(_Frozen):
 
     @property
     def matches(self) -> bool:
-        """Whether the bundle has the identity projection, and payloads among its golden vectors: from format 3 on."""
+        """True if the bundle has the identity projection, and payloads among its golden vectors: from format 3 on."""
         return self.format_version >= 3
 
     @property
     def exact(self) -> bool:
-        """Whether the golden tokens are the only right ones, on every device: a student made for integers, in int8."""
+        """True if the golden tokens are the only right ones, on every device: a student made for integers, in int8."""
         return self.precision == "int8" and bool(self.config.student_layers)
 
     @property

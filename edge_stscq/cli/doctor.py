@@ -21,14 +21,14 @@ from edge_stscq.device.runtimes import installed_version
 from targets import TARGETS, Target, find
 
 _QUANTIZER = ("torchao", "executorch")
-"""What makes the int8 graph of every target."""
+"""Packages that make the int8 graph of every target."""
 _PACKAGES = tuple(dict.fromkeys((
     "numpy", "opencv-python-headless", "torch", *_QUANTIZER,
     *(package for target in TARGETS for package in (target.runtime.package, *target.packages)),
 )))  # fmt: skip
 """Everything that is looked for, by the name that pip knows."""
 _MODULES = {"opencv-python-headless": "cv2"}
-"""What must be importable of a package, where it is not called as the package."""
+"""Module to import of a package, where it has another name than the package."""
 _COMPILED = {target.runtime.package: target.runtime.compiled_module for target in TARGETS}
 
 

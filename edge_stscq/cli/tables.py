@@ -90,7 +90,7 @@ def verification_table(report: VerificationReport) -> Group:
 
 
 def _appearance(report: VerificationReport) -> list[Table | str]:
-    """What decoded faces look like, if that was asked for."""
+    """Table of the metrics of decoded faces' appearance, if they were asked for."""
     rows = [(layer.name, layer.appearance) for layer in report.layers if layer.appearance is not None]
     if not rows or report.frechet_between_halves is None:
         return []

@@ -19,7 +19,7 @@ from edge_stscq.bundle.manifest import CropSpec
 from edge_stscq.errors import EdgeError
 
 SPEC = CropSpec()
-"""What this module does, in the words of the manifest."""
+"""Crop that this module makes, in the words of the manifest."""
 TEMPLATE = np.array(SPEC.template, np.float64) + SPEC.margin
 """Where the five points belong in the crop, `[5, 2]`: eye, eye, nose, mouth corner, mouth corner, each pair left to
 right as seen in the picture."""
@@ -72,7 +72,7 @@ def picture_corners(shape: tuple[int, ...], points: NDArray[np.floating]) -> NDA
 
 
 def crop_mask(shape: tuple[int, ...], points: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """What of a canonical crop is photograph and not reflection, `uint8 [128, 128]`, 255 or 0.
+    """Mask of what is photograph and not reflection in a canonical crop, `uint8 [128, 128]`, 255 or 0.
 
     Args:
         shape: of the photograph, `(H, W)` or `(H, W, 3)`.

@@ -144,7 +144,7 @@ class Run(NamedTuple):
 
 
 class Page(HTMLParser):
-    """What a page is made of."""
+    """Tags and words of a page."""
 
     def __init__(self, content: str) -> None:
         super().__init__()

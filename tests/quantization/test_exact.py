@@ -18,7 +18,7 @@ KEPT = ("identity.features.0", "identity.features.2", "identity.features.4", "sp
 
 @pytest.fixture(scope="module")
 def mixed(calibrated: Calibrated) -> EdgeEncoder:
-    """What `quantize` makes of the tiny student, with some layers in float32."""
+    """The tiny student as `quantize` leaves it, with some layers in float32."""
     student = copy.deepcopy(calibrated.student).requires_grad_(False)
     equalise(student, torch.from_numpy(calibrated.pictures))
     round_weights(student, torch.from_numpy(calibrated.pictures))

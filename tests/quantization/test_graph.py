@@ -1,4 +1,4 @@
-"""What is int8 in the quantised graph, what is not, and that it still computes the same tokens."""
+"""Precision of each operator in the quantised graph, which still computes the same tokens."""
 
 from collections import Counter
 

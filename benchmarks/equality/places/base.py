@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is tried, and where the tools of a place lie.
+    """Bundles under test, and the folders of a place's tools.
 
     Attributes:
         bundles: folder with `onnx-int8`, `executorch-int8` and `coreml-int8`.
