@@ -16,7 +16,7 @@ from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec.model import Codec, batches
 from edge_stscq.data.masks import load_masked_faces
 from edge_stscq.evaluation.appearance.meter import COMPARED, AppearanceMeter
-from edge_stscq.evaluation.artefact import coded_by
+from edge_stscq.evaluation.artifact import coded_by
 from edge_stscq.evaluation.metrics import ms_ssim, pooled_psnr, squared_error
 
 

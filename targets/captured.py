@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.bundle import IdentityProjection
-from edge_stscq.bundle.manifest import Precision, QuantisationSpec
+from edge_stscq.bundle.manifest import Precision, QuantizationSpec
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Codes, Tables
@@ -47,7 +47,7 @@ class CapturedModel:
     books: NDArray[np.float32]
     tables: Tables
     projection: IdentityProjection
-    quantisation: QuantisationSpec | None
+    quantisation: QuantizationSpec | None
     signed_program: "ExportedProgram | None" = None
 
     @property
@@ -95,12 +95,12 @@ def capture_model(
             found = integers.capture(student, books)
             return CapturedModel(
                 config, precision, found.unsigned, found.images, found.expected, found.expected, books,
-                tables, projection, QuantisationSpec(scheme=integers.SCHEME), found.signed,
+                tables, projection, QuantizationSpec(scheme=integers.SCHEME), found.signed,
             )  # fmt: skip
         student = student.float_twin()
     elif precision != "fp32":
         calibration = calibration or Calibration.load(codec.folder)
-        quantisation = QuantisationSpec(
+        quantisation = QuantizationSpec(
             scheme=calibration.scheme if precision == "int8" else WEIGHT_ONLY,
             calibration_images=calibration.count, calibration_sha256=calibration.faces_sha256,
         )  # fmt: skip

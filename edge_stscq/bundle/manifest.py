@@ -99,7 +99,7 @@ class CropSpec(_Frozen):
     border: Literal["reflect"] = "reflect"
 
 
-class QuantisationSpec(_Frozen):
+class QuantizationSpec(_Frozen):
     """Origin of the quantised graph; absent from an fp32 bundle."""
 
     scheme: str = Field(min_length=1, description='e.g. "static int8, per-channel weights, per-tensor activations"')
@@ -157,7 +157,7 @@ class Manifest(_Frozen):
     layers: tuple[LayerSpec, ...] = Field(default_factory=_layers, description="the layers of `config`, first to last")
     inputs: tuple[TensorSpec] = Field(description="image [1, 128, 128, 3], RGB, 0 to 255")
     outputs: tuple[TensorSpec, TensorSpec] = Field(description="group [1], then tokens [1, T]")
-    quantisation: QuantisationSpec | None = None
+    quantisation: QuantizationSpec | None = None
     crop: CropSpec = CropSpec()
     tool_versions: dict[str, str] = Field(description="every package that had a hand in the artefact")
     runtime: RuntimeRange

@@ -100,11 +100,11 @@ def _report(
     packages.add_row("decoder's device", device or "[yellow]needs torch[/yellow]")
     console.print(packages)
     table = Table("target", "export", "run", "by")
-    colours = {"yes": "green", "checked": "yellow", "no": "red"}
+    colors = {"yes": "green", "checked": "yellow", "no": "red"}
     for ability in abilities:
         export = "yes" if ability.export else "no"
         table.add_row(
-            ability.target, *(f"[{colours[word]}]{word}[/{colours[word]}]" for word in (export, ability.run)),
+            ability.target, *(f"[{colors[word]}]{word}[/{colors[word]}]" for word in (export, ability.run)),
             escape(_by(ability)),
         )  # fmt: skip
     console.print(table)

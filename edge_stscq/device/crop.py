@@ -46,11 +46,11 @@ def umeyama(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArr
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     source_mean, target_mean = source.mean(0), target.mean(0)
-    source_centred, target_centred = source - source_mean, target - target_mean
-    variance = (source_centred**2).sum() / len(source)
+    source_centered, target_centered = source - source_mean, target - target_mean
+    variance = (source_centered**2).sum() / len(source)
     if not variance > 0:
         raise ValueError("the points coincide")
-    left, singular, right = np.linalg.svd(target_centred.T @ source_centred / len(source))
+    left, singular, right = np.linalg.svd(target_centered.T @ source_centered / len(source))
     signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
     linear = (left * signs) @ right * ((singular * signs).sum() / variance)
     return np.column_stack([linear, target_mean - linear @ source_mean])
