@@ -22,7 +22,7 @@ from edge_stscq.codec.model import Codec
 from edge_stscq.data.crops import load_faces
 from edge_stscq.data.masks import load_masked_faces
 from edge_stscq.errors import EdgeError
-from edge_stscq.evaluation.artefact import coded_by
+from edge_stscq.evaluation.artifact import coded_by
 from edge_stscq.evaluation.choosing import PAIRS, choice, choose_pairs
 
 

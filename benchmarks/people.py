@@ -1,4 +1,4 @@
-"""What people would say of decoded faces, as far as metrics can: without recognisers, so it may run at any time.
+"""Perceptual quality of decoded faces, as far as metrics tell: without recognisers, so it may run at any time.
 
     EDGE_STSCQ_DATA=DIR python -m benchmarks.people --model models/face64     -> benchmarks/results/people-face64.json
 
@@ -16,7 +16,7 @@ from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec.model import Codec, batches
 from edge_stscq.data.masks import load_masked_faces
 from edge_stscq.evaluation.appearance.meter import COMPARED, AppearanceMeter
-from edge_stscq.evaluation.artefact import coded_by
+from edge_stscq.evaluation.artifact import coded_by
 from edge_stscq.evaluation.metrics import ms_ssim, pooled_psnr, squared_error
 
 

@@ -46,7 +46,7 @@ class Counters:
     pictures: int = 0
     faces: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    """How often each reason was met; "no face" is one of them."""
+    """Rejections by reason; "no face" is one of them."""
     payload_bytes: int = 0
     wire_bytes: int = 0
 

@@ -1,4 +1,4 @@
-"""What a stranger can send, held against what may come of it.
+"""Fuzz targets for everything that a stranger can send, held against what may come of it.
 
     python -m fuzz --minutes 10      every target, each in a process of its own
     python -m fuzz.seeds             make fuzz/corpus again, after a change of format

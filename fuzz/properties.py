@@ -1,4 +1,4 @@
-"""What holds for any bytes: a reader gives back exactly what it read, or raises `EdgeError`. Nothing else is raised.
+"""Properties for any bytes: a reader gives back exactly what it read, or raises `EdgeError`. Nothing else is raised.
 
 A property takes bytes and returns whether they were accepted. `AssertionError` and whatever is no `EdgeError` is a
 defect.

@@ -19,7 +19,7 @@ from edge_stscq.bundle.manifest import (
     SELF_HASH_FIELD,
     TABLES,
     Manifest,
-    QuantisationSpec,
+    QuantizationSpec,
     RuntimeRange,
     TensorSpec,
 )
@@ -113,12 +113,12 @@ def manifests() -> list[Manifest]:
     image = TensorSpec(name="image", shape=(1, 128, 128, 3), dtype="uint8", description="RGB, 0 to 255")
     group = TensorSpec(name="group", shape=(1,), dtype="int32", description="switched codebook set")
     tokens = TensorSpec(name="tokens", shape=(1, config.tokens), dtype="int32", description="codebook indices")
-    quantised = QuantisationSpec(scheme="static int8", calibration_images=512, calibration_sha256=digest)
+    quantized = QuantizationSpec(scheme="static int8", calibration_images=512, calibration_sha256=digest)
     return [
         Manifest(
             name=f"face64-{precision}", target=target, precision=precision, artefact=artefact,
             model_id=codec().model_id.hex(), config=config, inputs=(image,), outputs=(group, tokens),
-            quantisation=None if precision == "fp32" else quantised, tool_versions={"torch": "2.13.0"},
+            quantisation=None if precision == "fp32" else quantized, tool_versions={"torch": "2.13.0"},
             runtime=RuntimeRange(package="onnxruntime", minimum="1.22", maximum_exclusive="2"),
             files=dict.fromkeys((artefact, CODEBOOKS, TABLES, PROJECTION, GOLDEN), digest),
         )

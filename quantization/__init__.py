@@ -1,7 +1,7 @@
 """int8 for the device: calibrated once on real faces, the quantised graph is rebuilt from that anywhere."""
 
 from quantization.calibration import Calibration, backbone_sha256
-from quantization.equalise import equalise
+from quantization.equalize import equalize
 from quantization.graph import (
     calibrate,
     captured_graph,
@@ -33,7 +33,7 @@ __all__ = [
     "calibrate",
     "capture",
     "captured_graph",
-    "equalise",
+    "equalize",
     "keep_layers",
     "quantized_encoder",
     "round_weights",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import Interpreter, Node
 
-from edge_stscq.codec.encoder import normalise_image
+from edge_stscq.codec.encoder import normalize_image
 from quantization.simulation import Simulation
 
 _FACES = 128
@@ -32,7 +32,7 @@ class BiasCorrection:
     @torch.no_grad()
     def __init__(self, simulation: Simulation, images: NDArray[np.uint8]) -> None:
         chosen = np.linspace(0, len(images) - 1, min(_FACES, len(images))).round().astype(int)
-        self._faces = normalise_image(torch.from_numpy(images[chosen]))
+        self._faces = normalize_image(torch.from_numpy(images[chosen]))
         self._simulation = simulation
         simulation.use(())
         full = _Means(simulation, None)

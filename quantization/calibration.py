@@ -1,4 +1,4 @@
-"""What calibration leaves behind: everything that makes the int8 graph of a student, small enough to be committed.
+"""Result of a calibration: everything that makes the int8 graph of a student, small enough to be committed.
 
 A static int8 graph needs to know what values its activations take on real faces. The faces may not travel with the
 model, what was measured on them may: two floats for each quantised tensor, named after the operator that makes it, a

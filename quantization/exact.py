@@ -5,7 +5,7 @@ of one int8 value is enough: it moves thousands in the next layer a little, some
 few layers on the two runtimes differ by as much as int8 differs from full precision. There is no such thing as nearly
 the same; so nothing is rounded before it is exact:
 
-- The scale of every activation behind a ReLU is a power of two. Alignment (`quantization/equalise.py`) brings the range
+- The scale of every activation behind a ReLU is a power of two. Alignment (`quantization/equalize.py`) brings the range
   there before, so it costs nothing.
 - The step of a channel's weights has four significant bits (`quantization/rounding.py`).
 - Biases are multiples of input step times weight step.

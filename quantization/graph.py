@@ -18,7 +18,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from edge_stscq._quiet import silence_exporters
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, require
 from quantization.bias import BiasCorrection
@@ -65,7 +65,7 @@ def calibrate(
         watched = watch(prepared)
         for start in range(0, len(faces), _BATCH):
             batch = faces[start : start + _BATCH]
-            prepared(normalise_image(torch.from_numpy(batch)))
+            prepared(normalize_image(torch.from_numpy(batch)))
             progress(len(batch))
         ranges = measured_ranges(watched, observer, percentile)
     calibration = Calibration(

@@ -166,8 +166,8 @@ class IntegerGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         picture = self._picture(image)
-        centre = self._again(picture[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN])
-        identity = self.identity(centre).flatten(1)
+        center = self._again(picture[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN])
+        identity = self.identity(center).flatten(1)
         spatial = self.transform(self.shrink(self._again(picture))).flatten(1)
         components = torch.cat([identity, spatial, torch.zeros(1, 1)], dim=1) * (1 / TOKEN_STEP)
         tokens, dim = self.books.shape[1], self.books.shape[3]

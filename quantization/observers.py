@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from edge_stscq.codec.encoder import normalise_image
+from edge_stscq.codec.encoder import normalize_image
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError, require
 from quantization.calibration import AGAIN, Calibration
@@ -254,7 +254,7 @@ def is_input(node: Node) -> bool:
 
 def _picture(value: int) -> Tensor:
     """Input of the backbone for a picture of one grey value."""
-    return normalise_image(torch.full((1, CROP, CROP, 3), value, dtype=torch.uint8))
+    return normalize_image(torch.full((1, CROP, CROP, 3), value, dtype=torch.uint8))
 
 
 def _fill(observer: Any, low: float, high: float) -> None:

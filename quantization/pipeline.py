@@ -13,7 +13,7 @@ from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.codec.store import round_as_stored
 from edge_stscq.errors import EdgeError
 from quantization.calibration import Calibration
-from quantization.equalise import equalise
+from quantization.equalize import equalize
 from quantization.graph import calibrate, keep_layers, quantized_encoder
 from quantization.ranges import Observer
 from quantization.rounding import round_weights
@@ -79,7 +79,7 @@ def quantize_student(
         raise EdgeError("no faces to judge by; hold some out")
     with steps("equalizing channels, rounding weights", None):
         seen = torch.from_numpy(faces)
-        equalise(student, seen, observer, percentile)
+        equalize(student, seen, observer, percentile)
         round_weights(student, seen)
         round_as_stored(student)
     with steps("calibrating, faces", len(faces)) as progress:

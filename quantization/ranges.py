@@ -73,7 +73,7 @@ class Histogram(nn.Module):
             return 0.0, 0.0
         counts = self.counts.numpy()
         edges = np.linspace(-self.limit, self.limit, _BINS + 1)
-        centres = (edges[1:] + edges[:-1]) / 2
+        centers = (edges[1:] + edges[:-1]) / 2
         peak = max(-self.low, self.high)
         if observer == "minmax":
             t = peak
@@ -83,7 +83,7 @@ class Histogram(nn.Module):
         else:
             cost = _squared_error if observer == "mse" else _divergence
             tried = peak * np.arange(_CANDIDATES, _CANDIDATES // 8 - 1, -1) / _CANDIDATES
-            t = float(min(tried, key=lambda t: cost(centres, counts, *self._cut(t))))
+            t = float(min(tried, key=lambda t: cost(centers, counts, *self._cut(t))))
         return self._cut(t)
 
     def _cut(self, t: float) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from edge_stscq.codec.trunk import INPUT
 
 LEVELS = 127
@@ -41,7 +41,7 @@ def round_weights(encoder: EdgeEncoder, images: Tensor) -> None:
         images: uint8 [N, 128, 128, 3]; 128 of them show what the layers see.
     """
     chosen = torch.linspace(0, len(images) - 1, min(_FACES, len(images))).round().long()
-    picture = normalise_image(images[chosen])
+    picture = normalize_image(images[chosen])
     margin = (picture.shape[-1] - INPUT) // 2
     identity, spatial = encoder.backbone.identity, encoder.backbone.spatial
     assert isinstance(spatial, nn.Sequential)

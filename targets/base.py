@@ -40,7 +40,7 @@ class ReferenceExecutor(ABC):
     title: str
     """For people and reports."""
     modules: tuple[str, ...]
-    """What loading an artifact imports."""
+    """Modules that loading an artifact imports."""
     needs_torch: bool
 
     @abstractmethod
@@ -64,9 +64,9 @@ class Target(ABC):
     description: str
     aliases: tuple[str, ...]
     extra: str
-    """What `pip install 'edge-stscq[...]'` brings so that this target can be exported."""
+    """Extra of `pip install 'edge-stscq[...]'` with which this target can be exported."""
     packages: tuple[str, ...]
-    """What that extra installs and the export uses: looked for before any work begins, noted in the manifest."""
+    """Packages of the extra that the export uses: looked for before any work begins, noted in the manifest."""
     runtime: Runtime
     supported: RuntimeRange
     """Versions of the runtime's package that a bundle is made for."""
@@ -74,10 +74,10 @@ class Target(ABC):
     image: TensorSpec = IMAGE_SPEC
     """The artifact's input as its runtime sees it."""
     undelegated: str = ""
-    """What the operators that `delegation` counts are, for people: "operators in float"."""
+    """Name of the operators that `delegation` counts, for people: "operators in float"."""
     reference: ReferenceExecutor | None = None
     signed: bool = False
-    """Whether its int8 kernels want activations signed; a student made for integers is then written so."""
+    """True if its int8 kernels want activations signed; a student made for integers is then written so."""
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.bundle import IdentityProjection
-from edge_stscq.bundle.manifest import Precision, QuantisationSpec
+from edge_stscq.bundle.manifest import Precision, QuantizationSpec
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Codes, Tables
@@ -47,12 +47,12 @@ class CapturedModel:
     books: NDArray[np.float32]
     tables: Tables
     projection: IdentityProjection
-    quantisation: QuantisationSpec | None
+    quantisation: QuantizationSpec | None
     signed_program: "ExportedProgram | None" = None
 
     @property
     def exact(self) -> bool:
-        """Whether every artifact must give exactly the expected tokens."""
+        """True if every artifact must give exactly the expected tokens."""
         return self.signed_program is not None
 
     def program_for(self, target: Target) -> "ExportedProgram":
@@ -95,12 +95,12 @@ def capture_model(
             found = integers.capture(student, books)
             return CapturedModel(
                 config, precision, found.unsigned, found.images, found.expected, found.expected, books,
-                tables, projection, QuantisationSpec(scheme=integers.SCHEME), found.signed,
+                tables, projection, QuantizationSpec(scheme=integers.SCHEME), found.signed,
             )  # fmt: skip
         student = student.float_twin()
     elif precision != "fp32":
         calibration = calibration or Calibration.load(codec.folder)
-        quantisation = QuantisationSpec(
+        quantisation = QuantizationSpec(
             scheme=calibration.scheme if precision == "int8" else WEIGHT_ONLY,
             calibration_images=calibration.count, calibration_sha256=calibration.faces_sha256,
         )  # fmt: skip
@@ -126,7 +126,7 @@ def capture_model(
 
 
 def identity_projection(student: "Student") -> IdentityProjection:
-    """What a student's identity tokens mean, as a bundle carries it."""
+    """Identity projection of a student's tokens, as a bundle carries it."""
     from edge_stscq.codec.identity import IdentityHead
 
     head = student.head if isinstance(student.head, IdentityHead) else student.head.identity

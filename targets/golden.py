@@ -152,14 +152,14 @@ def _gradient(generator: np.random.Generator) -> Picture:
 def _blobs(generator: np.random.Generator) -> Picture:
     picture = np.full((CROP, CROP, 3), generator.integers(0, 256, 3), np.uint8)
     for x, y, radius in generator.integers((0, 0, 6), (CROP, CROP, 40), (12, 3)).tolist():
-        cv2.circle(picture, (x, y), radius, _colour(generator), cv2.FILLED)
+        cv2.circle(picture, (x, y), radius, _color(generator), cv2.FILLED)
     return _smooth(picture)
 
 
 def _oval(generator: np.random.Generator) -> Picture:
     """An oval with two eyes and a mouth about where the crop has them."""
     picture = np.full((CROP, CROP, 3), generator.integers(0, 256, 3), np.uint8)
-    skin, dark = _colour(generator), tuple(value / 3 for value in _colour(generator))
+    skin, dark = _color(generator), tuple(value / 3 for value in _color(generator))
     dx, dy = generator.integers(-4, 5, 2).tolist()
     cv2.ellipse(picture, (64 + dx, 70 + dy), (44, 58), 0, 0, 360, skin, cv2.FILLED)
     for x in (46, 82):
@@ -168,7 +168,7 @@ def _oval(generator: np.random.Generator) -> Picture:
     return _smooth(picture)
 
 
-def _colour(generator: np.random.Generator) -> tuple[float, ...]:
+def _color(generator: np.random.Generator) -> tuple[float, ...]:
     return tuple(generator.integers(0, 256, 3).astype(float).tolist())
 
 

@@ -63,7 +63,7 @@ class OnnxTarget(Target):
             except torch.onnx.OnnxExporterError as error:
                 raise EdgeError(f"the graph does not convert to ONNX: {_last_line(error)}") from error
         model = exported.model_proto
-        _own_quantisation_parameters(model)
+        _own_quantization_parameters(model)
         _drop_notes(model)
         if any(tensor.external_data for tensor in model.graph.initializer):
             raise EdgeError("the ONNX file would need data outside itself; make the model smaller than 2 GB")
@@ -95,7 +95,7 @@ class OnnxTarget(Target):
         return _in_float(bundle.read(bundle.manifest.artefact), bundle.manifest.exact)
 
 
-def _own_quantisation_parameters(model: Any) -> None:
+def _own_quantization_parameters(model: Any) -> None:
     """Copy constants that several DequantizeLinear nodes read, so that each node has its own."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     uses = Counter(name for node in model.graph.node for name in node.input)
@@ -127,17 +127,17 @@ def _last_line(error: Exception) -> str:
 def _in_float(data: bytes, exact: bool) -> dict[str, int]:
     ort, onnx = require("onnxruntime", "onnx"), require("onnx", "onnx")
     with tempfile.TemporaryDirectory() as scratch:
-        optimised = Path(scratch) / "optimised.onnx"
+        optimized = Path(scratch) / "optimised.onnx"
         options = ort.SessionOptions()
         if not exact:
             options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 3
-        options.optimized_model_filepath = str(optimised)
+        options.optimized_model_filepath = str(optimized)
         try:
             ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common type
             raise EdgeError(f"the .onnx cannot be read ({error}); export the bundle again") from error
-        nodes = onnx.load(optimised).graph.node
+        nodes = onnx.load(optimized).graph.node
     kinds = (node.op_type for node in nodes)
     counts = Counter(kind for kind in kinds if not kind.startswith("QLinear") and kind not in _MOVES | _INTEGER)
     return dict(sorted(counts.items()))

@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the smaller wheel installs, with an index of what this machine exports: other processors may export other
+    """The smaller wheel, installed, with an index of what this machine exports: other processors may export other
     bytes."""
     made = tmp_path_factory.mktemp("made")
     place, index = release_here(made)

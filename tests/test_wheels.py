@@ -1,4 +1,4 @@
-"""What pip installs: the wheel without a model, and the one that a camera runs from as it is."""
+"""The wheels that pip installs: the one without a model, and the one that a camera runs from as it is."""
 
 import importlib.util
 import json

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.record import write
 from edge_stscq.codec.model import Codec
 from edge_stscq.data.crops import load_faces
-from edge_stscq.evaluation.artefact import coded_by
+from edge_stscq.evaluation.artifact import coded_by
 from edge_stscq.evaluation.metrics import cosine
 from edge_stscq.evaluation.subgroups import false_matches, group_shares, told_bits, utkface_labels
 from edge_stscq.recognizers import HELD_OUT, load_recognizers

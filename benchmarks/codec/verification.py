@@ -16,7 +16,7 @@ from benchmarks.record import write
 from edge_stscq import api
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec.model import Codec
-from edge_stscq.evaluation.artefact import coded_by
+from edge_stscq.evaluation.artifact import coded_by
 from edge_stscq.evaluation.verification.pairs import read_pairs
 
 

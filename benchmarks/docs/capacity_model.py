@@ -20,7 +20,7 @@ from edge_stscq.stream.wire import frame_bound, write_stream
 
 DAY = 86_400
 LAYER = "middle"
-"""What cameras send: basic and middle layer, the prefix at which matching accuracy stops growing."""
+"""Layers that cameras send: basic and middle, the prefix at which matching accuracy stops growing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def digest(shards: Sequence[NDArray[np.int32]]) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far one place's answers are another's.
+    """Agreement of one place's answers with another's.
 
     Attributes:
         groups_equal: crops, of `crops`, whose group is the same.

@@ -58,7 +58,7 @@ class Arm:
         return self.system / "usr" / "bin" / "python3.11"
 
     def root(self, core: str) -> Path:
-        """What an emulated processor sees as `/`."""
+        """Root file system, `/`, of an emulated processor."""
         return self.folder / core
 
     def check(self) -> None:

@@ -29,11 +29,11 @@ SECONDS = 3600
 
 
 class Files:
-    """What the page may read, by its path, and where its answers go."""
+    """Files that the page may read, by path, and the file that its answers go to."""
 
-    def __init__(self, package: Path, artefact: Path) -> None:
+    def __init__(self, package: Path, artifact: Path) -> None:
         self.folders = {"ort": package / "dist", "web": FOLDER}
-        self.named = {"artefact": artefact}
+        self.named = {"artefact": artifact}
         self.answers: Path | None = None
 
     def find(self, path: str) -> Path | None:
@@ -79,11 +79,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def main(package: Path, artefact: Path, threads: int) -> None:
+def main(package: Path, artifact: Path, threads: int) -> None:
     """Serve orders with a browser of our own."""
     webdriver = require("selenium.webdriver", "dev")
     service = require("selenium.webdriver.chrome.service", "dev").Service("/usr/bin/chromedriver")
-    files = Files(package, artefact)
+    files = Files(package, artifact)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, files))
     Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as profile:

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.equality import answers
 from benchmarks.equality.crops import Shard
-from benchmarks.equality.places.base import ROOT, Place, Setting, artefact_digest
+from benchmarks.equality.places.base import ROOT, Place, Setting, artifact_digest
 from benchmarks.equality.worker import READY
 from benchmarks.record import record
 from edge_stscq._files import write_file
@@ -89,7 +89,7 @@ def started(place: Place, setting: Setting) -> Iterator[Worker]:
 
 def folder_of(place: Place, setting: Setting, work: Path) -> Path:
     """Where a place's answers by the present artefact are kept."""
-    return work / "answers" / f"{place.name}.{artefact_digest(setting.bundle(place.target))[:12]}"
+    return work / "answers" / f"{place.name}.{artifact_digest(setting.bundle(place.target))[:12]}"
 
 
 def run(
@@ -121,7 +121,7 @@ def run(
         notes |= {key: value for key, value in record(None).items() if key != "results"}
         notes |= {
             "place": place.name, "title": place.title, "measured": place.measured, "runtime": worker.runtime,
-            "artefact": artefact_digest(bundle), "tokens": bundle.config.tokens, "shards": done,
+            "artefact": artifact_digest(bundle), "tokens": bundle.config.tokens, "shards": done,
             "seconds": notes.get("seconds", 0.0),
         }  # fmt: skip
         notes["golden"] = _golden(worker, bundle.golden, folder)

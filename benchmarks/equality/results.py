@@ -12,7 +12,7 @@ from benchmarks.equality import answers
 from benchmarks.equality.crops import Shard
 from benchmarks.equality.drive import NOTES
 from benchmarks.equality.places import PLACES, Setting
-from benchmarks.equality.places.base import artefact_digest
+from benchmarks.equality.places.base import artifact_digest
 from edge_stscq.errors import EdgeError
 
 
@@ -28,7 +28,7 @@ class Answered(NamedTuple):
 
 
 def collate(setting: Setting, shards: list[Shard], work: Path) -> dict[str, Any]:
-    """What `benchmarks/results/equality.json` says, from all answers of the present artefacts.
+    """Content of `benchmarks/results/equality.json`, from all answers of the present artefacts.
 
     The reference is the first place of the registry among those that answered most crops and whose equality is
     promised.
@@ -36,9 +36,9 @@ def collate(setting: Setting, shards: list[Shard], work: Path) -> dict[str, Any]
     Raises:
         EdgeError: there are no answers.
     """
-    artefacts = {artefact_digest(setting.bundle(target)) for target in {place.target for place in PLACES.values()}
+    artifacts = {artifact_digest(setting.bundle(target)) for target in {place.target for place in PLACES.values()}
                  if (setting.bundles / f"{target}-int8").is_dir()}  # fmt: skip
-    found = [place for place in _answered(work, shards) if place.notes["artefact"] in artefacts and place.crops]
+    found = [place for place in _answered(work, shards) if place.notes["artefact"] in artifacts and place.crops]
     promised = [place for place in found if not place.notes["measured"]]
     if not promised:
         raise EdgeError(

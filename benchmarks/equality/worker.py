@@ -40,7 +40,7 @@ def load_bundle(folder: Path) -> tuple[Encode, str]:
 
 
 LOADERS: dict[str, Callable[[Path], tuple[Encode, str]]] = {"bundle": load_bundle}
-"""What opens a subject, by the word that stands before its path: the function that encodes, and what runs it."""
+"""Loaders of subjects, by the word before the path; each returns the function that encodes and the runtime's name."""
 
 
 def main(kind: str, path: Path) -> None:

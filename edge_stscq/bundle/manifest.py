@@ -99,7 +99,7 @@ class CropSpec(_Frozen):
     border: Literal["reflect"] = "reflect"
 
 
-class QuantisationSpec(_Frozen):
+class QuantizationSpec(_Frozen):
     """Origin of the quantised graph; absent from an fp32 bundle."""
 
     scheme: str = Field(min_length=1, description='e.g. "static int8, per-channel weights, per-tensor activations"')
@@ -157,7 +157,7 @@ class Manifest(_Frozen):
     layers: tuple[LayerSpec, ...] = Field(default_factory=_layers, description="the layers of `config`, first to last")
     inputs: tuple[TensorSpec] = Field(description="image [1, 128, 128, 3], RGB, 0 to 255")
     outputs: tuple[TensorSpec, TensorSpec] = Field(description="group [1], then tokens [1, T]")
-    quantisation: QuantisationSpec | None = None
+    quantisation: QuantizationSpec | None = None
     crop: CropSpec = CropSpec()
     tool_versions: dict[str, str] = Field(description="every package that had a hand in the artefact")
     runtime: RuntimeRange
@@ -190,12 +190,12 @@ class Manifest(_Frozen):
 
     @property
     def matches(self) -> bool:
-        """Whether the bundle has the identity projection, and payloads among its golden vectors: from format 3 on."""
+        """True if the bundle has the identity projection, and payloads among its golden vectors: from format 3 on."""
         return self.format_version >= 3
 
     @property
     def exact(self) -> bool:
-        """Whether the golden tokens are the only right ones, on every device: a student made for integers, in int8."""
+        """True if the golden tokens are the only right ones, on every device: a student made for integers, in int8."""
         return self.precision == "int8" and bool(self.config.student_layers)
 
     @property

@@ -49,7 +49,7 @@ def rate(
     require("scipy", "bench")
     from edge_stscq.cli.tables import rate_table
     from edge_stscq.codec.model import Codec
-    from edge_stscq.evaluation.artefact import coded_by
+    from edge_stscq.evaluation.artifact import coded_by
     from edge_stscq.evaluation.verification.pairs import read_pairs
 
     listed, own = read_pairs(pairs), Codec.load(model)

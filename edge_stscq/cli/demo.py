@@ -35,7 +35,7 @@ PROGRAM = (sys.executable, "-P", "-m", "edge_stscq")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "EDGE_STSCQ_TOKEN"}
 """The demo's server is its own and asks for no token."""
 SMALLEST = {"JPEG": {"quality": 0, "optimize": True}, "WebP": {"quality": 0, "method": 6}}
-"""How Pillow makes the smallest file of each format at the size of the crop."""
+"""Pillow's options for the smallest file of each format at the size of the crop."""
 
 
 def demo(
@@ -225,7 +225,7 @@ def _smallest(crop: "NDArray[np.uint8]", kind: str) -> "Tile":
 
 
 def _say_what_is_equal(bundles: dict[str, Path], output: Path, out: Any) -> None:
-    """How many of the payloads of each further target are those of the first."""
+    """Print how many payloads of each further target equal those of the first."""
     first, *further = ((name, _frames(output, name)) for name in bundles)
     for name, frames in further:
         same = sum(one.payload == other.payload for one, other in zip(first[1], frames, strict=True))

@@ -21,14 +21,14 @@ from edge_stscq.device.runtimes import installed_version
 from targets import TARGETS, Target, find
 
 _QUANTIZER = ("torchao", "executorch")
-"""What makes the int8 graph of every target."""
+"""Packages that make the int8 graph of every target."""
 _PACKAGES = tuple(dict.fromkeys((
     "numpy", "opencv-python-headless", "torch", *_QUANTIZER,
     *(package for target in TARGETS for package in (target.runtime.package, *target.packages)),
 )))  # fmt: skip
 """Everything that is looked for, by the name that pip knows."""
 _MODULES = {"opencv-python-headless": "cv2"}
-"""What must be importable of a package, where it is not called as the package."""
+"""Module to import of a package, where it has another name than the package."""
 _COMPILED = {target.runtime.package: target.runtime.compiled_module for target in TARGETS}
 
 
@@ -100,11 +100,11 @@ def _report(
     packages.add_row("decoder's device", device or "[yellow]needs torch[/yellow]")
     console.print(packages)
     table = Table("target", "export", "run", "by")
-    colours = {"yes": "green", "checked": "yellow", "no": "red"}
+    colors = {"yes": "green", "checked": "yellow", "no": "red"}
     for ability in abilities:
         export = "yes" if ability.export else "no"
         table.add_row(
-            ability.target, *(f"[{colours[word]}]{word}[/{colours[word]}]" for word in (export, ability.run)),
+            ability.target, *(f"[{colors[word]}]{word}[/{colors[word]}]" for word in (export, ability.run)),
             escape(_by(ability)),
         )  # fmt: skip
     console.print(table)

@@ -46,7 +46,7 @@ def evaluate(
     require("torch", "train")
     from edge_stscq.cli.tables import verification_table
     from edge_stscq.codec.model import Codec
-    from edge_stscq.evaluation.artefact import coded_by
+    from edge_stscq.evaluation.artifact import coded_by
     from edge_stscq.evaluation.verification.pairs import read_pairs
 
     listed = read_pairs(pairs)

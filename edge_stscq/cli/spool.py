@@ -29,7 +29,7 @@ def status(
     file: SpoolFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counters as one JSON object.")] = False,
 ) -> None:
-    """What waits, and what became of all faces so far."""
+    """Show what waits, and what became of all faces so far."""
     from dataclasses import asdict
     from datetime import datetime
 

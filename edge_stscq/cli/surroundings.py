@@ -1,4 +1,4 @@
-"""What a machine has beside packages: a model, a bundle, the face detector, cameras, a server."""
+"""Things that a machine has beside packages: a model, a bundle, the face detector, cameras, a server."""
 
 import sys
 from dataclasses import dataclass

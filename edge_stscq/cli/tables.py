@@ -90,7 +90,7 @@ def verification_table(report: VerificationReport) -> Group:
 
 
 def _appearance(report: VerificationReport) -> list[Table | str]:
-    """What decoded faces look like, if that was asked for."""
+    """Table of the metrics of decoded faces' appearance, if they were asked for."""
     rows = [(layer.name, layer.appearance) for layer in report.layers if layer.appearance is not None]
     if not rows or report.frechet_between_halves is None:
         return []
@@ -137,7 +137,7 @@ def encode_table(report: EncodeReport) -> Group:
     for heading in ("artefact", "memory", "of it loaded"):
         about.add_column(heading, justify="right")
     for row in report.encoders:
-        colour = "green" if row.status == "passed" else "red"
+        color = "green" if row.status == "passed" else "red"
         size = "-" if row.artefact_bytes is None else f"{row.artefact_bytes / 1e6:.1f} MB"
         if row.network_bytes is not None:
             size += f" ({row.network_bytes / 1e6:.1f} MB without codebooks)"
@@ -146,7 +146,7 @@ def encode_table(report: EncodeReport) -> Group:
             memory = f"{row.memory.peak_mib:.0f} MiB"
             loaded = f"{row.memory.peak_mib - row.memory.before_mib:.0f} MiB"
         runtime = escape((row.runtime or "-").split(" (")[0])
-        about.add_row(escape(row.name), f"[{colour}]{row.status}[/{colour}]", runtime, size, memory, loaded)
+        about.add_row(escape(row.name), f"[{color}]{row.status}[/{color}]", runtime, size, memory, loaded)
     return Group(about, *(_speed(report, peak) for peak in report.peaks), *map(escape, _notes(report)))
 
 

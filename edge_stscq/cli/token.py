@@ -61,7 +61,7 @@ def create(
 
 @contextlib.contextmanager
 def _secret_file(path: Path | None) -> Iterator[Callable[[str], object]]:
-    """How to write to a new file that its owner alone can read; it goes away if the block fails.
+    """Function that writes to a new file that its owner alone can read; the file goes away if the block fails.
 
     Raises:
         EdgeError: it exists or cannot be made.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Verbosity(IntEnum):
-    """How much is said beside results and errors."""
+    """Level of what is said beside results and errors."""
 
     QUIET = 0
     """Nothing."""

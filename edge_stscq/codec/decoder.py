@@ -48,14 +48,14 @@ def _double(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def _soften_colour(picture: Tensor) -> Tensor:
+def _soften_color(picture: Tensor) -> Tensor:
     """Colour at the sketch's resolution, brightness at full: eyes ask for no more, and noise would hide in it."""
     factor = picture.shape[-1] // SKETCH
     if factor == 1:
         return picture
     brightness = picture.mean(1, keepdim=True)
-    colour = functional.avg_pool2d(picture - brightness, factor)
-    return brightness + functional.interpolate(colour, scale_factor=factor, mode="bilinear", align_corners=False)
+    color = functional.avg_pool2d(picture - brightness, factor)
+    return brightness + functional.interpolate(color, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class _Block(nn.Module):
@@ -131,7 +131,7 @@ class Decoder(nn.Module):
             picture = correction + (picture if picture.shape[-1] == x.shape[-1] else _double(picture))
             if x.shape[-1] == size:
                 break
-        return _soften_colour(picture)
+        return _soften_color(picture)
 
     @torch.no_grad()
     def decode(self, group: Tensor, tokens: Tensor, layers: int | None = None) -> Tensor:

@@ -36,7 +36,7 @@ class Analysis(NamedTuple):
     """Raw identity embedding [N, 128]."""
 
 
-def normalise_image(image: Tensor) -> Tensor:
+def normalize_image(image: Tensor) -> Tensor:
     """uint8 [N, S, S, 3] -> float [N, 3, S, S] in -1..1, in steps that an int8 input holds exactly."""
     return (image.permute(0, 3, 1, 2).float() - 128) * (1 / 128)
 
@@ -68,8 +68,8 @@ class Backbone(nn.Module):
         self.spatial = spatial
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        centre = image[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN]
-        return self.identity(centre), self.spatial(image)
+        center = image[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN]
+        return self.identity(center), self.spatial(image)
 
 
 class TokenHead(nn.Module):
@@ -148,7 +148,7 @@ class EdgeEncoder(nn.Module):
         return scores.argmax(-1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        picture = normalise_image(image)
+        picture = normalize_image(image)
         z = self.head(*self.backbone(picture), picture)
         group = self.choose(z, self.router(z))
         return group.int(), self.codebooks.nearness(z, group).argmin(-1).int()
@@ -156,7 +156,7 @@ class EdgeEncoder(nn.Module):
     @torch.no_grad()
     def analyse(self, image: Tensor) -> Analysis:
         """As `forward`, with what led to the result."""
-        picture = normalise_image(image)
+        picture = normalize_image(image)
         embedding, features = self.backbone(picture)
         z = self.head(embedding, features, picture)
         logits = self.router(z)

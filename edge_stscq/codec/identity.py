@@ -49,9 +49,9 @@ class IdentityHead(nn.Module):
     @torch.no_grad()
     def fit(self, embeddings: Tensor, typical: Tensor) -> None:
         """Set mean and projection from embeddings [N, 128] of a training set, the centre from typical ones [n, 128]."""
-        x = normalise(embeddings.double()).cpu()
+        x = normalize(embeddings.double()).cpu()
         self.mean.copy_(x.mean(0))
-        self.centre.copy_(normalise(typical.double()).mean(0))
+        self.centre.copy_(normalize(typical.double()).mean(0))
         values, vectors = torch.linalg.eigh((x - x.mean(0)).t() @ (x - x.mean(0)) / len(x))
         values, vectors = values.flip(0), vectors.flip(1)
         vectors = vectors * vectors.abs().amax(0).eq(vectors.amax(0)).double().mul(2).sub(1)  # a sign convention
@@ -69,7 +69,7 @@ class IdentityHead(nn.Module):
             component = end
 
     def forward(self, embedding: Tensor) -> Tensor:
-        x = normalise(embedding.float()) - self.mean
+        x = normalize(embedding.float()) - self.mean
         return torch.matmul(x, self.projection).view(len(x), self.config.identity_tokens, self.config.dim)
 
     @property
@@ -89,6 +89,6 @@ class IdentityHead(nn.Module):
         return nn.functional.normalize(torch.matmul(flat - offset, projection.t()))
 
 
-def normalise(embedding: Tensor) -> Tensor:
+def normalize(embedding: Tensor) -> Tensor:
     """Scale embeddings [N, 128] to mean square 1."""
     return embedding * SCALE / embedding.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt()

@@ -44,7 +44,7 @@ class ArtifactEncoder(Protocol):
 
 
 class Analysis(NamedTuple):
-    """What a full-precision encoder says of N faces."""
+    """Codes, margins and embeddings of N faces by a full-precision encoder."""
 
     codes: Codes
     margin: NDArray[np.float32]

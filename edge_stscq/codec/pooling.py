@@ -45,18 +45,18 @@ def place_regions(count: int, adaptive: bool) -> tuple[Tensor, Tensor]:
     points = _grid(32)
     density = face_density(32).flatten() if adaptive else torch.ones(len(points))
     generator = torch.Generator().manual_seed(count)
-    centres = points[torch.multinomial(density, count, generator=generator)]
-    centres = centres + 1e-3 * torch.randn(centres.shape, generator=generator)
+    centers = points[torch.multinomial(density, count, generator=generator)]
+    centers = centers + 1e-3 * torch.randn(centers.shape, generator=generator)
     for _ in range(60):
-        nearest = torch.cdist(points, centres).argmin(1)
+        nearest = torch.cdist(points, centers).argmin(1)
         mass = torch.zeros(count).index_add(0, nearest, density)
         total = torch.zeros(count, 2).index_add(0, nearest, density[:, None] * points)
-        centres = torch.where(mass[:, None] > 0, total / mass[:, None].clamp_min(1e-9), centres)
+        centers = torch.where(mass[:, None] > 0, total / mass[:, None].clamp_min(1e-9), centers)
     area = torch.bincount(nearest, minlength=count).clamp_min(1) / len(points)
     widths = (0.6 * area.sqrt())[:, None].expand(-1, 2)
-    order = (centres[:, 1] * 8).round() * 8 + centres[:, 0]  # reading order keeps neighbours near each other
+    order = (centers[:, 1] * 8).round() * 8 + centers[:, 0]  # reading order keeps neighbours near each other
     index = order.argsort()
-    return centres[index].contiguous(), widths[index].contiguous()
+    return centers[index].contiguous(), widths[index].contiguous()
 
 
 class RegionalPooling(nn.Module):
@@ -69,8 +69,8 @@ class RegionalPooling(nn.Module):
 
     def __init__(self, regions: int, adaptive: bool) -> None:
         super().__init__()
-        centres, widths = place_regions(regions, adaptive)
-        self.centres = nn.Parameter(centres, requires_grad=adaptive)
+        centers, widths = place_regions(regions, adaptive)
+        self.centres = nn.Parameter(centers, requires_grad=adaptive)
         self.log_widths = nn.Parameter(widths.log(), requires_grad=adaptive)
 
     def windows(self, size: int) -> Tensor:

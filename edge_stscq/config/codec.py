@@ -1,4 +1,4 @@
-"""What a codec is made of, as a frozen and validated model saved beside the weights.
+"""Configuration of a codec, as a frozen and validated model saved beside the weights.
 
 A face is `T` tokens in 1 to 15 layers. Each layer brings *identity* tokens, read from a recogniser's embedding, and
 *spatial* tokens, read from pooled regions of the picture. Token order is layer by layer, identity before spatial, so
@@ -27,7 +27,7 @@ _FORMAT_1_LAYERS = ("basic", "middle", "enhanced")
 
 
 class LayerConfig(BaseModel):
-    """How many tokens of each kind one layer adds.
+    """Numbers of tokens of each kind that one layer adds.
 
     `identity_dims` principal components of the embedding are spread over the layer's identity tokens: fewer components
     a token are coded more finely, so the first layer carries the strongest half and the next one the rest.

@@ -48,7 +48,7 @@ class Losses(BaseModel):
 
 
 def odds(given: ByLayer, layers: int) -> tuple[float, ...]:
-    """How often pictures are decoded from 1, 2, ... layers: as given, or half of them from all and the rest evenly."""
+    """Probabilities that a picture is decoded from 1, 2, ... layers: as given, or half for all and the rest evenly."""
     if given or layers == 1:
         return given or (1.0,)
     return (*[0.5 / (layers - 1)] * (layers - 1), 0.5)
@@ -116,7 +116,7 @@ class Finetuning(BaseModel):
 
 
 class ClosedForm(BaseModel):
-    """How codebooks are fitted before any network trains."""
+    """Fit of the codebooks before any network trains."""
 
     model_config = _STRICT
 

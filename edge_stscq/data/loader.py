@@ -123,7 +123,7 @@ class FaceSet:
         return self.masked_picture(index)[0]
 
     def mask(self, index: int) -> np.ndarray:
-        """What of a picture is picture, uint8 [S, S], 0 or 255."""
+        """Mask of what is picture of a stored one, uint8 [S, S], 0 or 255."""
         return self.masked_picture(index)[1]
 
     def crop(self, index: int, flip: bool = False) -> np.ndarray:
@@ -131,7 +131,7 @@ class FaceSet:
         return _middle(self.picture(index), flip)
 
     def crop_mask(self, index: int, flip: bool = False) -> np.ndarray:
-        """What of the canonical crop is picture, uint8 [128, 128], mirrored if asked."""
+        """Mask of what is picture of the canonical crop, uint8 [128, 128], mirrored if asked."""
         return _middle(self.mask(index), flip)
 
 
@@ -175,11 +175,11 @@ class Batch:
     images: Tensor
     """uint8 [N, 128, 128, 3]"""
     masks: Tensor
-    """What of each is picture, uint8 [N, 128, 128], 0 or 255."""
+    """Mask of what is picture of each, uint8 [N, 128, 128], 0 or 255."""
     index: Tensor
     """int64 [N]"""
     flip: Tensor
-    """Whether each is mirrored, bool [N]."""
+    """True where a crop is mirrored, bool [N]."""
 
 
 class Loader:

@@ -1,4 +1,4 @@
-"""What of a crop is picture: a quadrilateral in a file beside its archive, or the picture's alpha channel.
+"""Masks of what is picture of a crop: a quadrilateral in a file beside its archive, or the picture's alpha channel.
 
 Tightly cut photographs do not fill a crop, and whatever an aligner put around them (mirrored skin, black) is no face.
 `NAME.inside.json` beside `NAME.tar` or the folder `NAME` holds `{"file name": [[x, y], [x, y], [x, y], [x, y]]}`: the
@@ -62,7 +62,7 @@ def load_masked_faces(
 
 
 def read_inside(source: Path, files: Iterable[str]) -> dict[str, Corners | None]:
-    """What the inside-file of an archive or folder says of its files; those that it does not name are all picture.
+    """Corners of each file by the inside-file of an archive or folder; files that it does not name are all picture.
 
     Args:
         files: names of all crops in `source`; the inside-file may name them without their folder.
@@ -106,7 +106,7 @@ def _corners(path: Path, name: str, given: Any) -> Corners:
 
 
 def draw_mask(side: int, corners: Corners | None, alpha: np.ndarray | None, name: str) -> np.ndarray:
-    """What of a picture is picture, uint8 [S, S], 0 or 255, shrunk by 2 px where it ends inside the picture.
+    """Mask of what is picture, uint8 [S, S], 0 or 255, shrunk by 2 px where it ends inside the stored picture.
 
     Args:
         corners: from an inside-file.

@@ -19,7 +19,7 @@ from edge_stscq.bundle.manifest import CropSpec
 from edge_stscq.errors import EdgeError
 
 SPEC = CropSpec()
-"""What this module does, in the words of the manifest."""
+"""Crop that this module makes, in the words of the manifest."""
 TEMPLATE = np.array(SPEC.template, np.float64) + SPEC.margin
 """Where the five points belong in the crop, `[5, 2]`: eye, eye, nose, mouth corner, mouth corner, each pair left to
 right as seen in the picture."""
@@ -46,11 +46,11 @@ def umeyama(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArr
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     source_mean, target_mean = source.mean(0), target.mean(0)
-    source_centred, target_centred = source - source_mean, target - target_mean
-    variance = (source_centred**2).sum() / len(source)
+    source_centered, target_centered = source - source_mean, target - target_mean
+    variance = (source_centered**2).sum() / len(source)
     if not variance > 0:
         raise ValueError("the points coincide")
-    left, singular, right = np.linalg.svd(target_centred.T @ source_centred / len(source))
+    left, singular, right = np.linalg.svd(target_centered.T @ source_centered / len(source))
     signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
     linear = (left * signs) @ right * ((singular * signs).sum() / variance)
     return np.column_stack([linear, target_mean - linear @ source_mean])
@@ -72,7 +72,7 @@ def picture_corners(shape: tuple[int, ...], points: NDArray[np.floating]) -> NDA
 
 
 def crop_mask(shape: tuple[int, ...], points: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """What of a canonical crop is photograph and not reflection, `uint8 [128, 128]`, 255 or 0.
+    """Mask of what is photograph and not reflection in a canonical crop, `uint8 [128, 128]`, 255 or 0.
 
     Args:
         shape: of the photograph, `(H, W)` or `(H, W, 3)`.

@@ -76,7 +76,7 @@ class Matcher:
         return unit
 
     def cosine(self, a: CodedFace, b: CodedFace) -> float:
-        """How much alike two faces are, -1 to 1, by the layers that both have.
+        """Cosine similarity of two faces, -1 to 1, by the layers that both have.
 
         Raises:
             EdgeError: a face is not of this model.

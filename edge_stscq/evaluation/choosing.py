@@ -47,7 +47,7 @@ class ChosenPairs(BaseModel):
 
 
 class ChosenBy(BaseModel):
-    """What one number of layers is worth."""
+    """Size and accuracy of one number of layers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

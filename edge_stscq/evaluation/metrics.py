@@ -67,9 +67,9 @@ def _masked_ms_ssim(a: Tensor, b: Tensor, weights: Tensor) -> NDArray[np.float64
         alike = (2 * (ab - ma * mb) + _C2) / (aa - ma * ma + bb - mb * mb + _C2)
         if index == len(_EXPONENTS) - 1:
             alike = alike * (2 * ma * mb + _C1) / (ma * ma + mb * mb + _C1)
-        centre = weights[..., edge:-edge, edge:-edge]
-        total = centre.sum((2, 3))
-        mean = ((alike * centre).sum((2, 3)) / total.clamp(min=1e-12)).where(total > 0, torch.ones(()))
+        center = weights[..., edge:-edge, edge:-edge]
+        total = center.sum((2, 3))
+        mean = ((alike * center).sum((2, 3)) / total.clamp(min=1e-12)).where(total > 0, torch.ones(()))
         values = values * mean.clamp(min=0).double() ** exponent
     return np.asarray(values.mean(1).numpy())
 

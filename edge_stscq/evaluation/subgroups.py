@@ -20,7 +20,7 @@ AGES = (0, 4, 13, 20, 40, 60, 200)
 AGE_NAMES = ("0 to 3", "4 to 12", "13 to 19", "20 to 39", "40 to 59", "60 and older")
 GENDERS = ("male", "female")
 RACES = ("White", "Black", "Asian", "Indian", "other")
-"""What UTKFace calls these; estimated by its authors, not asked of the people."""
+"""UTKFace's names of these; estimated by its authors, not asked of the people."""
 _Z = 1.959963984540054
 """Normal quantile of an interval of 95 %."""
 

@@ -89,7 +89,7 @@ class Decoder:
         return symbols
 
     def is_shortest(self) -> bool:
-        """Whether `Encoder.finish` makes these very bytes of the symbols popped; ask when all are."""
+        """True if `Encoder.finish` makes these very bytes of the symbols popped; ask when all are."""
         size, bits = len(self._data), PRECISION * self._symbols
         step = bits - 8 * size
         low = (int.from_bytes(self._data, "big") << step) - self._offset

@@ -15,7 +15,7 @@ from edge_stscq.errors import EdgeError
 
 @dataclass(frozen=True, eq=False)
 class CodedFace:
-    """What a frame carries.
+    """Group and tokens that a frame carries.
 
     Attributes:
         group: switched codebook set, `0 <= group < M`.

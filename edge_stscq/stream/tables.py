@@ -136,7 +136,7 @@ class Tables:
         Raises:
             EdgeError: counts are negative or fractions, or a table has more entries than units.
         """
-        return cls(_normalised(counts), _normalised(group_counts), tuple(layer_ends))
+        return cls(_normalized(counts), _normalized(group_counts), tuple(layer_ends))
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, in one step and with the same bytes every time."""
@@ -177,7 +177,7 @@ def _checked(values: NDArray[np.uint32], ndim: int, name: str) -> NDArray[np.uin
     return array
 
 
-def _normalised(counts: ArrayLike) -> NDArray[np.uint32]:
+def _normalized(counts: ArrayLike) -> NDArray[np.uint32]:
     array = np.asarray(counts)
     entries = array.shape[-1]
     with np.errstate(invalid="ignore"):  # NaN and infinity become numbers that they are not equal to

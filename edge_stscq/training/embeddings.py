@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edge_stscq._reporter import Reporter, track
-from edge_stscq.codec.encoder import normalise_image
+from edge_stscq.codec.encoder import normalize_image
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
 from edge_stscq.data.embedding_cache import EmbeddingCache
 from edge_stscq.data.loader import FaceSet
@@ -24,7 +24,7 @@ _BATCH = 32
 def trunk_input(image: Tensor) -> Tensor:
     """Normalised uint8 crops [N, 128, 128, 3] cut to the trunk's input [N, 3, 112, 112]."""
     margin = (image.shape[1] - INPUT) // 2
-    return normalise_image(image[:, margin : margin + INPUT, margin : margin + INPUT])
+    return normalize_image(image[:, margin : margin + INPUT, margin : margin + INPUT])
 
 
 @torch.no_grad()

@@ -116,12 +116,12 @@ def excess_total_variation(decoded: Tensor, original: Tensor) -> Tensor:
     Noise that pleases a recognizer is rougher than any face, in its colours above all.
     """
     excess = torch.zeros(len(decoded), device=decoded.device)
-    for a, b in zip(_brightness_and_colour(decoded), _brightness_and_colour(original), strict=True):
+    for a, b in zip(_brightness_and_color(decoded), _brightness_and_color(original), strict=True):
         excess = excess + functional.relu(_variation(a) - _variation(b))
     return excess
 
 
-def _brightness_and_colour(picture: Tensor) -> tuple[Tensor, Tensor]:
+def _brightness_and_color(picture: Tensor) -> tuple[Tensor, Tensor]:
     brightness = picture.mean(1, keepdim=True)
     return brightness, picture - brightness
 

@@ -158,7 +158,7 @@ def test_rate_measures_a_peer(tiny_model: Path, lfw: tuple[Path, Path], shared_d
 
 @pytest.mark.parametrize("verb", ["train", "distill", "finetune"])
 def test_training_verbs_name_a_missing_recipe(verb: str, tmp_path: Path) -> None:
-    """What they do is tested where the commands are, which do nothing but call them."""
+    """The rest of the verbs is tested where the commands are, which do nothing but call them."""
     words = [tmp_path / "none.toml", *([tmp_path] if verb != "train" else []), tmp_path]
     with pytest.raises(es.EdgeError, match=r"none\.toml"):
         getattr(es, verb)(*words, output=tmp_path / "run")

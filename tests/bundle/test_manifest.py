@@ -12,7 +12,7 @@ from edge_stscq.bundle.manifest import (
     MANIFEST,
     CropSpec,
     Manifest,
-    QuantisationSpec,
+    QuantizationSpec,
     RuntimeRange,
     differences,
     release,
@@ -68,7 +68,7 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
 
 def test_int8_needs_its_calibration(sums_bundle: Path) -> None:
     manifest = Manifest.load(sums_bundle)
-    spec = QuantisationSpec(scheme="static int8", calibration_images=300, calibration_sha256="0" * 64)
+    spec = QuantizationSpec(scheme="static int8", calibration_images=300, calibration_sha256="0" * 64)
     with pytest.raises(ValidationError, match="fp32 bundle has none"):
         Manifest.model_validate(manifest.model_dump() | {"quantisation": spec})
     int8 = Manifest.model_validate(manifest.model_dump() | {"quantisation": spec, "precision": "int8"})

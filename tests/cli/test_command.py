@@ -1,4 +1,4 @@
-"""What every command has: short help, old names of options, quiet and verbose; and nothing cut in a narrow terminal."""
+"""Every command: short help, old names of options, quiet and verbose; and nothing cut in a narrow terminal."""
 
 import os
 import subprocess

@@ -24,7 +24,7 @@ CAMERA = ("numpy", "opencv-python-headless", "onnxruntime")
 
 
 def package(name, folder):
-    """What Python finds for a package whose files are in `folder`."""
+    """Module spec of a package whose files are in `folder`, as Python finds it."""
     spec = ModuleSpec(name, None, is_package=True)
     spec.submodule_search_locations = [str(folder)]
     return spec

@@ -67,7 +67,7 @@ def test_missing_crops_are_named(tiny_model: Path, lfw: list[str]) -> None:
         CliRunner().invoke(app, ["--model", str(tiny_model), *lfw], catch_exceptions=False)
 
 
-def test_real_faces_and_recognisers(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_real_faces_and_recognizers(tiny_model: Path, shared_data: Path, tmp_path: Path) -> None:
     """Four same-person and four other pairs: the judge is right about the originals, a random codec keeps nothing."""
     lines = (shared_data / "lfw" / "pairs.txt").read_text().splitlines()
     (tmp_path / "pairs.txt").write_text("\n".join(["2\t2", *lines[1:3], *lines[301:303], *lines[3:5], *lines[303:305]]))

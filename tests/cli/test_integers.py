@@ -70,7 +70,7 @@ def test_parity_gates_what_int8_costs_and_not_its_tokens(bundle: Path, integer_m
     assert np.shape(report["device"]["layers"]) == (2,)
 
 
-def test_bench_reports_the_artefact_without_codebooks(bundle: Path, integer_model: Path) -> None:
+def test_bench_reports_the_artifact_without_codebooks(bundle: Path, integer_model: Path) -> None:
     report = json.loads(
         run("bench", "encode", bundle, "--model", integer_model, "--rounds", 5, "--threads", 1, "--json")
     )

@@ -15,7 +15,7 @@ import typer
 from torch import nn
 from typer.testing import CliRunner
 
-from edge_stscq.bundle.manifest import Manifest, QuantisationSpec, sha256_files
+from edge_stscq.bundle.manifest import Manifest, QuantizationSpec, sha256_files
 from edge_stscq.cli.parity import parity
 from edge_stscq.codec import store
 from edge_stscq.errors import EdgeError
@@ -115,7 +115,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_recognisers(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_recognizers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGE_STSCQ_DATA", raising=False)
 
 
@@ -144,7 +144,7 @@ class Run(NamedTuple):
 
 
 class Page(HTMLParser):
-    """What a page is made of."""
+    """Tags and words of a page."""
 
     def __init__(self, content: str) -> None:
         super().__init__()
@@ -179,12 +179,12 @@ def claiming_int8(bundle: Path, folder: Path) -> Path:
     """A copy of an fp32 bundle whose manifest says int8."""
     shutil.copytree(bundle, folder)
     manifest = Manifest.load(bundle)
-    spec = QuantisationSpec(scheme="none at all", calibration_images=8, calibration_sha256="0" * 64)
+    spec = QuantizationSpec(scheme="none at all", calibration_images=8, calibration_sha256="0" * 64)
     manifest.model_copy(update={"precision": "int8", "quantisation": spec, "files": sha256_files(folder)}).save(folder)
     return folder
 
 
-def test_fp32_artefact_is_the_student(bundle: Path, model: Path, faces: Path) -> None:
+def test_fp32_artifact_is_the_student(bundle: Path, model: Path, faces: Path) -> None:
     code, text = run(bundle, "--model", model, "--faces", faces, "--json")
     report = json.loads(text)
     assert code == 0
@@ -226,7 +226,7 @@ def test_several_bundles_are_judged_in_one_run(int8: Run, bundle: Path) -> None:
     assert (matrix["checks"], matrix["passed"]) == ([], True)  # of different precision, so nothing is asked
 
 
-def test_artefacts_that_disagree_with_each_other_fail(
+def test_artifacts_that_disagree_with_each_other_fail(
     bundle: Path, other: Path, model: Path, faces: Path, pairs: list[object], tmp_path: Path
 ) -> None:
     """Each is near enough to the student for what is asked of it alone, but not to the other."""
@@ -369,6 +369,6 @@ def test_altered_bundle_is_refused(bundle: Path, model: Path, tmp_path: Path) ->
         run(altered, "--model", model)
 
 
-def test_recognisers_that_are_not_there_are_named(bundle: Path, model: Path, tmp_path: Path) -> None:
+def test_recognizers_that_are_not_there_are_named(bundle: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match="--recognisers"):
         run(bundle, "--model", model, "--recognisers", tmp_path / "none")

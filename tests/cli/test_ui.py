@@ -1,4 +1,4 @@
-"""What the commands draw while they work."""
+"""Progress that the commands draw while they work."""
 
 from io import StringIO
 

@@ -1,4 +1,4 @@
-"""What a server does with frames of both versions, on its own store, in this process and without decoding a picture."""
+"""Server of frames of both versions, on its own store, in this process and without decoding a picture."""
 
 import json
 import time
@@ -147,7 +147,7 @@ class FaceServer:
         return stored == made and len(rows) == len(stored)
 
     def results(self, stream: bytes) -> dict[int, Counter[str]]:
-        """What became of the frames of each face of a stream."""
+        """Counts of results by face of a stream."""
         found: dict[int, Counter[str]] = {}
         for ((name, number), result), count in self.store.results.items():
             if name == stream.hex():

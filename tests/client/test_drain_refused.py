@@ -1,4 +1,4 @@
-"""What a server refuses is set aside with its reason, and never blocks what is behind it."""
+"""Frames that a server refuses are set aside with their reason, and never block what is behind them."""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What was put is in the spool until a server has it, and numbers never repeat."""
+"""Faces that were put are in the spool until a server has them, and numbers never repeat."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.parametrize("version", [1, 2])
 
 
 def came_by_version_1(codec: FrameCodec, seeds: range) -> dict[int, CapturedFace]:
-    """What a server makes of these faces."""
+    """Captured faces, by number, that a server makes of these."""
     return {
         number: replace(captured(codec, seed), clock=Clock.NONE, captured_ms=None) for number, seed in enumerate(seeds)
     }

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from edge_stscq.codec.decoder import Decoder, ModulatedConv, _soften_colour
+from edge_stscq.codec.decoder import Decoder, ModulatedConv, _soften_color
 from edge_stscq.config.codec import CodecConfig, LayerConfig
 
 LAYERS = tuple(
@@ -67,12 +67,12 @@ def test_too_few_tokens_are_refused() -> None:
         decoder.decode(torch.tensor([0]), torch.zeros(1, 10, dtype=torch.long), 3)
 
 
-def test_colour_is_coarse_and_brightness_is_not() -> None:
+def test_color_is_coarse_and_brightness_is_not() -> None:
     torch.manual_seed(0)
     picture = torch.randn(1, 3, 128, 128)
-    soft = _soften_colour(picture)
+    soft = _soften_color(picture)
     torch.testing.assert_close(soft.mean(1), picture.mean(1), atol=1e-5, rtol=0)
-    colour = soft - soft.mean(1, keepdim=True)
-    assert float(colour.diff(dim=3).abs().mean()) < 0.1
+    color = soft - soft.mean(1, keepdim=True)
+    assert float(color.diff(dim=3).abs().mean()) < 0.1
     small = torch.randn(1, 3, 32, 32)
-    assert torch.equal(_soften_colour(small), small)
+    assert torch.equal(_soften_color(small), small)

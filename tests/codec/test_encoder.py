@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image, student, teacher
+from edge_stscq.codec.encoder import EdgeEncoder, normalize_image, student, teacher
 from edge_stscq.config.codec import CodecConfig, LayerConfig
 
 LAYERS = tuple(
@@ -54,7 +54,7 @@ def test_integers_leave_and_analysis_agrees() -> None:
 
 def test_input_steps_are_exact_in_int8() -> None:
     levels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(-1, -1, -1, 3)
-    assert torch.equal((normalise_image(levels)[0, 0] * 128).flatten(), torch.arange(256.0) - 128)
+    assert torch.equal((normalize_image(levels)[0, 0] * 128).flatten(), torch.arange(256.0) - 128)
 
 
 def test_identity_and_spatial_tokens_keep_their_places() -> None:

@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional
 
-from edge_stscq.codec.identity import IdentityHead, allocate, normalise
+from edge_stscq.codec.identity import IdentityHead, allocate, normalize
 from edge_stscq.config.codec import CodecConfig, LayerConfig
 
 
@@ -24,13 +24,13 @@ def head() -> tuple[IdentityHead, torch.Tensor]:
 
 
 def deviations(network: IdentityHead, embeddings: torch.Tensor) -> torch.Tensor:
-    return functional.normalize(normalise(embeddings) - network.centre)
+    return functional.normalize(normalize(embeddings) - network.centre)
 
 
 def test_identity_head_reads_back_all_components_exactly() -> None:
     """All components read back exactly how an embedding differs from the centre."""
     network, embeddings = head()
-    torch.testing.assert_close(network.centre, normalise(embeddings[:500]).mean(0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(network.centre, normalize(embeddings[:500]).mean(0), atol=1e-4, rtol=0)
     read = network.deviation(network(embeddings[:50]))
     torch.testing.assert_close(read, deviations(network, embeddings[:50]), atol=1e-4, rtol=0)
 

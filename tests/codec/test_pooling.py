@@ -5,11 +5,11 @@ from edge_stscq.codec.pooling import RegionalPooling, place_regions
 
 def test_regions_are_finer_at_the_features_of_a_face() -> None:
     """Regions are finer at the features of a face than at the border."""
-    centres, widths = place_regions(32, adaptive=True)
-    inner = ((centres - torch.tensor([0.5, 0.6])).abs() < 0.25).all(1)
+    centers, widths = place_regions(32, adaptive=True)
+    inner = ((centers - torch.tensor([0.5, 0.6])).abs() < 0.25).all(1)
     assert float(widths[inner].mean()) < 0.7 * float(widths[~inner].mean())
-    flat_centres, _ = place_regions(32, adaptive=False)
-    flat_inner = ((flat_centres - torch.tensor([0.5, 0.6])).abs() < 0.25).all(1)
+    flat_centers, _ = place_regions(32, adaptive=False)
+    flat_inner = ((flat_centers - torch.tensor([0.5, 0.6])).abs() < 0.25).all(1)
     assert int(inner.sum()) > int(flat_inner.sum())
 
 

@@ -59,7 +59,7 @@ def test_sorted_names_rgb_order_and_ignored_files(write: Write) -> None:
     assert loaded.images[:, 5, 5].tolist() == [[2, 0, 0], [1, 0, 0]]
 
 
-def test_training_crops_are_cut_to_their_centre(write: Write) -> None:
+def test_training_crops_are_cut_to_their_center(write: Write) -> None:
     image = np.random.default_rng(0).integers(0, 256, (144, 144, 3), np.uint8)
     loaded = load_faces(write({"a.png": png(image)}))
     assert np.array_equal(loaded.images[0], image[8:136, 8:136])

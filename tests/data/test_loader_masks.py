@@ -1,4 +1,4 @@
-"""What of a crop is picture: read from inside-files and alpha channels, moved with its crop, refused where wrong."""
+"""Masks of what is picture: read from inside-files and alpha channels, moved with its crop, refused where wrong."""
 
 import json
 import tarfile

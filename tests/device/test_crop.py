@@ -87,7 +87,7 @@ def test_the_border_is_reflected() -> None:
     np.testing.assert_array_equal(crop[34:60, 50], crop[33:7:-1, 50])
 
 
-def test_colours_keep_their_order() -> None:
+def test_colors_keep_their_order() -> None:
     image = np.zeros((300, 300, 3), np.uint8)
     image[..., 0] = 255
     assert crop_face(image, TEMPLATE * 2)[64, 64].tolist() == [255, 0, 0]

@@ -75,12 +75,12 @@ def test_core_ml_off_macos_points_to_what_works(make_sums_bundle):
         load_encoder(make_sums_bundle(target="coreml"))
 
 
-def test_an_artefact_that_does_not_load_is_refused(make_sums_bundle):
+def test_an_artifact_that_does_not_load_is_refused(make_sums_bundle):
     with pytest.raises(BundleError, match=r"encoder.onnx does not load"):
         load_encoder(make_sums_bundle(artefact=b"not a graph"))
 
 
-def test_an_artefact_with_other_outputs_than_listed_is_refused(make_sums_bundle):
+def test_an_artifact_with_other_outputs_than_listed_is_refused(make_sums_bundle):
     wide = TensorSpec(name="tokens", shape=(1, 16), dtype="int64", description="")
     group = TensorSpec(name="group", shape=(1,), dtype="int32", description="")
     with pytest.raises(BundleError, match="inputs and outputs are not the manifest's"):

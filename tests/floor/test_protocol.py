@@ -1,4 +1,4 @@
-"""What both ends agree on."""
+"""The protocol that both ends agree on."""
 
 import pytest
 

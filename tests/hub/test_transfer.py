@@ -20,7 +20,7 @@ BIG = bytes(range(256)) * 4096
 
 @dataclass
 class Server:
-    """What a server does wrong, and which ranges it was asked for."""
+    """Server with faults, and the ranges that it was asked for."""
 
     url: str
     cut_after: int | None = None

@@ -78,7 +78,7 @@ def test_exported_bytes_are_the_golden_ones(manifests: dict[str, dict[str, Any]]
 
 
 def test_weights_of_the_lock_are_the_same_on_every_machine(model: Path, expected: Any) -> None:
-    """What the golden bytes rest on: a failure here is the fixture's or torch's, not an exporter's."""
+    """The weights under the golden bytes: a failure here is the fixture's or torch's, not an exporter's."""
     student = load_file(model / "student.safetensors")
     sums = {key: float(value.double().sum()) for key, value in student.items()}
     assert sums == expected("weights", sums)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.fx import GraphModule, Interpreter, Node
 
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from edge_stscq.codec.store import round_as_stored
-from quantization import calibrate, equalise, keep_layers, quantized_encoder, round_weights
+from quantization import calibrate, equalize, keep_layers, quantized_encoder, round_weights
 from quantization.observers import LAYERS
 from tests.support.models.calibrated_model import Calibrated
 
@@ -18,9 +18,9 @@ KEPT = ("identity.features.0", "identity.features.2", "identity.features.4", "sp
 
 @pytest.fixture(scope="module")
 def mixed(calibrated: Calibrated) -> EdgeEncoder:
-    """What `quantize` makes of the tiny student, with some layers in float32."""
+    """The tiny student as `quantize` leaves it, with some layers in float32."""
     student = copy.deepcopy(calibrated.student).requires_grad_(False)
-    equalise(student, torch.from_numpy(calibrated.pictures))
+    equalize(student, torch.from_numpy(calibrated.pictures))
     round_weights(student, torch.from_numpy(calibrated.pictures))
     round_as_stored(student)
     calibration = keep_layers(student, calibrate(student, calibrated.pictures), KEPT, calibrated.pictures)
@@ -46,7 +46,7 @@ class _Sums(Interpreter):
 def test_every_sum_is_exact(calibrated: Calibrated, mixed: EdgeEncoder) -> None:
     """But for the last layers: nothing is rounded to int8 behind a float32 one."""
     sums = _Sums(mixed.backbone)
-    sums.run(normalise_image(torch.from_numpy(calibrated.pictures)))
+    sums.run(normalize_image(torch.from_numpy(calibrated.pictures)))
     assert len(sums.exact) == 34
     wrong = [name for name, exact in sums.exact.items() if not exact]
     assert wrong in ([], [list(sums.exact)[-1]])
@@ -57,5 +57,5 @@ def test_a_student_as_trained_is_not_exact(calibrated: Calibrated) -> None:
     sums = _Sums(quantized_encoder(calibrated.student, calibrated.calibration).backbone)
     biased = {name: value + 0.1 for name, value in sums.module.state_dict().items() if name.endswith("bias")}
     sums.module.load_state_dict(biased, strict=False)
-    sums.run(normalise_image(torch.from_numpy(calibrated.pictures)))
+    sums.run(normalize_image(torch.from_numpy(calibrated.pictures)))
     assert not all(sums.exact.values())

@@ -1,4 +1,4 @@
-"""What is int8 in the quantised graph, what is not, and that it still computes the same tokens."""
+"""Precision of each operator in the quantised graph, which still computes the same tokens."""
 
 from collections import Counter
 
@@ -43,7 +43,7 @@ def test_weights_are_stored_as_int8(program: ExportedProgram) -> None:
     assert len(weights) == len(_calls(program, "dequantize_per_channel"))
 
 
-def test_nothing_behind_the_backbone_is_quantised(program: ExportedProgram) -> None:
+def test_nothing_behind_the_backbone_is_quantized(program: ExportedProgram) -> None:
     """Only the embedding and the features leave the backbone as int8: two tensors that feed no integer kernel."""
     users = [u for q in _calls(program, f".{QUANTIZE}") for dq in q.users for u in dq.users]
     kinds = Counter(str(user.target) for user in users)
@@ -59,7 +59,7 @@ def test_constants_are_folded(program: ExportedProgram) -> None:
     assert not _calls(program, "aten.arange")
 
 
-def test_graph_computes_what_the_quantised_encoder_computes(calibrated: Calibrated, program: ExportedProgram) -> None:
+def test_graph_computes_what_the_quantized_encoder_computes(calibrated: Calibrated, program: ExportedProgram) -> None:
     encoder, graph = quantized_encoder(calibrated.student, calibrated.calibration), program.module()
     for picture in calibrated.pictures[2:6]:
         image = torch.from_numpy(picture)[None]

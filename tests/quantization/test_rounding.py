@@ -10,7 +10,7 @@ from quantization.rounding import _rounded, weight_steps
 from tests.support.models.calibrated_model import Calibrated
 
 
-def test_rounded_weights_survive_quantisation(calibrated: Calibrated) -> None:
+def test_rounded_weights_survive_quantization(calibrated: Calibrated) -> None:
     """Also after they were stored as float16."""
     student = copy.deepcopy(calibrated.student).requires_grad_(False)
     before = [p.clone() for p in student.backbone.parameters()]
@@ -18,8 +18,8 @@ def test_rounded_weights_survive_quantisation(calibrated: Calibrated) -> None:
     round_as_stored(student)
     changes = [float((a - b).abs().max()) for a, b in zip(before, student.backbone.parameters(), strict=True)]
     assert 0 < max(changes) < 0.1
-    quantised = quantized_encoder(student, calibrate(student, calibrated.pictures)).backbone
-    held = {tuple(v.shape): v for v in quantised.state_dict().values() if v.dtype == torch.int8 and v.dim() == 2}
+    quantized = quantized_encoder(student, calibrate(student, calibrated.pictures)).backbone
+    held = {tuple(v.shape): v for v in quantized.state_dict().values() if v.dtype == torch.int8 and v.dim() == 2}
     weight = student.backbone.identity.project.weight
     assert held
     assert torch.equal(held[tuple(weight.shape)] * weight_steps(weight)[:, None], weight)

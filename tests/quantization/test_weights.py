@@ -13,7 +13,7 @@ from quantization import (
     analyse,
     calibrate,
     captured_graph,
-    equalise,
+    equalize,
     quantized_encoder,
     round_weights,
     sqnr,
@@ -24,7 +24,7 @@ from tests.support.models.calibrated_model import Calibrated
 
 def test_nearer_to_the_student_than_int8(calibrated: Calibrated) -> None:
     student = copy.deepcopy(calibrated.student).requires_grad_(False)
-    equalise(student, torch.from_numpy(calibrated.pictures))
+    equalize(student, torch.from_numpy(calibrated.pictures))
     round_weights(student, torch.from_numpy(calibrated.pictures))
     calibration = calibrate(student, calibrated.pictures)
     full = analyse(student, calibrated.pictures)

@@ -54,7 +54,7 @@ def test_folder_comes_from_the_option_then_the_environment(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("name", RECOGNIZERS)
-def test_recognisers_know_people(shared_data: Path, name: str) -> None:
+def test_recognizers_know_people(shared_data: Path, name: str) -> None:
     """Sixty LFW people seen twice are told apart; a pipeline with wrong colours, scale or alignment is not."""
     net = load_recognizers(shared_data / "recognisers", [name])[name]
     pairs = read_pairs(shared_data / "lfw" / "pairs.txt")
@@ -81,6 +81,6 @@ def test_embeddings_are_those_of_the_weights_own_loader(shared_data: Path, name:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     crops = load_faces(shared_data / "faces" / "val.tar", count=4).images
-    centre = torch.from_numpy(crops[:, 8:120, 8:120].copy()).permute(0, 3, 1, 2).float()
-    expected = nn.functional.normalize(module.load(str(folder / f"{name}.safetensors"))(centre)).numpy()
+    center = torch.from_numpy(crops[:, 8:120, 8:120].copy()).permute(0, 3, 1, 2).float()
+    expected = nn.functional.normalize(module.load(str(folder / f"{name}.safetensors"))(center)).numpy()
     assert np.allclose(load_recognizers(folder, [name])[name].embed(crops), expected, atol=1e-5)

@@ -56,7 +56,7 @@ def extension_types(extensions: bytes) -> list[int]:
 
 
 class Section:
-    """What a section's header says, and where its frames have come to."""
+    """Header of a section, and the position that its frames have come to."""
 
     def __init__(self, cursor: Cursor) -> None:
         start = cursor.at

@@ -1,4 +1,4 @@
-"""What a camera's installation does not run."""
+"""Commands beyond a camera's installation."""
 
 NEEDED = {
     "serve": "server", "token list": "server", "decode x.stsq -o faces --model x/y": "server",

@@ -11,7 +11,7 @@ def acknowledgement(device: str, first: int, count: int) -> str:
 
 
 def stream_acknowledgement(body: bytes) -> str:
-    """What a server that stores every frame of a file of version 2 answers, as JSON."""
+    """Answer, as JSON, of a server that stores every frame of a file of version 2."""
     frames = [frame for _, frame in read_frames(body)]
     count = len(frames)
     answer = StreamAcknowledgement(device=frames[0].source.device, count=count, stored=count, extended=0, duplicate=0)

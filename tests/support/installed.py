@@ -1,4 +1,4 @@
-"""What must be installed for a test: it is skipped without, and fails under continuous integration.
+"""Requirements of tests: one is skipped without its own, and fails under continuous integration.
 
 `EDGE_STSCQ_REQUIRE=1` says that everything is meant to be there, so that no test drops out unseen. It holds for
 packages and programs; a test that needs real faces (`shared_data`) is skipped where there are none.

@@ -12,7 +12,7 @@ async def post(client: httpx2.AsyncClient, body: bytes, token: str = "-") -> htt
 
 
 async def acknowledged(client: httpx2.AsyncClient, body: bytes) -> dict[str, object]:
-    """What the answer counts, and the codes of what it refuses by number."""
+    """Post a file; the counts of the answer, and by number the codes of what it refuses."""
     answer = await post(client, body)
     assert answer.status_code == 200, answer.text
     found = StreamAcknowledgement.model_validate_json(answer.content)

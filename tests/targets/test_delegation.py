@@ -1,4 +1,4 @@
-"""What an artefact leaves to slower kernels, read from bundles of the tiny model."""
+"""Operators that an artefact leaves to slower kernels, read from bundles of the tiny model."""
 
 from pathlib import Path
 

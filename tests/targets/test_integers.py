@@ -35,7 +35,7 @@ def bundles(source: CapturedModel, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.parametrize("target", [target.name for target in TARGETS])
-def test_artefacts_give_exactly_what_whole_numbers_give(
+def test_artifacts_give_exactly_what_whole_numbers_give(
     target: str, bundles: dict[str, Path], integer_model: Path
 ) -> None:
     student = load_student(integer_model)

@@ -71,7 +71,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def command(environment: dict[str, str], *words: object) -> Any:
-    """What one of this program's commands prints as JSON."""
+    """Run one of this program's commands; the JSON that it prints."""
     line = [sys.executable, "-P", "-m", "edge_stscq", *map(str, words), "--json"]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr

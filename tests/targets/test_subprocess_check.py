@@ -51,7 +51,7 @@ def test_an_error_is_reported_with_the_runtimes_message(
         verify_in_subprocess(bundles["onnx"])
 
 
-def test_an_artefact_that_hangs_is_given_up(bundles: dict[str, Path], runtime: Callable[[str], None]) -> None:
+def test_an_artifact_that_hangs_is_given_up(bundles: dict[str, Path], runtime: Callable[[str], None]) -> None:
     runtime("time.sleep(600)")
     with pytest.raises(EdgeError, match="did not answer within 8 seconds(: stub: kernel 7)?$"):
         verify_in_subprocess(bundles["onnx"], seconds=8)

@@ -12,7 +12,7 @@ from edge_stscq.training.losses import (
 )
 
 
-def test_the_recogniser_sees_what_the_trunk_sees() -> None:
+def test_the_recognizer_sees_what_the_trunk_sees() -> None:
     torch.manual_seed(0)
     trunk = IdentityTrunk((8,) * 6).eval()
     picture = torch.rand(2, 3, 128, 128) * 2 - 1
@@ -37,7 +37,7 @@ def test_perceptual_loss_grows_from_zero_with_difference() -> None:
     assert bool((perceptual_loss(near, here) < perceptual_loss(far, here)).all())
 
 
-def test_gradients_reach_the_picture_and_not_the_recogniser() -> None:
+def test_gradients_reach_the_picture_and_not_the_recognizer() -> None:
     recognizer = FrozenRecognizer(IdentityTrunk((8,) * 6))
     picture = torch.rand(1, 3, 64, 64, requires_grad=True)
     recognizer(picture, View()).embedding.sum().backward()
@@ -73,9 +73,9 @@ def test_roughness_counts_what_the_original_lacks() -> None:
     smooth = torch.linspace(-1, 1, 64).expand(2, 3, 64, 64)
     noise = 0.1 * torch.randn(2, 1, 64, 64)
     assert float(excess_total_variation(smooth, smooth + noise).max()) < 1e-6
-    grey, coloured = smooth + noise, smooth + noise * torch.tensor([1.0, -1, 0]).view(3, 1, 1)
+    grey, colored = smooth + noise, smooth + noise * torch.tensor([1.0, -1, 0]).view(3, 1, 1)
     assert float(excess_total_variation(grey, smooth).min()) > 0.1
-    assert float(excess_total_variation(coloured, grey).min()) > 0.05  # no more of brightness, but of colour
+    assert float(excess_total_variation(colored, grey).min()) > 0.05  # no more of brightness, but of colour
 
 
 def test_least_squares_rewards_the_right_side() -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is tried, and where the tools of a place lie.
+    """Bundles under test, and the folders of a place's tools.
 
     Attributes:
         bundles: folder with `onnx-int8`, `executorch-int8` and `coreml-int8`.
@@ -64,10 +64,10 @@ class Place:
     measured: bool = False
 
 
-def artefact_digest(bundle: Bundle) -> str:
+def artifact_digest(bundle: Bundle) -> str:
     """SHA-256 over all files of a bundle's artefact; the same as long as the same is run."""
-    files, artefact = bundle.manifest.files, bundle.manifest.artefact
-    listed = [f"{name} {files[name]}" for name in sorted(files) if name.split("/")[0] == artefact]
+    files, artifact = bundle.manifest.files, bundle.manifest.artefact
+    listed = [f"{name} {files[name]}" for name in sorted(files) if name.split("/")[0] == artifact]
     return sha256("\n".join(listed).encode()).hexdigest()
 
 

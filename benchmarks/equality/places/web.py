@@ -39,18 +39,18 @@ def package(setting: Setting) -> Path:
 def _node(setting: Setting, threads: int) -> Command:
     if shutil.which("node") is None:
         raise EdgeError("node is not installed; run: apt-get install nodejs, version 20 or newer")
-    artefact = setting.bundle("onnx").artefact.resolve()
+    artifact = setting.bundle("onnx").artefact.resolve()
     return Command(
-        ["node", str(FOLDER / "worker.mjs"), str(package(setting).resolve()), str(artefact), str(threads)], {}
+        ["node", str(FOLDER / "worker.mjs"), str(package(setting).resolve()), str(artifact), str(threads)], {}
     )
 
 
 def _chromium(setting: Setting, threads: int) -> Command:
     if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
         raise EdgeError("Chromium is not installed; run: apt-get install chromium chromium-driver")
-    artefact = setting.bundle("onnx").artefact.resolve()
+    artifact = setting.bundle("onnx").artefact.resolve()
     words = [sys.executable, "-m", "benchmarks.equality.browser", str(package(setting).resolve())]
-    return Command([*words, str(artefact), str(threads)], {})
+    return Command([*words, str(artifact), str(threads)], {})
 
 
 PLACES = tuple(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_stscq.codec.codebooks import SwitchedCodebooks
-from edge_stscq.codec.encoder import Analysis, normalise_image
+from edge_stscq.codec.encoder import Analysis, normalize_image
 from edge_stscq.codec.identity import IdentityHead
 from edge_stscq.codec.integer.grid import INPUT_STEP, SIGNED, GridConv
 from edge_stscq.codec.trunk import INPUT, IdentityTrunk
@@ -150,15 +150,15 @@ class TokenEncoder(nn.Module):
             config.groups, config.tokens, config.entries, config.dim, config.token_specific
         )
 
-    def identity_components(self, centre: Tensor) -> Tensor:
+    def identity_components(self, center: Tensor) -> Tensor:
         """Identity components [N, 128] of pictures [N, 3, 112, 112] in -1..1."""
         raise NotImplementedError
 
     def vectors(self, image: Tensor) -> Tensor:
         """Token vectors [N, T, D] of pictures uint8 [N, 128, 128, 3]."""
-        picture = normalise_image(image)
-        centre = picture[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN]
-        z: Tensor = self.layout(self.identity_components(centre), self.spatial(picture))
+        picture = normalize_image(image)
+        center = picture[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN]
+        z: Tensor = self.layout(self.identity_components(center), self.spatial(picture))
         return z
 
     def group_errors(self, z: Tensor) -> Tensor:
@@ -205,8 +205,8 @@ class IntegerEncoder(TokenEncoder):
         super().__init__(config)
         self.identity = IdentityNet(config)
 
-    def identity_components(self, centre: Tensor) -> Tensor:
-        components: Tensor = self.identity(centre)
+    def identity_components(self, center: Tensor) -> Tensor:
+        components: Tensor = self.identity(center)
         return components
 
     def quantize(self, on: bool) -> "IntegerEncoder":
@@ -235,8 +235,8 @@ class ReferenceEncoder(TokenEncoder):
         super().__init__(config)
         self.trunk = IdentityTrunk()
 
-    def identity_components(self, centre: Tensor) -> Tensor:
-        return self.components_of(self.trunk(centre))
+    def identity_components(self, center: Tensor) -> Tensor:
+        return self.components_of(self.trunk(center))
 
     def components_of(self, embedding: Tensor) -> Tensor:
         """Identity components [N, 128] of raw embeddings [N, 128]."""

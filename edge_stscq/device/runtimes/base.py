@@ -32,9 +32,9 @@ class Runtime(ABC):
     package: str
     """Distribution that brings it."""
     install: str
-    """What pip installs to have it, e.g. "edge-stscq[executorch]"."""
+    """Requirement by which pip installs it, e.g. "edge-stscq[executorch]"."""
     modules: tuple[str, ...]
-    """What loading an artifact imports."""
+    """Modules that loading an artifact imports."""
     compiled_module: str | None = None
     """Compiled part of the package, missing where it was installed for another Python or processor."""
     needs_torch: bool = False

@@ -1,1 +1,1 @@
-"""How decoded faces look to people: metrics by networks that no loss of the training saw."""
+"""Appearance of decoded faces to people: metrics by networks that no loss of the training saw."""

@@ -1,4 +1,4 @@
-"""What people would say of decoded faces, as far as metrics can.
+"""Perceptual quality of decoded faces, as far as metrics tell.
 
 Beside verification and never instead of it: a face may verify and look wrong. Frechet distance asks whether decoded
 faces as a set look like photographs; perceptual distance and SSIMULACRA 2 hold each against its original; excess total
@@ -23,7 +23,7 @@ COMPARED = 300
 
 
 class Appearance(BaseModel):
-    """How the decoded faces of one layer look beside their originals."""
+    """Appearance of the decoded faces of one layer beside their originals."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,7 +83,7 @@ class AppearanceMeter:
                 row.ssimulacra2.extend(ssimulacra2(originals[close], shown[close]))
 
     def result(self, layer: int) -> Appearance:
-        """How the faces of this number of layers look."""
+        """Appearance of the faces of this number of layers."""
         row = self._layers[layer]
         return Appearance(
             frechet=frechet_distance(self._halves[0].merged(self._halves[1]), row.moments),
@@ -99,7 +99,7 @@ class AppearanceMeter:
 
 
 class _Layer:
-    """What was found out so far."""
+    """Metrics of one number of layers, gathered so far."""
 
     def __init__(self) -> None:
         self.moments = Moments(WIDTH)

@@ -90,7 +90,7 @@ def _fold(module: nn.Module) -> None:
             setattr(module, name, _fused(child))
 
 
-def normalised(images: NDArray[np.uint8]) -> Tensor:
+def normalized(images: NDArray[np.uint8]) -> Tensor:
     """The network's input, float [N, 3, S, S], of pictures uint8 [N, S, S, 3] RGB. Nothing is resized."""
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
     x = (x - torch.tensor(_MEAN).view(3, 1, 1)) / torch.tensor(_DEVIATION).view(3, 1, 1)
@@ -100,7 +100,7 @@ def normalised(images: NDArray[np.uint8]) -> Tensor:
 @torch.inference_mode()
 def pooled_features(net: MobileNetV2, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Features [N, 1280] of pictures uint8 [N, S, S, 3] RGB."""
-    return np.asarray(net.pooled(normalised(images)).numpy(), np.float32)
+    return np.asarray(net.pooled(normalized(images)).numpy(), np.float32)
 
 
 def _fused(chain: nn.Sequential) -> nn.Sequential:

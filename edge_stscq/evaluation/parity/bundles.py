@@ -57,7 +57,7 @@ class FullPrecision:
 
     Args:
         codec: of the student.
-        recognisers: folder with the judge; without it, the student's own identity embedding measures identity, and
+        recognizers: folder with the judge; without it, the student's own identity embedding measures identity, and
             pairs are verified in the compressed domain only.
         faces: what every bundle codes.
         source: where they came from, for the report.
@@ -72,7 +72,7 @@ class FullPrecision:
     def __init__(
         self,
         codec: Codec,
-        recognisers: Path | None,
+        recognizers: Path | None,
         faces: Faces,
         source: str,
         paired: PairedFaces | None = None,
@@ -86,18 +86,18 @@ class FullPrecision:
         self._calibration, self._folder, self._steps = calibration, codec.folder, steps
         self._full = codec.with_encoder(student.float_twin()) if isinstance(student, IntegerEncoder) else codec
         self._graphs: dict[Precision, Codes] = {}
-        self._judges = {} if recognisers is None else load_recognizers(recognisers, [HELD_OUT])
+        self._judges = {} if recognizers is None else load_recognizers(recognizers, [HELD_OUT])
 
-    def evaluate(self, artefact: DeviceEncoder, thresholds: Thresholds) -> BundleResult:
+    def evaluate(self, artifact: DeviceEncoder, thresholds: Thresholds) -> BundleResult:
         """Compare an artefact of this model with its quantised graph and with the full-precision student.
 
         Raises:
             EdgeError: the ranges of that graph are missing, or there is nothing to verify pairs by.
         """
-        manifest, reference = artefact.bundle.manifest, self._reference
+        manifest, reference = artifact.bundle.manifest, self._reference
         graph = None if manifest.precision == "fp32" else self._graph(manifest.precision)
         name = f"{manifest.target} {manifest.precision}"
-        coded = self._full.with_encoder(artefact, name)
+        coded = self._full.with_encoder(artifact, name)
         with self._steps(name, 2 * len(self._faces)) as progress:
             codes = coded.encode(self._faces.images, progress=progress)
             comparison = compare_codes(reference, codes, graph, progress)
@@ -106,12 +106,12 @@ class FullPrecision:
             verified = accuracy(self._full_accuracy, self._verify(coded))
         held = checks(comparison, verified, thresholds)
         report = Parity(
-            bundle=str(artefact.bundle.folder),
+            bundle=str(artifact.bundle.folder),
             model=manifest.config.name,
             model_id=manifest.model_id,
             target=manifest.target,
             precision=manifest.precision,
-            executor=artefact.runtime,
+            executor=artifact.runtime,
             faces=self._source,
             layer_names=reference.layer_names,
             layer_ends=reference.layer_ends,

@@ -87,7 +87,7 @@ class BundleResult(NamedTuple):
 
     report: Parity
     codes: Codes
-    """What its artefact said of the faces."""
+    """Codes of the faces by its artefact."""
     portraits: NDArray[np.uint8]
     """The report's worst faces, as in `Measured`."""
 

@@ -36,10 +36,10 @@ def plot(report: RateReport) -> bytes:
 def _panel(axes: Axes, report: RateReport, counted: Counted, label: str) -> None:
     axes.axhline(100 * report.originals, color="0.6", linestyle=":", label="originals")
     for index, curve in enumerate(report.peers):
-        colour = f"C{index % 10}"
+        color = f"C{index % 10}"
         sizes, accuracies = hull(curve.points, counted)
-        axes.plot(np.exp(sizes), 100 * accuracies, color=colour, label=f"{curve.codec}: {curve.version}")
-        axes.scatter(*_places(curve, counted), color=colour, s=8, alpha=0.5)
+        axes.plot(np.exp(sizes), 100 * accuracies, color=color, label=f"{curve.codec}: {curve.version}")
+        axes.scatter(*_places(curve, counted), color=color, s=8, alpha=0.5)
     errors = [100 * point.standard_error for point in report.ours.points]
     axes.errorbar(*_places(report.ours, counted), yerr=errors, color="black", marker="o", linewidth=2, capsize=3,
                   label=f"edge-stscq: {report.ours.version}")  # fmt: skip

@@ -63,7 +63,7 @@ def evaluate_layers(
     codec: Codec,
     faces: Faces,
     pairs: Pairs,
-    recognisers: Mapping[str, Recognizer],
+    recognizers: Mapping[str, Recognizer],
     progress: Progress = no_progress,
     layers: Sequence[int] | None = None,
     cache: Path | None = None,
@@ -74,7 +74,7 @@ def evaluate_layers(
 
     Args:
         faces: crops of at least every name in `pairs`.
-        recognisers: by name; none is fine, then only the compressed domain is verified.
+        recognizers: by name; none is fine, then only the compressed domain is verified.
         progress: told of every batch of faces done.
         layers: how many layers to decode, in ascending order; None is every number there is.
         cache: folder that keeps the recognisers' embeddings of originals.
@@ -92,7 +92,7 @@ def evaluate_layers(
     ms_ssims: dict[int, list[NDArray[np.float64]]] = {layer: [] for layer in layers}
     meter = AppearanceMeter(len(faces)) if appearance else None
     seen: dict[tuple[str, int], list[NDArray[np.float32]]] = defaultdict(list)  # 0: the original
-    for name, net in recognisers.items():
+    for name, net in recognizers.items():
         seen[name, 0].append(embed_cached(net, faces.images, cache) if cache else net.embed(faces.images))
     for part in batches(len(faces)):
         images = faces.images[part]
@@ -102,7 +102,7 @@ def evaluate_layers(
         for layer, picture in decoded.items():
             errors[layer].append(squared_error(images, picture, mask))
             ms_ssims[layer].append(ms_ssim(images, picture, mask))
-            for name, net in recognisers.items():
+            for name, net in recognizers.items():
                 seen[name, layer].append(net.embed(picture))
         if meter is not None:
             meter.add(images, decoded, mask)
@@ -124,9 +124,9 @@ def evaluate_layers(
             entropy_coded=codec.tables is not None,
             psnr=pooled_psnr(np.concatenate(errors[layer])),
             ms_ssim=float(np.concatenate(ms_ssims[layer]).mean()),
-            identity={name: float(cosine(units[name, 0], units[name, layer]).mean()) for name in recognisers},
+            identity={name: float(cosine(units[name, 0], units[name, layer]).mean()) for name in recognizers},
             compressed=verified(codec.embed(whole, layer)) if known else None,
-            decoded={name: verified(units[name, layer]) for name in recognisers},
+            decoded={name: verified(units[name, layer]) for name in recognizers},
             appearance=None if meter is None else meter.result(layer),
         )
 
@@ -135,7 +135,7 @@ def evaluate_layers(
         model=codec.config.name,
         protocol=f"LFW view 2, {len(pairs)} pairs in {pairs.folds} folds, threshold chosen on the other folds",
         faces=len(faces),
-        originals={name: verified(units[name, 0]) for name in recognisers},
+        originals={name: verified(units[name, 0]) for name in recognizers},
         frechet_between_halves=None if meter is None else meter.between_halves(),
         layers=tuple(result(layer) for layer in layers),
     )

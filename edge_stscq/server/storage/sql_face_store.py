@@ -222,7 +222,7 @@ _MANY = 500
 
 @dataclass
 class _Transaction:
-    """What one transaction finds and changes.
+    """Faces that one transaction finds and changes.
 
     Attributes:
         known: faces as they are, those of the batches before included.
@@ -255,7 +255,7 @@ class _Transaction:
 
 
 def _against(old: StoredFace, new: WireFrame, batch: FrameBatch) -> WriteResult | RefusedFrame:
-    """What becomes of a frame whose name is known."""
+    """Result of a frame whose name is known."""
     try:
         stored = old.frame()
     except DamagedFaceError:

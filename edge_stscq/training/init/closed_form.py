@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from edge_stscq.codec.identity import allocate, normalise
+from edge_stscq.codec.identity import allocate, normalize
 from edge_stscq.codec.integer.encoder import TOKEN_STEP, TokenEncoder, on_token_grid
 from edge_stscq.codec.integer.grid import SIGNED
 from edge_stscq.config.codec import EMBEDDING, CodecConfig
@@ -51,8 +51,8 @@ def principal_components(
     mean = (x * share[:, None]).sum(0)
     covariance = torch.zeros(x.shape[1], x.shape[1])
     for rows, part in zip(x.split(4096), share.split(4096), strict=True):
-        centred = (rows - mean) * scale * part.sqrt()[:, None]
-        covariance += centred.t() @ centred
+        centered = (rows - mean) * scale * part.sqrt()[:, None]
+        covariance += centered.t() @ centered
     values, vectors = torch.linalg.eigh(covariance)
     values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
     vectors = vectors * vectors.abs().amax(0).eq(vectors.amax(0)).float().mul(2).sub(1)  # a sign convention
@@ -197,7 +197,7 @@ def set_components(encoder: TokenEncoder, embeddings: Tensor, typical: Tensor, p
     config = encoder.config
     encoder.head.fit(embeddings, typical)
     columns = encoder.head.projection.abs().sum(0).view(config.identity_tokens, config.dim) > 0
-    spread = (normalise(embeddings) - encoder.head.mean) @ encoder.head.projection
+    spread = (normalize(embeddings) - encoder.head.mean) @ encoder.head.projection
     encoder.head.projection.mul_(_gain(spread.std(0).max()))
     slots = torch.full((config.tokens, config.dim), encoder.layout.zero)
     identity = torch.full_like(slots[: config.identity_tokens], encoder.layout.zero)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edge_stscq._reporter import Reporter, track
 from edge_stscq.codec.decoder import SKETCH
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from edge_stscq.data.loader import FaceSet
 from edge_stscq.training.init.kmeans import nearest
 
@@ -29,7 +29,7 @@ def iterate_crops(
         chunk = indices[start : start + _BATCH]
         flips = np.arange(start, start + len(chunk)) % 2
         crops = np.stack([faces.crop(int(i), bool(f)) for i, f in zip(chunk, flips, strict=True)])
-        image = normalise_image(torch.from_numpy(crops).to(device)).contiguous(memory_format=torch.channels_last)
+        image = normalize_image(torch.from_numpy(crops).to(device)).contiguous(memory_format=torch.channels_last)
         yield torch.from_numpy(chunk), torch.from_numpy(flips), image
 
 

@@ -17,9 +17,9 @@ def ridge_regression(x: Tensor, y: Tensor, strength: float = 1e-3) -> tuple[Tens
     covariance = torch.zeros(x.shape[1], x.shape[1], dtype=torch.double)
     product = torch.zeros(x.shape[1], y.shape[1], dtype=torch.double)
     for rows, wanted in zip(x.split(_ROWS), y.split(_ROWS), strict=True):
-        centred = rows.double() - mean
-        covariance += centred.t() @ centred
-        product += centred.t() @ (wanted.double() - target)
+        centered = rows.double() - mean
+        covariance += centered.t() @ centered
+        product += centered.t() @ (wanted.double() - target)
     penalty = strength * covariance.diagonal().mean().clamp_min(1e-12 * len(x))
     weight = torch.linalg.solve(covariance + penalty * torch.eye(len(covariance), dtype=torch.double), product)
     return weight.float(), (target - mean @ weight).float()

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edge_stscq._reporter import Reporter, track
 from edge_stscq.codec.codebooks import SwitchedCodebooks
-from edge_stscq.codec.encoder import normalise_image
+from edge_stscq.codec.encoder import normalize_image
 from edge_stscq.codec.integer.encoder import THUMBNAIL, ReferenceEncoder, TokenEncoder
 from edge_stscq.codec.integer.grid import INPUT_STEP
 from edge_stscq.codec.pooling import face_density
@@ -48,7 +48,7 @@ def batches(faces: FaceSet, indices: list[int], title: str, reporter: Reporter) 
 def read_thumbnails(faces: FaceSet, indices: list[int], reporter: Reporter) -> Tensor:
     """Thumbnails [2 N, 3, 32, 32] in -1..1 of crops, each followed by its mirror image; not rounded."""
     return torch.cat([
-        functional.interpolate(normalise_image(crops), size=THUMBNAIL, mode="area")
+        functional.interpolate(normalize_image(crops), size=THUMBNAIL, mode="area")
         for crops in batches(faces, indices, "thumbnails", reporter)
     ])  # fmt: skip
 

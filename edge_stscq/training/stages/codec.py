@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_stscq.codec.decoder import Decoder
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from edge_stscq.config.recipe import Recipe, Stage, odds
 from edge_stscq.data.loader import FaceSet, Loader
 from edge_stscq.training.losses import (
@@ -91,7 +91,7 @@ class CodecStage(Resumable):
         self.nets.train(True)
         if self.still:  # batch norms keep their averages
             self.nets["spatial"].eval()
-        image = normalise_image(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        image = normalize_image(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
         who = self.embeddings[batch.index, batch.flip.long()].to(self.device)
         with self._precision():
             z = self.encoder.head.order(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edge_stscq.codec.codebooks import SwitchedCodebooks
 from edge_stscq.codec.decoder import Decoder
-from edge_stscq.codec.encoder import normalise_image
+from edge_stscq.codec.encoder import normalize_image
 from edge_stscq.codec.pooling import face_density
 from edge_stscq.config.recipe import DecoderTraining, odds
 from edge_stscq.data.loader import FaceSet, Loader
@@ -86,7 +86,7 @@ class DecoderStage(Resumable):
         batch = self.loader.get(index)
         crops = batch.images.to(self.device)
         mask = (batch.masks.to(self.device) > 0).float()[:, None]
-        target = normalise_image(crops).contiguous(memory_format=torch.channels_last)
+        target = normalize_image(crops).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             codewords = self.received(crops)
             target_maps = self.features(target)

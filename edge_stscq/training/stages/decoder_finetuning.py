@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edge_stscq.codec.decoder import Decoder
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from edge_stscq.config.recipe import Finetuning, odds
 from edge_stscq.data.loader import FaceSet, Loader
 from edge_stscq.training.losses import FrozenRecognizer, View, channels_last, excess_total_variation, perceptual_loss
@@ -46,7 +46,7 @@ class DecoderFinetuning(Resumable):
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate * lr_factor(index, self.plan.steps)
         crops = self.loader.get(index).images.to(self.device)
-        target = normalise_image(crops).contiguous(memory_format=torch.channels_last)
+        target = normalize_image(crops).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             codewords = self.received(crops)
         received = torch.multinomial(self.odds, len(crops), replacement=True).to(self.device) + 1

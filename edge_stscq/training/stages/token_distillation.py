@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from edge_stscq.data.loader import Loader
 from edge_stscq.training.losses import channels_last
 from edge_stscq.training.optimization import gradient_step, lr_factor
@@ -52,7 +52,7 @@ class TokenDistillation(Resumable):
         for group, base in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = base * lr_factor(index, weights.steps)
         self.student.train()
-        image = normalise_image(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        image = normalize_image(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
         who = self.embeddings[batch.index, batch.flip.long()].to(self.device)
         with torch.no_grad():
             target = self.teacher.head(who, self.teacher.backbone.spatial(image), image)

@@ -1,4 +1,4 @@
-"""What lies outside the mask is nobody's business."""
+"""Pixels outside the mask change no metric."""
 
 import numpy as np
 import pytest

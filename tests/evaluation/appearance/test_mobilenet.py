@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from edge_stscq.evaluation.appearance.mobilenet import WIDTH, MobileNetV2, load_mobilenet, normalised, pooled_features
+from edge_stscq.evaluation.appearance.mobilenet import WIDTH, MobileNetV2, load_mobilenet, normalized, pooled_features
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,10 @@ def test_it_knows_an_espresso_and_a_cat(net: MobileNetV2, name: str, label: int,
     picture = cv2.imread(str(Path(pytest.importorskip("skimage").__file__).parent / "data" / f"{name}.png"))[..., ::-1]
     side = min(picture.shape[:2])
     top, left = ((length - side) // 2 for length in picture.shape[:2])
-    centre = picture[top : top + side, left : left + side]
-    shown = cv2.resize(centre, (224, 224), interpolation=cv2.INTER_AREA)[None]
+    center = picture[top : top + side, left : left + side]
+    shown = cv2.resize(center, (224, 224), interpolation=cv2.INTER_AREA)[None]
     with torch.inference_mode():
-        probabilities = net(normalised(shown)).softmax(1)[0]
+        probabilities = net(normalized(shown)).softmax(1)[0]
     assert int(probabilities.argmax()) == label
     assert float(probabilities[label]) > least
 

@@ -52,14 +52,14 @@ def embed(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def run(artefact: Flips, graph: Flips | None, progress: Progress = no_progress) -> Comparison:
+def run(artifact: Flips, graph: Flips | None, progress: Progress = no_progress) -> Comparison:
     margin = np.ones((FACES, 4), np.float32)
     reference = Reference(Faces(NAMES, IMAGES), coded([]), margin, decode, embed, "an angle", BOOKS, LAYER_NAMES, ENDS)
-    return compare_codes(reference, coded(artefact), None if graph is None else coded(graph), progress)
+    return compare_codes(reference, coded(artifact), None if graph is None else coded(graph), progress)
 
 
 def test_both_questions_are_kept_apart() -> None:
-    result = run(artefact=[(0, 0), (1, 3)], graph=[(0, 0)])
+    result = run(artifact=[(0, 0), (1, 3)], graph=[(0, 0)])
     assert result.runtime.tokens == pytest.approx(39 / 40)
     assert result.runtime.layers == (1, 1, 19 / 20)
     assert result.quantisation is not None
@@ -68,14 +68,14 @@ def test_both_questions_are_kept_apart() -> None:
     assert result.device.tokens == pytest.approx(38 / 40)
 
 
-def test_fp32_artefact_has_no_quantisation_to_judge() -> None:
-    result = run(artefact=[(0, 0)], graph=None)
+def test_fp32_artifact_has_no_quantization_to_judge() -> None:
+    result = run(artifact=[(0, 0)], graph=None)
     assert result.quantisation is None
     assert result.runtime == result.device
 
 
 def test_pictures_of_device_codes() -> None:
-    pictures = run(artefact=[(0, 0), (0, 1)], graph=[]).pictures
+    pictures = run(artifact=[(0, 0), (0, 1)], graph=[]).pictures
     assert pictures.identical == pytest.approx(0.9)
     assert pictures.psnr_worst == pytest.approx(10 * np.log10(255**2 / 400))
     assert pictures.psnr == pytest.approx(10 * np.log10(255**2 / 40))
@@ -85,7 +85,7 @@ def test_pictures_of_device_codes() -> None:
 
 
 def test_equal_pictures_have_no_psnr_and_no_worst() -> None:
-    result = run(artefact=[], graph=[])
+    result = run(artifact=[], graph=[])
     pictures = result.pictures
     assert (pictures.psnr, pictures.psnr_worst, pictures.identity, pictures.identical) == (None, None, 1, 1)
     assert pictures.worst == ()
@@ -93,7 +93,7 @@ def test_equal_pictures_have_no_psnr_and_no_worst() -> None:
 
 
 def test_the_worst_faces_come_first_with_their_pictures() -> None:
-    result = run(artefact=[(4, 0), (7, 1), (7, 3), (2, 2)], graph=None)
+    result = run(artifact=[(4, 0), (7, 1), (7, 3), (2, 2)], graph=None)
     worst = result.pictures.worst
     assert [(face.face, face.tokens, face.same_group) for face in worst] == [
         ("face 7", 2, True), ("face 2", 1, True), ("face 4", 1, True),
@@ -141,7 +141,7 @@ def test_progress_tells_of_every_face(graph: Flips | None) -> None:
 
 def test_each_threshold_has_its_check() -> None:
     strict = Thresholds(runtime_agreement=1, token_agreement=1, clear_agreement=1, group_agreement=1, identity=1)
-    low = run(artefact=[(0, 0), (0, 1)], graph=[])
+    low = run(artifact=[(0, 0), (0, 1)], graph=[])
     found = checks(low, None, strict)
     assert len(found) == 5
     # All margins are alike, so no token is above the median of the flips: nothing there is wrong. Groups do agree.
@@ -149,7 +149,7 @@ def test_each_threshold_has_its_check() -> None:
     assert str(found[1]) == "token agreement with full precision is 0.9500, at least 1 is asked"
     lax = Thresholds(runtime_agreement=0.9, token_agreement=0.95, identity=0.89)
     assert all(check.passed for check in checks(low, None, lax))
-    assert all(check.passed for check in checks(run(artefact=[], graph=[]), None, strict))
+    assert all(check.passed for check in checks(run(artifact=[], graph=[]), None, strict))
 
 
 def verification(value: float) -> Verification:
@@ -203,7 +203,7 @@ def judged(name: str, precision: str, flips: Flips) -> BundleResult:
     return BundleResult(report, coded(flips), comparison.portraits)
 
 
-def test_artefacts_of_one_precision_must_agree() -> None:
+def test_artifacts_of_one_precision_must_agree() -> None:
     three = [judged("a", "int8", [(0, 0)]), judged("b", "int8", [(0, 0), (1, 1)]), judged("c", "fp32", [])]
     result = cross_target_agreement(three, least=0.99)
     assert result.bundles == ("a", "b", "c")

@@ -103,9 +103,9 @@ class Brightness(torch.nn.Module):
 
 def test_a_lossless_codec_verifies_like_the_originals(tiny_model: Path, pairs: Pairs) -> None:
     """People are colours; the codec keeps them, so decoded pictures verify as the originals do: perfectly."""
-    colours = [(255, 100, 100), (100, 255, 100), (100, 100, 255), (255, 255, 100)]
-    other = [colours[0], colours[2], colours[2], colours[2]]
-    images = np.stack([np.full((128, 128, 3), c, np.uint8) for c in colours + other])
+    colors = [(255, 100, 100), (100, 255, 100), (100, 100, 255), (255, 255, 100)]
+    other = [colors[0], colors[2], colors[2], colors[2]]
+    images = np.stack([np.full((128, 128, 3), c, np.uint8) for c in colors + other])
     faces = Faces(tuple(f"p{i}" for i in range(8)), images)
     codec = Exact.load(tiny_model)
     codec.tables = None  # colors are no tokens of the model

@@ -152,7 +152,7 @@ async def test_streams_conflict_within_a_file(serve: Serve, entry: CatalogEntry,
 async def test_streams_cannot_be_written_without_their_key(
     serve: Serve, entry: CatalogEntry, make_faces: MakeFaces
 ) -> None:
-    """Who knows an id, which the server shows, and has the right to send as this very device, still cannot."""
+    """Knowing an id, which the server shows, and having the right to send as this very device are not enough."""
     victim, (face, other) = Camera(entry.codec), make_faces(2)
     async with serve() as client:
         await post(client, victim.faces([face]))

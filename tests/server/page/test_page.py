@@ -29,7 +29,7 @@ Issue = Callable[..., str]
 
 
 class Page:
-    """What an operator does and sees."""
+    """The page as an operator uses and sees it."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
@@ -61,7 +61,7 @@ class Page:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def complaints(self) -> list[str]:
-        """What the browser's console says since the last look."""
+        """Messages of the browser's console since the last look."""
         return [line["message"] for line in self.driver.get_log("browser")]
 
 

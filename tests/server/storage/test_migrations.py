@@ -50,7 +50,7 @@ INSERT INTO faces VALUES
     (1, 'cam', 7, x'{MODEL.hex()}', 1, x'{frame_1(b"a", 1).hex()}', 100.25),
     (4, 'b', 0, x'00', 3, x'616263', 99);
 """
-"""What the first release wrote."""
+"""Rows as the first release wrote them."""
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_migrate_second_layout(place: str, open_store: OpenStore, earlier: Earli
 
 
 def test_migrate_envelope(place: str, open_store: OpenStore, earlier: Earlier) -> None:
-    """What came by version 1 is found by its name, is the face that comes again, and gains layers."""
+    """Faces that came by version 1 are found by name, are those that come again, and gain layers."""
     payloads = [b"ab", b"", b"x" * 127, b"y" * 128, b"z" * 16383, *(bytes([number % 251]) for number in range(1500))]
     earlier(place, "0002", [old_row(number, frame_1(payload, 2)) for number, payload in enumerate(payloads)])
     source = Source(device_stream_id("cam"), "cam", MODEL)

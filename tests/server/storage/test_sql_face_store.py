@@ -31,7 +31,7 @@ def store(place: str, open_store: OpenStore) -> SqlFaceStore:
 
 
 def accept(store: SqlFaceStore, first: int, *texts: bytes, device: str = "cam") -> list[str]:
-    """What becomes of each frame; of a refused one its code."""
+    """Store frames; the result of each, of a refused one its code."""
     results = stored_faces.accept(store, device_frames(device, first, *texts))
     return [result.code if isinstance(result, RefusedFrame) else result for result in results]
 

@@ -35,7 +35,7 @@ RANGE = RuntimeRange(package="onnxruntime", minimum="1.17", maximum_exclusive="2
 
 
 def answer(image: np.ndarray) -> tuple[int, list[int]]:
-    """What the graph must answer for a crop."""
+    """Group and tokens that the graph must answer for a crop."""
     strips = image.reshape(CONFIG.tokens, -1).sum(axis=1, dtype=int)
     return int(strips.sum()) % CONFIG.groups, (strips % CONFIG.entries).tolist()
 

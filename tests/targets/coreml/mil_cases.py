@@ -36,7 +36,7 @@ ROWS, COLUMNS = _floats(3, 5), _floats(5)
 MEAN, VARIANCE, GAMMA, BETA = _floats(4), np.abs(_floats(4)) + 0.5, _floats(4), _floats(4)
 CODES = _RNG.integers(-128, 128, (6, 4, 3, 3)).astype(np.int8)
 SCALES, ZEROS = np.abs(_floats(6)) + 0.01, _RNG.integers(-9, 9, 6).astype(np.int8)
-DEQUANTISED = np.stack([SCALES[o] * (CODES[o].astype(float) - ZEROS[o]) for o in range(6)])
+DEQUANTIZED = np.stack([SCALES[o] * (CODES[o].astype(float) - ZEROS[o]) for o in range(6)])
 
 
 class Case(NamedTuple):
@@ -84,8 +84,8 @@ def as_int32(build: Callable[..., Any]) -> Callable[..., Any]:
 
 def int8_then(**constants: Any) -> Callable[..., Any]:
     """`dequantize` of v in int8 with scale 0.03 and zero point -5."""
-    quantise = built("quantize", "v", scale=f32(0.03), zero_point=np.int8(-5), output_dtype="int8")
-    return lambda **inputs: mb.dequantize(input=quantise(**inputs), **constants)
+    quantize = built("quantize", "v", scale=f32(0.03), zero_point=np.int8(-5), output_dtype="int8")
+    return lambda **inputs: mb.dequantize(input=quantize(**inputs), **constants)
 
 
 f32 = np.float32
@@ -113,7 +113,7 @@ CASES = (
                 quantized_data=CODES, scale=SCALES, zero_point=ZEROS, axis=np.int32(0)
             ),
         ),
-        correlate(DEQUANTISED),
+        correlate(DEQUANTIZED),
     ),
     Case(
         "conv",

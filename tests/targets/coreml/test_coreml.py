@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edge_stscq._quiet import silence_exporters
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from edge_stscq.codec.encoder import student as new_student
 from edge_stscq.codec.store import load_config
 from edge_stscq.config.codec import CodecConfig
@@ -58,7 +58,7 @@ def varied_student(config: CodecConfig) -> EdgeEncoder:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # the signal dies out in it otherwise
     with torch.no_grad():
         for _ in range(20):
-            encoder.train().backbone(normalise_image(images))
+            encoder.train().backbone(normalize_image(images))
         embedding = encoder.eval().analyse(images).embedding
         encoder.backbone.identity.project.bias -= embedding.mean(0)  # all point one way otherwise
         analysis = encoder.analyse(images)
@@ -119,7 +119,7 @@ def test_full_precision_gives_the_tokens_of_the_graph(full: Lowered) -> None:
     np.testing.assert_array_equal(result.tokens, tokens)
 
 
-def test_int8_gives_the_tokens_of_the_quantised_graph(int8: Lowered) -> None:
+def test_int8_gives_the_tokens_of_the_quantized_graph(int8: Lowered) -> None:
     groups, tokens = answers(int8.program)
     result = execute(int8.package, TEST.numpy())
     # Convolutions are summed in another order, so that single activations round to the next code.

@@ -11,9 +11,9 @@ def error(books: torch.Tensor, z: torch.Tensor) -> float:
 
 def test_fit_codebooks_finds_clusters_of_each_position() -> None:
     generator = torch.Generator().manual_seed(0)
-    centres = 4 * torch.randn(2, 8, 3, generator=generator)
+    centers = 4 * torch.randn(2, 8, 3, generator=generator)
     pick = torch.randint(0, 8, (600, 2), generator=generator)
-    z = centres[torch.arange(2), pick] + 0.05 * torch.randn(600, 2, 3, generator=generator)
+    z = centers[torch.arange(2), pick] + 0.05 * torch.randn(600, 2, 3, generator=generator)
     group = torch.zeros(600, dtype=torch.long)
     once = fit_codebooks(None, z, group, 1, 32, 1, seed=0)
     often = fit_codebooks(once, z, group, 1, 32, 20, seed=0)

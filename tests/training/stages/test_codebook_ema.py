@@ -10,15 +10,15 @@ def test_update_moves_entries_to_the_mean_of_their_vectors() -> None:
     torch.manual_seed(0)
     books = SwitchedCodebooks(1, 2, 4, 3)
     averages = CodebookEMA(books, decay=0.9)
-    centres = 3 * torch.randn(2, 4, 3)
-    books.books.copy_(centres[None] + 0.5 * torch.randn(1, 2, 4, 3))
+    centers = 3 * torch.randn(2, 4, 3)
+    books.books.copy_(centers[None] + 0.5 * torch.randn(1, 2, 4, 3))
     averages.reset(books)
     group = torch.zeros(64, dtype=torch.long)
     for _ in range(80):
         tokens = torch.randint(0, 4, (64, 2))
-        z = centres[torch.arange(2), tokens] + 0.01 * torch.randn(64, 2, 3)
+        z = centers[torch.arange(2), tokens] + 0.01 * torch.randn(64, 2, 3)
         averages.update(books, z, group, tokens)
-    torch.testing.assert_close(books.books[0], centres, atol=0.02, rtol=0)
+    torch.testing.assert_close(books.books[0], centers, atol=0.02, rtol=0)
 
 
 def test_unused_group_stays_and_dead_entries_come_back() -> None:

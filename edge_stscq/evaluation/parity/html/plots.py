@@ -13,7 +13,7 @@ from edge_stscq.evaluation.parity.agreement import DISTANCE_BARS, DISTANCE_STEP,
 from edge_stscq.evaluation.parity.html.markup import node
 
 WIDTH, HEIGHT = 420, 250
-_LAYER_COLOURS, _LETTER = 4, 7
+_LAYER_COLORS, _LETTER = 4, 7
 """Colours of layers in the style sheet, taken in turn, and the pixels of a letter: a narrow layer is not labelled."""
 LEFT, RIGHT, TOP, BOTTOM = 56, 414, 26, 206
 QUARTERS = ("nearest ties", "2nd quarter", "3rd quarter", "clearest")
@@ -27,7 +27,7 @@ def positions(agreement: Agreement, layer_names: Sequence[str], layer_ends: Sequ
     step = (RIGHT - LEFT) / len(values)
     marks = []
     for layer, (name, (start, end)) in enumerate(zip(layer_names, pairwise((0, *layer_ends)), strict=True)):
-        class_ = f"layer{layer % _LAYER_COLOURS}"
+        class_ = f"layer{layer % _LAYER_COLORS}"
         for at in range(start, end):
             tip = f"position {at}, {name}: {100 * values[at]:.2f} %"
             marks.append(scale.bar(LEFT + at * step, step, values[at], class_, tip))

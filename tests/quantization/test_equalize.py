@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from edge_stscq.codec.encoder import normalise_image
-from quantization import calibrate, equalise, quantized_encoder
+from edge_stscq.codec.encoder import normalize_image
+from quantization import calibrate, equalize, quantized_encoder
 from quantization.ranges import Histogram, aligned
 from tests.support.models.calibrated_model import Calibrated
 
@@ -24,36 +24,36 @@ def test_unequal_channels_become_alike_and_the_function_stays(calibrated: Calibr
             layer.bias.add_(0.1).mul_(scale)
     before = student.analyse(images).z
     noise = _noise(student, calibrated, before)
-    equalise(student, images)
+    equalize(student, images)
     after = student.analyse(images).z
     torch.testing.assert_close(after, before, atol=1e-3 * float(before.abs().max()), rtol=1e-3)
     assert _noise(student, calibrated, after) < 0.5 * noise
 
 
 def _noise(student: object, calibrated: Calibrated, z: torch.Tensor) -> float:
-    quantised = quantized_encoder(student, calibrate(student, calibrated.pictures))  # type: ignore[arg-type]
-    outputs = torch.cat([quantised.analyse(torch.from_numpy(picture)[None]).z for picture in calibrated.pictures])
+    quantized = quantized_encoder(student, calibrate(student, calibrated.pictures))  # type: ignore[arg-type]
+    outputs = torch.cat([quantized.analyse(torch.from_numpy(picture)[None]).z for picture in calibrated.pictures])
     return float((outputs - z).square().mean())
 
 
 def test_the_backbone_itself_keeps_its_embedding(calibrated: Calibrated) -> None:
     student = copy.deepcopy(calibrated.student).requires_grad_(False)
-    image = normalise_image(torch.from_numpy(calibrated.pictures))
+    image = normalize_image(torch.from_numpy(calibrated.pictures))
     before = student.backbone(image)[0]
-    equalise(student, torch.from_numpy(calibrated.pictures))
+    equalize(student, torch.from_numpy(calibrated.pictures))
     torch.testing.assert_close(student.backbone(image)[0], before, atol=1e-4, rtol=1e-3)
 
 
 def test_ranges_become_powers_of_two_at_no_cost(calibrated: Calibrated) -> None:
     """Before alignment the nearest power of two is up to 1.41 away; after it, float16 biases apart, it is the range."""
     student, images = copy.deepcopy(calibrated.student).requires_grad_(False), torch.from_numpy(calibrated.pictures)
-    equalise(student, images)
+    equalize(student, images)
     relus = {module: Histogram() for module in student.backbone.modules() if isinstance(module, nn.ReLU)}
     hooks = [
         relu.register_forward_hook(lambda _, __, output, histogram=histogram: histogram(output))
         for relu, histogram in relus.items()
     ]
-    student.backbone(normalise_image(images))
+    student.backbone(normalize_image(images))
     for hook in hooks:
         hook.remove()
     for histogram in relus.values():

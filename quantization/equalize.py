@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from edge_stscq.codec.encoder import EdgeEncoder, normalise_image
+from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from quantization.ranges import Histogram, Observer, aligned
 
 _BATCH = 16
@@ -25,7 +25,7 @@ _MOST = 32.0
 
 
 @torch.no_grad()
-def equalise(encoder: EdgeEncoder, images: Tensor, observer: Observer = "mse", percentile: float = 99.99) -> None:
+def equalize(encoder: EdgeEncoder, images: Tensor, observer: Observer = "mse", percentile: float = 99.99) -> None:
     """Equalise and align a student's backbone in place; its outputs stay what they are in exact arithmetic.
 
     Args:
@@ -71,7 +71,7 @@ def _watch(
 
     hooks = [module.register_forward_hook(hook) for module in modules]
     for batch in images.split(_BATCH):
-        encoder.backbone(normalise_image(batch))
+        encoder.backbone(normalize_image(batch))
     for handle in hooks:
         handle.remove()
 
