@@ -17,6 +17,7 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.security_headers import HSTS
 from edge_stscq.stream import CodedFace
+from edge_stscq.stream.envelope import CapturedFace
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeFaces = Callable[..., list[CodedFace]]
@@ -86,7 +87,7 @@ def test_send_and_drain_client_certificate(
     stream.write_bytes(entry.codec.encode_stream(faces))
     with Spool(tmp_path / "faces.spool", "door") as spool:
         for face in faces:
-            spool.put_bytes(entry.model_id, [entry.codec.encode_frame(face)], 0.0)
+            spool.put(CapturedFace(entry.model_id, ((face.layers, entry.codec.payload(face)),)))
     ours = ("--cert", pki / "client.pem", "--key", pki / "client.key", "--ca", pki / "ca.pem")
     theirs = ("--cert", pki / "stranger.pem", "--key", pki / "stranger.key", "--ca", pki / "ca.pem")
     with served(*place, *files) as (url, _):

@@ -62,14 +62,20 @@ class FaceInfo(_Response):
 
 
 class FacePage(_Response):
-    """Faces in order of arrival; pass `next` as `after` to go on, None at the end."""
+    """Faces in order of arrival; pass `next` as `after` to go on, None at the end.
+
+    A face that was damaged in the store is left out; the server's log names it.
+    """
 
     faces: list[FaceInfo]
     next: int | None
 
 
 class NewestPage(_Response):
-    """Faces by time of capture, newest first; pass `next` as `before` to go on, None at the end."""
+    """Faces by time of capture, newest first; pass `next` as `before` to go on, None at the end.
+
+    Damaged ones are left out as in `FacePage`.
+    """
 
     faces: list[FaceInfo]
     next: str | None
