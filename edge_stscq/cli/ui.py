@@ -82,12 +82,13 @@ def progress_bar(description: str, total: int | None, bytes_: bool = False) -> I
 
 
 class _RichReporter:
-    """Reporter that draws a bar for each task."""
+    """Reporter that draws a bar for each task, from the first one on: what fails before is one line."""
 
     def __init__(self, progress: "Progress") -> None:
         self._progress = progress
 
     def task(self, name: str, total: int, done: int = 0) -> Advance:
+        self._progress.start()
         bar = self._progress.add_task(name, total=total, completed=done, info="")
 
         def advance(steps: int = 1, info: str | None = None) -> None:
@@ -111,5 +112,9 @@ def training_bars(console: "Console") -> Iterator[Reporter]:
         TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[info]}", markup=False),
     )  # fmt: skip
-    with Progress(*columns, console=console, refresh_per_second=2) as progress:
+    progress = Progress(*columns, console=console, refresh_per_second=2)
+    try:
         yield _RichReporter(progress)
+    finally:
+        if progress.live.is_started:
+            progress.stop()

@@ -36,7 +36,7 @@ from edge_stscq.protocol import (
     StreamAcknowledgement,
     check_device,
 )
-from edge_stscq.stream.envelope import WireFrame
+from edge_stscq.stream.envelope import WireFrame, key_of_device, stream_id
 from edge_stscq.stream.frame import split_stream
 from edge_stscq.stream.wire import check_version, read_frames, write_stream
 
@@ -169,7 +169,8 @@ class Sender:
     def send_stream(
         self, data: bytes, start_sequence: int = 0, on_progress: Callable[[SendReport], None] = lambda report: None
     ) -> SendReport:
-        """Send every frame of a stream. A stream of version 2 says whose they are; they are sent as this device's.
+        """Send every frame of a stream. One of version 2 says whose they are; under another device's name it is another
+        stream, the same one every time.
 
         Args:
             data: a file header and its frames.
@@ -208,9 +209,13 @@ class Sender:
         """Batches of frames of one stream, with its key, as this device's."""
         runs: list[tuple[bytes, list[WireFrame]]] = []
         for section, frame in read_frames(data):
-            if not runs or runs[-1][0] != section.key or len(runs[-1][1]) == self._batch:
-                runs.append((section.key, []))
-            runs[-1][1].append(frame.of_device(self.device))
+            key = section.key
+            if frame.source.device != self.device:
+                key = key_of_device(key, self.device)
+                frame = frame.of_device(self.device, stream_id(key))
+            if not runs or runs[-1][0] != key or len(runs[-1][1]) == self._batch:
+                runs.append((key, []))
+            runs[-1][1].append(frame)
         return runs
 
     def _add_up(self, frames: int, on_progress: Callable[[SendReport], None], requests: Iterator["Sent"]) -> SendReport:

@@ -66,6 +66,11 @@ def stream_id(key: bytes) -> bytes:
     return hashlib.sha256(b"edge-stscq stream\n" + key).digest()[:ID_BYTES]
 
 
+def key_of_device(key: bytes, device: str) -> bytes:
+    """Key of the stream that a stream becomes under another device's name, 16 bytes: a stream has one device."""
+    return hashlib.sha256(b"edge-stscq renamed\n" + key + device.encode()).digest()[:KEY_BYTES]
+
+
 def device_stream_id(device: str) -> bytes:
     """Id of the stream that a device's faces of version 1 belong to, 16 bytes; no key has it."""
     return hashlib.sha256(b"edge-stscq device\n" + device.encode()).digest()[:ID_BYTES]
@@ -199,11 +204,13 @@ class WireFrame:
         """The same face with fewer or more layers."""
         return replace(self, layers=layers, payload=payload, checksum=-1)
 
-    def of_device(self, device: str) -> "WireFrame":
-        """The same face under another device name; itself under its own."""
-        if device == self.source.device:
-            return self
-        return replace(self, source=replace(self.source, device=device), checksum=-1)
+    def of_device(self, device: str, stream: bytes) -> "WireFrame":
+        """The same face in a stream of another device.
+
+        Args:
+            stream: id, 16 bytes.
+        """
+        return replace(self, source=replace(self.source, device=device, stream_id=stream), checksum=-1)
 
     @property
     def unknown_extension(self) -> int | None:

@@ -10,7 +10,7 @@ import safetensors.numpy
 from edge_stscq.bundle import open_bundle, selftest
 from edge_stscq.bundle.manifest import GOLDEN
 from edge_stscq.device import load_encoder
-from edge_stscq.stream import CodedFace
+from edge_stscq.stream import CodedFace, Tables
 from tests.support.bundles.altered_bundle import as_format, change_golden, change_two_tokens, reseal
 
 
@@ -91,13 +91,13 @@ def test_a_payload_that_the_coder_does_not_make_is_named(sums_bundle: Path) -> N
 
 def test_a_payload_that_is_not_read_back_is_named(sums_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle(sums_bundle)
-    decode = bundle.frames.decode_frame
+    decode = Tables.decode
 
-    def misread(frame: bytes) -> tuple[CodedFace, int]:
-        face, end = decode(frame)
-        return replace(face, group=(face.group + 1) % 3), end
+    def misread(tables: Tables, payload: bytes, layers: int) -> CodedFace:
+        face = decode(tables, payload, layers)
+        return replace(face, group=(face.group + 1) % 3)
 
-    monkeypatch.setattr(bundle.frames, "decode_frame", misread)
+    monkeypatch.setattr(Tables, "decode", misread)
     result = selftest(bundle, load_encoder(bundle))
     assert (result.passed, result.payloads_equal) == (False, 0)
     assert str(result.first).startswith("payloads[0, 0] (up to the basic layer) is read as another face, expected ")

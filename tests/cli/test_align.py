@@ -55,6 +55,6 @@ def test_align_refuses_two_photographs_of_one_name(photos, tmp_path):
     (photos / "wall.jpg").write_bytes((photos / "wall.png").read_bytes())
     with pytest.raises(EdgeError, match="would both become one crop"):
         run(photos, "-o", tmp_path / "crops")
-    with pytest.raises(EdgeError, match="has no photographs"):
+    with pytest.raises(EdgeError, match="does not exist; give a folder of photographs"):
         run(tmp_path / "absent", "-o", tmp_path / "crops")
     assert not (tmp_path / "crops").exists()

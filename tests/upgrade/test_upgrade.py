@@ -54,20 +54,21 @@ def codec() -> FrameCodec:
 @RELEASES
 def test_store_lists_its_faces_and_goes_on(release: str, stream: bytes, codec: FrameCodec, tmp_path: Path) -> None:
     need_module("sqlalchemy", "pip install 'edge-stscq[server]'")
-    from edge_stscq.server.storage.face_store import FaceStore, ValidatedFrame
+    from edge_stscq.server.storage.face_store import FrameBatch
+    from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 
     path = Path(shutil.copy(FILES / release / "faces.db", tmp_path))
-    frames = split_stream(stream)[1]
+    sent = codec.decode_stream(stream)
     for _ in range(2):
-        with contextlib.closing(FaceStore(path)) as store:
+        with contextlib.closing(SqlFaceStore(path)) as store:
             faces = store.page(0, 9)
-            assert [(face.id, face.frame) for face in faces] == [
-                (f"door-{7 + n}", frame) for n, frame in enumerate(frames)
+            assert [(face.id, codec.face(face.frame())) for face in faces] == [
+                (f"door-{7 + n}", face) for n, face in enumerate(sent)
             ]
-            assert {face.model for face in faces} == {codec.model_id}
+            assert {(face.model, face.captured_ms) for face in faces} == {(codec.model_id, None)}
             assert [face.id for face in store.changes(0, 9)] == [face.id for face in faces]
-            again = [ValidatedFrame(frame, 3) for frame in frames]
-            assert set(store.accept("door", 7, codec.model_id, again, lambda old, new: old == new)) == {"duplicate"}
+            again = [face.frame() for face in faces]
+            assert store.accept_all([FrameBatch(again, lambda old, new: old == new)]) == [["duplicate"] * 4]
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
@@ -123,11 +124,11 @@ def test_spool_keeps_its_faces_and_drains(release: str, codec: FrameCodec, tmp_p
 def test_spool_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = Path(shutil.copy(SECOND / "door.spool", tmp_path))
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version=3")
-    with pytest.raises(EdgeError, match="is of spool version 3, this program's is 2; upgrade edge-stscq"):
+        db.execute("PRAGMA user_version=4")
+    with pytest.raises(EdgeError, match="is of spool version 4, this program's is 3; upgrade edge-stscq"):
         Spool(path)
     with contextlib.closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
         assert db.execute("SELECT count(*) FROM faces").fetchone() == (2,)
 
 

@@ -14,7 +14,7 @@ def test_the_page_shows_what_the_script_prints() -> None:
 
 def test_a_case_that_can_be_reckoned_by_hand() -> None:
     given = Assumptions(
-        cameras=86_400, faces_per_day=10, peak=2, frames_per_request=4, request_bytes=187, looked_at=0.5, ingest_rate=5,
+        cameras=86_400, faces_per_day=10, peak=2, frames_per_request=4, request_bytes=133, looked_at=0.5, ingest_rate=5,
         gpu_rate=4, load=0.5, row_bytes=60, retention_days=2, index_gib=1,
     )  # fmt: skip
     rows = {row.letter: row.value for row in needs(given, Measured(frame_bytes=40, decode_ms=250))}

@@ -9,7 +9,7 @@ from edge_stscq.client.sender import MAX_PAUSE, RequestRefusedError, Sender, Sen
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.protocol import FRAMES_PATH, STREAMS_PATH
 from edge_stscq.stream import CodedFace, FrameCodec
-from edge_stscq.stream.envelope import WireFrame, device_stream_id, stream_id
+from edge_stscq.stream.envelope import WireFrame, device_stream_id, key_of_device, stream_id
 from edge_stscq.stream.frame import split_stream
 from edge_stscq.stream.wire import read_frames, write_sections, write_stream
 from tests.client.face_server import FaceServer
@@ -38,7 +38,8 @@ def test_a_file_goes_in_batches(server: FaceServer, file: bytes, frames: list[Wi
         report = sender.send_stream(file, on_progress=seen.append)
     assert [arrival.path for arrival in server.arrivals] == [STREAMS_PATH] * 3
     sent = [frame for arrival in server.arrivals for frame in arrival.frames]
-    assert sent == [frame.of_device("cam") for frame in frames]
+    stream = stream_id(key_of_device(KEY, "cam"))
+    assert sent == [frame.of_device("cam", stream) for frame in frames]
     assert {arrival.headers["Authorization"] for arrival in server.arrivals} == {f"Bearer {TOKEN}"}
     assert report == SendReport(
         frames=5, stored=5, bytes=sum(len(arrival.body) for arrival in server.arrivals), requests=3
@@ -87,7 +88,7 @@ def test_what_a_server_refuses_of_a_file_is_reported_and_the_rest_goes(
         report = sender.send_stream(write_stream(mixed, KEY))
     assert (report.frames, report.stored, report.requests) == (3, 3, 2)
     assert [(one.stream, one.number, one.code) for one in report.refused] == [
-        (stream_id(KEY).hex(), n, "unknown-model") for n in (1, 4)
+        (stream_id(key_of_device(KEY, "cam")).hex(), n, "unknown-model") for n in (1, 4)
     ]
 
 
@@ -154,7 +155,7 @@ def test_a_refusal_of_what_is_sent_is_told_from_one_of_who_sends(
     server: FaceServer, frames: list[WireFrame], status: int
 ) -> None:
     server.script = [status]
-    mine = [frame.of_device("cam") for frame in frames]
+    mine = [frame.of_device("cam", stream_id(KEY)) for frame in frames]
     with server.sender() as sender, pytest.raises(EdgeError) as raised:
         sender.send_frames(mine, KEY)
     found = raised.value

@@ -38,7 +38,7 @@ def test_catalog_of_two_models(tiny_model: Path, other: Path, entry: CatalogEntr
     first, second = catalog
     assert first.model_id == entry.model_id != second.model_id
     assert catalog.find(second.model_id, "it") is second
-    assert catalog.names == f"tiny {first.model_id.hex()}, tiny {second.model_id.hex()}"
+    assert catalog.names == {first.model_id.hex(): "tiny", second.model_id.hex(): "tiny"}
     with pytest.raises(EdgeError, match="a second time; name each model once"):
         ModelCatalog([tiny_model, other, tiny_model])
     with pytest.raises(WrongModelError, match=f"it is of model {bytes(8).hex()} and this server holds .*--model"):
