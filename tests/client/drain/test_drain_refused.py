@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from edge_stscq.client.drain import REFUSED, Drain
+from edge_stscq.client.drain import Drain
 from edge_stscq.client.spool import LEAST_BYTES, Refusal, Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.protocol import RefusedFrame
+from edge_stscq.protocol import REFUSED_REQUEST, RefusedFrame
 from edge_stscq.stream import FrameCodec
 from edge_stscq.stream.envelope import CapturedFace
 from edge_stscq.stream.wire import read_frames
@@ -201,7 +201,7 @@ def test_a_request_that_is_refused_as_a_whole_is_halved_down_to_the_face(
         drain = Drain(spool, sender, full_frames_only=True)
         drain.run()
     assert server.holds(spool.stream_id, {n: face for n, face in enumerate(made[:16]) if n not in bad})
-    assert spool.refusals() == [Refusal(n, REFUSED, f"{status} cannot be read") for n in sorted(bad)]
+    assert spool.refusals() == [Refusal(n, REFUSED_REQUEST, f"{status} cannot be read") for n in sorted(bad)]
     assert (drain.report.refused, drain.report.faces) == (len(bad), 16 - len(bad))
     assert drain.report.requests == len(choosy.sizes)
     if len(bad) == 1:

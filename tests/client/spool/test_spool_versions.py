@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from edge_stscq.client import spool_file
-from edge_stscq.client.drain import REFUSED, Drain
+from edge_stscq.client.drain import Drain
 from edge_stscq.client.spool import LEAST_BYTES, Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.protocol import FRAMES_PATH, STREAMS_PATH
+from edge_stscq.protocol import FRAMES_PATH, REFUSED_REQUEST, STREAMS_PATH
 from edge_stscq.stream import FrameCodec
 from edge_stscq.stream.envelope import CapturedFace, Clock, device_stream_id
 from edge_stscq.stream.frame import stream_header
@@ -102,7 +102,7 @@ def test_old_faces_that_the_server_refuses_are_set_aside_one_by_one(
             drain = Drain(spool, sender)
             drain.run()
             (refusal,) = spool.refusals()
-            assert (refusal.number, refusal.code, refusal.reason[:4]) == (5, REFUSED, "409 ")
+            assert (refusal.number, refusal.code, refusal.reason[:4]) == (5, REFUSED_REQUEST, "409 ")
             assert (drain.report.faces, drain.report.refused) == (11, 1)
     assert server.holds(device_stream_id("cam"), came_by_version_1(codec, range(10)) | {
         5: replace(captured(codec, 40), clock=Clock.NONE, captured_ms=None)
