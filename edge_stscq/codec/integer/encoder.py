@@ -8,7 +8,6 @@ tie. The group is that whose codebooks fit the identity tokens of the first laye
 "NN" rule), so there is no router to disagree about.
 """
 
-from abc import abstractmethod
 from copy import deepcopy
 
 import torch
@@ -151,9 +150,9 @@ class TokenEncoder(nn.Module):
             config.groups, config.tokens, config.entries, config.dim, config.token_specific
         )
 
-    @abstractmethod
     def identity_components(self, center: Tensor) -> Tensor:
         """Identity components [N, 128] of pictures [N, 3, 112, 112] in -1..1."""
+        raise NotImplementedError
 
     def vectors(self, image: Tensor) -> Tensor:
         """Token vectors [N, T, D] of pictures uint8 [N, 128, 128, 3]."""
