@@ -24,7 +24,7 @@ from edge_stscq.config.codec import EMBEDDING
 from edge_stscq.errors import FrameError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.face_store import StoredFace
+from edge_stscq.server.storage.face_store import Change, ErasedFace, StoredFace
 from edge_stscq.stream.face import CodedFace
 
 log = logging.getLogger(__name__)
@@ -75,12 +75,18 @@ class FaceIndex:
         embeddings: NDArray[np.float32] = self._matcher(group, tokens, layers).numpy()
         return embeddings
 
-    def add(self, changes: Sequence[StoredFace]) -> None:
-        """Take in faces that came or grew, in the order of their revisions; those of other models are passed over."""
+    def add(self, changes: Sequence[Change]) -> None:
+        """Take in what came, grew or went, in the order of its revisions; faces of other models are passed over."""
         coded: dict[str, tuple[StoredFace, CodedFace]] = {}
+        gone: set[str] = set()
         for stored in changes:
+            if isinstance(stored, ErasedFace):
+                coded.pop(stored.id, None)
+                gone.add(stored.id)
+                continue
             if stored.model != self._codec.model_id:
                 continue
+            gone.discard(stored.id)
             try:
                 coded[stored.id] = stored, self._codec.face(stored.frame())
             except FrameError as error:
@@ -91,6 +97,8 @@ class FaceIndex:
             if having:
                 embedded[prefix] = dict(zip(having, self.embed(list(having.values()), prefix), strict=True))
         with self._lock:
+            for face_id in gone & self._slots.keys():
+                self._remove(face_id)
             for face_id, (stored, face) in coded.items():
                 slot = self._slot(face_id)
                 self._layers[slot], self._devices[slot] = face.layers, stored.device.encode()
@@ -114,6 +122,17 @@ class FaceIndex:
             self._ids[slot] = face_id
         self._slots[face_id] = slot
         return slot
+
+    def _remove(self, face_id: str) -> None:
+        """Overwrite a face, and put the last one in its place."""
+        slot, last = self._slots.pop(face_id), len(self._ids) - 1
+        moved = self._ids.pop()
+        if slot != last:
+            self._ids[slot], self._slots[moved] = moved, slot
+        for held in (*self._rows.values(), self._layers, self._devices):
+            held[slot] = held[last]
+            held[last] = np.zeros((), held.dtype)
+        self._oldest %= max(len(self._ids), 1)
 
     def search(
         self, face: CodedFace, limit: int, device: str | None = None, min_cosine: float = -1.0
@@ -158,7 +177,7 @@ class FaceIndexes:
         """The index of a model."""
         return self._of[model_id]
 
-    def add(self, changes: Sequence[StoredFace]) -> None:
+    def add(self, changes: Sequence[Change]) -> None:
         """Take in changes, in the order of their revisions."""
         for index in self._of.values():
             index.add(changes)

@@ -58,6 +58,7 @@ def test_store_lists_its_faces_and_goes_on(release: str, stream: bytes, codec: F
     from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 
     path = Path(shutil.copy(FILES / release / "faces.db", tmp_path))
+    path.chmod(0o600)
     sent = codec.decode_stream(stream)
     for _ in range(2):
         with contextlib.closing(SqlFaceStore(path)) as store:
@@ -78,6 +79,7 @@ def test_tokens_hold_and_revoked_ones_do_not(tmp_path: Path) -> None:
     from edge_stscq.server.auth.tokens import TokenStore
 
     path = Path(shutil.copy(SECOND / "tokens.db", tmp_path))
+    path.chmod(0o600)
     with contextlib.closing(TokenStore(path, create=False)) as tokens:
         found = tokens.find(TOKEN)
         assert found is not None

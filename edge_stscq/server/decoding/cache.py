@@ -51,12 +51,21 @@ class SingleFlightCache:
             making.callers -= 1
             if making.callers == 0 and not making.task.done():
                 making.task.cancel()
-                del self._in_flight[key]
+                if self._in_flight.get(key) is making:
+                    del self._in_flight[key]
+
+    def clear(self) -> None:
+        """Forget every content; what is being made is not kept."""
+        self._kept.clear()
+        self._in_flight.clear()
+        self.bytes = 0
 
     def _on_done(self, key: str, task: "asyncio.Task[bytes]") -> None:
-        if (making := self._in_flight.get(key)) is not None and making.task is task:
+        making = self._in_flight.get(key)
+        current = making is not None and making.task is task
+        if current:
             del self._in_flight[key]
-        if not task.cancelled() and task.exception() is None:
+        if not task.cancelled() and task.exception() is None and current:
             self._insert(key, task.result())
 
     def _insert(self, key: str, content: bytes) -> None:

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator
 
-from edge_stscq.server.storage.face_store import FaceStore, StoredFace
+from edge_stscq.server.storage.face_store import Change, ErasedFace, FaceStore
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class ChangeFeed:
 
     def __init__(self, store: FaceStore) -> None:
         self._store = store
-        self._recent: deque[StoredFace] = deque()
+        self._recent: deque[Change] = deque()
         self._complete_after = self.revision = 0
         self._changed, self._notified = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -58,8 +58,8 @@ class ChangeFeed:
         newest = await asyncio.to_thread(self._store.latest_revision)
         return min(after, newest) if after is not None else max(newest - last, 0)
 
-    async def changes(self, after: int, device: str | None = None) -> AsyncIterator[list[StoredFace]]:
-        """All that came or grew after revision `after`, of one device if it is given, in order and without end."""
+    async def changes(self, after: int, device: str | None = None) -> AsyncIterator[list[Change]]:
+        """All that came, grew or went after revision `after`, of one device if it is given, in order and without end."""
         while True:
             faces, after = await self._since(after, device)
             if faces:
@@ -67,7 +67,7 @@ class ChangeFeed:
             elif after >= self.revision:
                 await self._changed.wait()
 
-    async def _since(self, after: int, device: str | None) -> tuple[list[StoredFace], int]:
+    async def _since(self, after: int, device: str | None) -> tuple[list[Change], int]:
         """Changes after revision `after`, and the revision up to which that is all of them."""
         newest = self.revision
         if after >= self._complete_after:
@@ -80,7 +80,7 @@ class ChangeFeed:
         failing = False
         while True:
             self._notified.clear()
-            faces: list[StoredFace] = []
+            faces: list[Change] = []
             try:
                 faces = await asyncio.to_thread(self._store.changes, self.revision, PAGE)
                 failing = False
@@ -88,6 +88,8 @@ class ChangeFeed:
                 if not failing:
                     log.error("the store cannot be followed now: %s", error)
                 failing = True
+            if gone := {face.id for face in faces if isinstance(face, ErasedFace)}:
+                self._recent = deque(face for face in self._recent if face.id not in gone)
             for face in faces:
                 if len(self._recent) == RECENT:
                     self._complete_after = self._recent.popleft().revision

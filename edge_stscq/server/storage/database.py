@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from edge_stscq.errors import EdgeError, require
@@ -31,6 +31,7 @@ POOL = 8
 """Connections of one server."""
 
 _FORMS = "give a path, sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
+_PRAGMAS = ("synchronous=FULL", "fullfsync=ON", "secure_delete=ON")
 _POSTGRES = {
     "synchronous_commit": "on",
     "lock_timeout": f"{WAIT_SECONDS}s",
@@ -40,7 +41,7 @@ _POSTGRES = {
 
 
 class StoreError(Exception):
-    """The database did not do what was asked: away, locked, full, read-only. Nothing of the transaction is kept."""
+    """The database did not do what was asked: away, locked, full, read-only, replaced. The transaction is not kept."""
 
 
 class Database:
@@ -54,13 +55,16 @@ class Database:
     """
 
     def __init__(self, url: URL, layout: Layout) -> None:
-        self.name, file = redacted(url), sqlite_path(url)
-        self._writer = nullcontext() if file is None else threading.Lock()
-        self._engine = _postgres(url) if file is None else _sqlite(url, file, layout)
+        self.name, path = redacted(url), sqlite_path(url)
+        self._writer = nullcontext() if path is None else threading.Lock()
+        self._file = None if path is None else _OpenFile(path)
+        self._engine = _postgres(url) if self._file is None else _sqlite(url, self._file, layout)
         try:
             if not (layout.read_only and self._is_current(layout)):
                 with self.write() as connection:
                     layout.upgrade(connection, self.name)
+            if path is not None and path.stat().st_mode & 0o077:
+                raise EdgeError(f"{path} holds {layout.noun} and is open to others; run: chmod 600 {path}*")
         except StoreError as error:
             self.close()
             problem = f"{self.name} is not usable for {layout.noun}: {error}"
@@ -76,21 +80,59 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads."""
-        with _failures(), self._engine.connect() as connection, connection.begin():
+        with self._in_place(), _failures(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that commits, durably, at the end; or leaves the store as it was."""
         # Threads of one process queue at a lock, since SQLite's own waiting is by sleeping.
-        with self._writer, _failures(), self._engine.connect() as connection:
+        with self._writer, self._in_place(), _failures(), self._engine.connect() as connection:
             connection.execution_options(edge_stscq_writes=True)
             with connection.begin():
                 yield connection
 
+    @contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """Raise `StoreError` if, before or after the block, another file than the one that is open has its name."""
+        if self._file is not None:
+            self._file.check()
+        yield
+        if self._file is not None:
+            self._file.check()
+
+    def scrub(self, *, rewrite: bool, table: str) -> None:
+        """Leave nothing of removed rows behind: in SQLite's log, and with `rewrite` in the free room of its pages.
+
+        PostgreSQL gives the room of the table's removed rows back to those that come, and overwrites it then.
+
+        Raises:
+            StoreError: a reader of SQLite's log did not end for `WAIT_SECONDS`.
+        """
+        end = time.monotonic() + WAIT_SECONDS
+        with self._writer, _failures(), self._engine.connect() as connection:
+            if self._file is None:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+                connection.execute(text("SET statement_timeout = 0"))
+                connection.execute(text(f"VACUUM {table}"))
+                connection.invalidate()  # its settings are not those of the others
+                return
+            driver: Any = connection.connection.driver_connection
+            if rewrite:
+                driver.execute("VACUUM")
+            while True:
+                (busy, *_) = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy:
+                    return
+                if time.monotonic() > end:
+                    raise StoreError("somebody reads all the time; what was removed is still in the log")
+                time.sleep(RETRY_SECONDS)
+
     def close(self) -> None:
         """Close every connection; the next transaction opens another."""
         self._engine.dispose()
+        if self._file is not None:
+            self._file.forget()
 
 
 @contextmanager
@@ -103,30 +145,59 @@ def _failures() -> Iterator[None]:
         raise StoreError(" ".join(str(reason).split())) from None
 
 
-def _sqlite(url: URL, file: Path, layout: Layout) -> Engine:
+class _OpenFile:
+    """File that a database has open; what a path names may be replaced, and the open file is nobody's then."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: tuple[int, int] | None = None
+
+    def note(self) -> None:
+        """A connection was opened: all that follow must be to the same file."""
+        self._opened = self._opened or self._found()
+
+    def forget(self) -> None:
+        """No connection is open any more."""
+        self._opened = None
+
+    def check(self) -> None:
+        if self._opened is not None and self._found() != self._opened:
+            raise StoreError(f"{self.path} was replaced or removed while it was open; start the server again")
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def _sqlite(url: URL, file: _OpenFile, layout: Layout) -> Engine:
+    path = file.path
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_CREAT | (os.O_RDONLY if layout.read_only else os.O_RDWR), 0o600))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | (os.O_RDONLY if layout.read_only else os.O_RDWR), 0o600))
     except OSError as error:
-        raise EdgeError(f"cannot open {layout.noun} at {file}: {error}; choose another {layout.option}") from None
+        raise EdgeError(f"cannot open {layout.noun} at {path}: {error}; choose another {layout.option}") from None
     engine = _engine(url, timeout=WAIT_SECONDS)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say so
         # A damaged text is its row's matter, not a failure of whatever else is read with it.
-        connection.text_factory = lambda text: text.decode(errors="replace")
+        connection.text_factory = lambda found: found.decode(errors="replace")
         # Neither the recovery of a log nor the change of a journal mode waits for a lock by itself.
         end = time.monotonic() + WAIT_SECONDS
         while True:
             try:
-                for pragma in (f"journal_mode={layout.journal_mode}", "synchronous=FULL", "fullfsync=ON"):
+                for pragma in (f"journal_mode={layout.journal_mode}", *_PRAGMAS):
                     connection.execute(f"PRAGMA {pragma}")
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                     raise
                 time.sleep(RETRY_SECONDS)
             else:
+                file.note()
                 return
 
     @event.listens_for(engine, "begin")

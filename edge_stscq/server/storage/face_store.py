@@ -4,14 +4,14 @@ A face is named by its stream and number: a retry is recognized and answered as 
 layers of the same face replaces the shorter one, and a different face under a number already taken is refused instead
 of being dropped in silence.
 
-Every new or extended face gets the next *revision*. Whoever asks for what came after the last one seen misses nothing,
+Every new, extended or erased face gets the next *revision*. Whoever asks for what came after the last one seen misses nothing,
 whichever servers write.
 """
 
 import logging
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
@@ -70,12 +70,8 @@ class StoredFace:
 
     @property
     def id(self) -> str:
-        """Stream id and number; device and number of faces that came by version 1.
-
-        A device that is called like a stream id does not name its faces, so no two faces have one name.
-        """
-        has_device = self.stream == _version_1_stream(self.device) and not STREAM_NAME.fullmatch(self.device)
-        return f"{self.device if has_device else self.stream.hex()}-{self.sequence}"
+        """Name of the face, see `face_name`."""
+        return face_name(self.device, self.stream, self.sequence)
 
     @property
     def size(self) -> int:
@@ -99,6 +95,34 @@ class StoredFace:
         if self.checksum < 0 or self.received < 0 or self.occurred != occurrence(frame, self.received):
             raise DamagedFaceError(f"face {self.id} is damaged in the store: its checksum or times cannot be")
         return frame
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedFace:
+    """Face that was erased: its name, and the revision of that change."""
+
+    device: str
+    stream: bytes
+    sequence: int
+    revision: int
+
+    @property
+    def id(self) -> str:
+        """As `StoredFace.id` was."""
+        return face_name(self.device, self.stream, self.sequence)
+
+
+Change = StoredFace | ErasedFace
+"""Face that came or grew, as it is now, or went."""
+
+
+def face_name(device: str, stream: bytes, number: int) -> str:
+    """Stream id and number; device and number of faces that came by version 1.
+
+    A device that is called like a stream id does not name its faces, so no two faces have one name.
+    """
+    has_device = stream == _version_1_stream(device) and not STREAM_NAME.fullmatch(device)
+    return f"{device if has_device else stream.hex()}-{number}"
 
 
 def occurrence(frame: WireFrame, received: float) -> float:
@@ -146,6 +170,13 @@ class FrameBatch:
 def is_same_capture(old: WireFrame, new: WireFrame) -> bool:
     """True if two frames of one name were captured at once, by the same device and model."""
     return old.source == new.source and old.captured_ms == new.captured_ms
+
+
+class FaceName(NamedTuple):
+    """Stream id, 16 bytes, and number in it."""
+
+    stream: bytes
+    number: int
 
 
 class Position(NamedTuple):
@@ -197,11 +228,29 @@ class FaceStore(Protocol):
             since, until: occurred at or after, and before, these seconds since 1970 UTC.
         """
 
-    def changes(self, after: int, limit: int, device: str | None = None) -> list[StoredFace]:
-        """At most `limit` faces, of one device if it is given, that are new or extended since revision `after`.
+    def changes(self, after: int, limit: int, device: str | None = None) -> list[Change]:
+        """At most `limit` faces, of one device if it is given, that are new, extended or erased since revision `after`.
 
         They come in the order of their revisions, each as it is now. Asking again with the last one's revision goes on
         without a gap.
+        """
+
+    def erase(self, names: Sequence[FaceName], *, lasting: bool = True) -> int:
+        """Remove faces by their names, in one transaction; returns how many there were.
+
+        What is removed is overwritten as the database can; `scrub` sees to what is left of it elsewhere.
+
+        Args:
+            lasting: refuse what comes of these faces later; otherwise they were only too old, and may come again.
+        """
+
+    def expired(self, before: float, limit: int, device: str | None, others: Collection[str] = ()) -> list[StoredFace]:
+        """At most `limit` faces that are older, in seconds since 1970 UTC, by the clock that can be believed.
+
+        That is when a face was captured, if its device's clock was synchronized, and when it was received otherwise.
+
+        Args:
+            device: of this device only; None is all but `others`.
         """
 
     def latest_revision(self) -> int:
@@ -215,7 +264,7 @@ class FaceStore(Protocol):
         """
 
     def check_writable(self) -> None:
-        """Raise `StoreError` if a frame could not be stored now."""
+        """Write, and raise `StoreError` if a frame could not be stored now."""
 
     def close(self) -> None:
         """Let go of what the store holds."""

@@ -11,7 +11,7 @@ wait, and an answer to each as if it had come alone.
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -23,10 +23,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edge_stscq.protocol import DEVICE_NAME, Refused, RefusedFrame
 from edge_stscq.server.storage.database import Database, StoreError, store_url
+from edge_stscq.server.storage.erasure import chunks, erase_rows, erased_among, erased_since, older_than
 from edge_stscq.server.storage.face_store import (
     STREAM_NAME,
+    Change,
     DamagedFaceError,
     DeviceStats,
+    FaceName,
     FrameBatch,
     Position,
     StoredFace,
@@ -78,7 +81,9 @@ class SqlFaceStore:
     def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         """Store all in one transaction, durable when this returns."""
         with self._writing() as (db, last):
-            transaction = _Transaction({_name_of(face): face for face in _known(db, batches)}, {})
+            numbers = _numbers(batches)
+            known = {_name_of(face): face for face in _known(db, numbers)}
+            transaction = _Transaction(known, {}, erased_among(db, numbers))
             answers = [transaction.take(batch) for batch in batches]
             numbered = [(face, _values(face, last + at)) for at, face in enumerate(transaction.changed.values(), 1)]
             inserted = [values for face, values in numbered if face.row == _NEW]
@@ -137,11 +142,40 @@ class SqlFaceStore:
             query = query.where(faces.c.occurred < until)
         return self._some(query, limit, device)
 
-    def changes(self, after: int, limit: int, device: str | None = None) -> list[StoredFace]:
+    def changes(self, after: int, limit: int, device: str | None = None) -> list[Change]:
         # None is above the last: followers must not be led past what is to come by a damaged row.
         last = select(changes.c.revision).scalar_subquery()
         query = _FACE.where(faces.c.revision > after, faces.c.revision <= last).order_by(faces.c.revision)
-        return self._some(query, limit, device)
+        if device is not None:
+            query = query.where(faces.c.device == device)
+        with self._database.read() as db:
+            found: list[Change] = [*_read(db, query.limit(limit)), *erased_since(db, after, limit, device)]
+        return sorted(found, key=lambda change: change.revision)[:limit]
+
+    def erase(self, names: Sequence[FaceName], *, lasting: bool = True) -> int:
+        with self._writing() as (db, last):
+            count = erase_rows(db, names, last, lasting)
+            if count:
+                db.execute(changes.update(), {"revision": last + count})
+        return count
+
+    def expired(self, before: float, limit: int, device: str | None, others: Collection[str] = ()) -> list[StoredFace]:
+        query = older_than(_FACE, before).order_by(faces.c.row)
+        return self._some(query if device is not None else query.where(faces.c.device.not_in(others)), limit, device)
+
+    def scrub(self) -> None:
+        """Leave nothing of removed faces in the room they had, nor in the log.
+
+        Raises:
+            StoreError: somebody reads the store all the time; what was removed is still in its log.
+        """
+        with self._database.read() as db:
+            overwrites = bool(db.execute(select(changes.c.overwrites)).scalar_one())
+        self._database.scrub(rewrite=not overwrites, table=faces.name)
+        if not overwrites:
+            with self._database.write() as db:
+                db.execute(changes.update(), {"overwrites": 1})
+            self._database.scrub(rewrite=False, table=faces.name)
 
     def latest_revision(self) -> int:
         with self._database.read() as db:
@@ -169,9 +203,9 @@ class SqlFaceStore:
             return int(db.execute(select(func.count()).select_from(faces)).scalar_one())
 
     def check_writable(self) -> None:
-        """Take the writers' lock and leave it."""
-        with self._writing():
-            pass
+        """Write what is written already: a full disk shows in nothing less."""
+        with self._writing() as (db, last):
+            db.execute(changes.update(), {"revision": last})
 
     def close(self) -> None:
         self._database.close()
@@ -196,28 +230,30 @@ def _name_of(face: StoredFace) -> _Name:
     return face.stream, face.sequence
 
 
-def _known(db: Connection, batches: Sequence[FrameBatch]) -> Iterator[StoredFace]:
-    """The stored faces that have the name of any frame, and of some between."""
+def _numbers(batches: Sequence[FrameBatch]) -> dict[bytes, set[int]]:
+    """Numbers of all frames, by stream."""
     numbers: dict[bytes, set[int]] = {}
     for batch in batches:
         for frame in batch.frames:
             numbers.setdefault(frame.source.stream_id, set()).add(frame.number)
+    return numbers
+
+
+def _known(db: Connection, numbers: Mapping[bytes, set[int]]) -> Iterator[StoredFace]:
+    """The stored faces that have these names, and some between."""
     for stream, wanted in numbers.items():
         low, high = min(wanted), max(wanted)
         if high - low < _SPARSE * len(wanted):
             yield from _read(db, _SPAN, stream=stream, low=low, high=high)
             continue
-        ordered = sorted(wanted)
-        for at in range(0, len(ordered), _MANY):
-            yield from _read(db, _AMONG, stream=stream, numbers=ordered[at : at + _MANY])
+        for some in chunks(sorted(wanted)):
+            yield from _read(db, _AMONG, stream=stream, numbers=some)
 
 
 _SPARSE = 4
 """Numbers in a span, for each that is asked for, from which on they are asked for one by one."""
 _DAY = 86400.0
 """Seconds by which no clock of another server is ahead: a row that says more was damaged."""
-_MANY = 500
-"""Numbers in a query; databases bound them."""
 
 
 @dataclass
@@ -227,10 +263,12 @@ class _Transaction:
     Attributes:
         known: faces as they are, those of the batches before included.
         changed: what is to be written, without revisions.
+        erased: names that never come back.
     """
 
     known: dict[_Name, StoredFace]
     changed: dict[_Name, StoredFace]
+    erased: Set[_Name]
 
     def take(self, batch: FrameBatch) -> list[WriteResult | RefusedFrame] | Exception:
         """Decide what becomes of each frame, or why none is stored."""
@@ -239,6 +277,9 @@ class _Transaction:
         try:
             for frame in batch.frames:
                 name = frame.source.stream_id, frame.number
+                if name in self.erased:
+                    results.append("duplicate" if batch.whole else _erased(frame))
+                    continue
                 old = accepted.get(name) or self.known.get(name)
                 result = "stored" if old is None else _against(old, frame, batch)
                 if result in ("stored", "extended"):
@@ -252,6 +293,11 @@ class _Transaction:
             self.known.update(accepted)
             self.changed.update(accepted)
         return results
+
+
+def _erased(frame: WireFrame) -> RefusedFrame:
+    stream = frame.source.stream_id.hex()
+    return RefusedFrame(stream=stream, number=frame.number, code=Refused.ERASED, reason="the face was erased")
 
 
 def _against(old: StoredFace, new: WireFrame, batch: FrameBatch) -> WriteResult | RefusedFrame:

@@ -81,6 +81,25 @@ changes = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("revision", whole, nullable=False),
+    Column("overwrites", Integer, nullable=False),
     sqlite_strict=True,
 )
-"""One row: the last revision given. Whoever writes faces holds it until the commit."""
+"""One row: the last revision given. Whoever writes faces holds it until the commit.
+
+`overwrites` is 1 in a file in whose free room nothing can be read: all that was removed there was overwritten.
+"""
+
+erased = Table(
+    "erased",
+    metadata,
+    Column("stream", Binary, primary_key=True),
+    Column("sequence", whole, primary_key=True),
+    Column("device", Text, nullable=False),
+    Column("at", real, nullable=False),
+    Column("lasting", Integer, nullable=False),
+    Column("revision", whole, nullable=False),
+    Index("erased_revision", "revision", unique=True),
+    sqlite_strict=True,
+)
+"""Names of faces that were erased, at a time in seconds since 1970 UTC. `lasting` is 1 of one that never comes back, 0
+of one that was only too old."""

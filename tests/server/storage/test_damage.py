@@ -131,6 +131,7 @@ def test_damaged_index_does_not_lead_a_write_astray(open_store: OpenStore, tmp_p
     assert data[row] == 3
     data[row] = 2
     path.write_bytes(data)
+    path.chmod(0o600)
     store = open_store(path)
     with pytest.raises(StoreError, match="an index leads to rows of other faces; it is damaged"):
         accept(store, [frame(103, b"abc")])
@@ -156,6 +157,7 @@ def test_random_damage_of_a_file_is_never_another_face(open_store: OpenStore, tm
         at, bit = draw.choice(used), draw.randrange(8)
         changed = tmp_path / f"{step}.db"
         changed.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        changed.chmod(0o600)
         damaged = open_store(changed)
         reads = (
             (damaged.page, 0, 99),

@@ -93,6 +93,7 @@ def test_migrate_first_release(open_store: OpenStore, tmp_path: Path) -> None:
     path = tmp_path / "faces.db"
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executescript(FIRST_LAYOUT)
+    path.chmod(0o600)
     for _ in range(2):
         store = open_store(path)
         first, damaged = store.page(0, 9)[:2]
@@ -191,7 +192,7 @@ def test_migrate_does_not_reuse_row_numbers(
 def layout_of(connection: Connection) -> dict[str, object]:
     """All that describes the tables of a store, but for Alembic's own."""
     if connection.dialect.name == "sqlite":
-        query = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name IN ('faces', 'changes') ORDER BY name"
+        query = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name IN ('faces', 'changes', 'erased') ORDER BY name"
         return {name: (kind, " ".join((sql or "").split())) for kind, name, sql in connection.execute(text(query))}
     queries = {
         "columns": "SELECT table_name, ordinal_position, column_name, data_type, is_nullable, column_default "
@@ -227,7 +228,7 @@ def test_migrated_layout_is_the_fresh_one(
     for where in (place, first, second):
         with open_store(where)._database.read() as db:
             found.append(layout_of(db))
-            assert set(inspect(db).get_table_names()) == {"faces", "changes", VERSION_TABLE}
+            assert set(inspect(db).get_table_names()) == {"faces", "changes", "erased", VERSION_TABLE}
     engine = create_engine(store_url(made))
     with engine.begin() as db:
         schema.metadata.create_all(db)

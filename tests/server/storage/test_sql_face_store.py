@@ -269,6 +269,7 @@ def test_store_foreign_file(tmp_path: Path) -> None:
 def test_open_waits_for_lock(tmp_path: Path) -> None:
     """SQLite itself refuses at once to change the journal mode of a file that another process has locked."""
     path = tmp_path / "faces.db"
+    path.touch(0o600)
     holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     holder.execute("CREATE TABLE other (number INTEGER)")
     holder.execute("DROP TABLE other")
