@@ -4,8 +4,9 @@ A request carries faces with consecutive numbers. Basic layers go first; the fur
 waits, and the server completes the faces. A budget counts every try, HTTP header and body. A new request starts when
 the budget allows a full one or is half there, so that a thin link carries many faces under one header.
 
-What the server refuses is set aside in the spool, and what is behind it goes on. A request that is refused as a whole
-is sent again in halves, down to the face that it cannot take; one that was too large is not made so large again.
+What the server refuses is set aside in the spool, and what is behind it goes on; what it has erased is removed there,
+too. A request that is refused as a whole is sent again in halves, down to the face that it cannot take; one that was
+too large is not made so large again.
 """
 
 import random
@@ -17,7 +18,7 @@ from edge_stscq.client.byte_budget import ByteLimiter
 from edge_stscq.client.sender import MAX_PAUSE, RequestRefusedError, Sender, Sent, UnreachableError
 from edge_stscq.client.spool import Lease, Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.protocol import REFUSED_REQUEST, RefusedFrame
+from edge_stscq.protocol import REFUSED_REQUEST, Refused, RefusedFrame
 from edge_stscq.stream.frame import stream_header
 
 POLL = 0.5
@@ -152,7 +153,7 @@ class Drain:
         report.stored += answer.stored
         report.extended += answer.extended
         report.duplicate += answer.duplicate
-        report.refused += len(answer.refused)
+        report.refused += sum(one.code != Refused.ERASED for one in answer.refused)
         report.retries += sent.tries - 1
         yield end
 

@@ -22,7 +22,7 @@ import sqlite3
 import struct
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 from edge_stscq.client.spool_file import SpoolFile
 from edge_stscq.errors import EdgeError, FrameError
-from edge_stscq.protocol import MAX_SEQUENCE, RefusedFrame
+from edge_stscq.protocol import MAX_SEQUENCE, Refused, RefusedFrame
 from edge_stscq.stream.envelope import CapturedFace, Clock, Source, WireFrame, stream_id
 from edge_stscq.stream.frame import HEADER_BYTES, check_frame
 from edge_stscq.stream.wire import write_stream
@@ -107,7 +107,7 @@ class SpoolStatus:
         taken: faces put.
         delivered: faces that the server has, if thinned at least their basic layer.
         dropped: faces removed for want of room.
-        purged: faces removed by `purge`.
+        purged: faces removed by `purge` or `drop`, or because the server had erased them.
         thinned: faces that lost their further layers for want of room.
         damaged: frames removed because their checksum had changed.
         stream: id of the spool's stream in hexadecimal.
@@ -180,21 +180,24 @@ class Spool:
         self._clock = clock
         self._file = SpoolFile(Path(path), device, max_bytes or MAX_BYTES)
         try:
-            with self._file.transaction() as db:
-                query = (
-                    "UPDATE state SET next = max(next, ?), max_bytes = ifnull(?, max_bytes) "
-                    "RETURNING device, max_bytes, key"
-                )
-                self.device, most, self.key = self._file.state(db, query, (start, max_bytes))
-                self.stream_id = stream_id(self.key)
-                if most < LEAST_BYTES:
-                    raise self._file.damaged(f"its bound is {most} bytes")
-                while self._file.used(db) > most and self._evict(db):
-                    pass
+            self.device, self.key, most = self._file.with_reserve(lambda db: self._begin(db, start, max_bytes))
+            self.stream_id = stream_id(self.key)
             self._file.shrink(most)
         except EdgeError:
             self._file.close()
             raise
+
+    def _begin(self, db: sqlite3.Connection, start: int, max_bytes: int | None) -> tuple[str, bytes, int]:
+        """Device, key and bound, to which the file is brought."""
+        query = (
+            "UPDATE state SET next = max(next, ?), max_bytes = ifnull(?, max_bytes) RETURNING device, key, max_bytes"
+        )
+        device, key, most = self._file.state(db, query, (start, max_bytes))
+        if most < LEAST_BYTES:
+            raise self._file.damaged(f"its bound is {most} bytes")
+        while self._file.used(db) > most and self._evict(db):
+            pass
+        return device, key, most
 
     def __enter__(self) -> "Spool":
         return self
@@ -260,7 +263,8 @@ class Spool:
         if not 0 < seconds <= MAX_LEASE:
             raise EdgeError(f"a lease lasts up to {MAX_LEASE:.0f} seconds, not {seconds}")
         parts: tuple[Part, ...] = ("all",) if full_frames_only else ("base", "enhancement")
-        with self._file.transaction() as db:
+
+        def take(db: sqlite3.Connection) -> Lease | None:
             db.execute(f"DELETE FROM leases WHERE NOT ({_HELD})", self._now())
             (held,) = db.execute("SELECT count(*) FROM leases").fetchone()
             for part in parts if held < MAX_LEASES else ():
@@ -273,12 +277,16 @@ class Spool:
                 _remove_torn(db)
                 if db.execute(f"SELECT EXISTS (SELECT 1 FROM faces WHERE {_READY})").fetchone()[0]:
                     raise self._file.damaged("faces wait that cannot be read")
-        return None
+            return None
+
+        return self._file.with_reserve(take)
 
     def settle(
         self, lease: Lease, refused: Mapping[int, RefusedFrame] = _NOTHING_REFUSED, upto: int | None = None
     ) -> int:
         """Forget what the server has of a lease, and set aside what it refused, also when the lease has ended.
+
+        A face that the server has erased is removed with all that still waits of it.
 
         Args:
             refused: by number.
@@ -288,7 +296,10 @@ class Spool:
             How many faces have nothing more to send.
         """
         span = (lease.first, lease.last if upto is None else upto - 1)
-        with self._file.transaction() as db:
+        erased = [number for number, refusal in refused.items() if refusal.code == Refused.ERASED]
+
+        def forget(db: sqlite3.Connection) -> int:
+            _count(db, purged=_remove(db, erased))
             for number, refusal in refused.items():
                 row = (number, refusal.code[:_LONGEST_CODE], refusal.reason[:_LONGEST_REASON], self._clock())
                 query = "INSERT OR REPLACE INTO refused SELECT ?1, ?2, ?3, ?4 WHERE ?1 IN (SELECT sequence FROM faces)"
@@ -299,12 +310,13 @@ class Spool:
             done = db.execute(f"DELETE FROM faces WHERE sequence BETWEEN ? AND ? AND {_GONE}", span).rowcount
             db.execute("DELETE FROM leases WHERE token = ?", (lease.token,))
             _count(db, delivered=done)
-        return done
+            return done
+
+        return self._file.with_reserve(forget)
 
     def release(self, lease: Lease) -> None:
         """Not sent: let the next lease have these faces at once."""
-        with self._file.transaction() as db:
-            db.execute("DELETE FROM leases WHERE token = ?", (lease.token,))
+        self._file.with_reserve(lambda db: db.execute("DELETE FROM leases WHERE token = ?", (lease.token,)))
 
     def refusals(self) -> list[Refusal]:
         """Faces that are set aside, by number."""
@@ -314,16 +326,22 @@ class Spool:
 
     def retry(self) -> int:
         """Let what is set aside be sent again; returns how many faces that are."""
-        with self._file.transaction() as db:
-            return db.execute("DELETE FROM refused").rowcount
+        return self._file.with_reserve(lambda db: db.execute("DELETE FROM refused").rowcount)
 
     def drop(self) -> int:
-        """Remove what is set aside, and its bytes from the disk; returns how many faces that were."""
-        with self._file.transaction() as db:
-            for table in ("basics", "further", "faces"):
-                removed = db.execute(f"DELETE FROM {table} WHERE NOT ({_READY})").rowcount
-            db.execute("DELETE FROM refused")
+        """Remove what is set aside, and its bytes from the disk; returns how many faces that were.
+
+        Raises:
+            EdgeError: the bytes are still in the log, since another process reads the spool all the time.
+        """
+
+        def remove(db: sqlite3.Connection) -> int:
+            numbers = [number for (number,) in db.execute("SELECT sequence FROM refused")]
+            removed = _remove(db, numbers)
             _count(db, purged=removed)
+            return removed
+
+        removed = self._file.with_reserve(remove)
         self._file.vacuum()
         return removed
 
@@ -332,11 +350,18 @@ class Spool:
 
         Returns:
             How many there were.
+
+        Raises:
+            EdgeError: the bytes are still in the log, since another process reads the spool all the time.
         """
-        with self._file.transaction() as db:
+
+        def remove(db: sqlite3.Connection) -> int:
             for table in ("refused", "basics", "further", "faces"):
                 removed = db.execute(f"DELETE FROM {table} WHERE ?1 IS NULL OR sequence < ?1", (below,)).rowcount
             _count(db, purged=removed)
+            return removed
+
+        removed = self._file.with_reserve(remove)
         self._file.vacuum()
         return removed
 
@@ -410,10 +435,19 @@ class Spool:
             delivered = db.execute("SELECT NOT EXISTS (SELECT 1 FROM faces WHERE sequence = ?)", (sequence,)).fetchone()
             _count(db, thinned=1, delivered=delivered[0])
         else:
-            for table in ("refused", "basics", "further", "faces"):
-                db.execute(f"DELETE FROM {table} WHERE sequence = ?", (sequence,))
+            _remove(db, [sequence])
             _count(db, dropped=1)
         return True
+
+
+def _remove(db: sqlite3.Connection, numbers: Sequence[int]) -> int:
+    """Remove faces with all that waits of them; how many there were."""
+    removed = 0
+    for number in numbers:
+        for table in ("refused", "basics", "further", "faces"):
+            rows = db.execute(f"DELETE FROM {table} WHERE sequence = ?", (number,)).rowcount
+        removed += rows
+    return removed
 
 
 class _Run:

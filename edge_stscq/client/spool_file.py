@@ -6,20 +6,26 @@ Commits are on disk when they return (write-ahead log, `synchronous=FULL`); what
 Basic layers and further layers are tables of their own, and rows never change: both leave oldest first, so that what is
 deleted gives whole pages back, which the next face takes. The bound is held against the pages in use, by counting them;
 SQLite grows the file only when none is free, so the file keeps to the same bound.
+
+Whatever empties a spool writes, too, and a full disk must not keep it from that: a reserve of `RESERVE` bytes lies
+beside the file, and goes when nothing else is left.
 """
 
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edge_stscq._sqlite import immediate_transaction, read_signature, sign
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import check_device
 from edge_stscq.stream.envelope import new_stream_key
+
+RESERVE = 256 * 1024
+"""Bytes: the log of what 1,000 faces leave behind."""
 
 _APPLICATION_ID = int.from_bytes(b"SPOL")
 _VERSION = 3
@@ -95,6 +101,12 @@ _FROM_VERSION_2 = (
 basic layers already, under the device's name and their number."""
 _BEGIN_STREAM = "UPDATE state SET key = ?, seal = ?"
 
+Result = TypeVar("Result")
+
+
+class FullDiskError(EdgeError):
+    """The disk has no room for what was to be written."""
+
 
 class SpoolFile:
     """Open the file at `path`, or make it if `device` is given. For one thread; any number of processes.
@@ -109,7 +121,8 @@ class SpoolFile:
     """
 
     def __init__(self, path: Path, device: str | None, max_bytes: int) -> None:
-        self._path = path
+        self._prepared = False
+        self._path, self._reserve = path, path.with_name(f"{path.name}-reserve")
         if device is not None:
             check_device(device)
         elif not path.exists():
@@ -119,17 +132,19 @@ class SpoolFile:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise EdgeError(f"cannot open the spool {path}: {error.strerror}; choose another file") from None
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-        self._db.text_factory = lambda data: data.decode(errors="replace")  # a BLOB may be one by damage
+        self._inode = self._found()
+        self._db = self._connect()
         try:
-            with self._named_errors():
-                for pragma in _PRAGMAS:
-                    self._db.execute(f"PRAGMA {pragma}")
-            with self.transaction() as db:
-                self._prepare(db, device, max_bytes)
+            self.with_reserve(lambda db: self._prepare(db, device, max_bytes))
         except EdgeError:
             self.close()
             raise
+        self._lay_reserve()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+        db.text_factory = lambda data: data.decode(errors="replace")  # a BLOB may be one by damage
+        return db
 
     def _prepare(self, db: sqlite3.Connection, device: str | None, max_bytes: int) -> None:
         found = read_signature(db)
@@ -188,16 +203,71 @@ class SpoolFile:
         """One writer at a time; commits at the end, or leaves the file as it was.
 
         Raises:
-            EdgeError: the file is damaged, the disk is full, or another process writes for half a minute.
+            FullDiskError: the disk is full.
+            EdgeError: the file is damaged or was replaced, or another process writes for half a minute.
         """
-        with self._named_errors(), immediate_transaction(self._db) as db:
-            yield db
+        self._check_in_place()
+        with self._named_errors():
+            if not self._prepared:
+                for pragma in _PRAGMAS:
+                    self._db.execute(f"PRAGMA {pragma}")
+                self._prepared = True
+            with immediate_transaction(self._db) as db:
+                yield db
+        self._check_in_place()
+
+    def with_reserve(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """The result of `work`, which frees room, in one transaction; where the disk is full, the reserve gives room.
+
+        Raises:
+            EdgeError: as `transaction`.
+        """
+        try:
+            with self.transaction() as db:
+                return work(db)
+        except FullDiskError:
+            if not self._reserve.exists():
+                raise
+            self._reserve.unlink(missing_ok=True)
+        with self.transaction() as db:
+            return work(db)
 
     def vacuum(self) -> None:
-        """Give the room of deleted faces back to the disk, and leave none of their bytes in the log."""
-        with self._named_errors():
+        """Give the room of deleted faces back to the disk, and leave none of their bytes in the log.
+
+        Raises:
+            EdgeError: another process reads the file all the time, and the bytes are still in the log.
+        """
+        with suppress(FullDiskError), self._named_errors():  # what is deleted is overwritten where it was
             self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with self._named_errors():
+            (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise EdgeError(
+                f"{self._path}: the faces are removed, but their bytes stay in its -wal file while another process "
+                "reads the spool; end that one and run this again"
+            )
+        self._lay_reserve()
+
+    def _lay_reserve(self) -> None:
+        """Put the reserve back where there is room for it and as much again."""
+        with suppress(OSError):
+            if self._reserve.exists() or _free_bytes(self._path) < 2 * RESERVE:
+                return
+            with open(os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(bytes(RESERVE))
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _check_in_place(self) -> None:
+        """Refuse to go on with a file that nobody finds under its name any more."""
+        if self._found() != self._inode:
+            raise EdgeError(f"the spool {self._path} was replaced or removed while it was open; start this again")
 
     def close(self) -> None:
         self._db.close()
@@ -210,6 +280,13 @@ class SpoolFile:
             "try `sqlite3 FILE .recover` on them, and go on with a new spool"
         )
 
+    def _is_full(self, error: sqlite3.Error) -> bool:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):  # a file beside it that did not find room
+            with suppress(OSError):
+                return _free_bytes(self._path) < RESERVE
+        return name == "SQLITE_FULL"
+
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
         try:
@@ -220,7 +297,14 @@ class SpoolFile:
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
                 raise self.damaged(str(error)) from None
             reason = " ".join(str(error).split())
+            if self._is_full(error):
+                raise FullDiskError(f"the disk of the spool {self._path} is full ({reason}); make room on it") from None
             raise EdgeError(f"cannot use the spool {self._path} now: {reason}; check the disk and try again") from None
+
+
+def _free_bytes(path: Path) -> int:
+    found = os.statvfs(path.parent)
+    return found.f_bavail * found.f_frsize
 
 
 def _seal(device: str, key: bytes) -> int:
