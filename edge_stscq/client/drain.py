@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edge_stscq.client.byte_budget import ByteLimiter
+from edge_stscq.client.lease import Lease
 from edge_stscq.client.sender import MAX_PAUSE, RequestRefusedError, Sender, Sent, UnreachableError
-from edge_stscq.client.spool import Lease, Spool
+from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import REFUSED_REQUEST, Refused, RefusedFrame
 from edge_stscq.stream.frame import stream_header

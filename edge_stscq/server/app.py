@@ -15,6 +15,7 @@ from edge_stscq.server.auth.guard import Guard, open_tokens
 from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
 from edge_stscq.server.decoding.catalog import ModelCatalog
+from edge_stscq.server.decoding.forgetting import forgetting
 from edge_stscq.server.decoding.local import in_process_backend
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.errors import install_exception_handlers
@@ -57,6 +58,7 @@ def create_app(
         DeviceStatsCache(store),
     )
     indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats)
+    cache = SingleFlightCache(settings.cache_bytes)
     queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
         Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT
     )
@@ -68,7 +70,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with backend, feed, queue, following(indexes, feed, settings.match_faces):
+            async with backend, feed, queue, following(indexes, feed, settings.match_faces), forgetting(cache, feed):
                 yield
         finally:
             store.close()
@@ -84,7 +86,7 @@ def create_app(
         frames.routes(guard, queue, feed, metrics),
         faces.list_routes(guard, store),
         meta.model_routes(guard, catalog, settings.device),
-        faces.image_routes(guard, resolver, backend, SingleFlightCache(settings.cache_bytes)),
+        faces.image_routes(guard, resolver, backend, cache),
         match.routes(guard, resolver, store, indexes, feed),
         devices.routes(guard, device_stats),
         live.routes(guard, feed, connections),

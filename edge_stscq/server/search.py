@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -129,9 +129,10 @@ class FaceIndex:
         moved = self._ids.pop()
         if slot != last:
             self._ids[slot], self._slots[moved] = moved, slot
-        for held in (*self._rows.values(), self._layers, self._devices):
-            held[slot] = held[last]
-            held[last] = np.zeros((), held.dtype)
+        columns: list[NDArray[Any]] = [*self._rows.values(), self._layers, self._devices]
+        for column in columns:
+            column[slot] = column[last]
+            column[last] = np.zeros((), column.dtype)
         self._oldest %= max(len(self._ids), 1)
 
     def search(

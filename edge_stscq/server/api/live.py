@@ -1,5 +1,7 @@
 """`WS /v1/live`: every face that comes or gains layers, one JSON message each, in the order of the store.
 
+A face that was erased is told of as `{"erased": ID, "revision": N}`.
+
 A client names the revision it has reached with `?after=`, or asks for the latest changes with `?last=`, and so misses
 nothing across a lost connection; `?device=` is for faces of one device. It only listens: whatever it sends ends the
 connection. A browser cannot set headers on a WebSocket, so a page offers its token as a subprotocol, `bearer.<token>`,
@@ -20,11 +22,11 @@ from fastapi import APIRouter, Depends, HTTPException, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
-from edge_stscq.server.api.schemas import FaceInfo
+from edge_stscq.server.api.schemas import ErasedInfo, FaceInfo
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.face_store import undamaged
+from edge_stscq.server.storage.face_store import ErasedFace, undamaged
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +98,14 @@ def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit) -> APIR
 
 async def _send(socket: WebSocket, feed: ChangeFeed, after: int, device: str | None) -> tuple[int, str]:
     try:
-        async for faces in feed.changes(after, device):
-            for face in undamaged(faces):
+        async for changes in feed.changes(after, device):
+            for change in undamaged(changes):
+                if isinstance(change, ErasedFace):
+                    message: ErasedInfo | FaceInfo = ErasedInfo(erased=change.id, revision=change.revision)
+                else:
+                    message = FaceInfo.of(change)
                 async with asyncio.timeout(SEND_SECONDS):
-                    await socket.send_text(FaceInfo.of(face).model_dump_json())
+                    await socket.send_text(message.model_dump_json())
     except TimeoutError:
         return SLOW, "too slow; come back with ?after="
     except WebSocketDisconnect:

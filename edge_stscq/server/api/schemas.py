@@ -33,6 +33,13 @@ def _captured(milliseconds: int | None) -> datetime | None:
     return moment(0) + timedelta(milliseconds=min(milliseconds, _LAST_MOMENT * 1000))
 
 
+class ErasedInfo(_Response):
+    """Word of the live feed that a face is gone."""
+
+    erased: str = Field(description="its id")
+    revision: int = Field(description="of this change")
+
+
 class FaceInfo(_Response):
     """One stored face."""
 

@@ -18,7 +18,7 @@ let drawing = false;
 
 const search = new Search();
 const grid = new Grid(at("grid"), (face) => search.find(face, devices.chosen));
-const feed = new Feed(hold, connection);
+const feed = new Feed(hold, erase, connection);
 const devices = new Devices(at("devices"), at("devices-more"), filter, (error) =>
   connection("lost", error.status ? error.message : "the server does not answer"));
 
@@ -29,6 +29,13 @@ function hold(face) {
   if (paused) return drawHeld();
   if (!drawing) setTimeout(draw, document.hidden ? 1000 : 100);
   drawing = true;
+}
+
+function erase(id) {
+  held.delete(id);
+  grid.drop(id);
+  drawHeld();
+  drawTotals();
 }
 
 function draw() {

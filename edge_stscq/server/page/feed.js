@@ -8,9 +8,9 @@ const LAST = 240;
 const LAST_OF_DEVICE = 1000;
 
 export class Feed {
-  // onFace(face) for each message; onState("live" | "waiting" | "lost", text) for people.
-  constructor(onFace, onState) {
-    Object.assign(this, { onFace, onState, device: null, revision: null, pause: SHORTEST });
+  // onFace(face) or onErased(id) for each message; onState("live" | "waiting" | "lost", text) for people.
+  constructor(onFace, onErased, onState) {
+    Object.assign(this, { onFace, onErased, onState, device: null, revision: null, pause: SHORTEST });
   }
 
   // Begin anew with the latest changes, of one device or of all.
@@ -36,9 +36,10 @@ export class Feed {
       this.onState("live", "live");
     };
     socket.onmessage = ({ data }) => {
-      const face = JSON.parse(data);
-      this.revision = face.revision;
-      this.onFace(face);
+      const change = JSON.parse(data);
+      this.revision = change.revision;
+      if (change.erased) this.onErased(change.erased);
+      else this.onFace(change);
     };
     socket.onclose = ({ reason }) => this.socket === socket && this.again(reason);
   }

@@ -96,6 +96,7 @@ export class Grid {
 
   drop(id) {
     const card = this.cards.get(id);
+    if (!card) return;
     this.cards.delete(id);
     forget(card.image);
     card.item.remove();

@@ -59,7 +59,7 @@ class ChangeFeed:
         return min(after, newest) if after is not None else max(newest - last, 0)
 
     async def changes(self, after: int, device: str | None = None) -> AsyncIterator[list[Change]]:
-        """All that came, grew or went after revision `after`, of one device if it is given, in order and without end."""
+        """All that came, grew or went after revision `after`, of one device if it is given, in order, without end."""
         while True:
             faces, after = await self._since(after, device)
             if faces:
@@ -71,7 +71,8 @@ class ChangeFeed:
         """Changes after revision `after`, and the revision up to which that is all of them."""
         newest = self.revision
         if after >= self._complete_after:
-            latest = {face.id: face for face in self._recent if face.revision > after and device in (None, face.device)}
+            fresh = (face for face in self._recent if face.revision > after and device in (None, face.device))
+            latest = {face.id: face for face in fresh}
             return sorted(latest.values(), key=lambda face: face.revision), newest
         faces = await asyncio.to_thread(self._store.changes, after, PAGE, device)
         return faces, faces[-1].revision if len(faces) == PAGE else max([newest, *(face.revision for face in faces)])

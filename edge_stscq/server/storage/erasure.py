@@ -51,7 +51,7 @@ def erased_among(db: Connection, numbers: Mapping[bytes, Iterable[int]]) -> set[
 
 def erase_rows(db: Connection, names: Sequence[FaceName], last: int, lasting: bool) -> int:
     """Remove the faces that are there, and keep their names with the revisions after `last`; how many there were."""
-    devices = {}
+    devices: dict[FaceName, str] = {}
     for stream in {name.stream for name in names}:
         for some in chunks(sorted(name.number for name in names if name.stream == stream)):
             query = select(faces.c.sequence, faces.c.device).where(

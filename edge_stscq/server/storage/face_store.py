@@ -4,8 +4,8 @@ A face is named by its stream and number: a retry is recognized and answered as 
 layers of the same face replaces the shorter one, and a different face under a number already taken is refused instead
 of being dropped in silence.
 
-Every new, extended or erased face gets the next *revision*. Whoever asks for what came after the last one seen misses nothing,
-whichever servers write.
+Every new, extended or erased face gets the next *revision*. Whoever asks for what came after the last one seen misses
+nothing, whichever servers write.
 """
 
 import logging
@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.protocol import RefusedFrame
@@ -130,11 +130,15 @@ def occurrence(frame: WireFrame, received: float) -> float:
     return received if frame.captured_ms is None else min(received, frame.captured_ms / 1000)
 
 
-def undamaged(faces: Iterable[StoredFace]) -> Iterator[StoredFace]:
-    """The faces that are as they were sent; the log names the others."""
+ChangeType = TypeVar("ChangeType", StoredFace, Change)
+
+
+def undamaged(faces: Iterable[ChangeType]) -> Iterator[ChangeType]:
+    """All but the faces that are not as they were sent; the log names these."""
     for face in faces:
         try:
-            face.frame()
+            if isinstance(face, StoredFace):
+                face.frame()
         except DamagedFaceError as error:
             log.error("%s; it is left out until it is sent again", error)
         else:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_stscq.client.spool import LEAST_BYTES, MAX_LEASES, Lease, Spool
+from edge_stscq.client.lease import Lease
+from edge_stscq.client.spool import LEAST_BYTES, MAX_LEASES, Spool
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import MAX_SEQUENCE
 from edge_stscq.stream import FrameCodec

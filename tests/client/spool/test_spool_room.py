@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from edge_stscq.client.spool import LEAST_BYTES, Lease, Spool
+from edge_stscq.client.lease import Lease
+from edge_stscq.client.spool import LEAST_BYTES, Spool
 from edge_stscq.stream.envelope import MAX_PAYLOAD, CapturedFace
 from tests.client.filled import fill
 

@@ -192,7 +192,8 @@ def test_migrate_does_not_reuse_row_numbers(
 def layout_of(connection: Connection) -> dict[str, object]:
     """All that describes the tables of a store, but for Alembic's own."""
     if connection.dialect.name == "sqlite":
-        query = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name IN ('faces', 'changes', 'erased') ORDER BY name"
+        tables = "('faces', 'changes', 'erased')"
+        query = f"SELECT type, name, sql FROM sqlite_master WHERE tbl_name IN {tables} ORDER BY name"
         return {name: (kind, " ".join((sql or "").split())) for kind, name, sql in connection.execute(text(query))}
     queries = {
         "columns": "SELECT table_name, ordinal_position, column_name, data_type, is_nullable, column_default "
