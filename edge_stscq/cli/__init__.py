@@ -28,6 +28,7 @@ _COMMANDS = (
     ("spool", "spool", "On the device"),
     ("serve", "serve", "On the server"),
     ("token", "token", "On the server"),
+    ("store", "store", "On the server"),
     ("decode", "decode", "On the server"),
     ("train", "train", "Make a model"),
     ("distill", "train", "Make a model"),

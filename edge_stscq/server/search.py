@@ -12,7 +12,7 @@ matrix and about 300 for its name, 130 MB for 100,000 faces of the released mode
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -38,6 +38,28 @@ class SearchHit(NamedTuple):
 
     id: str
     cosine: float
+
+
+def find_similar(
+    faces: Iterable[StoredFace], entry: CatalogEntry, example: CodedFace, layers: int, min_cosine: float
+) -> Iterator[tuple[StoredFace, float]]:
+    """Faces of the example's model that are at least so much alike by their first layers, each with its cosine.
+
+    Faces with fewer layers are compared by the basic layer; damaged ones are passed over.
+    """
+    index = FaceIndex(entry, 1)
+    wanted = {count: index.embed([example], count)[0] for count in {1, layers}}
+    for stored in faces:
+        if stored.model != entry.model_id:
+            continue
+        try:
+            face = entry.codec.face(stored.frame())
+        except FrameError:
+            continue
+        count = layers if face.layers >= layers else 1
+        cosine = float(index.embed([face], count)[0] @ wanted[count])
+        if cosine >= min_cosine:
+            yield stored, min(cosine, 1.0)
 
 
 class FaceIndex:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -48,6 +48,12 @@ def annotate_command(what: str, token_id: str, device: str, scopes: str) -> None
     """Write the line of something that was done to a token by a command on this machine, not by a request."""
     facts = {"outcome": "done", "token": token_id, "device": device, "scopes": scopes}
     _write({"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | facts)
+
+
+def annotate_erasure(faces: int, devices: Sequence[str]) -> None:
+    """Write the line of faces that were erased by a command on this machine: how many, and whose cameras'."""
+    facts = {"outcome": "done", "faces": faces, "devices": list(devices)}
+    _write({"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": "store erase"} | facts)
 
 
 def suppress(request: HTTPConnection) -> None:

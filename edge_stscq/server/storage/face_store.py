@@ -248,6 +248,9 @@ class FaceStore(Protocol):
             lasting: refuse what comes of these faces later; otherwise they were only too old, and may come again.
         """
 
+    def scrub(self) -> None:
+        """Leave nothing of removed faces in free room and logs, as far as the database lets itself be told."""
+
     def expired(self, before: float, limit: int, device: str | None, others: Collection[str] = ()) -> list[StoredFace]:
         """At most `limit` faces that are older, in seconds since 1970 UTC, by the clock that can be believed.
 

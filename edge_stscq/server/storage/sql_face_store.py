@@ -37,11 +37,11 @@ from edge_stscq.server.storage.face_store import (
     is_same_capture,
     occurrence,
 )
-from edge_stscq.server.storage.tables import LAYOUT, changes, faces
+from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces
 from edge_stscq.stream.envelope import WireFrame, device_stream_id
 from edge_stscq.stream.frame import FRAME_OVERHEAD
 
-_COLUMNS = (
+COLUMNS = (
     "row", "device", "stream", "sequence", "model", "coder", "kind", "clock", "captured", "track", "quality",
     "extensions", "layers", "payload", "checksum", "received", "occurred", "revision",
 )  # fmt: skip
@@ -49,8 +49,8 @@ _COLUMNS = (
 _ATTRIBUTES = {"captured": "captured_ms"}
 _TYPES = (int, str, bytes, int, bytes, bytes, int, int, int, int, int, bytes, int, bytes, int, float, float, int)
 _NULLABLE = {"captured", "track", "quality"}
-_NOTHING = tuple(None if name in _NULLABLE else kind() for name, kind in zip(_COLUMNS, _TYPES, strict=True))
-_FACE = select(*(faces.c[name] for name in _COLUMNS))
+_NOTHING = tuple(None if name in _NULLABLE else kind() for name, kind in zip(COLUMNS, _TYPES, strict=True))
+_FACE = select(*(faces.c[name] for name in COLUMNS))
 _NEW = 0
 """Row of a face that has none yet."""
 _NAME = re.compile(rf"({DEVICE_NAME})-(0|[1-9][0-9]{{0,15}})")
@@ -59,7 +59,7 @@ _OF_STREAM = _FACE.where(faces.c.stream == bindparam("stream"))
 _NAMED = _OF_STREAM.where(faces.c.sequence == bindparam("sequence"))
 _SPAN = _OF_STREAM.where(faces.c.sequence.between(bindparam("low"), bindparam("high")))
 _AMONG = _OF_STREAM.where(faces.c.sequence.in_(bindparam("numbers", expanding=True)))
-_EXTENDED = tuple(name for name in _COLUMNS if name not in ("row", "stream", "sequence"))
+_EXTENDED = tuple(name for name in COLUMNS if name not in ("row", "stream", "sequence"))
 _EXTEND = (
     update(faces)
     .where(faces.c.row == bindparam("at"), faces.c.stream == bindparam("of"), faces.c.sequence == bindparam("number"))
@@ -198,6 +198,11 @@ class SqlFaceStore:
                 for name, count, total, last, late, late_total in db.execute(query)
             ]
 
+    def count_erased(self) -> int:
+        """Names that are kept of erased faces."""
+        with self._database.read() as db:
+            return int(db.execute(select(func.count()).select_from(erased)).scalar_one())
+
     def count(self) -> int:
         with self._database.read() as db:
             return int(db.execute(select(func.count()).select_from(faces)).scalar_one())
@@ -323,12 +328,12 @@ def _row_of(frame: WireFrame, old: StoredFace | None, now: float) -> StoredFace:
     )  # fmt: skip
 
 
-_written = attrgetter(*(_ATTRIBUTES.get(name, name) for name in _COLUMNS[1:-1]))
+_written = attrgetter(*(_ATTRIBUTES.get(name, name) for name in COLUMNS[1:-1]))
 
 
 def _values(face: StoredFace, revision: int) -> dict[str, Any]:
     """Columns of a row but its own number."""
-    return dict(zip(_COLUMNS[1:], (*_written(face), revision), strict=True))
+    return dict(zip(COLUMNS[1:], (*_written(face), revision), strict=True))
 
 
 def _extension(row: int, values: dict[str, Any]) -> dict[str, Any]:
@@ -338,10 +343,10 @@ def _extension(row: int, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(db: Connection, query: Select[Any], **values: object) -> Iterator[StoredFace]:
-    return (_typed(found) for found in db.execute(query, values))
+    return (typed_row(found) for found in db.execute(query, values))
 
 
-def _typed(found: Iterable[Any]) -> StoredFace:
+def typed_row(found: Iterable[Any]) -> StoredFace:
     """A row; what is of another type, as SQLite gives it out of a damaged file, counts as nothing."""
     values: list[Any] = [
         value if isinstance(value, kind) else nothing

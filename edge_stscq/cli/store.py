@@ -1,0 +1,338 @@
+"""`edge-stscq store`: faces of a server checked, repaired, copied, exported and erased."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_stscq.cli.command import Command, with_verbosity
+from edge_stscq.cli.options import FOLDER, MODEL, folder
+from edge_stscq.cli.ui import count, note, progress_bar
+
+if TYPE_CHECKING:
+    from edge_stscq.codec.model import Codec
+    from edge_stscq.server.storage.face_store import StoredFace
+    from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+
+store = typer.Typer(help="Check, repair, back up, export and erase the faces of a server.", no_args_is_help=True)
+
+Store = Annotated[
+    str, typer.Option("--store", envvar="EDGE_STSCQ_STORE", help="SQLite file or URL of the store, as for `serve`.")
+]
+File = Annotated[
+    Path,
+    typer.Option("--store", envvar="EDGE_STSCQ_STORE", help="SQLite file of the store; no server may have it open."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[FACE]...", help="Ids of faces.")]
+Stream = Annotated[str | None, typer.Option(help="Faces of this stream, by its id.")]
+Device = Annotated[str | None, typer.Option(help="Faces of this device.")]
+Since = Annotated[
+    datetime | None, typer.Option(help="Faces captured from then on, local time, e.g. 2026-01-31T12:00:00.")
+]
+Until = Annotated[datetime | None, typer.Option(help="Faces captured before then.")]
+Like = Annotated[
+    str | None, typer.Option("--match", metavar="FACE", help="Faces of the person of this face, by --min-cosine.")
+]
+MinCosine = Annotated[
+    float, typer.Option(min=-1, max=1, help="With --match: least likeness; docs/gallery.md says what it means.")
+]
+Model = Annotated[
+    list[Path] | None,
+    typer.Option("--model", parser=folder, metavar=FOLDER, help="Models of the faces. face64 if none is given."),
+]
+
+_SHOWN = 20
+"""Faces that a preview lists."""
+
+
+@store.command("check", cls=Command)
+@with_verbosity
+def check(place: Store = "faces.db", as_json: AsJson = False) -> None:
+    """Read every face and hold it against its checksum. Exit code 1: something is damaged."""
+    from dataclasses import asdict
+
+    from edge_stscq.errors import EXIT_CHECK_FAILED
+    from edge_stscq.server.storage.inspection import inspect_store
+
+    with progress_bar("reading", None) as progress:
+        found = inspect_store(place, progress)
+    if as_json:
+        typer.echo(json.dumps({**asdict(found), "whole": found.whole}))
+    else:
+        for line in [*found.problems, *(one.reason for one in found.damaged)]:
+            typer.echo(line)
+        damaged = f", {len(found.damaged)} damaged" if found.damaged else ""
+        typer.echo(f"{found.store}: {count(found.faces, 'face')} whole{damaged}, {found.erased} erased")
+        if not found.whole and "://" not in place:
+            note(f"next: stop the server, then edge-stscq store repair --store {place}")
+    if not found.whole:
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@store.command("repair", cls=Command)
+@with_verbosity
+def repair(file: File = Path("faces.db"), as_json: AsJson = False) -> None:
+    """Write what is whole into a new file in its place; the old one is kept under another name."""
+    from dataclasses import asdict
+
+    from edge_stscq.server.storage.inspection import repair_store
+
+    with progress_bar("reading", None) as progress:
+        done = repair_store(file, progress)
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    for one in done.lost:
+        typer.echo(f"lost: {one.id}: {one.reason}")
+    typer.echo(f"{done.store}: {count(done.kept, 'face')} kept, {len(done.lost)} lost; the old file is {done.moved}")
+    if done.lost:
+        note("a face that its camera still has comes back with its next drain; a backup may have the others")
+
+
+@store.command("backup", cls=Command)
+@with_verbosity
+def backup(
+    output: Annotated[Path, typer.Option("--output", "-o", help="New file.")],
+    place: Store = "faces.db",
+    as_json: AsJson = False,
+) -> None:
+    """Copy a store as it is at one moment, while servers use it, and check the copy."""
+    from edge_stscq.server.storage.backup import backup_store
+
+    faces = backup_store(place, output)
+    if as_json:
+        typer.echo(json.dumps({"backup": str(output), "faces": faces}))
+    else:
+        typer.echo(f"{output}: {count(faces, 'face')}, all whole")
+        note("it holds templates in the clear, also of faces that are erased later; tokens are a file of their own")
+
+
+@store.command("restore", cls=Command)
+@with_verbosity
+def restore(
+    copy: Annotated[Path, typer.Argument(metavar="BACKUP", help="File that `store backup` made.")],
+    file: File = Path("faces.db"),
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup in the place of a store. What was erased from the store since stays erased."""
+    from dataclasses import asdict
+
+    from edge_stscq.server.storage.backup import restore_store
+
+    done = restore_store(copy, file)
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    typer.echo(f"{done.store}: {count(done.faces, 'face')}; {done.erased} of the backup had been erased, and are again")
+    if done.moved is not None:
+        note(f"the store that was there is {done.moved}; remove it when you have seen that all is well")
+
+
+@store.command("erase", cls=Command)
+@with_verbosity
+def erase(
+    ids: Ids = None,
+    stream: Stream = None,
+    device: Device = None,
+    since: Since = None,
+    until: Until = None,
+    match: Like = None,
+    min_cosine: MinCosine = 0.3,
+    model: Model = None,
+    place: Store = "faces.db",
+    yes: Yes = False,
+    dry_run: Annotated[bool, typer.Option(help="Only show what would be erased.")] = False,
+    audit: Annotated[Path | None, typer.Option(help="Audit log; otherwise audit.jsonl beside the store.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase faces for good, from the store and from the servers that have it open; late layers stay away.
+
+    Backups, PostgreSQL's archives and spools of cameras are not reached: the answer says where to look.
+    """
+    from edge_stscq.errors import EdgeError
+    from edge_stscq.server.auth.audit_log import annotate_erasure, audit_log
+    from edge_stscq.server.storage.database import sibling_path
+    from edge_stscq.server.storage.face_store import FaceName
+
+    with _opened(place) as opened:
+        chosen = _chosen(opened, ids, stream, device, since, until, match, min_cosine, model)
+        faces = [face for face, _ in chosen]
+        if not as_json or dry_run:
+            _preview(chosen, as_json)
+        if not faces or dry_run:
+            if as_json and not dry_run:
+                typer.echo(json.dumps({"erased": 0, "devices": []}))
+            return
+        if not yes:
+            if not sys.stdin.isatty():
+                raise EdgeError(f"{count(len(faces), 'face')} would be erased; look with --dry-run, then give --yes")
+            typer.confirm(f"Erase {count(len(faces), 'face')} for good?", abort=True)
+        with audit_log(audit or sibling_path(place, "audit.jsonl")):
+            gone = 0
+            for at in range(0, len(faces), 500):
+                gone += opened.erase([FaceName(face.stream, face.sequence) for face in faces[at : at + 500]])
+            annotate_erasure(gone, sorted({face.device for face in faces}))
+        opened.scrub()
+        later = _later(opened, faces)
+    if as_json:
+        typer.echo(json.dumps({"erased": gone, "devices": later}))
+        return
+    typer.echo(f"{count(gone, 'face')} erased")
+    for one in later:
+        typer.echo(f"{one['device']} sent its last face {one['last_received']}; its spool may hold more of the same")
+    again = " ".join(["edge-stscq store erase", *_words(ids, stream, device, since, until, match, min_cosine)])
+    if match is None:
+        note(f"when these have drained, run again: {again} --store {place}")
+    else:
+        note("when these have drained, search again with another face of the person; this one is erased")
+    note("backups that were made before still hold them; `store restore` erases them again")
+
+
+@store.command("export", cls=Command)
+@with_verbosity
+def export(
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
+    ids: Ids = None,
+    stream: Stream = None,
+    device: Device = None,
+    since: Since = None,
+    until: Until = None,
+    match: Like = None,
+    min_cosine: MinCosine = 0.3,
+    model: Model = None,
+    place: Store = "faces.db",
+    as_json: AsJson = False,
+) -> None:
+    """Write faces as pictures, with what is known of each (times, device, frame) in faces.json: a person's own data."""
+    from edge_stscq._files import make_folder, write_file
+    from edge_stscq._images import encode_image
+    from edge_stscq.errors import EdgeError, FrameError
+
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise EdgeError(f"{output} is not an empty folder; choose another -o")
+    with _opened(place) as opened:
+        chosen = _chosen(opened, ids, stream, device, since, until, match, min_cosine, model)
+    codecs, told = _codecs(model), []
+    make_folder(output)
+    output.chmod(0o700)
+    with progress_bar("faces", len(chosen)) as progress:
+        for face, cosine in chosen:
+            row = _row(face, cosine) | {"payload": face.payload.hex(), "picture": None}
+            codec = codecs.get(face.model)
+            with contextlib.suppress(FrameError):
+                if codec is not None:
+                    picture = codec.decode([codec.frames.face(face.frame())])[0]
+                    row["picture"] = f"{face.id}.png"
+                    write_file(output / f"{face.id}.png", encode_image(picture))
+            told.append(row)
+            progress(1)
+    write_file(output / "faces.json", (json.dumps(told, indent=1) + "\n").encode())
+    pictures = sum(row["picture"] is not None for row in told)
+    if as_json:
+        typer.echo(json.dumps({"output": str(output), "faces": len(told), "pictures": pictures}))
+    else:
+        typer.echo(f"{output}: {count(len(told), 'face')}, {count(pictures, 'picture')}, faces.json")
+
+
+@contextlib.contextmanager
+def _opened(place: str) -> "Iterator[SqlFaceStore]":
+    from edge_stscq.errors import EdgeError, require
+
+    require("sqlalchemy", "server")
+    from edge_stscq.server.storage.database import StoreError, sqlite_path, store_url
+    from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+
+    path = sqlite_path(store_url(place))
+    if path is not None and not path.exists():
+        raise EdgeError(f"there is no store {path}; give its path with --store")
+    try:
+        with contextlib.closing(SqlFaceStore(place)) as opened:
+            yield opened
+    except StoreError as error:
+        raise EdgeError(f"the store failed: {error}; run this again") from None
+
+
+def _chosen(
+    opened: "SqlFaceStore", ids: Sequence[str] | None, stream: str | None, device: str | None, since: datetime | None,
+    until: datetime | None, match: str | None, min_cosine: float, model: Sequence[Path] | None,
+) -> "list[tuple[StoredFace, float | None]]":  # fmt: skip
+    """Faces that were asked for, with their likeness to an example, the most alike first."""
+    from edge_stscq.errors import EdgeError
+    from edge_stscq.server.storage.selection import Selection
+
+    begin, end = (None if one is None else one.timestamp() for one in (since, until))
+    selection = Selection(tuple(ids or ()), stream, device, begin, end)
+    if match is None:
+        if selection.empty:
+            raise EdgeError("nothing was chosen; give ids of faces, --stream, --device, --since, --until or --match")
+        return [(face, None) for face in selection.find(opened)]
+    from edge_stscq.server.decoding.catalog import ModelCatalog
+    from edge_stscq.server.search import find_similar
+
+    catalog = ModelCatalog(model or (folder(MODEL),))
+    (example,) = Selection((match,)).find(opened)
+    entry = catalog.find(example.model, f"face {match}")
+    face = entry.codec.face(example.frame())
+    found = find_similar(selection.find(opened), entry, face, face.layers, min_cosine)
+    return sorted(found, key=lambda one: -(one[1] or 0.0))
+
+
+def _codecs(model: Sequence[Path] | None) -> "dict[bytes, Codec]":
+    from edge_stscq.codec.model import Codec
+
+    codecs = [Codec.load(place) for place in model or (folder(MODEL),)]
+    return {codec.frames.model_id: codec for codec in codecs}
+
+
+def _row(face: "StoredFace", cosine: float | None) -> dict[str, object]:
+    captured = None if face.captured_ms is None else _time(face.captured_ms / 1000)
+    return {
+        "id": face.id, "device": face.device, "stream": face.stream.hex(), "number": face.sequence,
+        "model": face.model.hex(), "layers": face.layers, "captured": captured, "received": _time(face.received),
+        "track": face.track, "quality": face.quality, "cosine": None if cosine is None else round(cosine, 4),
+    }  # fmt: skip
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def _preview(chosen: "Sequence[tuple[StoredFace, float | None]]", as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"faces": [_row(face, cosine) for face, cosine in chosen]}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("face", "device", "occurred", "alike", box=None)
+    for face, cosine in chosen[:_SHOWN]:
+        table.add_row(face.id, face.device, _time(face.occurred), "" if cosine is None else f"{cosine:.3f}")
+    table.caption = f"{count(len(chosen), 'face')}" + (f", {_SHOWN} shown" if len(chosen) > _SHOWN else "")
+    Console().print(table)
+
+
+def _later(opened: "SqlFaceStore", faces: "Sequence[StoredFace]") -> list[dict[str, str]]:
+    """Devices of erased faces, each with the time of its latest face: it may upload more."""
+    last = {stats.device: stats.last_received for stats in opened.devices(0.0)}
+    for face in faces:
+        last[face.device] = max(last.get(face.device, 0.0), face.received)
+    return [{"device": name, "last_received": _time(last[name])} for name in sorted({face.device for face in faces})]
+
+
+def _words(
+    ids: Sequence[str] | None, stream: str | None, device: str | None, since: datetime | None, until: datetime | None,
+    match: str | None, min_cosine: float,
+) -> list[str]:  # fmt: skip
+    """Arguments that ask for the same faces again."""
+    options = {
+        "--stream": stream, "--device": device, "--since": since and since.isoformat(),
+        "--until": until and until.isoformat(), "--match": match, "--min-cosine": match and f"{min_cosine:g}",
+    }  # fmt: skip
+    return [*(ids or ()), *(word for name, value in options.items() if value for word in (name, value))]

@@ -1,0 +1,146 @@
+"""Copies of a SQLite store: made while servers use it, and put back without bringing erased faces back."""
+
+import contextlib
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import insert, select
+
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.storage.database import Database, sqlite_path, store_url
+from edge_stscq.server.storage.erasure import erase_rows
+from edge_stscq.server.storage.face_store import FaceName
+from edge_stscq.server.storage.files import discard, exclusively, moved_aside, read_only, replace_store
+from edge_stscq.server.storage.inspection import inspect_store
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+from edge_stscq.server.storage.tables import LAYOUT, changes, erased
+
+_PAGES = 4096
+"""Copied at a time; writers get their turn between."""
+
+
+def backup_store(place: Path | str, output: Path) -> int:
+    """Copy the store at `place` to a new file, as it is at one moment; servers may go on meanwhile.
+
+    Returns:
+        Faces in the copy, all of them read and whole.
+
+    Raises:
+        EdgeError: the store is not a SQLite file, `output` exists or cannot be written, or a face is damaged: a copy
+            of damage is no backup.
+    """
+    path = sqlite_path(store_url(place))
+    if path is None:
+        raise EdgeError("a PostgreSQL store is backed up by its own tools; see pg_dump")
+    if not path.exists():
+        raise EdgeError(f"there is no store {path}; give its path with --store")
+    partial = output.with_name(f".{output.name}.partial")
+    if output.exists():
+        raise EdgeError(f"{output} exists; choose another -o")
+    try:
+        discard(partial)
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with (
+            contextlib.closing(read_only(path)) as source,
+            contextlib.closing(sqlite3.connect(partial)) as copy,
+        ):
+            source.backup(copy, pages=_PAGES)
+        found = inspect_store(partial)
+        if not found.whole:
+            raise EdgeError(f"{path} is damaged and not backed up; see: edge-stscq store check --store {path}")
+        with contextlib.closing(sqlite3.connect(partial)) as copy:
+            copy.execute("PRAGMA journal_mode=DELETE")  # a file that is whole by itself may be copied by anybody
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.link(partial, output)
+    except (OSError, sqlite3.Error) as error:
+        raise EdgeError(f"cannot back up {path} to {output}: {error}; check both folders") from None
+    finally:
+        discard(partial)
+    return found.faces
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Result: faces in the store, those of the backup that had been erased since, and where the old file is."""
+
+    store: str
+    faces: int
+    erased: int
+    moved: str | None
+
+
+def restore_store(backup: Path, path: Path) -> Restored:
+    """Put a copy of a backup in the place of the store at `path`; the old one is moved aside.
+
+    Faces that were erased from the store are erased from the copy, so far as the old file can be read. Revisions go on
+    above those of both.
+
+    Raises:
+        EdgeError: the backup is absent, damaged or no store; or a server has the store open.
+    """
+    if not backup.exists():
+        raise EdgeError(f"there is no backup {backup}")
+    fresh = path.with_name(f"{path.name}.restoring")
+    discard(fresh)
+    try:
+        with contextlib.closing(read_only(backup)) as source:
+            os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            with contextlib.closing(sqlite3.connect(fresh)) as copy:
+                source.backup(copy)
+        inspected = inspect_store(fresh)
+    except (OSError, sqlite3.Error) as error:
+        discard(fresh)
+        raise EdgeError(f"{backup} cannot be read as a backup: {error}; choose another") from None
+    except EdgeError:
+        discard(fresh)
+        raise
+    if not inspected.whole:
+        discard(fresh)
+        raise EdgeError(f"{backup} is damaged; see: edge-stscq store check --store {backup}")
+    gone, last, aside = 0, 0, None
+    try:
+        if path.exists():
+            with exclusively(path) as old:
+                names, last = _erased(old)
+                gone = _apply(fresh, names, last)
+            aside = moved_aside(path, "replaced")
+    except BaseException:
+        discard(fresh)
+        raise
+    if aside is None:
+        os.rename(fresh, path)
+    else:
+        replace_store(fresh, path, aside)
+    return Restored(str(path), inspected.faces - gone, gone, None if aside is None else str(aside))
+
+
+def _erased(db: sqlite3.Connection) -> tuple[list[tuple[bytes, int, str, float]], int]:
+    """Names of faces that never come back, and the last revision, of a store of any layout."""
+    names, last = [], 0
+    with contextlib.suppress(sqlite3.Error):
+        names = db.execute("SELECT stream, sequence, device, at FROM erased WHERE lasting = 1").fetchall()
+    with contextlib.suppress(sqlite3.Error):
+        (last,) = db.execute("SELECT revision FROM changes").fetchone()
+    return names, last
+
+
+def _apply(fresh: Path, names: list[tuple[bytes, int, str, float]], last: int) -> int:
+    """Erase faces of the copy; also names that it does not have stay away. How many faces there were."""
+    with contextlib.closing(Database(store_url(fresh), LAYOUT)) as database, database.write() as db:
+        begin = max(last, db.execute(select(changes.c.revision)).scalar_one())
+        gone = erase_rows(db, [FaceName(bytes(stream), number) for stream, number, _, _ in names], begin, True)
+        known = {tuple(row) for row in db.execute(select(erased.c.stream, erased.c.sequence))}
+        missing = [name for name in names if (bytes(name[0]), name[1]) not in known]
+        rows = [
+            {"stream": stream, "sequence": number, "device": device, "at": at, "lasting": 1, "revision": revision}
+            for revision, (stream, number, device, at) in enumerate(missing, begin + gone + 1)
+        ]
+        if rows:
+            db.execute(insert(erased), rows)
+        db.execute(changes.update(), {"revision": begin + gone + len(rows)})
+    with contextlib.closing(SqlFaceStore(fresh)) as store:
+        store.scrub()
+    return gone
