@@ -59,7 +59,7 @@ def check(place: Store = "faces.db", as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from edge_stscq.errors import EXIT_CHECK_FAILED
-    from edge_stscq.server.storage.inspection import inspect_store
+    from edge_stscq.server.maintenance.inspection import inspect_store
 
     with progress_bar("reading", None) as progress:
         found = inspect_store(place, progress)
@@ -82,7 +82,7 @@ def repair(file: File = Path("faces.db"), as_json: AsJson = False) -> None:
     """Write what is whole into a new file in its place; the old one is kept under another name."""
     from dataclasses import asdict
 
-    from edge_stscq.server.storage.inspection import repair_store
+    from edge_stscq.server.maintenance.inspection import repair_store
 
     with progress_bar("reading", None) as progress:
         done = repair_store(file, progress)
@@ -104,7 +104,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Copy a store as it is at one moment, while servers use it, and check the copy."""
-    from edge_stscq.server.storage.backup import backup_store
+    from edge_stscq.server.maintenance.backup import backup_store
 
     faces = backup_store(place, output)
     if as_json:
@@ -124,7 +124,7 @@ def restore(
     """Put a backup in the place of a store. What was erased from the store since stays erased."""
     from dataclasses import asdict
 
-    from edge_stscq.server.storage.backup import restore_store
+    from edge_stscq.server.maintenance.backup import restore_store
 
     done = restore_store(copy, file)
     if as_json:
@@ -265,7 +265,7 @@ def _chosen(
 ) -> "list[tuple[StoredFace, float | None]]":  # fmt: skip
     """Faces that were asked for, with their likeness to an example, the most alike first."""
     from edge_stscq.errors import EdgeError
-    from edge_stscq.server.storage.selection import Selection
+    from edge_stscq.server.maintenance.selection import Selection
 
     begin, end = (None if one is None else one.timestamp() for one in (since, until))
     selection = Selection(tuple(ids or ()), stream, device, begin, end)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.maintenance.inspection import inspect_store, repair_store
 from edge_stscq.server.storage.face_store import FaceName, StoredFace
-from edge_stscq.server.storage.inspection import inspect_store, repair_store
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream.envelope import device_stream_id
 from tests.support.stored_faces import accept, device_frames

@@ -11,9 +11,9 @@ from sqlalchemy import insert, select
 
 from edge_stscq._progress import Progress, no_progress
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.maintenance.files import check_store, discard, exclusively, moved_aside, read_only, replace_store
 from edge_stscq.server.storage.database import Database, StoreError, sqlite_path, store_url
 from edge_stscq.server.storage.face_store import DamagedFaceError, StoredFace, face_name
-from edge_stscq.server.storage.files import check_store, discard, exclusively, moved_aside, read_only, replace_store
 from edge_stscq.server.storage.sql_face_store import COLUMNS, SqlFaceStore, typed_row
 from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces
 

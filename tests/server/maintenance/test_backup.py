@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.storage.backup import backup_store, restore_store
+from edge_stscq.server.maintenance.backup import backup_store, restore_store
 from edge_stscq.server.storage.face_store import FaceName
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream.envelope import device_stream_id

@@ -9,11 +9,11 @@ from pathlib import Path
 from sqlalchemy import insert, select
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.maintenance.files import discard, exclusively, moved_aside, read_only, replace_store
+from edge_stscq.server.maintenance.inspection import inspect_store
 from edge_stscq.server.storage.database import Database, sqlite_path, store_url
 from edge_stscq.server.storage.erasure import erase_rows
 from edge_stscq.server.storage.face_store import FaceName
-from edge_stscq.server.storage.files import discard, exclusively, moved_aside, read_only, replace_store
-from edge_stscq.server.storage.inspection import inspect_store
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.server.storage.tables import LAYOUT, changes, erased
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.storage import retention as module
-from edge_stscq.server.storage.retention import Retention, expire, retaining
+from edge_stscq.server.maintenance import retention as module
+from edge_stscq.server.maintenance.retention import Retention, expire, retaining
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from tests.support.stored_faces import accept, device_frames
 
