@@ -70,6 +70,7 @@ class Ingest:
             `WrongModelError` and `ConflictError` (a number is taken by another face).
         """
         read = [self._read(upload) for upload in uploads]
+        self._refuse_non_canonical([one for one in read if isinstance(one, _Read) and not one.batch.whole])
         whole = [one.batch for one in read if isinstance(one, _Read)]
         stored = iter(self._store.accept_all(whole) if whole else ())
         return [
@@ -114,11 +115,23 @@ class Ingest:
             if reason is None:
                 frames.append(frame)
             else:
-                stream = frame.source.stream_id.hex()
-                refused.append(RefusedFrame(stream=stream, number=frame.number, code=reason[0], reason=reason[1]))
+                refused.append(_refused(frame, *reason))
         if not count:
             raise FrameError("the file has no frame; nothing to store")
         return _Read(FrameBatch(frames, self._same_face), count, refused)
+
+    def _refuse_non_canonical(self, requests: Sequence["_Read"]) -> None:
+        """Refuse the frames whose payloads are no face's; those of all requests are read at once."""
+        of_model: dict[bytes, list[tuple[_Read, WireFrame]]] = {}
+        for one in requests:
+            for frame in one.batch.frames:
+                of_model.setdefault(frame.source.model_id, []).append((one, frame))
+        for model, owned in of_model.items():
+            faces = self._entries[model].codec.faces([frame for _, frame in owned])
+            for (one, frame), face in zip(owned, faces, strict=True):
+                if isinstance(face, FrameError):
+                    one.batch.frames.remove(frame)
+                    one.refused.append(_refused(frame, Refused.NOT_CANONICAL, str(face)))
 
     def _check_count(self, count: int) -> None:
         if count >= self._max_frames:
@@ -131,15 +144,10 @@ class Ingest:
             return Refused.UNKNOWN_EXTENSION, f"extension {extension} is unknown; update the server"
         if source.kind != Kind.TOKENS:
             return Refused.UNKNOWN_KIND, f"frames of kind {source.kind} are not kept here; update the server"
-        entry = self._entries.get(source.model_id)
-        if entry is None:
+        if source.model_id not in self._entries:
             return Refused.UNKNOWN_MODEL, f"model {source.model_id.hex()} is not held here; start the server with it"
         if source.coder_id != STATIC_TABLES:
             return Refused.UNKNOWN_CODER, f"coder {source.coder_id.hex()} is not held here; update the server"
-        try:
-            entry.codec.face(frame)
-        except FrameError as error:
-            return Refused.NOT_CANONICAL, str(error)
         return None
 
     def _same_face(self, old: WireFrame, new: WireFrame) -> bool:
@@ -150,6 +158,10 @@ class Ingest:
         first, second = (entry.codec.face(frame) for frame in (old, new))
         layers, ends = min(first.layers, second.layers), entry.config.layer_ends
         return first.truncate(layers, ends) == second.truncate(layers, ends)
+
+
+def _refused(frame: WireFrame, code: Refused, reason: str) -> RefusedFrame:
+    return RefusedFrame(stream=frame.source.stream_id.hex(), number=frame.number, code=code, reason=reason)
 
 
 class _Read(NamedTuple):

@@ -90,10 +90,21 @@ class Decoder:
 
     def is_shortest(self) -> bool:
         """True if `Encoder.finish` makes these very bytes of the symbols popped; ask when all are."""
-        size, bits = len(self._data), PRECISION * self._symbols
-        step = bits - 8 * size
-        low = (int.from_bytes(self._data, "big") << step) - self._offset
-        return self._offset >> step == 0 and (size == 0 or _ceil(low, step + 8) >= low + self._width)
+        return is_shortest(self._data, self._symbols, self._offset, self._width)
+
+
+def is_shortest(data: bytes, symbols: int, offset: int, width: int) -> bool:
+    """True if `Encoder.finish` makes these very bytes.
+
+    Args:
+        symbols: of the message.
+        offset: distance of the data, filled up with zeros, from the low end of the message's interval.
+        width: of that interval, both in units of `2**(-16 * symbols)`.
+    """
+    size = len(data)
+    step = PRECISION * symbols - 8 * size
+    low = (int.from_bytes(data, "big") << step) - offset
+    return offset >> step == 0 and (size == 0 or _ceil(low, step + 8) >= low + width)
 
 
 def _ceil(low: int, step: int) -> int:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_stscq.errors import FrameError
 from edge_stscq.stream.face import CodedFace
 
 MODEL_ID_BYTES = 8
@@ -53,6 +54,9 @@ class EntropyModel(Protocol):
         Raises:
             FrameError: there is no such face.
         """
+
+    def decode_many(self, payloads: Sequence[bytes], layers: int) -> list[CodedFace | FrameError]:
+        """As `decode`, of several payloads of equally many layers, the error in the place of a face."""
 
 
 def model_id(books: NDArray[np.float32], entropy: EntropyModel) -> bytes:

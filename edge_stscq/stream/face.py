@@ -38,6 +38,15 @@ class CodedFace:
         object.__setattr__(self, "group", int(self.group))
         object.__setattr__(self, "tokens", _as_tokens(self.tokens))
 
+    @classmethod
+    def of_checked(cls, group: int, tokens: NDArray[np.uint16], layers: int) -> "CodedFace":
+        """A face whose parts a decoder made, and which are what they must be; `tokens` are read-only from now on."""
+        face = object.__new__(cls)
+        tokens.flags.writeable = False
+        for name, value in (("group", group), ("tokens", tokens), ("layers", layers)):
+            object.__setattr__(face, name, value)
+        return face
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CodedFace):
             return NotImplemented

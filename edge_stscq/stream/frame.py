@@ -18,8 +18,9 @@ frames is a shorter stream. Cut anywhere else, it is refused.
 
 import hashlib
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,7 +74,7 @@ class FrameCodec:
             raise EdgeError(f"a model id has {MODEL_ID_BYTES} bytes, not {len(model_id)}")
         self.entropy = entropy
         self.model_id = model_id
-        self._remembered = lru_cache(_REMEMBERED)(entropy.decode)
+        self._remembered: OrderedDict[tuple[bytes, int], CodedFace] = OrderedDict()
 
     def header(self) -> bytes:
         """The 13 bytes a stream begins with."""
@@ -110,6 +111,46 @@ class FrameCodec:
             UnreadableFrameError: it is of another model, kind or coder, or has an extension that must be known.
             FrameError: no face of this model has its payload.
         """
+        self._check_readable(frame)
+        return self._face(frame.payload, frame.layers)
+
+    def faces(self, frames: Sequence[WireFrame]) -> list[CodedFace | FrameError]:
+        """As `face`, of several frames at once, the error in the place of a face."""
+        found: dict[int, CodedFace | FrameError] = {}
+        unknown: dict[int, list[int]] = {}
+        for place, frame in enumerate(frames):
+            try:
+                self._check_readable(frame)
+            except FrameError as error:
+                found[place] = error
+                continue
+            known = self._remembered.get((frame.payload, frame.layers))
+            if known is None:
+                unknown.setdefault(frame.layers, []).append(place)
+            else:
+                found[place] = known
+        for layers, places in unknown.items():
+            made = self.entropy.decode_many([frames[place].payload for place in places], layers)
+            for place, face in zip(places, made, strict=True):
+                found[place] = face
+                if isinstance(face, CodedFace):
+                    self._remember(frames[place].payload, face)
+        return [found[place] for place in range(len(frames))]
+
+    def _face(self, payload: bytes, layers: int) -> CodedFace:
+        face = self._remembered.get((payload, layers))
+        if face is None:
+            face = self.entropy.decode(payload, layers)
+            self._remember(payload, face)
+        return face
+
+    def _remember(self, payload: bytes, face: CodedFace) -> None:
+        self._remembered[payload, face.layers] = face
+        with suppress(KeyError):  # another thread may have taken the last one
+            while len(self._remembered) > _REMEMBERED:
+                self._remembered.popitem(last=False)
+
+    def _check_readable(self, frame: WireFrame) -> None:
         source = frame.source
         if source.model_id != self.model_id:
             raise UnreadableFrameError(f"it is of model {source.model_id.hex()}, this is model {self.model_id.hex()}")
@@ -122,7 +163,6 @@ class FrameCodec:
         limits = self.entropy.payload_limits
         if frame.layers > len(limits) or len(frame.payload) > limits[frame.layers - 1]:
             raise FrameError(f"no face of this model has {frame.layers} layers in {len(frame.payload)} bytes")
-        return self._remembered(frame.payload, frame.layers)
 
     def read(self, data: bytes) -> Iterator[CodedFace]:
         """The faces of a file of either version, one by one; all before a damaged one are yielded.
@@ -215,7 +255,7 @@ class FrameCodec:
         return check_frame(buffer, offset, self.model_id, self.entropy.payload_limits)
 
     def _decode(self, buffer: bytes, layout: "FrameLayout") -> CodedFace:
-        return self._remembered(bytes(buffer[layout.start : layout.start + layout.payload_bytes]), layout.layers)
+        return self._face(bytes(buffer[layout.start : layout.start + layout.payload_bytes]), layout.layers)
 
     def _check_fit(self, face: CodedFace) -> None:
         groups, _, entries = self.entropy.shape

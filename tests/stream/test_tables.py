@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import ArrayLike
 
-from edge_stscq.errors import EdgeError
-from edge_stscq.stream import Tables
+from edge_stscq.errors import EdgeError, FrameError
+from edge_stscq.stream import CodedFace, Tables
+from edge_stscq.stream import tables as tables_module
 from edge_stscq.stream.arithmetic import TOTAL
 
 
@@ -106,3 +107,45 @@ def test_unreadable_tables_are_named(tmp_path: Path) -> None:
         Tables.load(tmp_path / "text")
     with pytest.raises(EdgeError, match="cannot write"):
         Tables(row(TOTAL), np.array([TOTAL]), (1, 1, 1)).save(tmp_path / "absent" / "tables")
+
+
+@pytest.mark.parametrize("entries", [2, 5, 16, 17, 215, 256])
+@pytest.mark.parametrize("ends", [(1,), (3, 4), (5, 8, 13), (16, 32, 64)])
+def test_decode_many_is_decode_of_each(
+    entries: int, ends: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whole payloads, of any bytes, and of the longest and shortest there are."""
+    random = np.random.default_rng(entries)
+    shape = (3, ends[-1], entries)
+    tables = Tables.from_counts((random.pareto(0.4, shape) * 9).clip(0, 10**6).astype(np.int64), [5, 1, 900], ends)
+    monkeypatch.setattr(tables_module, "_FEW", 0)
+    for layers, end in enumerate(ends, 1):
+        faces = [
+            CodedFace(int(random.integers(3)), random.integers(entries, size=end).astype(np.uint16), layers)
+            for _ in range(40)
+        ]
+        likely = tables.frequencies.argmax(-1)[:, :end].astype(np.uint16)
+        rare = tables.frequencies.argmin(-1)[:, :end].astype(np.uint16)
+        faces += [CodedFace(group, tokens[group], layers) for group in range(3) for tokens in (likely, rare)]
+        whole = [tables.encode(face) for face in faces]
+        longest = tables.payload_limits[layers - 1]
+        other = [random.bytes(int(random.integers(longest + 1))) for _ in range(60)] + [b"", bytes(longest)]
+        other += [payload + b"\0" for payload in whole if len(payload) < longest]
+        found = tables.decode_many([*whole, *other], layers)
+        assert found[: len(faces)] == faces
+        for payload, answer in zip(other, found[len(faces) :], strict=True):
+            try:
+                assert tables.decode(payload, layers) == answer
+            except FrameError as error:
+                assert isinstance(answer, FrameError)
+                assert str(answer) == str(error)
+
+
+def test_decode_many_of_few_or_one_entry() -> None:
+    tables = Tables.from_counts(np.ones((1, 2, 1), np.int64), [1], (2,))
+    face = CodedFace(0, [0, 0], 1)
+    assert tables.decode_many([b""] * 20, 1) == [face] * 20
+    assert tables.decode_many([], 1) == []
+    many = Tables.from_counts(np.ones((1, 2, 4), np.int64), [1], (2,)).decode_many([b""] * 99, 1)
+    with pytest.raises(ValueError, match="read-only"):
+        many[0].tokens[0] = 1

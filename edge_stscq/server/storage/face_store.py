@@ -166,7 +166,7 @@ class FrameBatch:
         whole: nothing is stored if any is refused.
     """
 
-    frames: Sequence[WireFrame]
+    frames: list[WireFrame]
     same_face: Callable[[WireFrame, WireFrame], bool]
     whole: bool = False
 
