@@ -35,6 +35,9 @@ class FixedLength:
             raise FrameError("no face has this payload")
         return CodedFace(payload[-1], np.frombuffer(payload[-2::-1], np.uint8), layers)
 
+    def decode_many(self, payloads: Sequence[bytes], layers: int) -> list[CodedFace | FrameError]:
+        return [self.decode(payload, layers) for payload in payloads]
+
 
 @pytest.fixture
 def fixed(tables: Tables) -> FrameCodec:

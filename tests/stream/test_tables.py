@@ -134,18 +134,19 @@ def test_decode_many_is_decode_of_each(
         found = tables.decode_many([*whole, *other], layers)
         assert found[: len(faces)] == faces
         for payload, answer in zip(other, found[len(faces) :], strict=True):
-            try:
+            if isinstance(answer, FrameError):
+                with pytest.raises(FrameError, match=str(answer)):
+                    tables.decode(payload, layers)
+            else:
                 assert tables.decode(payload, layers) == answer
-            except FrameError as error:
-                assert isinstance(answer, FrameError)
-                assert str(answer) == str(error)
 
 
 def test_decode_many_of_few_or_one_entry() -> None:
     tables = Tables.from_counts(np.ones((1, 2, 1), np.int64), [1], (2,))
-    face = CodedFace(0, [0, 0], 1)
+    face = CodedFace(0, np.zeros(2, np.uint16), 1)
     assert tables.decode_many([b""] * 20, 1) == [face] * 20
     assert tables.decode_many([], 1) == []
-    many = Tables.from_counts(np.ones((1, 2, 4), np.int64), [1], (2,)).decode_many([b""] * 99, 1)
+    one, *_ = Tables.from_counts(np.ones((1, 2, 4), np.int64), [1], (2,)).decode_many([b""] * 99, 1)
+    assert isinstance(one, CodedFace)
     with pytest.raises(ValueError, match="read-only"):
-        many[0].tokens[0] = 1
+        one.tokens[0] = 1
