@@ -169,7 +169,8 @@ def repair_store(path: Path, progress: Progress = no_progress) -> Repair:
 
 
 _LAST = "SELECT revision FROM changes"
-_INDEXES = ("faces_revision", "faces_device_row", "faces_device_occurred", "faces_received", "faces_occurred")
+_BY_NAME = "sqlite_autoindex_faces_1"
+_INDEXES = (_BY_NAME, "faces_revision", "faces_device_row", "faces_device_occurred", "faces_received", "faces_occurred")
 
 
 def _row_numbers(db: sqlite3.Connection) -> tuple[dict[int, str], set[int]]:
@@ -183,7 +184,10 @@ def _row_numbers(db: sqlite3.Connection) -> tuple[dict[int, str], set[int]]:
     }  # fmt: skip
     names = {
         row: face_name(device, stream, number)
-        for row, device, stream, number in _readable(db, 'SELECT "row", device, stream, sequence FROM faces')
+        for row, device, stream, number in (
+            *_readable(db, f'SELECT "row", \'?\', stream, sequence FROM faces INDEXED BY {_BY_NAME}'),
+            *_readable(db, 'SELECT "row", device, stream, sequence FROM faces'),
+        )
         if isinstance(device, str) and isinstance(stream, bytes) and isinstance(number, int)
     }
     return names, {row for row in rows if isinstance(row, int)}
