@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class Done(NamedTuple):
-    """What a command returned and said; of several processes, the worst and all of it."""
+    """Exit code and output of a command; of several processes, the worst code and all output."""
 
     returncode: int
     stdout: str

@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 @dataclass(frozen=True)
 class Released:
-    """What `release_here` wrote to a folder."""
+    """Folder that `release_here` filled."""
 
     folder: Path
 
