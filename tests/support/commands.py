@@ -31,7 +31,7 @@ class Done(NamedTuple):
 def run_commands(
     *lines: Sequence[object], launcher: Sequence[str] = (), environment: Mapping[str, str] = os.environ
 ) -> list[Done]:
-    """What became of each command; those behind one that failed are run as well.
+    """Results of commands; those behind one that failed are run as well.
 
     Args:
         lines: words of each, e.g. `("export", "--model", folder)`.
