@@ -72,7 +72,9 @@ def _run(words: Sequence[str]) -> Done:
 if __name__ == "__main__":
     lines, answers = json.loads(sys.argv[1]), Path(sys.argv[2])
     for number, line in enumerate(lines):
-        # torchrun keeps the addresses of its processes apart by this count, as those of one command from the next's
-        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)
+        if number and "MASTER_PORT" in os.environ:
+            # another store of addresses: from torchrun's own, a process may take those of the command before
+            port = int(os.environ["MASTER_PORT"]) + 10
+            os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": str(port)}
         path = answers / f"{number:03d}-{os.environ.get('RANK', '0')}.json"
         path.write_text(json.dumps(_run(line)))
