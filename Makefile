@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 DEMO := $(VENV)/.demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo wheels index site test lint format arm clean
+.PHONY: help setup demo wheels index site test pytest lint format arm clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -43,8 +43,11 @@ index: $(READY) ## describe models/face64 and its bundles anew in the package's 
 site: $(READY) ## build the documentation in site/
 	$(BIN)/mkdocs build --strict
 
-test: lint ## ruff, mypy and pytest
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: $(READY) ## ruff, mypy and pytest, at the same time
+	@$(MAKE) --no-print-directory --jobs 2 lint pytest
+
+pytest: $(READY) # slow files begin, see tests/conftest.py: no core is left alone with one at the end
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -13,8 +13,19 @@ if TYPE_CHECKING:
 
     from edge_stscq.data.loader import FaceSet
     from edge_stscq.device.detect import Detector
+    from tests.support.models.released import Released
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than ten seconds; a run begins with it")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that hold a slow test, so that no worker waits long for the last file of the other."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +41,15 @@ def shared_data() -> Path:
 def model_dir() -> Path:
     """The released model."""
     return REPOSITORY / "models" / "face64"
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> "Released":
+    """The released model as this machine exports and publishes it, for all workers; not to be written to."""
+    from tests.support.models.released import Released, release_here
+    from tests.support.once import made_once
+
+    return Released(made_once(tmp_path_factory, "released", release_here))
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,9 @@ FILES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 SNIPPETS = {path.relative_to(REPOSITORY).as_posix(): list(SNIPPET.finditer(path.read_text())) for path in FILES}
 NOT_RUN = 0
 SUBSTITUTED = {"cv2.VideoCapture(0)": 'cv2.VideoCapture("portrait.png")'}
-"""A camera by a portrait, and the address of the server by where it answers."""
+"""A camera by a portrait."""
+SERVER = "http://127.0.0.1:8377"
+"""Substituted by the address of a server, which starts for the files that speak of one."""
 
 
 def python(*words: str) -> list[str]:
@@ -57,16 +59,22 @@ def server(tmp_path: Path, model_dir: Path) -> Iterator[str]:
         yield address
 
 
-def script_of(snippets: list[re.Match[str]], server: str) -> str:
+def script_of(snippets: list[re.Match[str]]) -> str:
     code = "\n".join(found["code"] for found in snippets if not found["mark"])
-    for printed, run in (SUBSTITUTED | {"http://127.0.0.1:8377": server}).items():
+    for printed, run in SUBSTITUTED.items():
         code = code.replace(printed, run)
     return code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, found in SNIPPETS.items() if found])
-def test_snippets_run_in_order(name: str, folder: Path, server: str, environment: dict[str, str]) -> None:
-    (folder / "snippets.py").write_text(script_of(SNIPPETS[name], server))
+def test_snippets_run_in_order(
+    name: str, folder: Path, environment: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    script = script_of(SNIPPETS[name])
+    if SERVER in script:
+        script = script.replace(SERVER, request.getfixturevalue("server"))
+    (folder / "snippets.py").write_text(script)
     done = subprocess.run(
         python("-W", "error::ResourceWarning", "snippets.py"), cwd=folder, env=environment, capture_output=True,
         text=True, check=False,

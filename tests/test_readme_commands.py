@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.support.installed import need_module, need_program
-from tests.support.models.released import release_here
+from tests.support.models.released import Released
 
 need_module("executorch", "pip install 'edge-stscq[executorch]'")
 need_module("onnxscript", "pip install 'edge-stscq[onnx]'")
@@ -66,20 +66,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def program(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(folder: Path, released: Released, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smaller wheel, installed, with an index of what this machine exports: other processors may export other
     bytes."""
-    made = tmp_path_factory.mktemp("made")
-    place, index = release_here(made)
-    (folder / "PLACE").symlink_to(place)
-    program = made / "program"
+    (folder / "PLACE").symlink_to(released.place)
+    program = tmp_path_factory.mktemp("made") / "program"
     shutil.copytree(REPOSITORY / "edge_stscq", program / "edge_stscq", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(index, program / "edge_stscq" / "hub" / "index.json")
+    shutil.copyfile(released.index, program / "edge_stscq" / "hub" / "index.json")
     for name in ("quantization", "targets", "demo_camera"):
         (program / name).symlink_to(REPOSITORY / name)
     return program
 
 
+@pytest.mark.slow
 def test_marked_commands_run_in_order(folder: Path, program: Path) -> None:
     need_program("openssl", "apt-get install openssl")
     assert len(MARKED) > 15

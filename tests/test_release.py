@@ -1,7 +1,5 @@
 """The released model on two real portraits: needs nothing but the repository and the packages it depends on."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,9 @@ from edge_stscq.codec.matching import Matcher
 from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector
 from quantization import Calibration, quantized_encoder
+from tests.support.commands import run_commands
 from tests.support.installed import need_module
+from tests.support.models.released import Released
 
 need_module("executorch", "pip install 'edge-stscq[executorch]'")
 
@@ -67,12 +67,9 @@ def test_int8_decodes_to_nearly_the_same_picture(model_dir: Path, crops: torch.T
     assert float(10 * torch.log10(255**2 / (full - device).square().mean())) > 26
 
 
-def test_the_exported_bundle_stays_above_the_floor(model_dir: Path, tmp_path: Path) -> None:
-    def command(*words: object) -> int:
-        line = [sys.executable, "-m", "edge_stscq", *map(str, words)]
-        return subprocess.run(line, capture_output=True, check=False, timeout=600).returncode
-
-    assert command("export", "--target", "onnx", "--model", model_dir, "-o", tmp_path) == 0
-    judge = ("parity", tmp_path / "onnx-int8", "--model", model_dir, "--floor")
-    assert command(*judge) == 0
-    assert command(*judge, "--token-agreement", 1) == 1
+@pytest.mark.slow
+def test_the_exported_bundle_stays_above_the_floor(model_dir: Path, released: Released) -> None:
+    judge = ("parity", released.bundle, "--model", model_dir, "--floor")
+    above, below = run_commands(judge, (*judge, "--token-agreement", 1))
+    assert above.returncode == 0, above.stderr
+    assert below.returncode == 1, below.stderr

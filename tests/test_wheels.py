@@ -22,10 +22,12 @@ from edge_stscq.hub.index import Index
 from tests.conftest import REPOSITORY
 from tests.support.extras import NEEDED
 from tests.support.installed import need_module
-from tests.support.models.released import release_here
+from tests.support.models.released import Released
 
 need_module("executorch", "pip install 'edge-stscq[executorch]'")
 need_module("onnxscript", "pip install 'edge-stscq[onnx]'")
+
+pytestmark = pytest.mark.slow
 
 SLOW = "EDGE_STSCQ_SLOW"
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from edge_stscq.cli import main; main()"
@@ -41,16 +43,15 @@ class Built(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(released: Released, tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("wheels")
-    place, index = release_here(folder)
     spec = importlib.util.spec_from_file_location("wheels", REPOSITORY / ".ci" / "wheels.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    plain, full = module.build(folder / "dist", folder / "bundles" / "onnx-int8", index)
-    return Built(plain, full, place, Index.model_validate_json(index.read_bytes()))
+    plain, full = module.build(folder / "dist", released.bundle, released.index)
+    return Built(plain, full, released.place, Index.model_validate_json(released.index.read_bytes()))
 
 
 def names(wheel: Path) -> set[str]:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,9 @@ from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.errors import EdgeError
+from tests.support.commands import run_commands
+
+pytestmark = pytest.mark.slow
 
 RECIPE = """
 faces = ["pictures"]
@@ -90,16 +91,17 @@ def data(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *launcher, "-m", "edge_stscq", *map(str, words)], capture_output=True, text=True, check=False,
-        timeout=600,
-    )  # fmt: skip
-
-
 def test_a_recipe_becomes_a_complete_model(data: Path, tmp_path: Path) -> None:
     common = ("--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path)
-    trained = command("train", *common)
+    other = tmp_path / "other.toml"
+    other.write_text(RECIPE.replace("noise = 0.05", "noise = 0.1"))
+    trained, distilled, tuned, again, refused = run_commands(
+        ("train", *common),
+        ("distill", *common, "--model", tmp_path / "decoder" / "model", "--json", "--quiet"),
+        ("finetune", *common, "--model", tmp_path / "distilled"),
+        ("train", *common, "--resume"),
+        ("finetune", "--recipe", other, *common[2:], "--model", tmp_path / "model", "--resume"),
+    )
     assert trained.returncode == 0, trained.stderr
     model = tmp_path / "decoder" / "model"
     assert re.fullmatch(
@@ -107,13 +109,11 @@ def test_a_recipe_becomes_a_complete_model(data: Path, tmp_path: Path) -> None:
         rf"-o {tmp_path}\n",
         trained.stdout,
     )
-    distilled = command("distill", *common, "--model", tmp_path / "decoder" / "model", "--json", "--quiet")
     assert (distilled.returncode, distilled.stderr) == (0, "")
     report = json.loads(distilled.stdout)
     assert report["model"] == str(tmp_path / "distilled")
     assert str(tmp_path / "student" / "log.jsonl") in report["logs"]
     assert report["next"].startswith("edge-stscq finetune --recipe")
-    tuned = command("finetune", *common, "--model", tmp_path / "distilled")
     assert tuned.returncode == 0, tuned.stderr
     assert "next: edge-stscq quantize" in tuned.stdout
     model = tmp_path / "model"
@@ -125,12 +125,9 @@ def test_a_recipe_becomes_a_complete_model(data: Path, tmp_path: Path) -> None:
     assert store.load_decoder(model).decode(group, tokens).shape == (1, 128, 128, 3)
     assert store.load_config(model).token_specific
     assert len((model / "log.jsonl").read_text().splitlines()) == 6
-    again = command("train", *common, "--resume")
     assert again.returncode == 0, again.stderr
-    (tmp_path / "other.toml").write_text(RECIPE.replace("noise = 0.05", "noise = 0.1"))
-    other = command("finetune", "--recipe", tmp_path / "other.toml", *common[2:], "--model", model, "--resume")
-    assert other.returncode == 2
-    assert "another recipe (finetuning.noise changed)" in other.stderr.replace("\n", " ")
+    assert refused.returncode == 2
+    assert "another recipe (finetuning.noise changed)" in refused.stderr.replace("\n", " ")
 
 
 def test_the_identity_trunk_alone_goes_on_from_a_student(data: Path, tmp_path: Path) -> None:
@@ -145,7 +142,7 @@ def test_the_identity_trunk_alone_goes_on_from_a_student(data: Path, tmp_path: P
         save(begun, network)
     recipe.write_text(RECIPE.replace("token_steps = 2", "token_steps = 0"))
     common = ("--recipe", recipe, "--data", data, "-o", tmp_path / "out", "--model", begun, "--start", begun)
-    done = command("distill", *common)
+    (done,) = run_commands(("distill", *common))
     assert done.returncode == 0, done.stderr
     after = store.load_student(tmp_path / "out" / "distilled").state_dict()
     moved = {name for name, value in networks[2].state_dict().items() if not torch.equal(value, after[name])}
@@ -155,14 +152,14 @@ def test_the_identity_trunk_alone_goes_on_from_a_student(data: Path, tmp_path: P
 
 def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517")
-    words = ("train", "--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path, "--threads", 1)
-    result = command(*words, launcher=launcher)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("next: edge-stscq distill") == 1
-    assert (tmp_path / "decoder" / "model" / "tables.safetensors").exists()
-    for phase, model in (("distill", tmp_path / "decoder" / "model"), ("finetune", tmp_path / "distilled")):
-        result = command(phase, *words[1:], "--model", model, launcher=launcher)
+    common = ("--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path, "--threads", 1)
+    distill = ("distill", *common, "--model", tmp_path / "decoder" / "model")
+    finetune = ("finetune", *common, "--model", tmp_path / "distilled")
+    results = run_commands(("train", *common), distill, finetune, launcher=launcher)
+    for result in results:
         assert result.returncode == 0, result.stderr
+    assert results[0].stdout.count("next: edge-stscq distill") == 1
+    assert (tmp_path / "decoder" / "model" / "tables.safetensors").exists()
     assert (tmp_path / "model" / "decoder.safetensors").exists()
 
 
@@ -188,7 +185,7 @@ def test_a_bad_recipe_is_one_line(data: Path, tmp_path: Path) -> None:
     path.write_text("faces = [")
     with pytest.raises(EdgeError, match="not TOML"):
         Recipe.load(path)
-    result = command("train", "--recipe", tmp_path / "none.toml", "--data", data)
+    (result,) = run_commands(("train", "--recipe", tmp_path / "none.toml", "--data", data))
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1

@@ -7,8 +7,6 @@ is compared, and other tools than the golden file's give other bytes.
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,9 @@ from edge_stscq.config.codec import CodecConfig
 from quantization import calibrate
 from targets.golden import candidates
 from tests.lock.conftest import GENERATE, GOLDEN
+from tests.support.commands import run_commands
+
+pytestmark = pytest.mark.slow
 
 LAYER = {"identity": 2, "spatial": 2, "identity_dims": 8}
 CONFIG = {
@@ -58,9 +59,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def manifests(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Manifests by the folder of their bundle, e.g. `onnx-int8`."""
     output = tmp_path_factory.mktemp("bundles")
-    for precision, target in TARGETS.items():
-        command = ("-P", "-m", "edge_stscq", "export", "--model", model, "-t", target, "--precision", precision)
-        subprocess.run([sys.executable, *map(str, command), "-o", str(output)], check=True)
+    common = ("export", "--model", model, "-o", output)
+    for done in run_commands(*((*common, "-t", TARGETS[name], "--precision", name) for name in TARGETS)):
+        assert done.returncode == 0, done.stderr
     return {path.parent.name: json.loads(path.read_bytes()) for path in output.glob("*/manifest.json")}
 
 

@@ -1,8 +1,6 @@
 """One step of each training task gives the golden figures to three digits (processors differ in the others)."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+
+from tests.support.commands import run_commands
 
 CHANNELS = (32, 64, 128, 256, 512, 1024)
 BLOCKS = (1, 2, 2, 3, 3, *[4] * 6, 5, 5)
@@ -111,11 +111,13 @@ def sface(random: np.random.Generator) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.slow
 def test_one_step_of_each_task_gives_the_golden_figures(data: Path, tmp_path: Path, expected: Any) -> None:
     common = ("--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path, "--threads", 1)
-    for phase, model in (("train", None), ("distill", "decoder/model"), ("finetune", "distilled")):
-        words = (phase, *common, *(() if model is None else ("--model", tmp_path / model)))
-        subprocess.run([sys.executable, "-P", "-m", "edge_stscq", *map(str, words)], check=True)
+    distill = ("distill", *common, "--model", tmp_path / "decoder" / "model")
+    finetune = ("finetune", *common, "--model", tmp_path / "distilled")
+    for done in run_commands(("train", *common), distill, finetune):
+        assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "model" / "log.jsonl").read_text().splitlines()]
     found = {row.pop("stage"): row for row in rows}
     for row in found.values():

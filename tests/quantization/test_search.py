@@ -28,6 +28,8 @@ from targets.captured import CapturedModel, capture_model
 from targets.writer import write_bundle
 from tests.support.models.calibrated_model import Calibrated
 
+pytestmark = pytest.mark.slow
+
 HARMED = "spatial.4"
 
 

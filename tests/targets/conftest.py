@@ -11,14 +11,16 @@ from targets import TARGETS
 from targets.captured import CapturedModel, capture_model
 from targets.golden import candidates
 from targets.writer import write_bundle
+from tests.support.once import made_once
 
 
 @pytest.fixture(scope="session")
 def calibrated(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("calibrated") / "tiny"
-    shutil.copytree(tiny_model, folder)
-    calibrate(load_student(folder), candidates(8)).save(folder)
-    return folder
+    def make(folder: Path) -> None:
+        shutil.copytree(tiny_model, folder, dirs_exist_ok=True)
+        calibrate(load_student(folder), candidates(8)).save(folder)
+
+    return made_once(tmp_path_factory, "calibrated", make)
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,13 @@ def source(calibrated: Path) -> CapturedModel:
 
 
 @pytest.fixture(scope="session")
-def bundles(source: CapturedModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def bundles(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders by the name of the target; not to be written to."""
-    place = tmp_path_factory.mktemp("bundles")
-    return {target.name: write_bundle(source, target, place / target.name).folder for target in TARGETS}
+
+    def make(place: Path) -> None:
+        source = request.getfixturevalue("source")
+        for target in TARGETS:
+            write_bundle(source, target, place / target.name)
+
+    place = made_once(tmp_path_factory, "tiny-bundles", make)
+    return {target.name: place / target.name for target in TARGETS}

@@ -19,6 +19,8 @@ from targets.golden import candidates
 from targets.subprocess_check import load_encoder_or_reference
 from targets.writer import write_bundle
 
+pytestmark = pytest.mark.slow
+
 PICTURES = np.stack(candidates(20))
 
 

@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
+from tests.support.commands import run_commands
+
+pytestmark = pytest.mark.slow
 
 RUNTIME = """
 import io
@@ -61,44 +60,39 @@ targets.TARGETS += (dummy_target.TARGET,)
 """Stands for the two rows: Python runs it before anything else."""
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    place = tmp_path / "dummy"
-    place.mkdir()
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    place = tmp_path_factory.mktemp("dummy")
     for name, text in (("dummy_runtime", RUNTIME), ("dummy_target", TARGET), ("sitecustomize", ROWS)):
         (place / f"{name}.py").write_text(text)
-    return os.environ | {"PYTHONPATH": f"{place}{os.pathsep}{REPOSITORY}"}
+    return os.environ | {"PYTHONPATH": str(place)}
 
 
-def command(environment: dict[str, str], *words: object) -> Any:
-    """Run one of this program's commands; the JSON that it prints."""
-    line = [sys.executable, "-P", "-m", "edge_stscq", *map(str, words), "--json"]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=500)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_dummy_target_is_exported_run_and_listed(environment: dict[str, str], tiny_model: Path, tmp_path: Path) -> None:
-    written = command(environment, "export", "--model", tiny_model, "-t", "pt2", "--precision", "fp32", "-o", tmp_path)
-    (bundle,) = written["bundles"]
-    assert (bundle["target"], bundle["agreement"]) == ("dummy", 1.0)
-    assert bundle["runtime"].startswith("torch ")
-    assert command(environment, "selftest", bundle["folder"])["passed"]
-    rows = {row["target"]: row for row in command(environment, "doctor")["targets"]}
-    assert (rows["dummy"]["export"], rows["dummy"]["run"], rows["dummy"]["runtime"]) == (True, "yes", "torch")
-    (report,) = [command(environment, "parity", bundle["folder"], "--model", tiny_model)]
-    assert (report["target"], report["runtime"]["tokens"]) == ("dummy", 1.0)
-
-
-def test_bundle_of_a_target_without_a_runtime_is_refused(
+def test_dummy_target_is_exported_run_listed_and_unknown_elsewhere(
     environment: dict[str, str], tiny_model: Path, tmp_path: Path
 ) -> None:
-    command(environment, "export", "--model", tiny_model, "-t", "dummy", "--precision", "fp32", "-o", tmp_path)
-    line = [sys.executable, "-P", "-m", "edge_stscq", "selftest", str(tmp_path / "dummy-fp32")]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | {
-        "PYTHONPATH": str(REPOSITORY)
-    })  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert "'dummy'" in done.stderr
-    assert done.stderr.count("\n") == 1
+    """One bundle for all of it: where the target's rows are missing, it is refused in one line."""
+    folder = tmp_path / "dummy-fp32"
+    lines = (
+        ("export", "--model", tiny_model, "-t", "pt2", "--precision", "fp32", "-o", tmp_path, "--json"),
+        ("selftest", folder, "--json"),
+        ("doctor", "--json"),
+        ("parity", folder, "--model", tiny_model, "--json"),
+    )
+    answers = []
+    for done in run_commands(*lines, environment=environment):
+        assert done.returncode == 0, done.stderr
+        answers.append(json.loads(done.stdout))
+    written, tried, found, report = answers
+    (bundle,) = written["bundles"]
+    assert (bundle["target"], bundle["agreement"], bundle["folder"]) == ("dummy", 1.0, str(folder))
+    assert bundle["runtime"].startswith("torch ")
+    assert tried["passed"]
+    rows = {row["target"]: row for row in found["targets"]}
+    assert (rows["dummy"]["export"], rows["dummy"]["run"], rows["dummy"]["runtime"]) == (True, "yes", "torch")
+    assert (report["target"], report["runtime"]["tokens"]) == ("dummy", 1.0)
+    (elsewhere,) = run_commands(("selftest", folder))
+    assert elsewhere.returncode == 2
+    assert elsewhere.stderr.startswith("error: ")
+    assert "'dummy'" in elsewhere.stderr
+    assert elsewhere.stderr.count("\n") == 1

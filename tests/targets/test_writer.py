@@ -21,6 +21,8 @@ from targets.onnx import OnnxTarget
 from targets.subprocess_check import load_encoder_or_reference
 from targets.writer import write_bundle
 
+pytestmark = pytest.mark.slow
+
 ONNX, EXECUTORCH, COREML = TARGETS
 
 

@@ -19,8 +19,10 @@ from edge_stscq.training import integer_pipeline
 from edge_stscq.training.loop import Intervals
 from edge_stscq.training.options import PrecisionName
 from edge_stscq.training.run import TrainingRun
-from tests.cli.test_train import command
+from tests.support.commands import run_commands
 from tests.training.integer import FLOAT, RECIPE
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +51,12 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     start = out / "earlier"
     store.create(start, FLOAT)
     common = ("--recipe", data / "recipe.toml", "--data", data, "-o", out, "--threads", 1)
-    for words in (
+    lines = (
         ("train", "--start", start),
         ("distill", "--model", out / "closed-form" / "model", "--start", start, "--new-tables"),
         ("finetune", "--model", out / "distilled", "--precision", "float32"),
-    ):
-        done = command(words[0], *common, *words[1:])
+    )
+    for words, done in zip(lines, run_commands(*((*words, *common) for words in lines)), strict=True):
         assert done.returncode == 0, done.stderr
         (out / f"{words[0]}.txt").write_text(done.stderr.replace("\n", " "))
     return out
@@ -167,8 +169,7 @@ def test_recipes_of_this_project_are_valid() -> None:
 
 def test_two_processes_fit_one_model(data: Path, tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29518")
-    done = command(
-        "train", "--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path, "--threads", 1, launcher=launcher
-    )
+    words = ("train", "--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path, "--threads", 1)
+    (done,) = run_commands(words, launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert store.load_tables(tmp_path / "closed-form" / "model").shape == (2, 20, 4)

@@ -23,7 +23,9 @@ from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
 
 pytest.importorskip("ray.serve", reason="Ray is not installed; pip install 'edge-stscq[ray]'")
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="replicas are found under /proc")
+pytestmark = [
+    pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="replicas are found under /proc")
+]  # fmt: skip
 
 MakeFaces = Callable[..., list[CodedFace]]
 SERVE = [sys.executable, "-m", "edge_stscq", "serve", "--engine", "ray", "--port", "0"]
