@@ -120,6 +120,7 @@ def _reduce(
     left, right = int(columns[0]), min(int(columns[-1]) + 1, width)
     at = (3 * (columns - left)[:, None] + np.arange(3)).ravel()
     below, beside = below[:, None].astype(kind), beside.repeat(3).astype(kind)
+    half_up = (height, width) == (2 * reduced[0], 2 * reduced[1])  # as in OpenCV, to whose crops all networks were trained
     count = max(1, BAND * reduced[0] // (height * (right - left)))
     bands = []
     for first in range(0, y[1] - y[0], count):
@@ -129,7 +130,7 @@ def _reduce(
         lines = sums.reshape(len(sums), -1).astype(kind, copy=False)
         ends = _up_to(lines, edges - top, 1, below[first : first + count + 1], reduced[0], axis=0)
         ends = _up_to(ends[1:] - ends[:-1], at, 3, beside, reduced[1], axis=1)
-        bands.append((ends[:, 3:] - ends[:, :-3] + kind(area // 2)) // kind(area))
+        bands.append(_divided(ends[:, 3:] - ends[:, :-3], kind(area), half_up=half_up))
     return np.concatenate(bands).astype(np.uint8).reshape(y[1] - y[0], x[1] - x[0], 3)
 
 
@@ -145,6 +146,17 @@ def _up_to(
     here = sums.take(edges, axis)
     pixel = sums.take(edges + step, axis, mode="clip") - here  # beyond the last pixel the part is 0
     return here * here.dtype.type(unit) + pixel * part
+
+
+def _divided(
+    boxes: NDArray[np.unsignedinteger], area: np.unsignedinteger, *, half_up: bool
+) -> NDArray[np.unsignedinteger]:
+    """Quotients to the nearest number, a half to the even one if not up."""
+    raised = boxes + area // 2
+    found = raised // area
+    if area % 2 == 0 and not half_up:
+        found -= found & (found * area == raised)
+    return found
 
 
 def _weights() -> NDArray[np.int32]:
