@@ -120,7 +120,7 @@ def _reduce(
     left, right = int(columns[0]), min(int(columns[-1]) + 1, width)
     at = (3 * (columns - left)[:, None] + np.arange(3)).ravel()
     below, beside = below[:, None].astype(kind), beside.repeat(3).astype(kind)
-    half_up = (height, width) == (2 * reduced[0], 2 * reduced[1])  # as in OpenCV, to whose crops all networks were trained
+    half_up = (height, width) == (2 * reduced[0], 2 * reduced[1])
     count = max(1, BAND * reduced[0] // (height * (right - left)))
     bands = []
     for first in range(0, y[1] - y[0], count):
@@ -140,8 +140,9 @@ def _edges(span: tuple[int, int], full: int, reduced: int) -> tuple[NDArray[np.i
 
 
 def _up_to(
-    sums: NDArray[np.unsignedinteger], edges: NDArray[np.int64], step: int, part: NDArray[np.unsignedinteger], unit: int, *, axis: int
-) -> NDArray[np.unsignedinteger]:
+    sums: NDArray[np.unsignedinteger], edges: NDArray[np.int64], step: int, part: NDArray[np.unsignedinteger],
+    unit: int, *, axis: int,
+) -> NDArray[np.unsignedinteger]:  # fmt: skip
     """Sums up to each edge, `part / unit` within its pixel, times `unit`; `sums` are those up to whole pixels."""
     here = sums.take(edges, axis)
     pixel = sums.take(edges + step, axis, mode="clip") - here  # beyond the last pixel the part is 0
@@ -151,7 +152,10 @@ def _up_to(
 def _divided(
     boxes: NDArray[np.unsignedinteger], area: np.unsignedinteger, *, half_up: bool
 ) -> NDArray[np.unsignedinteger]:
-    """Quotients to the nearest number, a half to the even one if not up."""
+    """Quotients to the nearest number; a half goes up, or to the even number.
+
+    Networks were trained on crops of OpenCV, which takes a half up only where 2 x 2 pixels become one.
+    """
     raised = boxes + area // 2
     found = raised // area
     if area % 2 == 0 and not half_up:

@@ -74,7 +74,7 @@ class CropReader:
         across, down = self.shares(j, self.w, self.W), self.shares(i, self.h, self.H)
         weighted = sum(wy * wx * self.value(x, y, channel) for y, wy in down for x, wx in across)
         mean = Fraction(weighted, self.W * self.H)
-        if (self.W, self.H) == (2 * self.w, 2 * self.h):
+        if all(full == 2 * small for full, small in ((self.W, self.w), (self.H, self.h))):
             return math.floor(mean + Fraction(1, 2))
         return round(mean)  # a half to the even number
 
