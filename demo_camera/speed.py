@@ -1,14 +1,16 @@
 """Speed and memory of the capture loop, stage by stage, on generated pictures.
 
 The pictures are the two portraits that installed packages ship, moved over a background, and the background alone; as
-JPEG in memory, as a camera hands them over. The loop is the one of `capture`, on one thread. Times are of the processor,
-all threads of this process together, so that they mean the same on a busy machine; a second is also that of the clock.
+JPEG in memory, as a camera hands them over. The loop is the one of `capture`, on one thread. Milliseconds are of the
+processor, all threads of this process together, and mean the same on a busy machine; frames a second are of the clock,
+too.
 """
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -31,6 +33,12 @@ from edge_stscq.errors import EdgeError
 
 T = TypeVar("T")
 STAGES = ("read", "detect", "align", "judge", "encode", "entropy-code", "rest")
+SCENES = (
+    ("a face in every picture", (640, 480), True),
+    ("no face", (640, 480), False),
+    ("4K, a face", (3840, 2160), True),
+)
+"""Name, width and height, and whether a face is there."""
 SAMPLES = 20
 """Readings of the memory; what grows before the second is the start."""
 _MOVES = 8
@@ -108,7 +116,7 @@ class _Timed:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._part, name)
-        return (lambda *given, **named: self._clock.call(self._stage, found, *given, **named)) if callable(found) else found
+        return partial(self._clock.call, self._stage, found) if callable(found) else found
 
 
 @dataclass
@@ -142,11 +150,9 @@ def measure(
     cv2.setNumThreads(1)
     try:
         scenes = []
-        for name, size, shown in (
-            ("a face in every picture", (640, 480), faces), ("no face", (640, 480), []), ("4K, a face", (3840, 2160), faces)
-        ):  # fmt: skip
+        for name, size, shows_face in SCENES:
             with steps(f"{name}, {size[0]} x {size[1]}", pictures) as progress:
-                scenes.append(_scene(bundle, name, size, shown, pictures, progress))
+                scenes.append(_scene(bundle, name, size, faces if shows_face else [], pictures, progress))
         with steps("memory", frames) as progress:
             memory = _memory(bundle, faces, frames, progress)
     finally:
@@ -231,9 +237,7 @@ def _summary(taken: list[float]) -> StageTime:
     return StageTime(median_ms=middle, p90_ms=high)
 
 
-def _memory(
-    bundle: Bundle, faces: list[NDArray[np.uint8]], frames: int, progress: Callable[[int], None]
-) -> Memory:
+def _memory(bundle: Bundle, faces: list[NDArray[np.uint8]], frames: int, progress: Callable[[int], None]) -> Memory:
     captures = _captures(bundle, drawn((640, 480), faces), StageClock())
     marks = {round(place) for place in np.linspace(1, frames, SAMPLES)}
     resident = []
