@@ -119,6 +119,7 @@ def _reduce(
     (rows, below), (columns, beside) = _edges(y, height, reduced[0]), _edges(x, width, reduced[1])
     left, right = int(columns[0]), min(int(columns[-1]) + 1, width)
     at = (3 * (columns - left)[:, None] + np.arange(3)).ravel()
+    at = np.concatenate([at, at + 3])
     below, beside = below[:, None].astype(kind), beside.repeat(3).astype(kind)
     half_up = (height, width) == (2 * reduced[0], 2 * reduced[1])
     count = max(1, BAND * reduced[0] // (height * (right - left)))
@@ -127,9 +128,11 @@ def _reduce(
         edges = rows[first : first + count + 1]
         top, bottom = int(edges[0]), min(int(edges[-1]) + 1, height)
         sums = cv2.integral(np.ascontiguousarray(image[top:bottom, left:right]), sdepth=cv2.CV_32S)
-        lines = sums.reshape(len(sums), -1).astype(kind, copy=False)
-        ends = _up_to(lines, edges - top, 1, below[first : first + count + 1], reduced[0], axis=0)
-        ends = _up_to(ends[1:] - ends[:-1], at, 3, beside, reduced[1], axis=1)
+        lines = np.concatenate([edges, edges + 1]) - top
+        # Beyond the last pixel the part is 0: whatever is taken there does not count.
+        corners = sums.reshape(len(sums), -1).take(lines, 0, mode="clip").take(at, 1, mode="clip")
+        ends = _between(corners.astype(kind, copy=False), below[first : first + count + 1], kind(reduced[0]), axis=0)
+        ends = _between(ends[1:] - ends[:-1], beside, kind(reduced[1]), axis=1)
         bands.append(_divided(ends[:, 3:] - ends[:, :-3], kind(area), half_up=half_up))
     return np.concatenate(bands).astype(np.uint8).reshape(y[1] - y[0], x[1] - x[0], 3)
 
@@ -139,14 +142,12 @@ def _edges(span: tuple[int, int], full: int, reduced: int) -> tuple[NDArray[np.i
     return np.divmod(np.arange(span[0], span[1] + 1, dtype=np.int64) * full, reduced)
 
 
-def _up_to(
-    sums: NDArray[np.unsignedinteger], edges: NDArray[np.int64], step: int, part: NDArray[np.unsignedinteger],
-    unit: int, *, axis: int,
-) -> NDArray[np.unsignedinteger]:  # fmt: skip
-    """Sums up to each edge, `part / unit` within its pixel, times `unit`; `sums` are those up to whole pixels."""
-    here = sums.take(edges, axis)
-    pixel = sums.take(edges + step, axis, mode="clip") - here  # beyond the last pixel the part is 0
-    return here * here.dtype.type(unit) + pixel * part
+def _between(
+    corners: NDArray[np.unsignedinteger], part: NDArray[np.unsignedinteger], unit: np.unsignedinteger, *, axis: int
+) -> NDArray[np.unsignedinteger]:
+    """Sums up to edges that lie `part / unit` within a pixel, times `unit`, from those before and those after it."""
+    before, after = np.split(corners, 2, axis)
+    return before * unit + (after - before) * part
 
 
 def _divided(
