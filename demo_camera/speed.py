@@ -171,7 +171,7 @@ def drawn(size: tuple[int, int], faces: list[NDArray[np.uint8]]) -> list[bytes]:
     for number in range(_MOVES):
         coarse = random.integers(60, 190, (6, 8, 3), np.uint8)
         image = np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-        image = cv2.add(image, random.integers(0, 12, image.shape, np.uint8))
+        image += random.integers(0, 12, image.shape, np.uint8)
         if faces:
             face = faces[number % len(faces)]
             scale = height * (0.6 + 0.05 * number) / face.shape[0]
@@ -185,7 +185,7 @@ def drawn(size: tuple[int, int], faces: list[NDArray[np.uint8]]) -> list[bytes]:
 
 
 def _decoded(file: bytes) -> NDArray[np.uint8]:
-    image = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
+    image = np.asarray(cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR), np.uint8)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -7,6 +7,7 @@ pixels with cubic weights (Keys, "Cubic convolution interpolation for digital im
 """
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +25,8 @@ REACH = 1 << 20
 """Pixels of the picture, at most, between its first pixel and the one of the result."""
 RANGE = 128
 """A picture grows or shrinks at most so many times."""
+Sums = NDArray[Any]
+"""uint32 or uint64."""
 BAND = 1 << 18
 """Pixels that are summed at a time; few enough to stay in a cache."""
 
@@ -116,11 +119,12 @@ def _reduce(
     area = height * width
     # Sums wrap around, and the differences that are boxes are right: a box is at most 255 times the area.
     kind = np.uint32 if 256 * area < 1 << 32 else np.uint64
-    (rows, below), (columns, beside) = _edges(y, height, reduced[0]), _edges(x, width, reduced[1])
+    rows, further_down = _edges(y, height, reduced[0])
+    columns, further_right = _edges(x, width, reduced[1])
     left, right = int(columns[0]), min(int(columns[-1]) + 1, width)
     at = (3 * (columns - left)[:, None] + np.arange(3)).ravel()
     at = np.concatenate([at, at + 3])
-    below, beside = below[:, None].astype(kind), beside.repeat(3).astype(kind)
+    below, beside = further_down[:, None].astype(kind), further_right.repeat(3).astype(kind)
     half_up = (height, width) == (2 * reduced[0], 2 * reduced[1])
     count = max(1, BAND * reduced[0] // (height * (right - left)))
     bands = []
@@ -142,23 +146,20 @@ def _edges(span: tuple[int, int], full: int, reduced: int) -> tuple[NDArray[np.i
     return np.divmod(np.arange(span[0], span[1] + 1, dtype=np.int64) * full, reduced)
 
 
-def _between(
-    corners: NDArray[np.unsignedinteger], part: NDArray[np.unsignedinteger], unit: np.unsignedinteger, *, axis: int
-) -> NDArray[np.unsignedinteger]:
+def _between(corners: Sums, part: Sums, unit: np.unsignedinteger, *, axis: int) -> Sums:
     """Sums up to edges that lie `part / unit` within a pixel, times `unit`, from those before and those after it."""
     before, after = np.split(corners, 2, axis)
-    return before * unit + (after - before) * part
+    found: Sums = before * unit + (after - before) * part
+    return found
 
 
-def _divided(
-    boxes: NDArray[np.unsignedinteger], area: np.unsignedinteger, *, half_up: bool
-) -> NDArray[np.unsignedinteger]:
+def _divided(boxes: Sums, area: np.unsignedinteger, *, half_up: bool) -> Sums:
     """Quotients to the nearest number; a half goes up, or to the even number.
 
     Networks were trained on crops of OpenCV, which takes a half up only where 2 x 2 pixels become one.
     """
     raised = boxes + area // 2
-    found = raised // area
+    found: Sums = raised // area
     if area % 2 == 0 and not half_up:
         found -= found & (found * area == raised)
     return found

@@ -86,6 +86,6 @@ def test_growth_counts_from_the_second_reading() -> None:
 
 def test_scenes_are_of_their_size_and_differ(portrait: dict[str, Path]) -> None:
     for faces in ([], [read_image(path) for path in portrait.values()]):
-        pictures = [cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) for file in drawn((320, 240), faces)]
+        pictures = [np.asarray(cv2.imdecode(np.frombuffer(file, np.uint8), 1)) for file in drawn((320, 240), faces)]
         assert {picture.shape for picture in pictures} == {(240, 320, 3)}
         assert len({picture.tobytes() for picture in pictures}) == len(pictures)

@@ -50,7 +50,7 @@ CASES = {
 def generated(width: int, height: int) -> NDArray[np.uint8]:
     y, x, z = np.ogrid[:height, :width, :3]
     slow = ((x * x * (z + 3) + 7 * x * y + y * y * (5 - z)) >> 4) + 31 * (x // 16 + y // 16) * (z + 1)
-    return (slow % 256).astype(np.uint8)
+    return np.asarray(slow % 256, np.uint8)
 
 
 def golden() -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def opencv_crop(image: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArra
 
 def differences(image: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.int64]:
     """Grey levels between OpenCV's crop and ours."""
-    return np.abs(opencv_crop(image, points).astype(np.int64) - crop_face(image, points))
+    return np.asarray(np.abs(opencv_crop(image, points).astype(np.int64) - crop_face(image, points)), np.int64)
 
 
 @pytest.mark.parametrize("name", ["grace_hopper", "astronaut"])
