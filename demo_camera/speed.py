@@ -190,7 +190,7 @@ def _decoded(file: bytes) -> NDArray[np.uint8]:
 
 
 def _captures(bundle: Bundle, files: list[bytes], clock: StageClock) -> Iterator[Capture | None]:
-    """What the loop of `capture` makes of picture after picture, without end."""
+    """Results of the loop of `capture`, picture after picture, without end."""
     loop = CaptureLoop(
         clock.timed(Detector(), "detect"), clock.timed(load_encoder(bundle), "encode"),
         clock.timed(bundle.frames, "entropy-code"), gate=clock.timed(QualityGate(), "judge"),

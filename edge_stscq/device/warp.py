@@ -142,7 +142,7 @@ def _reduce(
 
 
 def _edges(span: tuple[int, int], full: int, reduced: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the reduced pixels of a span begin and the last one ends: whole pixels, and parts of `reduced`."""
+    """Edges of the reduced pixels of a span, from the first to the last: whole pixels, and parts of `reduced`."""
     return np.divmod(np.arange(span[0], span[1] + 1, dtype=np.int64) * full, reduced)
 
 

@@ -36,7 +36,7 @@ def test_every_scene_is_timed_by_stages_and_memory_is_watched(sums_bundle: Path)
     assert (near.captured, empty.captured, large.captured) == (2, 0, 2)
     assert near.stages.keys() == large.stages.keys() == set(STAGES)
     assert empty.stages.keys() == {"read", "detect", "rest"}
-    assert all(stage.median_ms > 0 for stage in near.stages.values())
+    assert all(taken.median_ms > 0 for stage, taken in near.stages.items() if stage != "rest")
     assert len(report.memory.resident_mib) == SAMPLES
     assert min(report.memory.resident_mib) > 1
 
