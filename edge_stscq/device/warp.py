@@ -134,9 +134,9 @@ def _reduce(
         sums = cv2.integral(np.ascontiguousarray(image[top:bottom, left:right]), sdepth=cv2.CV_32S)
         lines = np.concatenate([edges, edges + 1]) - top
         # Beyond the last pixel the part is 0: whatever is taken there does not count.
-        corners = sums.reshape(len(sums), -1).take(lines, 0, mode="clip").take(at, 1, mode="clip")
-        ends = _between(corners.astype(kind, copy=False), below[first : first + count + 1], kind(reduced[0]), axis=0)
-        ends = _between(ends[1:] - ends[:-1], beside, kind(reduced[1]), axis=1)
+        corners = sums.reshape(len(sums), -1).take(lines, 0, mode="clip").astype(kind, copy=False)
+        ends = _between(corners, below[first : first + count + 1], kind(reduced[0]), axis=0)
+        ends = _between((ends[1:] - ends[:-1]).take(at, 1, mode="clip"), beside, kind(reduced[1]), axis=1)
         bands.append(_divided(ends[:, 3:] - ends[:, :-3], kind(area), half_up=half_up))
     return np.concatenate(bands).astype(np.uint8).reshape(y[1] - y[0], x[1] - x[0], 3)
 
