@@ -74,7 +74,7 @@ class Bundle:
 
         return open_bundle(resolve(bundle), None if trusted_key is None else Path(trusted_key))
 
-    def load_encoder(self, threads: int = 0, *, verify: bool = True) -> "DeviceEncoder":
+    def load_encoder(self, threads: int = 1, *, verify: bool = True) -> "DeviceEncoder":
         """The artifact in its runtime, ready to encode; arguments and errors as `device.load_encoder`."""
         from edge_stscq.device.encoder import load_encoder
 

@@ -48,6 +48,12 @@ class Golden:
         for group, tokens in zip(self.groups.tolist(), self.tokens, strict=True):
             yield [CodedFace(group, tokens[:end], number) for number, end in enumerate(layer_ends, start=1)]
 
+    def spread(self, count: int) -> "Golden":
+        """At most `count` of the pictures, evenly spread from the first to the last, with their answers alone."""
+        total = len(self.images)
+        kept = sorted({round(place) for place in np.linspace(0, total - 1, min(count, total)).tolist()})
+        return Golden(**{name: part[kept] for name, part in vars(self).items() if name != "payloads"}, payloads=None)
+
     def with_payloads(self, frames: FrameCodec, layer_ends: Sequence[int]) -> "Golden":
         """The same vectors with the payloads that `frames` makes of their tokens."""
         coded = tuple(tuple(frames.payload(face) for face in faces) for faces in self.faces(layer_ends))

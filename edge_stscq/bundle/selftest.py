@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.bundle.bundle import Bundle
-from edge_stscq.bundle.golden import reads_back
+from edge_stscq.bundle.golden import Golden, reads_back
 from edge_stscq.config.codec import CodecConfig
 
 
@@ -78,9 +78,13 @@ class Encoder(Protocol):
         """Group and all tokens int32 `[T]` of one crop, uint8 `[128, 128, 3]` RGB."""
 
 
-def selftest(bundle: Bundle, encoder: Encoder) -> SelfTest:
-    """Run every golden picture through `encoder`, compare group and tokens, and code the golden tokens once more."""
-    golden = bundle.golden
+def selftest(bundle: Bundle, encoder: Encoder, golden: Golden | None = None) -> SelfTest:
+    """Run golden pictures through `encoder`, compare group and tokens, and code the golden tokens once more.
+
+    Args:
+        golden: the vectors to replay, all of the bundle's if None.
+    """
+    golden = bundle.golden if golden is None else golden
     answers = [encoder.run(image) for image in golden.images]
     groups = np.array([group for group, _ in answers], np.int32)
     tokens = np.stack([tokens for _, tokens in answers])
@@ -90,7 +94,7 @@ def selftest(bundle: Bundle, encoder: Encoder) -> SelfTest:
     first = _first("groups", wrong_group, golden.groups, groups) or _first("tokens", wrong, golden.tokens, tokens)
     if first is not None and first.tensor == "tokens":
         first = replace(first, place=_places(bundle.config)[first.index[1]])
-    wrong_payloads = list(_wrong_payloads(bundle))
+    wrong_payloads = list(_wrong_payloads(bundle, golden))
     payloads = len(golden.payloads or ()) * len(bundle.config.layers)
     equal = same & same_group[:, None]
     return SelfTest(
@@ -115,9 +119,9 @@ def _first(
     return Difference(tensor, index, int(expected[index]), int(found[index]))
 
 
-def _wrong_payloads(bundle: Bundle) -> Iterator[Difference]:
+def _wrong_payloads(bundle: Bundle, golden: Golden) -> Iterator[Difference]:
     """Golden payloads that the golden tokens do not become here, or are not read back from."""
-    golden, layers = bundle.golden, bundle.config.layers
+    layers = bundle.config.layers
     if golden.payloads is None:
         return
     for picture, faces in enumerate(golden.faces(bundle.config.layer_ends)):

@@ -1,13 +1,18 @@
 """`edge-stscq bench`: this codec beside others, on the user's own pictures and machine."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_stscq.cli.command import Command, with_verbosity
-from edge_stscq.cli.options import FOLDER, MODEL, Model, folder
+from edge_stscq.cli.options import BUNDLE, FOLDER, MODEL, BundleOption, Model, folder
 from edge_stscq.cli.ui import progress_bar
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from demo_camera.speed import CameraReport
 
 bench = typer.Typer(help="Measure this codec beside others.", no_args_is_help=True)
 
@@ -106,3 +111,56 @@ def encode(
         Console().print(encode_table(report))
     if not report.passed:
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@bench.command("camera", cls=Command)
+@with_verbosity
+def camera(
+    bundle: BundleOption = BUNDLE,
+    pictures: Annotated[int, typer.Option(min=2, help="Pictures that are timed in each scene.")] = 60,
+    frames: Annotated[int, typer.Option(min=20, help="Pictures over which memory is watched.")] = 400,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Time and memory of `capture` on one thread, stage by stage: 640 x 480 with and without a face, and 4K.
+
+    The pictures are made of two portraits that packages ship; milliseconds are of the processor.
+    """
+    from rich.console import Console
+
+    from demo_camera.sample_portraits import portraits
+    from demo_camera.speed import measure
+    from edge_stscq.bundle import open_bundle
+
+    report = measure(
+        open_bundle(bundle), list(portraits().values()), pictures=pictures, frames=frames, steps=progress_bar
+    )
+    if as_json:
+        typer.echo(report.model_dump_json())
+        return
+    console = Console()
+    console.print(_camera_table(report))
+    memory = report.memory
+    console.print(
+        f"memory: {memory.resident_mib[-1]:.0f} MiB after {frames:,} frames, {memory.growth_mib:+.1f} MiB "
+        f"since the first {frames // len(memory.resident_mib):,}",
+        highlight=False,
+    )
+
+
+def _camera_table(report: "CameraReport") -> "Table":
+    """Stages down, scenes across; milliseconds, then frames a second."""
+    from rich.table import Table
+
+    from demo_camera.speed import STAGES
+
+    table = Table("median ms", title=f"{report.bundle}, {report.runtime}, one thread")
+    for scene in report.scenes:
+        table.add_column(f"{scene.name}\n{scene.width} x {scene.height}", justify="right")
+    for stage in STAGES:
+        times = (scene.stages.get(stage) for scene in report.scenes)
+        table.add_row(stage, *("-" if time is None else f"{time.median_ms:.2f}" for time in times))
+    table.add_section()
+    table.add_row("frames a second", *(f"{scene.frames_per_second:.1f}" for scene in report.scenes))
+    table.add_row("... of the processor", *(f"{scene.frames_per_processor_second:.1f}" for scene in report.scenes))
+    table.add_row("faces captured", *(f"{scene.captured} of {scene.pictures}" for scene in report.scenes))
+    return table

@@ -17,6 +17,9 @@ def encode(
     layers: Annotated[
         int | None, typer.Option(min=1, max=15, help="Only the first N layers of each face. Otherwise all.")
     ] = None,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of the encoder; 0 leaves it to the runtime.")
+    ] = 1,
     trusted_key: TrustedKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the sizes as one JSON object.")] = False,
 ) -> None:
@@ -47,7 +50,7 @@ def encode(
                 f"for other pictures: edge-stscq capture --source {path} --bundle {bundle} -o {output}"
             )
         crops.append(crop)
-    encoder, frames = load_encoder(opened), opened.frames
+    encoder, frames = load_encoder(opened, threads), opened.frames
     stream = frames.write(encoder.encode(crop, wanted) for crop in crops)
     coded = [(frames.face(frame), len(frame.payload)) for _, frame in read_frames(stream)]
     faces = [

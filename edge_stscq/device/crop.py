@@ -3,19 +3,24 @@
 The crop is the ArcFace template at its own 112-pixel scale with a margin of 8 pixels on each side: 128 x 128 RGB. The
 points are brought onto the template by the similarity (rotation, one scale, shift; no mirror, no shear) of least
 squared error, Umeyama 1991. Encoders are trained on exactly this geometry, so solver, interpolation and border are part
-of the contract and are named in every bundle's manifest.
+of the contract and are named in every bundle's manifest; docs/spec/crop.md has them to the bit, and `warp.py` is their
+arithmetic.
 
-Interpolation. `cv2.warpAffine` reads at most a few source pixels for each target pixel whatever its flags say
-(`INTER_AREA` silently means bilinear there), so a large face would alias. A face that shrinks is therefore first
-resized by area averaging to the scale of the crop, and the warp that follows only rotates and shifts; a face that
-grows is warped directly. The warp itself is always cubic.
+A face that shrinks is first averaged over areas to the scale of the crop, since a few pixels for each of the result
+would alias; then it is turned and moved. A face that grows is warped directly. The warp itself is always cubic.
 """
+
+import math
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.bundle.manifest import CropSpec
+from edge_stscq.device.warp import warp
 from edge_stscq.errors import EdgeError
 
 SPEC = CropSpec()
@@ -38,22 +43,29 @@ def check(spec: CropSpec) -> None:
 def umeyama(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
     """The similarity `[2, 3]` that maps `source [N, 2]` onto `target [N, 2]` with least squared error.
 
-    Equations 40 to 42 of Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
-    1991, in the plane. A mirrored source is met by the best proper rotation, never by a mirror.
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991, in the plane,
+    where no singular values are needed. A mirrored source is met by the best proper rotation, never by a mirror. Plain
+    float64 in a fixed order, so that every processor finds the same bits.
 
     Raises:
-        ValueError: the points of `source` coincide, so that no scale exists.
+        ValueError: the points of `source` coincide, so that no scale exists, or are not finite.
     """
-    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    source_mean, target_mean = source.mean(0), target.mean(0)
-    source_centered, target_centered = source - source_mean, target - target_mean
-    variance = (source_centered**2).sum() / len(source)
-    if not variance > 0:
+    pairs = [*zip(*np.asarray(source, np.float64).T.tolist(), *np.asarray(target, np.float64).T.tolist(), strict=True)]
+    mean_x, mean_y, mean_u, mean_v = (_sum(column) / len(pairs) for column in zip(*pairs, strict=True))
+    centered = [(x - mean_x, y - mean_y, u - mean_u, v - mean_v) for x, y, u, v in pairs]
+    square = _sum(x * x + y * y for x, y, _, _ in centered)
+    if not math.isfinite(square):
+        raise ValueError("the points are not finite")
+    if not square > 0:
         raise ValueError("the points coincide")
-    left, singular, right = np.linalg.svd(target_centered.T @ source_centered / len(source))
-    signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
-    linear = (left * signs) @ right * ((singular * signs).sum() / variance)
-    return np.column_stack([linear, target_mean - linear @ source_mean])
+    a = _sum(x * u + y * v for x, y, u, v in centered) / square
+    b = _sum(x * v - y * u for x, y, u, v in centered) / square
+    return np.array([[a, -b, mean_u - (a * mean_x - b * mean_y)], [b, a, mean_v - (b * mean_x + a * mean_y)]])
+
+
+def _sum(values: Iterable[float]) -> float:
+    """Sum from the first value to the last, without the compensation that `sum` has from Python 3.12 on."""
+    return reduce(add, values)
 
 
 def picture_corners(shape: tuple[int, ...], points: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -89,16 +101,9 @@ def crop_face(image: NDArray[np.uint8], points: NDArray[np.floating]) -> NDArray
 
     `image` is `uint8 [H, W, 3]`; the colour order is kept. Where the crop reaches over the border, the picture is
     reflected.
+
+    Raises:
+        ValueError: the points coincide, are not finite, or lie so that the picture would grow or shrink more than 128
+            times or is more than 2^20 pixels away.
     """
-    matrix = umeyama(points, TEMPLATE)
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if scale < 1:
-        height, width = image.shape[:2]
-        small = max(1, round(width * scale)), max(1, round(height * scale))
-        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        # Pixel centres sit at whole coordinates: small = (large + 0.5) * ratio - 0.5. Undo that before the similarity.
-        stretch = np.array([width / small[0], height / small[1]])
-        matrix = np.column_stack([matrix[:, :2] * stretch, matrix[:, 2] + matrix[:, :2] @ (0.5 * stretch - 0.5)])
-    return cv2.warpAffine(  # type: ignore[return-value]
-        image, matrix, (SPEC.size, SPEC.size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-    )
+    return warp(image, umeyama(points, TEMPLATE), SPEC.size)

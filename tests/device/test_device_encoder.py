@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from edge_stscq.bundle import open_bundle
-from edge_stscq.bundle.manifest import RuntimeRange, TensorSpec
+from edge_stscq.bundle.manifest import Manifest, RuntimeRange, TensorSpec
 from edge_stscq.device import DeviceEncoder, load_encoder
+from edge_stscq.device.runtimes.onnx import OnnxRuntime
 from edge_stscq.errors import BundleError, EdgeError, MissingExtraError
+from tests.support.bundles.altered_bundle import change_golden, change_two_tokens
 from tests.support.bundles.sums_bundle import CONFIG, answer, sums_onnx
 
 
@@ -88,9 +90,47 @@ def test_an_artifact_with_other_outputs_than_listed_is_refused(make_sums_bundle)
 
 
 def test_tokens_that_the_model_does_not_have_are_refused(make_sums_bundle, crop):
-    encoder = load_encoder(make_sums_bundle(artefact=sums_onnx(entries=50_000)))
+    encoder = load_encoder(make_sums_bundle(artefact=sums_onnx(entries=50_000)), verify=False)
     with pytest.raises(BundleError, match="no group and tokens of this model"):
         encoder.run(crop)
+
+
+def test_a_device_that_computes_wrong_is_refused_when_it_is_loaded(sums_bundle):
+    """Also where answers at a tie may differ; one wrong token of the pictures replayed is enough."""
+    bundle = open_bundle(change_golden(sums_bundle, change_two_tokens))
+    assert not bundle.manifest.exact
+    with pytest.raises(BundleError, match=r"onnxruntime .* gives other tokens on this machine than at export; nothing"):
+        load_encoder(bundle)
+    assert load_encoder(bundle, verify=False).encode(bundle.golden.images[0]).layers == 3
+
+
+def test_the_other_answer_at_a_tie_is_no_wrong_one(sums_bundle):
+    def change(golden):
+        golden["other_tokens"], golden["other_groups"] = golden["tokens"].copy(), golden["groups"].copy()
+        golden["tokens"][0, 3] ^= 1
+
+    load_encoder(change_golden(sums_bundle, change))
+
+
+def test_an_exact_bundle_has_no_ties(make_sums_bundle, monkeypatch):
+    def change(golden):
+        golden["other_tokens"], golden["other_groups"] = golden["tokens"].copy(), golden["groups"].copy()
+        golden["tokens"][0, 3] ^= 1
+
+    bundle = open_bundle(change_golden(make_sums_bundle(), change))
+    monkeypatch.setattr(Manifest, "exact", True)
+    with pytest.raises(BundleError, match="other tokens"):
+        load_encoder(bundle)
+
+
+def test_an_encoder_runs_on_one_thread_unless_told(sums_bundle, monkeypatch):
+    asked = []
+    opened = OnnxRuntime.open
+    monkeypatch.setattr(OnnxRuntime, "open", lambda self, *given: asked.append(given[1]) or opened(self, *given))
+    load_encoder(sums_bundle)
+    open_bundle(sums_bundle).load_encoder()
+    load_encoder(sums_bundle, 2)
+    assert asked == [1, 1, 2]
 
 
 @pytest.mark.parametrize(
