@@ -52,7 +52,7 @@ class Camera:
                     number += 1
             finally:
                 connection.stop()
-            if reading.closed or connection.finished:
+            if reading.closed or (connection.finished and number):
                 return
             options = reading.options
             if number == 0 or not (self.network and options.reconnect):
@@ -135,10 +135,10 @@ class _Connection:
             picture = self._next(capture, film)
             if picture is None:
                 failed += 1
-                if film or failed == _FAILURES or time.monotonic() - began >= self._reading.options.timeout:
+                if failed == _FAILURES or time.monotonic() - began >= self._reading.options.timeout:
                     self.finished = film
                     return
-                time.sleep(_PAUSE)
+                time.sleep(0 if film else _PAUSE)
                 continue
             self._reading.counters.damaged += failed
             failed = 0
