@@ -152,11 +152,11 @@ class _Connection:
             if not capture.grab():
                 return None
         at = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 if film else time.monotonic()
-        time_of_capture = (None, None) if film else now()
+        moment, clock = (None, None) if film else now()
         if not self._reading.admits(at):
             return True
         image = retrieve(capture)
-        return None if image is None else Picture("", image, *time_of_capture, at)
+        return None if image is None else Picture("", image, moment, clock, at)
 
     def _put(self, picture: Picture, keep: bool) -> None:
         with self._changed:

@@ -3,7 +3,7 @@
 import base64
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -47,10 +47,8 @@ def serve_mjpeg(camera: MjpegCamera) -> Iterator[MjpegCamera]:
             self.send_response(200)
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
             self.end_headers()
-            try:
+            with suppress(OSError):  # the client may go away
                 self._send()
-            except OSError:
-                pass  # the client went away
 
         def _send(self) -> None:
             number = 0
