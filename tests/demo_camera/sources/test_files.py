@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -104,7 +105,7 @@ def test_every_depth_and_palette_becomes_rgb(tmp_path: Path, corners: Rgb) -> No
 
     picture = Image.fromarray(corners)
     gray = np.asarray(picture.convert("L"))
-    files = {
+    files: dict[str, tuple[Image.Image, Rgb, dict[str, Any]]] = {
         "cmyk.jpg": (picture.convert("CMYK"), corners, {}),
         "progressive.jpg": (picture, corners, {"progressive": True}),
         "palette.png": (picture.convert("P", palette=Image.Palette.ADAPTIVE), corners, {}),
