@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from demo_camera.source import Source
+from demo_camera.sources import Source
 from edge_stscq.device.clock import now
 from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector, Face

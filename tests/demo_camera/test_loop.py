@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from demo_camera.loop import Capture, CaptureLoop
-from demo_camera.source import open_source
+from demo_camera.sources import open_source
 from edge_stscq._images import read_image
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import CodedFace
