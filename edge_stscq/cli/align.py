@@ -20,16 +20,15 @@ def align(
     What `encode`, `quantize`, `parity`, `evaluate` and training read. Photographs without a face, or that cannot be
     read, are listed and left out; exit code 1 if there was no face at all.
     """
-    from demo_camera.sources import SUFFIXES
     from edge_stscq._files import make_folder, write_file
     from edge_stscq._images import encode_image, read_image
-    from edge_stscq.device.crop import crop_face
     from edge_stscq.device.detect import Detector
+    from edge_stscq.device.picture import align as align_face
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError
 
     root = photos if photos.is_dir() else photos.parent
     found = sorted(photos.rglob("*")) if photos.is_dir() else [photos]
-    paths = [path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    paths = [path for path in found if not path.name.startswith(".") and _is_photograph(path)]
     if not photos.exists():
         raise EdgeError(f"{photos} does not exist; give a folder of photographs, or one photograph")
     if not paths:
@@ -46,11 +45,12 @@ def align(
                 face = detector.largest(picture)
                 if face is None:
                     raise EdgeError("no face found")
+                crop = align_face(picture, face.points)
             except EdgeError as error:
                 left_out[name] = str(error)
             else:
                 make_folder(target.parent)
-                write_file(target, encode_image(crop_face(picture, face.points)))
+                write_file(target, encode_image(crop))
                 written += 1
             progress(1)
     if as_json:
@@ -61,3 +61,17 @@ def align(
             note(f"{name}: {why}")
     if not written:
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+def _is_photograph(path: Path) -> bool:
+    """True of a file that is a picture, and of one that is called so, which is then damaged or of another kind."""
+    from demo_camera.sources import SUFFIXES
+    from edge_stscq._images import HEAD, picture_format
+
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return picture_format(file.read(HEAD)) is not None
+    except OSError:
+        return False

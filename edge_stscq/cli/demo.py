@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edge_stscq._images import Tile
     from edge_stscq.stream.envelope import WireFrame
 
-START_SECONDS = 60
+START_SECONDS = 180
 PROGRAM = (sys.executable, "-P", "-m", "edge_stscq")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "EDGE_STSCQ_TOKEN"}
 """The demo's server is its own and asks for no token."""

@@ -135,7 +135,7 @@ def torch_free_modules() -> list[str]:
     """Every module of the torch-free packages, found by walking them."""
     found = ["edge_stscq.errors", "edge_stscq.protocol"]
     found += [f"edge_stscq.{path.stem}" for path in sorted((REPOSITORY / "edge_stscq").glob("_[a-z]*.py"))]
-    for name in (*(f"edge_stscq.{package}" for package in TORCH_FREE), "demo_camera"):
+    for name in (*(f"edge_stscq.{package}" for package in TORCH_FREE), "edge_stscq._images", "demo_camera"):
         package = import_module(name)
         found += [name, *(info.name for info in pkgutil.walk_packages(package.__path__, f"{name}."))]
     return found
