@@ -24,6 +24,8 @@ MAX_TRACKS = 64
 """Tracks that live at one time; one more ends that which was longest unseen."""
 _NEAR = -0.3
 """Least DIoU of a face and its track: two boxes of a size one and a half widths apart."""
+_CLEAR = 0.5
+"""DIoU by which the nearest must be nearer than the next, or either may be meant."""
 _LONGEST_STEP = 0.5
 """Seconds for which a velocity is believed."""
 _SAME = 0.3
@@ -118,15 +120,19 @@ class Tracker:
             for place, box in enumerate(boxes)
             if (found := diou(track.motion.predicted(seconds), box)) >= _NEAR
         }
-        for index, track in enumerate(self.tracks):
-            rivals = [place for one, place in near if one == index]
-            track.doubtful |= track.motion.seconds < self._seen or len(rivals) > 1
-            track.doubtful |= any(other != index for other, place in near if place in rivals)
-        pairs = {place: self.tracks[index] for index, place in greedy(near)}
+        pairs: dict[int, Track] = {}
+        for index, place in greedy(near):
+            track = pairs[place] = self.tracks[index]
+            rivals = [near[pair] for pair in near if pair != (index, place) and (pair[0] == index or pair[1] == place)]
+            unclear = max(rivals, default=-1.0) >= near[index, place] - _CLEAR
+            track.doubtful |= unclear or track.motion.seconds < self._seen
         found = []
         for place, box in enumerate(boxes):
-            track = pairs.get(place) or self._begin(box, seconds)
-            track.before, track.motion = track.motion, track.motion.moved(box, seconds)
+            track = pairs.get(place)
+            if track is None:
+                track = self._begin(box, seconds)
+            else:
+                track.before, track.motion = track.motion, track.motion.moved(box, seconds)
             found.append(track)
         self._seen = seconds
         return found
@@ -158,7 +164,7 @@ class Tracker:
             tracks[place].motion, tracks[place].doubtful = motions[place], False
         for left in [track for track in found if track not in tracks]:
             if left.before is None or left.embedding is None:
-                self.tracks.remove(left)
+                self.tracks.remove(left)  # nothing is known of it but the place, which is another's now
             else:
                 left.motion, left.doubtful = left.before, True
         return tracks
