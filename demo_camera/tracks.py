@@ -1,9 +1,9 @@
 """Tracks: the faces of one visit, from picture to picture.
 
-A face belongs to the track whose predicted box it meets best, by DIoU: overlap of the boxes less the squared distance of
-their centers over the squared diagonal of what encloses both (Zheng et al., "Distance-IoU loss", AAAI 2020). It tells
-near from far also where boxes do not overlap, as those of somebody who runs do not. Boxes move on with the constant
-velocity that the track had.
+A face belongs to the track whose predicted box it meets best, by DIoU: overlap of the boxes less the squared distance
+of their centers over the squared diagonal of what encloses both (Zheng et al., "Distance-IoU loss", AAAI 2020). It
+tells near from far also where boxes do not overlap, as those of somebody who runs do not. Boxes move on with the
+constant velocity that the track had.
 
 Place alone confuses people who cross, and loses who comes back from behind a pillar elsewhere. So a track that missed a
 picture, or whose face could as well be another's, is *doubtful*, and so is one that is new. A doubtful face that is fit
