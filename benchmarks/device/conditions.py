@@ -52,4 +52,4 @@ CONDITIONS = (
     Scene("one half covered", changes=(cover(64, 0, 128, 128),)),
     Scene("forehead covered", changes=(cover(10, 0, 118, 45, grey=30),)),
 )
-"""In the order of the table. Sizes are of frames of 640 x 480 with 70 px between the eyes, where nothing else is said."""
+"""In the order of the table. Frames are of 640 x 480 with 70 px between the eyes where nothing else is said."""
