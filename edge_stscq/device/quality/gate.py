@@ -84,7 +84,7 @@ class QualityGate:
             "inter_eye_distance": lambda: eyes,
             "points_outside": lambda: place.points_outside(image.shape, face.points),
             "crop_outside": lambda: place.crop_outside(image.shape, face.points),
-            "head_pose_roll": lambda: abs(place.roll(face.points)),
+            "head_pose_roll": lambda: abs(face.roll),
             "head_pose_yaw": lambda: abs(yaw),
             "luminance_least": lambda: mean,
             "luminance_most": lambda: mean,
