@@ -5,7 +5,7 @@
 Frames are made of crops of people who are in no evaluation pair (`scenes.py`). Every second person serves to choose:
 the limits were chosen on them, and the threshold is the cosine that 1.4 % of their upright pairs of strangers exceed.
 All figures are of the others. Beside each condition stands the same with the gate off, where the largest face found is
-taken. Exit code 1: a target is missed.
+taken; "uncovered" is what remains where covered faces are refused, too. Exit code 1: a target is missed.
 """
 
 import json
@@ -112,8 +112,11 @@ def report(scene: Scene, seen: list[Seen], camera: Camera, threshold: float) -> 
         "name": scene.name, "mild": scene.mild, "frames": len(seen),
         "captured": sum(one.captured is not None for one in seen),
         "refused": dict(Counter(one.reason for one in seen if one.reason is not None).most_common()),
-        "covered": sum(one.covered for one in seen),
         "strangers": matches(camera.strangers(one.captured for one in seen), threshold),
+        "uncovered": {
+            "captured": sum(one.captured is not None and not one.covered for one in seen),
+            "strangers": matches(camera.strangers(None if one.covered else one.captured for one in seen), threshold),
+        },
         "gate_off": {
             "captured": sum(one.largest is not None for one in seen),
             "strangers": matches(camera.strangers(one.largest for one in seen), threshold),

@@ -88,7 +88,7 @@ class QualityGate:
             "head_pose_yaw": lambda: abs(yaw),
             "luminance_least": lambda: mean,
             "luminance_most": lambda: mean,
-            "over_exposure_prevention": lambda: clipped,
+            "clipping": lambda: clipped,
             "sharpness": lambda: sharpness.weakest,
             "face_occlusion_prevention": lambda: detail.least_visible(luminance),
             "second_look": lambda: look().score,
