@@ -53,7 +53,7 @@ class Limits(BaseModel):
     """Most turn in the plane of the picture, in degrees."""
     head_pose_yaw: Angle = 45
     """Most turn to the side, in degrees as reckoned from five points."""
-    luminance_least: Level = 30
+    luminance_least: Level = 35
     """Least mean brightness of the face, in grey levels."""
     luminance_most: Level = 200
     """Greatest mean brightness of the face, in grey levels."""
