@@ -55,7 +55,7 @@ class Limits(BaseModel):
     """Most turn to the side, in degrees as reckoned from five points."""
     luminance_least: Level = 35
     """Least mean brightness of the face, in grey levels."""
-    luminance_most: Level = 200
+    luminance_most: Level = 220
     """Greatest mean brightness of the face, in grey levels."""
     clipping: Share = 0.1
     """Most of the face that may be black (4 and below) or white (247 and above), as a share of its area."""
