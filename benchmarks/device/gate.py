@@ -131,7 +131,7 @@ def shortfalls(conditions: Iterable[Mapping[str, Any]]) -> list[str]:
         captured, pairs = each["captured"] / each["frames"], each["strangers"]["pairs"]
         if pairs >= LEAST_PAIRS and (share := each["strangers"]["matched"] / pairs) > MOST_STRANGERS:
             found.append(f"{each['name']}: {share:.1%} of strangers match, more than {MOST_STRANGERS:.0%}")
-        if each["name"] == UPRIGHT and 1 - captured > MOST_UPRIGHT_REFUSED:
+        if each["name"] == UPRIGHT and captured < 1 - MOST_UPRIGHT_REFUSED:
             found.append(f"{each['name']}: {1 - captured:.1%} refused, more than {MOST_UPRIGHT_REFUSED:.0%}")
         if each["mild"] and captured < LEAST_MILD:
             found.append(f"{each['name']}: {captured:.1%} captured, fewer than {LEAST_MILD:.0%}")
