@@ -4,6 +4,7 @@ A visit is sent when it ends. One that lasts is sent before, so that whoever sta
 there, and sent again only if a later face is better by a margin.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +47,7 @@ class Shot:
     Attributes:
         crop: uint8 `[128, 128, 3]`, RGB.
         score: quality, 0 to 100.
+        embedding: unit float32 `[128]`; None without a matcher.
     """
 
     picture: str
@@ -55,6 +57,7 @@ class Shot:
     score: int
     captured_ms: int | None
     clock: Clock
+    embedding: NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -70,23 +73,31 @@ class BestShot:
     since: float
     sent: int = 0
     _waiting: Shot | None = field(default=None, repr=False)
-    _sent_score: int = 0.0
+    _trust: float = 1.0
+    _sent_score: int = 0
 
     @property
     def score(self) -> int:
         """Quality of the best face so far, 0 to 100."""
         return self._sent_score if self._waiting is None else self._waiting.score
 
-    def wants(self, score: int) -> bool:
+    def wants(self, score: float) -> bool:
         """Tell if a face of this quality is worth coding: the first, or better than the best so far."""
         if self._waiting is not None:
-            return score >= self._waiting.score + _WORTH
+            return score >= self._waiting.score * self._trust + _WORTH
         return self.sent == 0 or score >= self._sent_score + self.rule.margin
 
-    def offer(self, shot: Shot) -> None:
-        """Keep a coded face, if it is wanted."""
-        if self.wants(shot.score):
-            self._waiting = shot
+    def offer(self, shot: Shot, trust: Callable[[Shot], float]) -> None:
+        """Keep a coded face, if it is wanted.
+
+        Args:
+            trust: share of its quality that a face is worth, 0 to 1: one that is half hidden may be sharp, and it
+                resembles the others of its visit little.
+        """
+        if self._waiting is not None:
+            self._trust = trust(self._waiting)
+        if self.wants(shot.score * trust(shot)):
+            self._waiting, self._trust = shot, trust(shot)
 
     def due(self, seconds: float, *, ended: bool = False) -> Shot | None:
         """The face to send now, which counts as sent; None if there is none or it may yet be bettered."""

@@ -9,7 +9,7 @@ itself: every face of it that passes is sent.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from demo_camera.best_shot import BestShot, SendRule, Shot
 from demo_camera.results import Capture, Counters, Kind, Step, TrackEvent
 from demo_camera.sources import Picture
-from demo_camera.tracks import Track, Tracker
+from demo_camera.tracks import SAME, Track, Tracker
 from edge_stscq.device.detect import Face
 from edge_stscq.device.matcher import Matcher
 from edge_stscq.device.quality import Judgement
@@ -29,6 +29,10 @@ from edge_stscq.stream.wire import frame_bound
 
 MAX_FACES = 64
 """Faces of one picture that are looked at, the largest ones."""
+COMPARED = 1.0
+"""Seconds after which a visit's face is coded to be compared, though it is not its best."""
+_ALIKE = 0.6
+"""Cosine with the others of its visit that nearly every face exceeds."""
 
 
 class Detector(Protocol):
@@ -224,25 +228,33 @@ class CaptureLoop:
         shots = {
             place: self._shot(picture, judged[place])
             for place in chosen
-            if tracks[place].doubtful or self._best[tracks[place]].wants(judged[place].score)
+            if self._worth_coding(tracks[place], judged[place].score, seconds)
         }
         embeddings = self._embed(shots)
         tracks = self._tracker.compare(embeddings, tracks)
         for place, shot in shots.items():
-            track = tracks[place]
-            track.doubtful = False
-            if place in embeddings:
-                track.average(embeddings[place], shot.score)
-            if track in self._best:
-                self._best[track].offer(shot)
-            else:
-                self._begin(track, picture, shot, seconds, step)
+            track, embedding = tracks[place], embeddings.get(place)
+            track.doubtful, track.coded_at = False, seconds
+            if embedding is not None:
+                track.average(embedding)
+                track.doubtful = track.support(embedding) < SAME  # it is odd, or the others are: the next one tells
+            self._keep(track, replace(shot, embedding=embedding), picture, seconds, step)
 
-    def _begin(self, track: Track, picture: Picture, shot: Shot, seconds: float, step: Step) -> None:
+    def _worth_coding(self, track: Track, score: int, seconds: float) -> bool:
+        """Tell if a face is to be compared, or would be the best of its visit."""
+        due = self.matcher is not None and seconds - track.coded_at >= COMPARED
+        return track.doubtful or due or self._best[track].wants(score)
+
+    def _keep(self, track: Track, shot: Shot, picture: Picture, seconds: float, step: Step) -> None:
+        """Offer a face to its visit, which begins with the first one."""
+        best = self._best.get(track)
+        if best is not None:
+            best.offer(shot, lambda one: _trust(one, track))
+            return
         track.number = next(self.numbers)
         self.counters.tracks += 1
         best = self._best[track] = BestShot(self.rule, seconds)
-        best.offer(shot)
+        best.offer(shot, lambda one: 1.0)
         step.events.append(self._event("new", track, best, picture))
 
     def _close(self, track: Track, picture: Picture, step: Step) -> None:
@@ -290,3 +302,8 @@ class CaptureLoop:
     def _reject(self, reason: str, message: str) -> None:
         self.counters.rejected[reason] += 1
         self.latest = message
+
+
+def _trust(shot: Shot, track: Track) -> float:
+    """Share of its quality that a face of a track is worth, 0 to 1: all of it if it is like the others."""
+    return 1.0 if shot.embedding is None else min(max(track.support(shot.embedding) / _ALIKE, 0.0), 1.0)

@@ -28,7 +28,7 @@ _CLEAR = 0.5
 """DIoU by which the nearest must be nearer than the next, or either may be meant."""
 _LONGEST_STEP = 0.5
 """Seconds for which a velocity is believed."""
-_SAME = 0.45
+SAME = 0.45
 """Cosine from which a face is taken for that of a track. In benchmarks/device/film.py the faces of one visit have 0.7
 and more with their average, and those of others less than 0.4 in 99 of 100."""
 _OTHER = 0.25
@@ -67,6 +67,7 @@ class Track:
         number: of the track, from its first face on that was fit to be coded; None before.
         before: motion before the latest picture.
         doubtful: the next face that is fit is to be compared before it is believed.
+        coded_at: when a face of it was coded last, in seconds.
         embedding: running average of the unit embeddings of its coded faces, float32 `[128]`, of length 1; None
             without a matcher or before the first.
     """
@@ -75,17 +76,24 @@ class Track:
     before: Motion | None = None
     number: int | None = None
     doubtful: bool = True
+    coded_at: float = float("-inf")
     embedding: NDArray[np.float32] | None = None
     _sum: NDArray[np.float32] = field(default_factory=lambda: np.zeros((), np.float32), repr=False)
 
-    def average(self, embedding: NDArray[np.float32], weight: float) -> None:
-        """Take one more embedding, float32 `[128]`, into the running average; better faces weigh more."""
-        self._sum = self._sum + np.float32(weight) * embedding
+    def average(self, embedding: NDArray[np.float32]) -> None:
+        """Take one more unit embedding, float32 `[128]`, into the running average."""
+        self._sum = self._sum + embedding
         self.embedding = self._sum / max(float(np.linalg.norm(self._sum)), 1e-12)
 
     def cosine(self, embedding: NDArray[np.float32]) -> float:
         """Cosine of a unit embedding, float32 `[128]`, and the running average, -1 to 1; 0 without one."""
         return 0.0 if self.embedding is None else float(embedding @ self.embedding)
+
+    def support(self, embedding: NDArray[np.float32]) -> float:
+        """Cosine of a unit embedding of the average, float32 `[128]`, and the others, -1 to 1; 1 if it is alone."""
+        others = self._sum - embedding
+        norm = float(np.linalg.norm(others))
+        return float(embedding @ others) / norm if norm > 1e-6 else 1.0
 
 
 class Tracker:
@@ -155,7 +163,7 @@ class Tracker:
             (index, place): cosine
             for index, track in enumerate(free)
             for place, embedding in faces.items()
-            if (cosine := track.cosine(embedding)) >= _SAME
+            if (cosine := track.cosine(embedding)) >= SAME
         }
         tracks, motions = list(found), [track.motion for track in found]
         settled = {place: free[index] for index, place in greedy(alike)}

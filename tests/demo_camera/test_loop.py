@@ -89,13 +89,31 @@ def test_finish_sends_what_waits_and_the_end_tells_of_it(loop: CaptureLoop, stag
     assert loop.end() == Step()
 
 
-def test_face_is_coded_only_when_it_is_better(loop: CaptureLoop, stage: Stage, encoder: FakeEncoder) -> None:
-    walk(loop, stage, *[(Seen(100, score=50),)] * 20)
-    assert encoder.calls == 1
-    walk(loop, stage, (Seen(100, score=51),), (Seen(100, score=49),))
+def test_face_is_coded_only_when_it_is_better_or_after_a_second(
+    make_loop: MakeLoop, stage: Stage, encoder: FakeEncoder
+) -> None:
+    loop = make_loop()
+    walk(loop, stage, *[(Seen(100, score=50),)] * 6, (Seen(100, score=51),), (Seen(100, score=49),))
     assert encoder.calls == 1, "a trifle is not worth it"
     walk(loop, stage, (Seen(100, score=60),))
     assert encoder.calls == 2
+    walk(loop, stage, *[(Seen(100, score=50),)] * 35)
+    assert encoder.calls == 5
+    walk(make_loop(matcher=None), stage, *[(Seen(100, score=50),)] * 30)
+    assert encoder.calls == 6, "nothing would be compared"
+
+
+def test_sharp_face_that_is_half_hidden_is_not_the_best(loop: CaptureLoop, stage: Stage) -> None:
+    walk(loop, stage, (Seen(100, score=60),), (Seen(100, who=8, score=80),), *[(Seen(100, score=63),)] * 3)
+    assert [one.score for one in loop.finish()] == [63]
+    assert loop.counters.tracks == 1
+
+
+def test_visit_that_began_half_hidden_is_not_stuck_with_it(loop: CaptureLoop, stage: Stage) -> None:
+    hidden, seen = Seen(100, who=8, score=80), Seen(100, score=60)
+    walk(loop, stage, (hidden,), *[(seen,)] * 15)
+    (capture,) = loop.finish()
+    assert (capture.score, loop.counters.tracks) == (60, 1)
 
 
 def test_known_face_is_not_turned_again(loop: CaptureLoop, stage: Stage) -> None:

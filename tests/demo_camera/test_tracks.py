@@ -20,7 +20,7 @@ def follow(tracker: Tracker, faces: dict[int, Box], seconds: float) -> dict[int,
     found = tracker.follow(list(faces.values()), seconds)
     tracks = tracker.compare({place: person(who) for place, who in enumerate(faces)}, found)
     for who, track in zip(faces, tracks, strict=True):
-        track.average(person(who), 1.0)
+        track.average(person(who))
     tracker.lost(seconds)
     return dict(zip(faces, tracks, strict=True))
 
@@ -126,13 +126,17 @@ def test_faces_without_an_embedding_are_told_by_place_alone() -> None:
     assert tracker.follow([box(400)], 0.2) != [track]
 
 
-def test_running_average_is_of_length_one_and_weighs_good_faces_more() -> None:
+def test_running_average_is_of_length_one_and_tells_the_odd_one() -> None:
     track = Track(Motion(box(0), 0))
-    track.average(person(0), 90)
-    track.average(person(1), 30)
+    track.average(person(0))
+    assert track.support(person(0)) == 1, "it is alone"
+    track.average(person(0))
+    track.average(person(1))
     assert track.embedding is not None
     assert np.linalg.norm(track.embedding) == pytest.approx(1)
-    assert track.cosine(person(0)) == pytest.approx(3 * track.cosine(person(1)))
+    assert track.cosine(person(0)) == pytest.approx(2 * track.cosine(person(1)))
+    assert track.support(person(1)) == pytest.approx(0)
+    assert track.support(person(0)) == pytest.approx(0.5**0.5)
 
 
 def test_tracks_are_bounded_and_the_longest_unseen_ends_first() -> None:
