@@ -19,6 +19,8 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once; otherwise ea
 
 def open_film(file: BinaryIO) -> cv2.VideoCapture:
     """Capture of an open video file, not turned."""
+    if sys.platform == "darwin":  # there, the same open file is read from where it stands
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
     place = file.name if sys.platform == "win32" else f"/dev/fd/{file.fileno()}"
     with opencv_silenced():
         capture = cv2.VideoCapture(f"file:{place}", cv2.CAP_FFMPEG)

@@ -1,9 +1,11 @@
 """Names that are safe to print: one line, valid text, and no secret of an address."""
 
+import re
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from edge_stscq.errors import EdgeError
 
+_SECRET = re.compile(r"((?:pass|pwd|pw|token|key|auth|secret)\w*=)[^/]*", re.IGNORECASE)
 SCHEMES = ("rtsp", "rtsps", "http", "https")
 
 
@@ -37,6 +39,7 @@ def address_name(address: str) -> str:
     user, at, place = parts.netloc.rpartition("@")
     if ":" in user:
         user = user.partition(":")[0] + ":***"
+    path = _SECRET.sub(r"\1***", parts.path)  # some cameras want /user=me_password=...
     keys = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True)]
     query = "&".join(f"{key}=***" for key in keys) if "=" in parts.query else "***" * bool(parts.query)
-    return printable(urlunsplit((scheme, f"{user}{at}{place}", parts.path, query, "")))
+    return printable(urlunsplit((scheme, f"{user}{at}{place}", path, query, "")))

@@ -57,7 +57,8 @@ def _length(head: bytes) -> int:
 def _jpeg(data: bytes) -> Size | None:
     at = 2
     while at + 9 <= len(data):
-        if data[at] != 0xFF:
+        at = data.find(0xFF, at)
+        if at < 0 or at + 9 > len(data):
             return None
         marker = data[at + 1]
         if marker == 0xFF or marker == 1 or 0xD0 <= marker <= 0xD8:

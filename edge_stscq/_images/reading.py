@@ -5,6 +5,7 @@ reads AVIF, too, but leaves it lying as it was held, so that is turned here by i
 """
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +18,16 @@ from numpy.typing import NDArray
 
 from edge_stscq._images.boxes import contents, find
 from edge_stscq._images.exif import captured_ms
-from edge_stscq._images.formats import picture_format, picture_size
+from edge_stscq._images.formats import HEAD, picture_format, picture_size
 from edge_stscq.errors import EdgeError, MissingExtraError
 
 MOST_BYTES = 1 << 29
 """Longest file that is read; 512 MiB."""
 MOST_PIXELS = 200_000_000
 """Largest picture that is decoded: what telephones take at most, and 0.6 GB as an array."""
+_silence = threading.Lock()
+_silencing = 0
+_level = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,7 @@ def decode_photograph(data: bytes) -> Photograph | None:
         EdgeError: the picture is too large.
         MissingExtraError: it is HEIC, and pillow-heif is not installed.
     """
-    name = picture_format(data)
+    name = picture_format(data[:HEAD])
     size = picture_size(data, name) if name else None
     if name is None or size is None:
         return None
@@ -140,10 +144,20 @@ def _turned(image: NDArray[np.uint8], data: bytes) -> NDArray[np.uint8]:
 
 @contextmanager
 def opencv_silenced() -> Iterator[None]:
-    """Keep OpenCV's log, which tells of damaged pictures in several lines each, off the terminal."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    """Keep OpenCV's log, which tells of damaged pictures in several lines each, off the terminal.
+
+    Its level is the process's: it comes back when the last thread that silenced it is done.
+    """
+    global _silencing, _level
+    with _silence:
+        if _silencing == 0:
+            _level = cv2.utils.logging.getLogLevel()
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        _silencing += 1
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        with _silence:
+            _silencing -= 1
+            if _silencing == 0:
+                cv2.utils.logging.setLogLevel(_level)

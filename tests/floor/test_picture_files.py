@@ -201,3 +201,26 @@ def test_pillow_reads_the_same() -> None:
         decoded = decode_image(data)
         assert decoded is not None
         np.testing.assert_array_equal(decoded, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def test_the_log_of_opencv_comes_back_after_the_last_thread() -> None:
+    import threading
+
+    import cv2
+
+    before = cv2.utils.logging.getLogLevel()
+    data = file_of(picture(), "BMP")[:-9]
+    threads = [threading.Thread(target=lambda: [decode_image(data) for _ in range(50)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cv2.utils.logging.getLogLevel() == before
+
+
+def test_bytes_between_the_segments_of_a_jpeg_are_passed_over() -> None:
+    data = file_of(picture(), "JPEG")
+    at = data.index(b"\xff\xdb")
+    padded = data[:at] + bytes(7) + data[at:]
+    assert picture_size(padded, "JPEG") == (47, 31)
+    np.testing.assert_array_equal(decode_image(padded), decode_image(data))

@@ -25,7 +25,6 @@ def film_pictures(file: BinaryIO, name: str, reading: Reading) -> Iterator[Pictu
         EdgeError: not one picture can be decoded, or they are too large.
     """
     orientation, made = held(file), made_ms(file)
-    file.seek(0)
     capture = open_film(file)
     try:
         if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > MOST_PIXELS:

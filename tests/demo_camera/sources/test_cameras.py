@@ -1,5 +1,7 @@
 """A camera gives its newest picture; failures are tried again, and what ends it comes after what it gave."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -200,6 +202,22 @@ def test_closing_ends_the_wait_for_a_camera_that_is_gone(monkeypatch: pytest.Mon
     next(stream)
     threading.Timer(0.1, source.close).start()
     assert list(stream) == []
+
+
+@pytest.mark.parametrize("word", ["camera", "pipe"])
+def test_a_signal_handler_may_close(word: str, tmp_path: Path) -> None:
+    over = threading.Event()
+    os.mkfifo(tmp_path / "pipe")
+    capture = FakeCapture([gray(1), waits(lambda: over.wait(5))])
+    options = SourceOptions(timeout=60)
+    source = camera(capture, options=options)[0] if word == "camera" else open_source(str(tmp_path / "pipe"), options)
+    before = signal.signal(signal.SIGALRM, lambda *_: source.close())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        assert len(list(source.pictures())) <= 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        over.set()
 
 
 def test_a_picture_has_the_time_at_which_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:

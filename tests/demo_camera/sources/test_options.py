@@ -88,6 +88,8 @@ def test_after_a_pause_a_rate_lets_no_burst_through() -> None:
         ("http://me@host/a", "http://me@host/a"),
         ("http://h/v.cgi?user=me&pwd=s3cret#s3cret", "http://h/v.cgi?user=***&pwd=***"),
         ("http://h/v.cgi?s3cret", "http://h/v.cgi?***"),
+        ("rtsp://h/user=me_password=s3cret_channel=1/a", "rtsp://h/user=me_password=***/a"),
+        ("rtsp://h/user=me&password=s3cret&stream=0.sdp?real_stream", "rtsp://h/user=me&password=***?***"),
         ("https://[::1]:8443/a", "https://[::1]:8443/a"),
     ],
 )
