@@ -21,7 +21,6 @@ from demo_camera.results import Capture, Counters, Kind, Step, TrackEvent
 from demo_camera.sources import Picture
 from demo_camera.tracks import SAME, Track, Tracker
 from edge_stscq.device.detect import Face
-from edge_stscq.device.matcher import Matcher
 from edge_stscq.device.quality import Judgement
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Clock, CodedFace, FrameCodec
@@ -54,6 +53,13 @@ class Encoder(Protocol):
 
     def encode(self, image: NDArray[np.uint8], layers: int | None) -> CodedFace:
         """The code of a canonical crop, `uint8 [128, 128, 3]`, RGB, with its first `layers` layers, or all."""
+
+
+class Matcher(Protocol):
+    """The part of `edge_stscq.device.Matcher` that the loop needs."""
+
+    def embed(self, faces: Iterable[CodedFace]) -> NDArray[np.float32]:
+        """Unit embeddings float32 `[N, 128]`; zeros of a face whose layers tell no identity."""
 
 
 @dataclass(eq=False)
@@ -195,7 +201,7 @@ class CaptureLoop:
         return faces
 
     def _judged(self, picture: Picture, faces: Sequence[Face], upright: Sequence[bool]) -> list[Judgement]:
-        """What the gate says of each face; those that do not pass are counted."""
+        """The gate's judgement on each face; those that do not pass are counted."""
         judged = [
             self.gate.judge(picture.image, face, known_upright=known)
             for face, known in zip(faces, upright, strict=True)

@@ -74,7 +74,7 @@ def film(people: list[Person]) -> Film:
 
 
 def run(bundle: Bundle, portraits: Path, every: int = 1) -> dict[str, Any]:
-    """What the loop sends of the film, and whose faces these are."""
+    """Faces that the loop sends of the film, and whose these are."""
     cv2.setNumThreads(1)
     detector, encoder, matcher = Detector(), load_encoder(bundle, 1), Matcher.of(bundle)
     paths = sorted(path for path in portraits.iterdir() if path.suffix == ".jpg")

@@ -1,6 +1,6 @@
 """A loop without a model: faces are where the test says, and an encoder gives the brightness of their crops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +85,7 @@ class Stage:
 class FakeMatcher:
     """Persons 0 to 7 are orthogonal to each other; 8 and more are the same people half hidden, with a cosine of 0.3."""
 
-    def embed(self, faces: list[CodedFace]) -> NDArray[np.float32]:
+    def embed(self, faces: Iterable[CodedFace]) -> NDArray[np.float32]:
         people = np.eye(128, dtype=np.float32)
         people[8:15] = 0.3 * people[:7] + np.sqrt(np.float32(1 - 0.3**2)) * people[15]
         return np.asarray(people[[int(face.tokens[0]) for face in faces]], np.float32)

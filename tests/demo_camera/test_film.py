@@ -1,5 +1,6 @@
 """A short film with the real detector and gate: two people, a pillar, a crossing, and one face of each."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -23,10 +24,10 @@ class Likeness:
         self.crops.append(image)
         return CodedFace(0, np.array([len(self.crops) - 1], np.uint16), 1)
 
-    def embed(self, faces: list[CodedFace]) -> NDArray[np.float32]:
+    def embed(self, faces: Iterable[CodedFace]) -> NDArray[np.float32]:
         small = [cv2.resize(self.crops[int(face.tokens[0])][32:112, 32:96].mean(2), (8, 10)) for face in faces]
-        rows = np.array([picture - picture.mean() for picture in small], np.float32).reshape(len(faces), -1)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = np.array([picture - picture.mean() for picture in small], np.float32).reshape(len(small), -1)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 def test_two_people_who_cross_behind_a_pillar_give_a_face_each(portrait: dict[str, Path], detector: Detector) -> None:

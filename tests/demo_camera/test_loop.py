@@ -20,7 +20,7 @@ MakeLoop = Callable[..., CaptureLoop]
 
 
 def walk(loop: CaptureLoop, stage: Stage, *pictures: tuple[Seen, ...]) -> Step:
-    """What comes of a film of these pictures before its end."""
+    """Result of a film of these pictures before its end."""
     whole = Step()
     for faces in pictures:
         step = loop.step(stage.picture(*faces))

@@ -48,7 +48,7 @@ class Person:
         return cls(path.stem, np.ascontiguousarray(head, np.uint8))
 
     def draw(self, frame: NDArray[np.uint8], pose: "Pose") -> None:
-        """Paint the head into a frame."""
+        """Draw the head into a frame."""
         width = max(8, round(pose.size * _HEAD[0]))
         height = max(8, round(width * self.head.shape[0] / self.head.shape[1]))
         texture = cv2.resize(self.head, (2 * width, 2 * height), interpolation=cv2.INTER_AREA)  # or it would be soft
