@@ -179,6 +179,19 @@ def equality() -> str:
 
 
 @table
+def gate() -> str:
+    rows = []
+    for each in _load("gate")["results"]["conditions"]:
+        refused = ", ".join(f"{count} {reason}" for reason, count in each["refused"].items()) or "-"
+        rows.append([
+            each["name"], str(each["frames"]), _percent(each["captured"] / each["frames"], 0), refused,
+            _matched(each["strangers"]), _matched(each["gate_off"]["strangers"]),
+        ])  # fmt: skip
+    head = ["condition", "frames", "captured", "refused", "strangers who match, of pairs", "with the gate off"]
+    return _markdown(head, rows)
+
+
+@table
 def groups() -> str:
     results = _load("groups")["results"]
     layers, rows = list(results["all"]["identity"]), []
@@ -278,6 +291,23 @@ def results() -> str:
     return _markdown(["figures", "date", "machine", "command"], rows)
 
 
+@table
+def film() -> str:
+    rows = []
+    for run in _load("film")["results"]["runs"]:
+        counters = run["counters"]
+        rows.append([
+            str(run["every"]), f"{counters['searched']:,}", f"{counters['found']:,}", str(counters["tracks"]),
+            f"{run['faces_sent']} of {run['people_recognized']} people", f"{run['wire_bytes']:,}",
+        ])  # fmt: skip
+    first = _load("film")["results"]["runs"][0]
+    head = [
+        "`--every`", f"searched of {round(first['seconds'] * first['rate']):,} pictures", "faces found",
+        f"visits, of {first['visits']}", f"faces sent, of {first['people']} people", "bytes of their frames",
+    ]  # fmt: skip
+    return _markdown(head, rows)
+
+
 def _load(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_bytes())
     return found
@@ -309,6 +339,12 @@ def _one_thread(encoder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _accuracy(verified: Mapping[str, float]) -> str:
     return f"{100 * verified['accuracy']:.1f} ± {100 * verified['standard_error']:.1f} %"
+
+
+def _matched(strangers: Mapping[str, int]) -> str:
+    if not strangers["pairs"]:
+        return "-"
+    return f"{_percent(strangers['matched'] / strangers['pairs'])} of {strangers['pairs']:,}"
 
 
 def _share(verified: Mapping[str, float]) -> str:
