@@ -1,7 +1,8 @@
 """Speed and memory of the capture loop, stage by stage, on generated pictures.
 
-The pictures are the two portraits that installed packages ship, moved over a background, and the background alone; as
-JPEG in memory, as a camera hands them over. The loop is the one of `capture`, on one thread. Milliseconds are of the
+The pictures are films of 25 pictures a second: a portrait that an installed package ships walks to and fro before a
+background, or nobody does; as JPEG in memory, as a camera hands them over. The loop is the one of `capture`, on one
+thread. Milliseconds are of the
 processor, all threads of this process together, and mean the same on a busy machine; frames a second are of the clock,
 too.
 """
@@ -9,7 +10,6 @@ too.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -20,25 +20,30 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from demo_camera.loop import Capture, CaptureLoop
-from demo_camera.source import Picture, Source
+from demo_camera.loop import CaptureLoop
+from demo_camera.results import Step
+from demo_camera.sources import Picture
 from edge_stscq._images import read_image
 from edge_stscq._progress import Steps, no_steps
 from edge_stscq.bundle import Bundle
 from edge_stscq.device.crop import check, crop_face
 from edge_stscq.device.detect import Detector
 from edge_stscq.device.encoder import load_encoder
+from edge_stscq.device.matcher import Matcher
 from edge_stscq.device.quality import QualityGate
 from edge_stscq.errors import EdgeError
 
 T = TypeVar("T")
 STAGES = ("read", "detect", "align", "judge", "encode", "entropy-code", "rest")
 SCENES = (
-    ("a face in every picture", (640, 480), True),
-    ("no face", (640, 480), False),
-    ("4K, a face", (3840, 2160), True),
+    ("a face in every picture", (640, 480), True, 1),
+    ("looked for in every third", (640, 480), True, 3),
+    ("no face", (640, 480), False, 1),
+    ("4K, a face", (3840, 2160), True, 1),
 )
-"""Name, width and height, and whether a face is there."""
+"""Name, width and height, whether a face is there, and in every how many pictures one is looked for."""
+RATE = 25
+"""Pictures a second of the films."""
 SAMPLES = 20
 """Readings of the memory; what grows before the second is the start."""
 _MOVES = 8
@@ -62,8 +67,9 @@ class Scene(_Frozen):
     name: str
     width: int
     height: int
+    every: int = Field(description="faces are looked for in every so many pictures")
     pictures: int
-    captured: int = Field(description="faces")
+    passed: int = Field(description="visits of which a face passed the gate")
     stages: dict[str, StageTime]
     frames_per_second: float = Field(description="reading the picture included, by the clock")
     frames_per_processor_second: float
@@ -119,25 +125,19 @@ class _Timed:
         return partial(self._clock.call, self._stage, found) if callable(found) else found
 
 
-@dataclass
-class _Feed:
-    """A source of JPEG files in memory, over and over."""
-
-    files: list[bytes]
-    clock: StageClock
-
-    def pictures(self) -> Iterator[Picture]:
-        for number, file in enumerate(cycle(self.files)):
-            yield Picture(str(number), self.clock.call("read", _decoded, file))
+def _film(files: list[bytes], clock: StageClock) -> Iterator[Picture]:
+    """JPEG files in memory to and fro, without end."""
+    for number, file in enumerate(cycle(files + files[-2:0:-1])):
+        yield Picture(str(number), clock.call("read", _decoded, file), None, None, number / RATE)
 
 
 def measure(
-    bundle: Bundle, portraits: list[Path], *, pictures: int = 60, frames: int = 400, steps: Steps = no_steps
+    bundle: Bundle, portrait: Path, *, pictures: int = 60, frames: int = 400, steps: Steps = no_steps
 ) -> CameraReport:
     """Time the capture loop on each scene, then watch its memory.
 
     Args:
-        portraits: pictures with one face each.
+        portrait: picture with one face.
         pictures: that are timed in each scene; two more go before.
         frames: of 640 x 480 with a face in every one, over which memory is watched; 20 or more.
 
@@ -145,16 +145,17 @@ def measure(
         EdgeError: as `load_encoder`, or no face was captured where there is one.
     """
     check(bundle.manifest.crop)
-    faces = [read_image(path) for path in portraits]
+    face = read_image(portrait)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         scenes = []
-        for name, size, shows_face in SCENES:
+        for name, size, shows_face, every in SCENES:
             with steps(f"{name}, {size[0]} x {size[1]}", pictures) as progress:
-                scenes.append(_scene(bundle, name, size, faces if shows_face else [], pictures, progress))
+                shown = face if shows_face else None
+                scenes.append(_scene(bundle, name, size, shown, every, pictures, progress))
         with steps("memory", frames) as progress:
-            memory = _memory(bundle, faces, frames, progress)
+            memory = _memory(bundle, face, frames, progress)
     finally:
         cv2.setNumThreads(threads)
     runtime = load_encoder(bundle, verify=False).runtime
@@ -163,8 +164,8 @@ def measure(
     )
 
 
-def drawn(size: tuple[int, int], faces: list[NDArray[np.uint8]]) -> list[bytes]:
-    """JPEG files of `size` (width, height): the faces in turn, each at other places, or a background without any."""
+def drawn(size: tuple[int, int], face: NDArray[np.uint8] | None) -> list[bytes]:
+    """JPEG files of `size` (width, height): a portrait `uint8 [H, W, 3]` that moves and comes nearer, or none."""
     width, height = size
     random = np.random.default_rng(0)
     found = []
@@ -172,13 +173,12 @@ def drawn(size: tuple[int, int], faces: list[NDArray[np.uint8]]) -> list[bytes]:
         coarse = random.integers(60, 190, (6, 8, 3), np.uint8)
         image = np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), np.uint8)
         image += random.integers(0, 12, image.shape, np.uint8)
-        if faces:
-            face = faces[number % len(faces)]
-            scale = height * (0.6 + 0.05 * number) / face.shape[0]
-            face = np.asarray(cv2.resize(face, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-            high, wide = face.shape[:2]
-            left = round((width - wide) * (number + 1) / (_MOVES + 1))
-            image[height - high :, left : left + wide] = face
+        if face is not None:
+            scale = height * (0.7 + 0.02 * number) / face.shape[0]
+            near = np.asarray(cv2.resize(face, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+            high, wide = near.shape[:2]
+            left = round((width - wide) * (0.3 + 0.4 * number / _MOVES))
+            image[height - high :, left : left + wide] = near
         _, file = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
         found.append(file.tobytes())
     return found
@@ -189,45 +189,53 @@ def _decoded(file: bytes) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _captures(bundle: Bundle, files: list[bytes], clock: StageClock) -> Iterator[Capture | None]:
-    """Results of the loop of `capture`, picture after picture, without end."""
-    loop = CaptureLoop(
-        clock.timed(Detector(), "detect"), clock.timed(load_encoder(bundle), "encode"),
-        clock.timed(bundle.frames, "entropy-code"), gate=clock.timed(QualityGate(), "judge"),
+def _loop(bundle: Bundle, clock: StageClock, every: int) -> CaptureLoop:
+    """The loop of `capture`, with all that it compares by."""
+    detector = Detector()
+    return CaptureLoop(
+        clock.timed(detector, "detect"), clock.timed(load_encoder(bundle), "encode"),
+        clock.timed(bundle.frames, "entropy-code"), clock.timed(QualityGate(detector), "judge"),
+        matcher=Matcher.of(bundle) if bundle.manifest.matches else None, every=every,
     )  # fmt: skip
-    return loop.run(cast(Source, _Feed(files, clock)))
+
+
+def _steps(loop: CaptureLoop, files: list[bytes], clock: StageClock) -> Iterator[Step]:
+    return (loop.step(picture) for picture in _film(files, clock))
 
 
 def _scene(
-    bundle: Bundle, name: str, size: tuple[int, int], faces: list[NDArray[np.uint8]], pictures: int,
+    bundle: Bundle, name: str, size: tuple[int, int], face: NDArray[np.uint8] | None, every: int, pictures: int,
     progress: Callable[[int], None],
 ) -> Scene:  # fmt: skip
-    clock, files = StageClock(), drawn(size, faces)
-    captures = _captures(bundle, files, clock)
-    for _ in islice(captures, 2):
+    clock, files = StageClock(), drawn(size, face)
+    image = _decoded(files[0])
+    found = Detector().largest(image)
+    loop = _loop(bundle, clock, every)
+    film = _steps(loop, files, clock)
+    for _ in islice(film, 2):
         pass
     times: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    captured, by_clock, by_processor = 0, 0.0, 0.0
-    for number in range(pictures):
+    by_clock, by_processor = 0.0, 0.0
+    for _ in range(pictures):
         clock.spent.clear()
         start, used = time.perf_counter(), time.process_time()
-        capture = next(captures)
+        next(film)
         by_clock += time.perf_counter() - start
         total = time.process_time() - used
         by_processor += total
-        if capture is not None:
-            captured += 1
-            image = _decoded(files[(number + 2) % len(files)])
-            clock.call("align", crop_face, image, capture.face.points)  # again, since the loop calls it by itself
+        if found is not None:
+            clock.call("align", crop_face, image, found.points)  # by itself; in the loop it is a part of judging
+            total += clock.spent["align"]
         clock.spent["rest"] = max(0.0, total - sum(clock.spent.values()))
         for stage, seconds in clock.spent.items():
             times[stage].append(1000 * seconds)
         progress(1)
-    if faces and not captured:
-        raise EdgeError(f"{name}: no face was captured in {pictures} pictures; see `edge-stscq selftest`")
+    if face is not None and not loop.counters.tracks:
+        raise EdgeError(f"{name}: no face passed the gate in {pictures} pictures; see `edge-stscq selftest`")
     stages = {stage: _summary(taken) for stage, taken in times.items() if taken}
     return Scene(
-        name=name, width=size[0], height=size[1], pictures=pictures, captured=captured, stages=stages,
+        name=name, width=size[0], height=size[1], every=every, pictures=pictures, passed=loop.counters.tracks,
+        stages=stages,
         frames_per_second=round(pictures / by_clock, 1), frames_per_processor_second=round(pictures / by_processor, 1),
     )  # fmt: skip
 
@@ -237,11 +245,12 @@ def _summary(taken: list[float]) -> StageTime:
     return StageTime(median_ms=middle, p90_ms=high)
 
 
-def _memory(bundle: Bundle, faces: list[NDArray[np.uint8]], frames: int, progress: Callable[[int], None]) -> Memory:
-    captures = _captures(bundle, drawn((640, 480), faces), StageClock())
+def _memory(bundle: Bundle, face: NDArray[np.uint8], frames: int, progress: Callable[[int], None]) -> Memory:
+    clock = StageClock()
+    film = _steps(_loop(bundle, clock, 1), drawn((640, 480), face), clock)
     marks = {round(place) for place in np.linspace(1, frames, SAMPLES)}
     resident = []
-    for number, _ in enumerate(islice(captures, frames), start=1):
+    for number, _ in enumerate(islice(film, frames), start=1):
         if number in marks:
             resident.append(_resident_mib())
         progress(1)

@@ -21,7 +21,7 @@ from edge_stscq.errors import EdgeError
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few different pictures, and none in 4K."""
     monkeypatch.setattr("demo_camera.speed._MOVES", 2)
-    monkeypatch.setattr("demo_camera.speed.SCENES", tuple((name, (640, 480), face) for name, _, face in SCENES))
+    monkeypatch.setattr("demo_camera.speed.SCENES", tuple((name, (640, 480), *rest) for name, _, *rest in SCENES))
 
 
 @pytest.mark.usefixtures("small")
@@ -31,12 +31,15 @@ def test_every_scene_is_timed_by_stages_and_memory_is_watched(sums_bundle: Path)
     words = ["--bundle", str(sums_bundle), "--pictures", "2", "--frames", "20"]
     done = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
     report = CameraReport.model_validate(json.loads(done.stdout))
-    near, empty, large = report.scenes
+    near, seldom, empty, large = report.scenes
     assert {(scene.width, scene.height) for scene in report.scenes} == {(640, 480)}
-    assert (near.captured, empty.captured, large.captured) == (2, 0, 2)
-    assert near.stages.keys() == large.stages.keys() == set(STAGES)
+    assert (near.passed, seldom.passed, empty.passed, large.passed) == (1, 1, 0, 1)
+    assert near.stages.keys() == large.stages.keys()
+    assert near.stages.keys() >= {"read", "detect", "align", "judge", "rest"}
+    assert near.stages.keys() <= set(STAGES)
     assert empty.stages.keys() == {"read", "detect", "rest"}
     assert all(taken.median_ms > 0 for stage, taken in near.stages.items() if stage != "rest")
+    assert near.stages["rest"].median_ms >= 0
     assert len(report.memory.resident_mib) == SAMPLES
     assert min(report.memory.resident_mib) > 1
 
@@ -48,7 +51,6 @@ def test_people_are_shown_a_table(sums_bundle: Path) -> None:
     words = ["--bundle", str(sums_bundle), "--pictures", "2", "--frames", "20"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert "frames a second" in done.stdout
-    assert "2 of 2" in done.stdout
     assert "after 20 frames" in done.stdout
 
 
@@ -56,8 +58,8 @@ def test_people_are_shown_a_table(sums_bundle: Path) -> None:
 def test_portraits_without_a_face_are_refused_and_threads_are_given_back(sums_bundle: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((90, 80, 3), 128, np.uint8))
     before = cv2.getNumThreads()
-    with pytest.raises(EdgeError, match="no face was captured in 2 pictures"):
-        measure(open_bundle(sums_bundle), [tmp_path / "grey.png"], pictures=2, frames=20)
+    with pytest.raises(EdgeError, match="no face passed the gate in 2 pictures"):
+        measure(open_bundle(sums_bundle), tmp_path / "grey.png", pictures=2, frames=20)
     assert cv2.getNumThreads() == before
 
 
@@ -85,7 +87,7 @@ def test_growth_counts_from_the_second_reading() -> None:
 
 
 def test_scenes_are_of_their_size_and_differ(portrait: dict[str, Path]) -> None:
-    for faces in ([], [read_image(path) for path in portrait.values()]):
-        pictures = [np.asarray(cv2.imdecode(np.frombuffer(file, np.uint8), 1)) for file in drawn((320, 240), faces)]
+    for face in (None, read_image(portrait["astronaut"])):
+        pictures = [np.asarray(cv2.imdecode(np.frombuffer(file, np.uint8), 1)) for file in drawn((320, 240), face)]
         assert {picture.shape for picture in pictures} == {(240, 320, 3)}
         assert len({picture.tobytes() for picture in pictures}) == len(pictures)

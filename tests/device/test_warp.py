@@ -16,7 +16,7 @@ from edge_stscq._images import read_image
 from edge_stscq.device.crop import TEMPLATE, crop_face, umeyama
 from edge_stscq.device.detect import Detector
 from edge_stscq.device.warp import WEIGHTS, warp
-from tests.support.crop_reader import CropReader, Points, golden_value
+from tests.device.crop_reader import CropReader, Points, golden_value
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "crop.json"
 
