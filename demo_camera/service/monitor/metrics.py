@@ -1,0 +1,73 @@
+"""Metrics for Prometheus, read when somebody asks. Labels are names of cameras, reasons of the gate and publishers."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from demo_camera.service.events.message import Publisher
+from demo_camera.service.lane import Status
+from demo_camera.service.reader import State
+
+_PREFIX = "edge_stscq_camera"
+_COUNTERS: dict[str, tuple[str, Callable[[Status], float]]] = {
+    "pictures": ("pictures looked at", lambda one: one.pictures),
+    "skipped": ("pictures that a newer one took the place of", lambda one: one.skipped),
+    "failures": ("pictures that could not be looked at", lambda one: one.failures),
+    "faces": ("faces captured", lambda one: one.faces),
+    "tracks": ("visits that began", lambda one: one.tracks),
+    "reconnects": ("times that the source was opened again", lambda one: one.restarts),
+    "seconds": ("seconds that detector, gate and encoder took", lambda one: one.seconds),
+    "lost_faces": ("faces that no spool took", lambda one: one.lost),
+    "delivered_faces": ("faces that the server has", lambda one: one.delivered),
+    "set_aside_faces": ("faces that the server refused", lambda one: one.set_aside),
+    "sent_bytes": ("bytes of all requests", lambda one: one.bytes_sent),
+}
+_GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
+    "up": ("1 while pictures come", lambda one: one.state is State.RUNNING),
+    "picture_age_seconds": ("seconds since the last picture", lambda one: one.silence),
+    "spool_faces": ("faces that wait in the spool", lambda one: one.waiting),
+    "unkept_faces": ("faces that wait in memory for the spool", lambda one: one.unkept),
+}
+
+
+class Metrics(Collector):
+    """Metrics of one service.
+
+    Args:
+        cameras: gives the figures of all cameras.
+    """
+
+    def __init__(self, cameras: Callable[[], Sequence[Status]], publishers: Sequence[Publisher]) -> None:
+        self._cameras, self._publishers = cameras, publishers
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All metrics in the text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        cameras = self._cameras()
+        for name, (help_, value) in _COUNTERS.items():
+            counter = CounterMetricFamily(f"{_PREFIX}_{name}", help_, labels=("camera",))
+            for one in cameras:
+                counter.add_metric((one.name,), value(one))
+            yield counter
+        refused = CounterMetricFamily(f"{_PREFIX}_refused", "faces not captured", labels=("camera", "reason"))
+        for one in cameras:
+            for reason, count in one.refused.items():
+                refused.add_metric((one.name, reason), count)
+        yield refused
+        for name, (help_, value) in _GAUGES.items():
+            gauge = GaugeMetricFamily(f"{_PREFIX}_{name}", help_, labels=("camera",))
+            for one in cameras:
+                gauge.add_metric((one.name,), value(one))
+            yield gauge
+        events = CounterMetricFamily(f"{_PREFIX}_events", "events of visits", labels=("publisher", "outcome"))
+        for publisher in self._publishers:
+            events.add_metric((publisher.name, "sent"), publisher.counts.sent)
+            events.add_metric((publisher.name, "lost"), publisher.counts.lost)
+        yield events
