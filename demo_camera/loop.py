@@ -1,25 +1,48 @@
-"""The capture loop: picture -> detect -> align -> judge -> encode -> frame.
+"""The capture loop: picture -> faces -> judged -> followed -> the best one of each visit encoded -> frame.
 
-The loop knows an encoder and a frame layout, not where they come from, and yields what it captured; what becomes of a
-frame is the sink's business (`demo_camera/sinks.py`). Faces that are not captured are counted with the reason.
+The loop knows a detector, a gate, an encoder and a frame layout, not where they come from, and gives what it captured;
+what becomes of a frame is the sink's business (`demo_camera/sinks.py`). Faces that are not captured are counted with
+the reason.
+
+Pictures that follow each other in time (`Picture.at`) are a film: a face is sent once a visit. A photograph stands for
+itself: every face of it that passes is sent.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from demo_camera.source import Source
-from edge_stscq.device.clock import now
-from edge_stscq.device.crop import crop_face
-from edge_stscq.device.detect import Detector, Face
-from edge_stscq.device.quality import QualityGate
+from demo_camera.best_shot import BestShot, SendRule, Shot
+from demo_camera.results import Capture, Counters, Kind, Step, TrackEvent
+from demo_camera.sources import Picture
+from demo_camera.tracks import Track, Tracker
+from edge_stscq.device.detect import Face
+from edge_stscq.device.matcher import Matcher
+from edge_stscq.device.quality import Judgement
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import CapturedFace, Clock, CodedFace, FrameCodec
+from edge_stscq.stream import Clock, CodedFace, FrameCodec
 from edge_stscq.stream.wire import frame_bound
+
+MAX_FACES = 64
+"""Faces of one picture that are looked at, the largest ones."""
+
+
+class Detector(Protocol):
+    """The part of `edge_stscq.device.detect.Detector` that the loop needs."""
+
+    def faces(self, image: NDArray[np.uint8]) -> list[Face]:
+        """All faces of `uint8 [H, W, 3]`, RGB."""
+
+
+class Gate(Protocol):
+    """The part of `edge_stscq.device.quality.QualityGate` that the loop needs."""
+
+    def judge(self, image: NDArray[np.uint8], face: Face) -> Judgement:
+        """Crop, quality and, of a face that is not taken, the refusal."""
 
 
 class Encoder(Protocol):
@@ -29,83 +52,220 @@ class Encoder(Protocol):
         """The code of a canonical crop, `uint8 [128, 128, 3]`, RGB, with its first `layers` layers, or all."""
 
 
-@dataclass(frozen=True, eq=False)
-class Capture:
-    """One captured face on its way out."""
-
-    picture: str
-    face: Face
-    crop: NDArray[np.uint8]
-    coded: CapturedFace
-
-
-@dataclass
-class Counters:
-    """Counters of one run. `wire_bytes` are the frames, at most; what a section's header takes comes on top, once."""
-
-    pictures: int = 0
-    faces: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    """Rejections by reason; "no face" is one of them."""
-    payload_bytes: int = 0
-    wire_bytes: int = 0
-
-
-@dataclass
+@dataclass(eq=False)
 class CaptureLoop:
-    """Turns pictures into frames; `layers` of each face travel, None is all.
+    """Turns the pictures of one source into frames.
 
-    With `base`, each face has a frame of its basic layer, too, which may travel before the further layers of any.
+    For one thread. Loops of several cameras may share detector, gate, encoder and matcher if they are stepped by one
+    thread, or each `step` and `end` under one lock: none of these is safe for two threads at once.
+
+    Attributes:
+        gate: judges each face that was found.
+        matcher: compares the faces of broken or crossing tracks; without one, place alone tells.
+        layers: of each face that travel; None is all.
+        base: each face has a frame of its basic layer, too, which may travel before the further layers of any.
+        most_faces: of one picture, those of highest quality; None is all that pass.
+        every: faces are looked for in every n-th picture while all tracks are steady; 1 in all.
+        lost_after: seconds without its face after which a visit is over.
+        numbers: gives each visit its number. Loops that write into one stream share it.
+        on_refused: gets the picture's name and what was refused.
+
+    Example:
+        >>> loop = CaptureLoop(detector, encoder, bundle.frames, QualityGate(detector, Limits()))
+        >>> for step in loop.run(source.pictures()):
+        ...     for capture in step.captures:
+        ...         spool.put(capture.coded)
     """
 
     detector: Detector
     encoder: Encoder
     codec: FrameCodec
-    gate: QualityGate = field(default_factory=QualityGate)
+    gate: Gate
+    matcher: Matcher | None = None
     layers: int | None = None
     base: bool = False
-    clock: Callable[[], tuple[int, Clock]] = now
-    """Milliseconds since 1970 UTC, and the state of the clock that says so."""
+    rule: SendRule = field(default_factory=SendRule)
+    most_faces: int | None = None
+    every: int = 1
+    lost_after: float = 2.0
+    numbers: Iterator[int] = field(default_factory=count)
+    on_refused: Callable[[str, Judgement], None] = lambda picture, judgement: None
     counters: Counters = field(default_factory=Counters)
     latest: str = ""
     """The verdict on the latest picture, in words."""
 
-    def run(self, source: Source) -> Iterator[Capture | None]:
-        """Yield after every picture: what was captured, or None.
+    def __post_init__(self) -> None:
+        if self.every < 1 or (self.most_faces is not None and self.most_faces < 1) or not self.lost_after > 0:
+            raise EdgeError("faces and pictures are counted from 1, and a visit is over after more than 0 seconds")
+        self._tracker = Tracker(self.lost_after)
+        self._best: dict[Track, BestShot] = {}
+        self._picture: Picture | None = None
+        self._passed_over = 0
+        """Pictures in a row in which no face was looked for."""
+        self._searched_at: float | None = None
+
+    @property
+    def open_tracks(self) -> int:
+        """Visits with a face that passed and that are not over."""
+        return len(self._best)
+
+    def run(self, pictures: Iterable[Picture]) -> Iterator[Step]:
+        """Yield the result of each picture, then that of the end; an error is raised after that.
 
         Raises:
-            EdgeError: a picture is unreadable, the camera fails, or the source ended without one captured face.
+            EdgeError: as the source or the encoder does.
         """
-        for picture in source.pictures():
-            self.counters.pictures += 1
-            yield self._capture(picture.name, picture.image)
-        if self.counters.faces == 0:
-            raise EdgeError(f"{self._nothing()}; give a sharp picture with a face at least 60 pixels wide")
+        failure: EdgeError | None = None
+        try:
+            for picture in pictures:
+                yield self.step(picture)
+        except EdgeError as error:
+            failure = error
+        yield self.end()
+        if failure is not None:
+            raise failure
 
-    def _capture(self, name: str, image: NDArray[np.uint8]) -> Capture | None:
-        face = self.detector.largest(image)
-        if face is None:
-            self._reject("no face", f"{name}: no face found")
-            return None
-        crop = crop_face(image, face.points)
-        rejection = self.gate.check(face, crop)
-        if rejection is not None:
-            self._reject(rejection.reason, f"{name}: {rejection}")
-            return None
-        moment, clock = self.clock()
-        coded = self.codec.captured(self.encoder.encode(crop, self.layers), moment, clock, base=self.base)
+    def step(self, picture: Picture) -> Step:
+        """Look at one picture.
+
+        Raises:
+            EdgeError: the encoder's runtime failed.
+        """
+        self.counters.pictures += 1
+        if picture.at is None:
+            step = self.end()
+            step.captures.extend(self._photograph(picture))
+            return step
+        before = self._picture
+        again = before is not None and before.at is not None and picture.at < before.at
+        step = self.end() if again else Step()  # another film begins
+        self._picture = picture
+        for track in self._tracker.lost(picture.at):
+            self._close(track, picture, step)
+        if self._may_pass_over(picture.at):
+            self._passed_over += 1
+        else:
+            self._passed_over, self._searched_at = 0, picture.at
+            self._follow(picture, picture.at, step)
+        for track, best in self._best.items():
+            shot = best.due(picture.at)
+            if shot is not None:
+                step.captures.append(self._capture(shot, track.number))
+                step.events.append(self._event("update", track, best, picture))
+        return step
+
+    def finish(self) -> list[Capture]:
+        """End all visits: their faces that were not sent."""
+        return self.end().captures
+
+    def end(self) -> Step:
+        """End all visits: their faces that were not sent, and their news."""
+        step = Step()
+        if self._picture is not None:
+            for track in self._tracker.end():
+                self._close(track, self._picture, step)
+        self._picture, self._passed_over = None, 0
+        return step
+
+    def _photograph(self, picture: Picture) -> list[Capture]:
+        judged = self._judged(picture)
+        return [self._capture(self._shot(picture, judged[place]), None) for place in self._chosen(judged)]
+
+    def _judged(self, picture: Picture) -> list[Judgement]:
+        """The faces of a picture, the largest first; those that do not pass are counted."""
+        self.counters.searched += 1
+        faces = sorted(self.detector.faces(picture.image), key=lambda face: -face.box[2] * face.box[3])[:MAX_FACES]
+        self.counters.found += len(faces)
+        if not faces:
+            self._reject("no face", f"{picture.name}: no face found")
+        judged = [self.gate.judge(picture.image, face) for face in faces]
+        for found in judged:
+            if found.refusal is not None:
+                self._reject(found.refusal.reason, f"{picture.name}: {found.refusal}")
+                self.on_refused(picture.name, found)
+        return judged
+
+    def _chosen(self, judged: Sequence[Judgement]) -> list[int]:
+        """Places of the faces that pass, the best ones if there are more than are wanted; the others are counted."""
+        passing = [place for place, found in enumerate(judged) if found.refusal is None]
+        ranked = sorted(passing, key=lambda place: -judged[place].score)[: self.most_faces]
+        if len(ranked) < len(passing):
+            self.counters.rejected["more faces than wanted"] += len(passing) - len(ranked)
+        return sorted(ranked)
+
+    def _may_pass_over(self, seconds: float) -> bool:
+        """Tell if no face need be looked for: what was there lately is surely there still."""
+        lately = self._searched_at is not None and seconds - self._searched_at < self.lost_after / 2
+        return self._passed_over + 1 < self.every and lately and self._tracker.steady
+
+    def _follow(self, picture: Picture, seconds: float, step: Step) -> None:
+        """Give each face of a picture to its track, and each track its best face."""
+        judged = self._judged(picture)
+        tracks = self._tracker.follow([found.face.box for found in judged], seconds)
+        chosen = self._chosen(judged)
+        shots = {
+            place: self._shot(picture, judged[place])
+            for place in chosen
+            if tracks[place].doubtful or self._best[tracks[place]].wants(judged[place].score)
+        }
+        embeddings = self._embed(shots)
+        tracks = self._tracker.compare(embeddings, tracks)
+        for place, shot in shots.items():
+            track = tracks[place]
+            track.doubtful = False
+            if place in embeddings:
+                track.average(embeddings[place], shot.score)
+            if track in self._best:
+                self._best[track].offer(shot)
+            else:
+                self._begin(track, picture, shot, seconds, step)
+
+    def _begin(self, track: Track, picture: Picture, shot: Shot, seconds: float, step: Step) -> None:
+        track.number = next(self.numbers)
+        self.counters.tracks += 1
+        best = self._best[track] = BestShot(self.rule, seconds)
+        best.offer(shot)
+        step.events.append(self._event("new", track, best, picture))
+
+    def _close(self, track: Track, picture: Picture, step: Step) -> None:
+        best = self._best.pop(track, None)
+        if best is None:
+            return  # no face of it passed
+        shot = best.due(0.0, ended=True)
+        if shot is not None:
+            step.captures.append(self._capture(shot, track.number))
+        step.events.append(self._event("end", track, best, picture))
+
+    def _embed(self, shots: Mapping[int, Shot]) -> dict[int, NDArray[np.float32]]:
+        """Unit embeddings of coded faces, as far as their tokens tell an identity."""
+        if self.matcher is None or not shots:
+            return {}
+        found = self.matcher.embed([shot.code for shot in shots.values()])
+        return {place: row for place, row in zip(shots, found, strict=True) if row.any()}
+
+    def _event(self, kind: Kind, track: Track, best: BestShot, picture: Picture) -> TrackEvent:
+        assert track.number is not None
+        return TrackEvent(
+            kind, track.number, best.score, track.motion.box, picture.name, picture.captured_ms,
+            picture.clock or Clock.NONE, best.sent, track.embedding,
+        )  # fmt: skip
+
+    def _shot(self, picture: Picture, found: Judgement) -> Shot:
+        code = self.encoder.encode(found.crop, None)
+        return Shot(picture.name, found.face, found.crop, code, found.score, picture.captured_ms,
+                    picture.clock or Clock.NONE)  # fmt: skip
+
+    def _capture(self, shot: Shot, track: int | None) -> Capture:
+        code = shot.code if self.layers is None else shot.code.truncate(self.layers, self.codec.entropy.layer_ends)
+        coded = self.codec.captured(
+            code, shot.captured_ms, shot.clock, base=self.base, track=track, quality=round(shot.score)
+        )
         self.counters.faces += 1
         self.counters.payload_bytes += coded.payload_bytes
         self.counters.wire_bytes += frame_bound(coded.payload_bytes)
-        self.latest = f"{name}: {coded.payload_bytes} bytes"
-        return Capture(name, face, crop, coded)
+        self.latest = f"{shot.picture}: {coded.payload_bytes} bytes"
+        return Capture(shot.picture, shot.face, shot.crop, coded, shot.score, track)
 
     def _reject(self, reason: str, message: str) -> None:
         self.counters.rejected[reason] += 1
         self.latest = message
-
-    def _nothing(self) -> str:
-        if self.counters.pictures == 1:
-            return self.latest
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.counters.rejected.most_common())
-        return f"no face captured in {self.counters.pictures} picture{'s' * (self.counters.pictures != 1)} ({reasons})"

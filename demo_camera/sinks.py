@@ -1,26 +1,29 @@
 """Sinks of captured faces: a file, a server, or both.
 
 A capture is a stream of its own, with a key made for it, so that no other capture, also of the same device, meets its
-numbers. The file appears whole when the capture ends. The server gets its frames while the capture runs, at least once
-a second when there are any. If it cannot be reached, the frames so far are saved to the file, and the error says how to
-send them; what it has already is recognized then.
+numbers. The file grows under a temporary name and appears whole when the capture ends; who is killed before leaves the
+temporary one, which lacks what came in the last seconds. The server gets its frames while the capture runs, within a
+second. If it cannot be reached, the frames so far are kept in the file, and the error says how to send them; what it
+has already is recognized then.
 """
 
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_stscq._files import write_file
+from edge_stscq._files import NewFile
 from edge_stscq.client.sender import Sender
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import RefusedFrame
 from edge_stscq.stream.envelope import CapturedFace, WireFrame, new_stream_key, stream_id
-from edge_stscq.stream.wire import write_stream
+from edge_stscq.stream.wire import PREAMBLE, write_sections
 
 BATCH = 64
-"""Most frames that wait for the server."""
+"""Most frames that wait for the server, or for the disk."""
 PERIOD = 1.0
-"""Longest wait of a frame for the server, in seconds, while new ones come."""
+"""Longest wait of a frame for the server, in seconds."""
+DISK_PERIOD = 10.0
+"""Longest wait of a frame for the disk, in seconds: each write begins a section, which has a header of its own."""
 
 
 class FrameSink:
@@ -28,9 +31,12 @@ class FrameSink:
 
     Args:
         device: name of this device.
-        output: the file to write, if any.
+        output: the file to write, if any; it is begun at once.
         sender: the server to send to, if any.
         clock: seconds of a clock that never goes back.
+
+    Raises:
+        EdgeError: the file cannot be written.
     """
 
     def __init__(
@@ -39,9 +45,13 @@ class FrameSink:
     ) -> None:  # fmt: skip
         self._device, self._output, self._sender = device, output, sender
         self._key, self._next = new_stream_key(), 0
+        self._file = None if output is None else NewFile(output, private=True)
         self._kept: list[WireFrame] = []
         self._waiting: list[WireFrame] = []
-        self._clock, self._sent_at = clock, clock()
+        self._clock, self._sent_at, self._kept_at = clock, clock(), clock()
+        self._full = False
+        self.written = 0
+        """Frames in the file."""
         self.acknowledged = 0
         """Frames that the server has confirmed."""
         self.refused: list[RefusedFrame] = []
@@ -51,44 +61,72 @@ class FrameSink:
         """Take one face, with all its layers.
 
         Raises:
-            EdgeError: the server stayed out of reach, or refused this device.
+            EdgeError: the server stayed out of reach, or refused this device, or the disk is full; once.
         """
         (frame,) = face.whole().frames(stream_id(self._key), self._device, self._next)
         self._next += 1
-        if self._output is not None:
+        if self._file is not None:
             self._kept.append(frame)
         if self._sender is not None:
             self._waiting.append(frame)
-            if len(self._waiting) >= BATCH or self._clock() - self._sent_at >= PERIOD:
-                self._send(self._sender)
+        self.poll()
+
+    def poll(self) -> None:
+        """Write and send what has waited long enough; call it while no face comes. Errors as `put`."""
+        now = self._clock()
+        if not self._full and (len(self._kept) >= BATCH or now - self._kept_at >= DISK_PERIOD):
+            self._full = True  # unless this ends well
+            self._write()
+            self._full = False
+        if len(self._waiting) >= BATCH or now - self._sent_at >= PERIOD:
+            self._send()
 
     def close(self) -> None:
-        """Write the file and send the rest.
+        """Publish the file, unless it holds no face, and send the rest.
 
         Raises:
             EdgeError: the file cannot be written, the server refused frames, or as `put`.
         """
-        if self._sender is not None and self._waiting:
-            self._send(self._sender)
-        self._save()
+        try:
+            self._write()
+        except EdgeError as error:
+            kept = f"{self.written} faces are in it, " if self.written else ""
+            raise EdgeError(f"{error}; {kept}{len(self._kept)} are lost") from None
+        finally:
+            self._publish()
+        self._send()
         if self.refused:
             first = self.refused[0]
             where = "" if self._output is None else f"; all frames are in {self._output}"
             raise EdgeError(f"the server refused {len(self.refused)} frames: {first.code}, {first.reason}{where}")
 
-    def _send(self, sender: Sender) -> None:
+    def _write(self) -> None:
+        self._kept_at = self._clock()
+        if self._file is None or not self._kept:
+            return
+        data = write_sections(self._kept, self._key)
+        self._file.append(data if self.written else PREAMBLE + data)
+        self.written += len(self._kept)
+        self._kept.clear()
+
+    def _publish(self) -> None:
+        file, self._file = self._file, None
+        if file is not None and self.written:
+            file.publish()
+        elif file is not None:
+            file.discard()
+
+    def _send(self) -> None:
+        self._sent_at = self._clock()
+        if self._sender is None or not self._waiting:
+            return
         try:
-            answer = sender.send_frames(self._waiting, self._key).answer
+            answer = self._sender.send_frames(self._waiting, self._key).answer
         except EdgeError as error:
+            self._sender = None  # what comes now is kept in the file alone
             if self._output is None:
                 raise EdgeError(f"{error}; give -o FILE to keep what cannot be sent") from None
-            self._save()
             raise EdgeError(f"{error}; all frames are in {self._output}, send them with `edge-stscq send`") from None
         self.acknowledged += answer.count - len(answer.refused)
         self.refused += answer.refused
         self._waiting.clear()
-        self._sent_at = self._clock()
-
-    def _save(self) -> None:
-        if self._output is not None:
-            write_file(self._output, write_stream(self._kept, self._key))

@@ -20,7 +20,7 @@ def align(
     What `encode`, `quantize`, `parity`, `evaluate` and training read. Photographs without a face, or that cannot be
     read, are listed and left out; exit code 1 if there was no face at all.
     """
-    from demo_camera.source import SUFFIXES
+    from demo_camera.sources import SUFFIXES
     from edge_stscq._files import make_folder, write_file
     from edge_stscq._images import encode_image, read_image
     from edge_stscq.device.crop import crop_face

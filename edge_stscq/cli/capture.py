@@ -54,7 +54,7 @@ def capture(
 
     from demo_camera.loop import CaptureLoop
     from demo_camera.sinks import FrameSink
-    from demo_camera.source import open_source
+    from demo_camera.sources import open_source
     from edge_stscq.bundle import open_bundle
     from edge_stscq.client.byte_budget import parse_size
     from edge_stscq.client.sender import Sender

@@ -1,6 +1,9 @@
 """Frames reach the file and the server, in order and each once; a dead server costs nothing but time."""
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,10 +60,86 @@ def test_file_appears_when_the_capture_ends(faces: list[CapturedFace], tmp_path:
     sink = FrameSink("camera", tmp_path / "out.stsq")
     for face in faces:
         sink.put(face)
-    assert list(tmp_path.iterdir()) == []
+    (growing,) = tmp_path.iterdir()
+    assert growing.name.startswith(".out.stsq.")
+    assert in_file(growing) == all_of(faces)[:BATCH], "who is killed leaves what was captured"
     sink.close()
     assert [path.name for path in tmp_path.iterdir()] == ["out.stsq"]
     assert in_file(tmp_path / "out.stsq") == all_of(faces)
+    assert stat.S_IMODE((tmp_path / "out.stsq").stat().st_mode) == 0o600
+
+
+def test_capture_without_a_face_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.stsq"
+    path.write_bytes(b"of yesterday")
+    FrameSink("camera", path).close()
+    assert path.read_bytes() == b"of yesterday"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_faces_reach_the_disk_after_a_while_though_no_other_comes(faces: list[CapturedFace], tmp_path: Path) -> None:
+    now = [0.0]
+    sink = FrameSink("camera", tmp_path / "out.stsq", clock=lambda: now[0])
+    sink.put(faces[0])
+    (growing,) = tmp_path.iterdir()
+    assert growing.stat().st_size == 0
+    now[0] = 10.0
+    sink.poll()
+    assert in_file(growing) == all_of(faces[:1])
+
+
+def test_memory_is_bounded_by_a_batch(faces: list[CapturedFace], tmp_path: Path) -> None:
+    sink = FrameSink("camera", tmp_path / "out.stsq", clock=lambda: 0.0)
+    for _ in range(20):
+        for face in faces:
+            sink.put(face)
+        assert len(sink._kept) < BATCH
+    sink.close()
+    assert sink.written == 20 * len(faces) == len(in_file(tmp_path / "out.stsq"))
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    """Let `left` calls write, and no further ones."""
+    write, calls = os.write, iter(range(left))
+
+    def limited(number: int, data: bytes) -> int:
+        if next(calls, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(number, data)
+
+    monkeypatch.setattr(os, "write", limited)
+
+
+def test_full_disk_is_said_once_and_what_is_kept_stays(
+    faces: list[CapturedFace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now = tmp_path / "out.stsq", [0.0]
+    sink = FrameSink("camera", path, clock=lambda: now[0])
+    full_disk(monkeypatch, left=1)
+    for face in faces[:BATCH]:
+        sink.put(face)
+    now[0] = 10.0
+    with pytest.raises(EdgeError, match=r"cannot write .*out\.stsq: No space left on device; check"):
+        sink.put(faces[BATCH])
+    now[0] = 20.0
+    sink.put(faces[BATCH + 1])
+    with pytest.raises(EdgeError, match=rf"No space left on device; .*; {BATCH} faces are in it, 2 are lost"):
+        sink.close()
+    assert in_file(path) == all_of(faces)[:BATCH]
+
+
+def test_room_that_came_back_loses_nothing(
+    faces: list[CapturedFace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now = tmp_path / "out.stsq", [0.0]
+    sink = FrameSink("camera", path, clock=lambda: now[0])
+    with monkeypatch.context() as patch:
+        full_disk(patch, left=0)
+        now[0] = 10.0
+        with pytest.raises(EdgeError, match="No space left"):
+            sink.put(faces[0])
+    sink.close()
+    assert in_file(path) == all_of(faces[:1])
 
 
 def test_server_gets_every_frame_once_and_in_order(faces: list[CapturedFace]) -> None:
@@ -89,6 +168,9 @@ def test_frame_waits_no_longer_than_a_second(faces: list[CapturedFace]) -> None:
         now[0] = 1.5
         sink.put(faces[2])
         assert sink.acknowledged == 2
+        now[0] = 2.0
+        sink.poll()
+        assert sink.acknowledged == 3, "also while nobody comes"
 
 
 def test_refusing_server_loses_nothing(faces: list[CapturedFace], tmp_path: Path) -> None:
@@ -101,6 +183,18 @@ def test_refusing_server_loses_nothing(faces: list[CapturedFace], tmp_path: Path
         with pytest.raises(EdgeError, match=r"go away.*all frames are in .*out\.stsq, send them with"):
             sink.close()
     assert in_file(path) == all_of(faces)
+
+
+def test_faces_after_a_refusal_are_kept_in_the_file(faces: list[CapturedFace], tmp_path: Path) -> None:
+    server, now = Server(broken_from=0), [0.0]
+    with server.sender() as sender:
+        sink = FrameSink("camera", tmp_path / "out.stsq", sender, clock=lambda: now[0])
+        now[0] = 1.0
+        with pytest.raises(EdgeError, match="go away"):
+            sink.put(faces[0])
+        sink.put(faces[1])
+        sink.close()
+    assert in_file(tmp_path / "out.stsq") == all_of(faces[:2])
 
 
 def test_refusing_server_without_a_file_names_the_remedy(faces: list[CapturedFace]) -> None:

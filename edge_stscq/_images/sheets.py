@@ -1,17 +1,11 @@
-"""Pictures: read from files, written as PNG, and put beside each other on contact sheets.
-
-Pictures are `uint8 [H, W, 3]` in RGB throughout.
-"""
+"""Pictures put beside each other on contact sheets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from edge_stscq.errors import EdgeError
 
 TILE = 256
 """Side of a face on a contact sheet in pixels: crops are shown twice as large."""
@@ -20,51 +14,6 @@ LINE = 30
 """Height of a line of text in pixels."""
 PAPER, INK, PALE = 250, (30, 30, 30), (110, 110, 110)
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
-
-
-def encode_image(image: NDArray[np.uint8], suffix: str = ".png") -> bytes:
-    """Bytes of a picture file of `image`, `uint8 [H, W, 3]`, in the format that the suffix names.
-
-    Raises:
-        EdgeError: OpenCV writes no such format.
-
-    Example:
-        >>> Path("face.png").write_bytes(encode_image(face))
-    """
-    try:
-        done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    except cv2.error:
-        done = False
-    if not done:
-        raise EdgeError(f"no picture can be written as {suffix!r}; use .png, .jpg or .webp")
-    return data.tobytes()
-
-
-def decode_image(data: bytes) -> NDArray[np.uint8] | None:
-    """Picture `uint8 [H, W, 3]` of a file's bytes, upright; None if they are damaged or no picture."""
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:
-        return None
-    return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def read_image(path: Path | str) -> NDArray[np.uint8]:
-    """Read one picture file as `uint8 [H, W, 3]` in RGB, upright.
-
-    Raises:
-        EdgeError: the file is missing, truncated, damaged or not a picture.
-
-    Example:
-        >>> crop = align(read_image("portrait.png"))
-    """
-    try:
-        image = decode_image(Path(path).read_bytes())
-    except OSError as error:
-        raise EdgeError(f"{path} cannot be read: {error.strerror}; check the path") from None
-    if image is None:
-        raise EdgeError(f"{path} is damaged or not a picture; give a whole JPEG, PNG or WebP file")
-    return image
 
 
 @dataclass(frozen=True, eq=False)
