@@ -23,7 +23,8 @@ class Status:
         restarts: times that the source was opened again.
         silence: seconds since the last picture.
         seconds: that detector, gate and encoder took.
-        failures: pictures that could not be looked at.
+        damaged: pictures that could not be decoded.
+        failures: pictures, or ends of visits, that the loop failed at.
         waiting: faces in the spool; `unkept` more in memory, since the spool cannot be written.
         lost: faces that no spool took.
         delivered: faces that the server has.
@@ -42,6 +43,7 @@ class Status:
     restarts: int
     silence: float
     seconds: float
+    damaged: int
     failures: int
     waiting: int
     unkept: int
@@ -72,8 +74,8 @@ class Lane:
         return Status(
             name=self.name, state=reader.state, rate=reader.rate(), skipped=reader.skipped,
             pictures=counters.pictures, faces=counters.faces, refused=dict(counters.rejected), tracks=counters.tracks,
-            restarts=reader.restarts, silence=reader.silence(), seconds=self.seconds, failures=self.failures,
-            waiting=keeper.waiting, unkept=keeper.unkept, lost=keeper.lost,
+            restarts=reader.restarts, silence=reader.silence(), seconds=self.seconds, damaged=reader.damaged,
+            failures=self.failures,             waiting=keeper.waiting, unkept=keeper.unkept, lost=keeper.lost,
             delivered=sent.report.faces if sent else 0, set_aside=sent.report.refused if sent else 0,
             bytes_sent=sent.report.bytes if sent else 0,
         )  # fmt: skip

@@ -3,12 +3,23 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from demo_camera.source import Picture
+from demo_camera.sources import Picture
 from edge_stscq.stream import CapturedFace
+
+
+class SourceCounters(Protocol):
+    """Counters of one source."""
+
+    @property
+    def damaged(self) -> int:
+        """Pictures that could not be decoded."""
 
 
 class Source(Protocol):
     """Pictures of one camera."""
+
+    @property
+    def counters(self) -> SourceCounters: ...
 
     @property
     def live(self) -> bool:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from demo_camera.service.notices import Notices
 from demo_camera.service.parts import OpenSource, Source
-from demo_camera.source import Picture
+from demo_camera.sources import Picture
 from edge_stscq.errors import EdgeError
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -61,6 +61,7 @@ class Reader(threading.Thread):
         self._open, self._arrived, self._stopping, self._notices = open_source, arrived, stopping, notices
         self._first_pause, self._clock = first_pause, clock
         self._source: Source | None = None
+        self._damaged = 0
         self._waiting: Picture | Interrupted | None = None
         self._latest = clock()
         self._times: deque[float] = deque(maxlen=_RATE_OF)
@@ -84,6 +85,12 @@ class Reader(threading.Thread):
         """Pictures a second, of late."""
         times = list(self._times)
         return (len(times) - 1) / max(self._clock() - times[0], 1e-3) if len(times) > 1 else 0.0
+
+    @property
+    def damaged(self) -> int:
+        """Pictures that the source could not decode."""
+        source = self._source
+        return self._damaged + (0 if source is None else source.counters.damaged)
 
     def close(self) -> None:
         """End the source; the thread ends soon."""
@@ -113,6 +120,8 @@ class Reader(threading.Thread):
         try:
             with closing(self._open()) as source:
                 self._source, live = source, source.live
+                if self._stopping.is_set():  # `close` may have come too early to find the source
+                    return None
                 for picture in source.pictures():
                     self._note_picture()
                     self._hand_over(picture, newest=live)
@@ -124,6 +133,8 @@ class Reader(threading.Thread):
             _LOG.exception("camera %s", self.camera)
             failure = f"its source failed with {type(error).__name__} (--verbose shows more); it is opened again"
         finally:
+            if self._source is not None:
+                self._damaged += self._source.counters.damaged
             self._source = None
         if live or self.state is not State.RUNNING:
             return failure or "the stream ended; it is opened again"

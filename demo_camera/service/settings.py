@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from demo_camera.sources import Region
 from demo_camera.service.files import as_value_error, private, readable, writable_folder
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.client.byte_budget import parse_budget, parse_size
 from edge_stscq.client.spool import LEAST_BYTES
+from edge_stscq.device.quality import Limits
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME
 
@@ -49,6 +51,12 @@ def _budget(text: str) -> str:
     return text
 
 
+def _region(text: str) -> str:
+    with as_value_error():
+        Region.parse(text)
+    return text
+
+
 def _http_url(text: str) -> str:
     try:
         parts = urlsplit(text)
@@ -60,6 +68,13 @@ def _http_url(text: str) -> str:
     if parts.username or parts.password:
         raise ValueError("a user or password in an address would be logged; put the secret into a file")
     return text
+
+
+def _user_of(source: str) -> str | None:
+    try:
+        return urlsplit(source).username if "://" in source else None
+    except ValueError:
+        return None
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -78,17 +93,24 @@ class CameraSettings(_Table):
     )
     password_file: SecretFile | None = Field(default=None, description="file with the password of the source's user")
     rotate: Literal[0, 90, 180, 270] = Field(default=0, description="degrees clockwise until it is upright")
-    region: tuple[int, int, int, int] | None = Field(
-        default=None, description="part of the picture that is looked at: x, y, width, height in pixels",
-        examples=[[0, 0, 640, 480]],
+    region: Annotated[str, AfterValidator(_region)] | None = Field(
+        default=None, description="part that is looked at: x,y,width,height in pixels or percent",
+        examples=["25%,0,50%,100%"],
     )  # fmt: skip
     max_rate: float | None = Field(default=None, gt=0, description="most pictures a second", examples=[10])
-    limits: dict[str, float] = Field(default={}, description="limits of the gate that differ from the usual ones")
+    limits: Limits = Field(default=Limits(), description="limits of the gate that differ from the usual ones")
     layers: int | None = Field(default=None, ge=1, le=MAX_LAYERS, description="layers that travel; all if absent")
-    best_after: float | None = Field(
-        default=None, gt=0, description="seconds after which the best face of a visit goes before its end", examples=[10]
+    best_after: float = Field(
+        default=10, gt=0, le=86400, description="seconds after which the best face of a visit goes before its end"
     )
     token_file: SecretFile | None = Field(default=None, description="this camera's token, in place of the server's")
+
+
+    @model_validator(mode="after")
+    def _user(self) -> "CameraSettings":
+        if self.password_file is not None and not _user_of(self.source.get_secret_value()):
+            raise ValueError("password_file needs an address with a user; write rtsp://USER@HOST/PATH")
+        return self
 
 
 class SpoolSettings(_Table):
@@ -105,7 +127,14 @@ class SpoolSettings(_Table):
 class ServerSettings(_Table):
     """`[server]`: takes the faces."""
 
-    url: HttpUrl = Field(description="address", examples=["https://server:8377"])
+    url: def _user_of(source: str) -> str | None:
+    try:
+        return urlsplit(source).username if "://" in source else None
+    except ValueError:
+        return None
+
+
+HttpUrl = Field(description="address", examples=["https://server:8377"])
     token_file: SecretFile | None = Field(default=None, description="token for all cameras")
     ca: ReadableFile | None = Field(default=None, description="PEM authorities of the server's certificate")
     cert: ReadableFile | None = Field(default=None, description="mutual TLS: PEM certificate of this machine")
@@ -146,7 +175,14 @@ class MqttSettings(_Table):
 class WebhookSettings(_Table):
     """`[[events.webhook]]`: an address that track events are posted to."""
 
-    url: HttpUrl = Field(description="address", examples=["https://home.example/hooks/faces"])
+    url: def _user_of(source: str) -> str | None:
+    try:
+        return urlsplit(source).username if "://" in source else None
+    except ValueError:
+        return None
+
+
+HttpUrl = Field(description="address", examples=["https://home.example/hooks/faces"])
     secret_file: SecretFile = Field(description="file with the secret of the signatures")
 
 

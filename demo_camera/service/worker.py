@@ -9,7 +9,7 @@ from demo_camera.service.lane import Lane
 from demo_camera.service.notices import Notices
 from demo_camera.service.parts import Say, Step, TrackEvent
 from demo_camera.service.reader import Interrupted, State
-from demo_camera.source import Picture
+from demo_camera.sources import Picture
 
 _LOG = logging.getLogger(__name__)
 _BEAT = 0.5

@@ -53,7 +53,7 @@ def run(
         note(f"{settings.bundle} is not signed; trusted_key = FILE asks for a signature")
     console = progress_console()
     say = _JsonLines() if as_json else _Lines(console)
-    service = Service(settings, real_parts(settings, bundle), say)
+    service = Service(settings, real_parts(settings, bundle, say), say)
 
     def stop(number: int, frame: "FrameType | None") -> None:
         service.stop()
@@ -142,7 +142,7 @@ class _Lines:
         from rich.markup import escape
 
         line = {
-            "trouble": "{place}: {text}", "over": "{place}: {text}", "face": "camera {camera}: a face of {bytes} bytes",
+            "trouble": "{place}: {text}", "over": "{place}: {text}", "note": "{place}: {text}", "face": "camera {camera}: a face of {bytes} bytes",
             "listening": "metrics and health at {address}", "end": "ended: {faces} faces captured, {waiting} waiting",
         }.get(event)  # fmt: skip
         if line is not None:

@@ -14,7 +14,8 @@ _PREFIX = "edge_stscq_camera"
 _COUNTERS: dict[str, tuple[str, Callable[[Status], float]]] = {
     "pictures": ("pictures looked at", lambda one: one.pictures),
     "skipped": ("pictures that a newer one took the place of", lambda one: one.skipped),
-    "failures": ("pictures that could not be looked at", lambda one: one.failures),
+    "damaged": ("pictures that could not be decoded", lambda one: one.damaged),
+    "failures": ("pictures that the loop failed at", lambda one: one.failures),
     "faces": ("faces captured", lambda one: one.faces),
     "tracks": ("visits that began", lambda one: one.tracks),
     "reconnects": ("times that the source was opened again", lambda one: one.restarts),

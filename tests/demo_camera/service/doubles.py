@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from demo_camera.sources import Picture
+from demo_camera.sources import Picture, SourceCounters
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import CapturedFace
 from tests.client.filled import captured
@@ -40,6 +40,10 @@ class FakeSource:
     def __init__(self, live: bool = True) -> None:
         self.live, self.closed = live, False
         self.given: SimpleQueue[str | Exception | None] = SimpleQueue()
+
+    @property
+    def counters(self) -> SourceCounters:
+        return SourceCounters(damaged=1)
 
     def give(self, *things: str | Exception | None) -> "FakeSource":
         for thing in things:
