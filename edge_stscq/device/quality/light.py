@@ -1,0 +1,25 @@
+"""How a face is lit: measured on the middle of its crop, where skin is and neither hair nor background."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+CLIPPED = 247
+"""Lowest grey level that counts as clipped, as in ISO/IEC 29794-5."""
+FACE = (slice(36, 112), slice(32, 96))
+"""Rows and columns of the crop from the brows to the chin and from cheek to cheek."""
+
+
+def gray(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Luminance of a crop `uint8 [H, W, 3]`, RGB, as `uint8 [H, W]`."""
+    return np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def mean(luminance: NDArray[np.uint8]) -> float:
+    """Mean grey level of the face, 0 to 255."""
+    return float(luminance[FACE].mean())
+
+
+def clipped(luminance: NDArray[np.uint8]) -> float:
+    """Share of the face that is as bright as the picture can say, 0 to 1."""
+    return float((luminance[FACE] >= CLIPPED).mean())

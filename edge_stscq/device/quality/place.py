@@ -1,0 +1,53 @@
+"""Where a face lies in its picture: how large, how far inside, and which way it looks, all from its five points.
+
+None of these looks at a pixel. The pose is what a pinhole camera far away would see of a stiff head; it orders faces by
+how far they are turned and is no instrument for angles.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_stscq.device.crop import SPEC, TEMPLATE, crop_mask, umeyama
+
+CENTER = 96
+"""Side of the central part of a crop, in pixels: from the brows to the chin, without the margin around the face."""
+DEPTH = 0.55
+"""How far the tip of the nose stands before the plane of eyes and mouth, in distances between the eyes."""
+
+
+def points_outside(shape: tuple[int, ...], points: NDArray[np.float64]) -> float:
+    """Largest distance of a point from the picture `(H, W, ...)`, in distances between the eyes; 0 if all are inside."""
+    far = np.array(shape[1::-1]) - 0.5
+    beyond = np.maximum(np.maximum(-0.5 - points, points - far), 0)
+    return float(beyond.max() / max(eye_distance(points), 1e-9))
+
+
+def crop_outside(shape: tuple[int, ...], points: NDArray[np.float64]) -> float:
+    """Share of the crop's center that is not picture `(H, W, ...)` but its reflection, 0 to 1."""
+    edge = (SPEC.size - CENTER) // 2
+    center = crop_mask(shape, points)[edge : edge + CENTER, edge : edge + CENTER]
+    return float(1 - np.count_nonzero(center) / center.size)
+
+
+def eye_distance(points: NDArray[np.float64]) -> float:
+    """Pixels between the eyes."""
+    return float(np.linalg.norm(points[1] - points[0]))
+
+
+def roll(points: NDArray[np.float64]) -> float:
+    """Turn of the face in the plane of the picture, in degrees, -180 to 180; clockwise is positive.
+
+    It is the turn of the similarity that aligns all five points, so that one point amiss changes little.
+    """
+    matrix = umeyama(points, TEMPLATE)
+    return float(np.degrees(np.arctan2(-matrix[1, 0], matrix[0, 0])))
+
+
+def yaw(points: NDArray[np.float64]) -> float:
+    """Turn of the head to the side, in degrees, -90 to 90; 0 looks into the camera.
+
+    The nose stands before the face, so that it moves against the middle of eyes and mouth corners as the head turns.
+    """
+    across = points[[1, 4]].mean(0) - points[[0, 3]].mean(0)
+    nose = points[2] - points[[0, 1, 3, 4]].mean(0)
+    return float(np.degrees(np.arctan2(nose @ across, DEPTH * max(float(across @ across), 1e-9))))
