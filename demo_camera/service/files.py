@@ -12,7 +12,7 @@ from edge_stscq.errors import EdgeError
 _LONGEST_SECRET = 64 * 1024
 """Bytes: a PEM key has a few thousand."""
 _CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Variable by which systemd names the folder of a service's credentials; it guards them by other means than the mode."""
+"""Variable by which systemd names the folder of a service's credentials, which it guards by more than the mode."""
 
 
 @contextmanager

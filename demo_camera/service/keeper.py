@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 
 from demo_camera.service.notices import Notices

@@ -22,7 +22,7 @@ _Raw = dict[str, Any]
 
 
 class WrongSettingsError(EdgeError):
-    """Settings that cannot be used; `problems` has a line for each thing that is wrong, with its place and a next step."""
+    """Settings that cannot be used; `problems` has a line for each, with its place and the next step."""
 
     def __init__(self, file: Path, problems: list[str]) -> None:
         more = f"; and {len(problems) - 1} more, see: edge-stscq camera check {file}" if len(problems) > 1 else ""

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from demo_camera.sources import Region
 from demo_camera.service.files import as_value_error, private, readable, writable_folder
+from demo_camera.sources import Region
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.client.byte_budget import parse_budget, parse_size
 from edge_stscq.client.spool import LEAST_BYTES
@@ -105,7 +105,6 @@ class CameraSettings(_Table):
     )
     token_file: SecretFile | None = Field(default=None, description="this camera's token, in place of the server's")
 
-
     @model_validator(mode="after")
     def _user(self) -> "CameraSettings":
         if self.password_file is not None and not _user_of(self.source.get_secret_value()):
@@ -127,14 +126,7 @@ class SpoolSettings(_Table):
 class ServerSettings(_Table):
     """`[server]`: takes the faces."""
 
-    url: def _user_of(source: str) -> str | None:
-    try:
-        return urlsplit(source).username if "://" in source else None
-    except ValueError:
-        return None
-
-
-HttpUrl = Field(description="address", examples=["https://server:8377"])
+    url: HttpUrl = Field(description="address", examples=["https://server:8377"])
     token_file: SecretFile | None = Field(default=None, description="token for all cameras")
     ca: ReadableFile | None = Field(default=None, description="PEM authorities of the server's certificate")
     cert: ReadableFile | None = Field(default=None, description="mutual TLS: PEM certificate of this machine")
@@ -175,14 +167,7 @@ class MqttSettings(_Table):
 class WebhookSettings(_Table):
     """`[[events.webhook]]`: an address that track events are posted to."""
 
-    url: def _user_of(source: str) -> str | None:
-    try:
-        return urlsplit(source).username if "://" in source else None
-    except ValueError:
-        return None
-
-
-HttpUrl = Field(description="address", examples=["https://home.example/hooks/faces"])
+    url: HttpUrl = Field(description="address", examples=["https://home.example/hooks/faces"])
     secret_file: SecretFile = Field(description="file with the secret of the signatures")
 
 

@@ -1,4 +1,4 @@
-"""Worker: one thread that looks at the newest picture of each camera in turn, with the detector and encoder they share."""
+"""Worker: one thread that looks at the newest picture of each camera in turn, by one detector and one encoder."""
 
 import logging
 import threading

@@ -142,8 +142,9 @@ class _Lines:
         from rich.markup import escape
 
         line = {
-            "trouble": "{place}: {text}", "over": "{place}: {text}", "note": "{place}: {text}", "face": "camera {camera}: a face of {bytes} bytes",
-            "listening": "metrics and health at {address}", "end": "ended: {faces} faces captured, {waiting} waiting",
+            **dict.fromkeys(("trouble", "over", "note"), "{place}: {text}"),
+            "face": "camera {camera}: a face of {bytes} bytes", "listening": "metrics and health at {address}",
+            "end": "ended: {faces} faces captured, {waiting} waiting",
         }.get(event)  # fmt: skip
         if line is not None:
             self._console.print(escape(line.format(**fields)), soft_wrap=True, highlight=False)

@@ -35,7 +35,9 @@ class MonitorServer(ThreadingHTTPServer):
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
-            raise EdgeError(f"cannot listen on {host}:{port}: {error.strerror}; choose another port in [metrics]") from None
+            raise EdgeError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another port in [metrics]"
+            ) from None
 
     def start(self) -> None:
         """Answer in the background until `stop`."""
@@ -79,7 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(content)
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Probes come every few seconds."""

@@ -25,7 +25,8 @@ def unready(
     for one in cameras:
         trouble = troubles.get(f"camera {one.name}")
         if one.state is not State.ENDED and one.silence > silent_after:
-            reasons.append(f"camera {one.name}: no picture for {one.silence:.0f} s" + (f"; {trouble}" if trouble else ""))
+            why = f"; {trouble}" if trouble else ""
+            reasons.append(f"camera {one.name}: no picture for {one.silence:.0f} s{why}")
         elif one.state is State.ENDED and trouble:
             reasons.append(f"camera {one.name}: {trouble}")
         if spool := troubles.get(f"spool {one.name}"):
