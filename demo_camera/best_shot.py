@@ -52,7 +52,7 @@ class Shot:
     face: Face
     crop: NDArray[np.uint8]
     code: CodedFace
-    score: float
+    score: int
     captured_ms: int | None
     clock: Clock
 
@@ -70,14 +70,14 @@ class BestShot:
     since: float
     sent: int = 0
     _waiting: Shot | None = field(default=None, repr=False)
-    _sent_score: float = 0.0
+    _sent_score: int = 0.0
 
     @property
-    def score(self) -> float:
+    def score(self) -> int:
         """Quality of the best face so far, 0 to 100."""
         return self._sent_score if self._waiting is None else self._waiting.score
 
-    def wants(self, score: float) -> bool:
+    def wants(self, score: int) -> bool:
         """Tell if a face of this quality is worth coding: the first, or better than the best so far."""
         if self._waiting is not None:
             return score >= self._waiting.score + _WORTH

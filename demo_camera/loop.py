@@ -41,8 +41,8 @@ class Detector(Protocol):
 class Gate(Protocol):
     """The part of `edge_stscq.device.quality.QualityGate` that the loop needs."""
 
-    def judge(self, image: NDArray[np.uint8], face: Face) -> Judgement:
-        """Crop, quality and, of a face that is not taken, the refusal."""
+    def judge(self, image: NDArray[np.uint8], face: Face, *, known_upright: bool) -> Judgement:
+        """Crop, quality and, of a face that is not taken, the refusal; cheaper where it is known to be upright."""
 
 
 class Encoder(Protocol):
@@ -168,17 +168,25 @@ class CaptureLoop:
         return step
 
     def _photograph(self, picture: Picture) -> list[Capture]:
-        judged = self._judged(picture)
+        faces = self._faces(picture)
+        judged = self._judged(picture, faces, [False] * len(faces))
         return [self._capture(self._shot(picture, judged[place]), None) for place in self._chosen(judged)]
 
-    def _judged(self, picture: Picture) -> list[Judgement]:
-        """The faces of a picture, the largest first; those that do not pass are counted."""
-        self.counters.searched += 1
+    def _faces(self, picture: Picture) -> list[Face]:
+        """The faces of a picture, the largest first, at most `MAX_FACES`."""
         faces = sorted(self.detector.faces(picture.image), key=lambda face: -face.box[2] * face.box[3])[:MAX_FACES]
+        self.counters.searched += 1
         self.counters.found += len(faces)
         if not faces:
             self._reject("no face", f"{picture.name}: no face found")
-        judged = [self.gate.judge(picture.image, face) for face in faces]
+        return faces
+
+    def _judged(self, picture: Picture, faces: Sequence[Face], upright: Sequence[bool]) -> list[Judgement]:
+        """What the gate says of each face; those that do not pass are counted."""
+        judged = [
+            self.gate.judge(picture.image, face, known_upright=known)
+            for face, known in zip(faces, upright, strict=True)
+        ]
         for found in judged:
             if found.refusal is not None:
                 self._reject(found.refusal.reason, f"{picture.name}: {found.refusal}")
@@ -200,8 +208,9 @@ class CaptureLoop:
 
     def _follow(self, picture: Picture, seconds: float, step: Step) -> None:
         """Give each face of a picture to its track, and each track its best face."""
-        judged = self._judged(picture)
-        tracks = self._tracker.follow([found.face.box for found in judged], seconds)
+        faces = self._faces(picture)
+        tracks = self._tracker.follow([face.box for face in faces], seconds)
+        judged = self._judged(picture, faces, [not track.doubtful for track in tracks])
         chosen = self._chosen(judged)
         shots = {
             place: self._shot(picture, judged[place])
@@ -258,7 +267,7 @@ class CaptureLoop:
     def _capture(self, shot: Shot, track: int | None) -> Capture:
         code = shot.code if self.layers is None else shot.code.truncate(self.layers, self.codec.entropy.layer_ends)
         coded = self.codec.captured(
-            code, shot.captured_ms, shot.clock, base=self.base, track=track, quality=round(shot.score)
+            code, shot.captured_ms, shot.clock, base=self.base, track=track, quality=shot.score
         )
         self.counters.faces += 1
         self.counters.payload_bytes += coded.payload_bytes

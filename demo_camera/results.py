@@ -29,7 +29,7 @@ class Capture:
     face: Face
     crop: NDArray[np.uint8]
     coded: CapturedFace
-    score: float
+    score: int
     track: int | None = None
 
 
@@ -50,7 +50,7 @@ class TrackEvent:
 
     kind: Kind
     track: int
-    score: float
+    score: int
     box: Box
     picture: str
     captured_ms: int | None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from demo_camera.loop import CaptureLoop
 from demo_camera.sources import Picture
 from edge_stscq.device.detect import Face
-from edge_stscq.device.quality import Judgement, Rejection
+from edge_stscq.device.quality import Judgement, Verdict
 from edge_stscq.stream import Clock, CodedFace, FrameCodec, Tables
 
 LAYER_ENDS = (4, 8, 12)
@@ -39,7 +39,7 @@ class Seen:
     x: float
     y: float = 200.0
     who: int = 0
-    score: float = 50.0
+    score: int = 50
     size: float = 80.0
     refusal: str | None = None
 
@@ -51,6 +51,7 @@ class Stage:
     faces_now: list[Seen] = field(default_factory=list)
     pictures: int = 0
     searched: int = 0
+    known_upright: list[bool] = field(default_factory=list)
     step: float = 0.1
     at: float = 0.0
 
@@ -72,11 +73,12 @@ class Stage:
         box = (seen.x - seen.size / 2, seen.y - seen.size / 2, seen.size, seen.size)
         return Face(points=POINTS * seen.size + box[:2], box=box, score=0.9)
 
-    def judge(self, image: NDArray[np.uint8], face: Face) -> Judgement:
+    def judge(self, image: NDArray[np.uint8], face: Face, *, known_upright: bool) -> Judgement:
         places = [(abs(seen.x - face.box[0] - seen.size / 2) + abs(seen.y - face.box[1] - seen.size / 2), seen)
                   for seen in self.faces_now]  # fmt: skip
         seen = min(places, key=lambda pair: pair[0])[1]
-        refusal = None if seen.refusal is None else Rejection(seen.refusal, "as the test says")
+        self.known_upright.append(known_upright)
+        refusal = None if seen.refusal is None else Verdict("x", 0, 1, False, seen.refusal, "as the test says")
         return Judgement(face, np.full((128, 128, 3), 16 * seen.who + 8, np.uint8), (), refusal, seen.score)
 
 

@@ -98,6 +98,11 @@ def test_face_is_coded_only_when_it_is_better(loop: CaptureLoop, stage: Stage, e
     assert encoder.calls == 2
 
 
+def test_known_face_is_not_turned_again(loop: CaptureLoop, stage: Stage) -> None:
+    walk(loop, stage, (Seen(100),), (Seen(100),), (), (Seen(100),), (Seen(100),))
+    assert stage.known_upright == [False, True, False, True]
+
+
 def test_occluded_visitor_stays_one_visit(loop: CaptureLoop, stage: Stage) -> None:
     walk(loop, stage, (Seen(100),), *[()] * 15, (Seen(450),), *[()] * 15, (Seen(200),))
     assert len(loop.finish()) == 1
