@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -138,16 +138,19 @@ class _Lines:
     def __init__(self, console: "Console") -> None:
         self._console = console
 
-    def __call__(self, event: str, **fields: object) -> None:
-        from rich.markup import escape
-
-        line = {
-            **dict.fromkeys(("trouble", "over", "note"), "{place}: {text}"),
-            "face": "camera {camera}: a face of {bytes} bytes", "listening": "metrics and health at {address}",
-            "end": "ended: {faces} faces captured, {waiting} waiting",
-        }.get(event)  # fmt: skip
-        if line is not None:
-            self._console.print(escape(line.format(**fields)), soft_wrap=True, highlight=False)
+    def __call__(self, event: str, **fields: Any) -> None:
+        match event:
+            case "trouble" | "over" | "note":
+                line = f"{fields['place']}: {fields['text']}"
+            case "face":
+                line = f"camera {fields['camera']}: a face of {fields['bytes']} bytes"
+            case "listening":
+                line = f"metrics and health at {fields['address']}"
+            case "end":
+                line = f"ended: {count(fields['faces'], 'face')} captured, {fields['waiting']:,} waiting"
+            case _:
+                return
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 class _View:
