@@ -65,6 +65,7 @@ class CaptureLoop:
         layers: of each face that travel; None is all.
         base: each face has a frame of its basic layer, too, which may travel before the further layers of any.
         most_faces: of one picture, those of highest quality; None is all that pass.
+        limit: faces after which none is captured any more; None is no limit.
         every: faces are looked for in every n-th picture while all tracks are steady; 1 in all.
         lost_after: seconds without its face after which a visit is over.
         numbers: gives each visit its number. Loops that write into one stream share it.
@@ -86,6 +87,7 @@ class CaptureLoop:
     base: bool = False
     rule: SendRule = field(default_factory=SendRule)
     most_faces: int | None = None
+    limit: int | None = None
     every: int = 1
     lost_after: float = 2.0
     numbers: Iterator[int] = field(default_factory=count)
@@ -108,6 +110,11 @@ class CaptureLoop:
     def open_tracks(self) -> int:
         """Visits with a face that passed and that are not over."""
         return len(self._best)
+
+    @property
+    def full(self) -> bool:
+        """As many faces as `limit` says were captured."""
+        return self.limit is not None and self.counters.faces >= self.limit
 
     def run(self, pictures: Iterable[Picture]) -> Iterator[Step]:
         """Yield the result of each picture, then that of the end; an error is raised after that.
@@ -134,7 +141,7 @@ class CaptureLoop:
         self.counters.pictures += 1
         if picture.at is None:
             step = self.end()
-            step.captures.extend(self._photograph(picture))
+            self._photograph(picture, step)
             return step
         before = self._picture
         again = before is not None and before.at is not None and picture.at < before.at
@@ -150,7 +157,7 @@ class CaptureLoop:
         for track, best in self._best.items():
             shot = best.due(picture.at)
             if shot is not None:
-                step.captures.append(self._capture(shot, track.number))
+                self._take(shot, track.number, step)
                 step.events.append(self._event("update", track, best, picture))
         return step
 
@@ -167,10 +174,12 @@ class CaptureLoop:
         self._picture, self._passed_over = None, 0
         return step
 
-    def _photograph(self, picture: Picture) -> list[Capture]:
+    def _photograph(self, picture: Picture, step: Step) -> None:
         faces = self._faces(picture)
         judged = self._judged(picture, faces, [False] * len(faces))
-        return [self._capture(self._shot(picture, judged[place]), None) for place in self._chosen(judged)]
+        for place in self._chosen(judged):
+            if not self.full:
+                self._take(self._shot(picture, judged[place]), None, step)
 
     def _faces(self, picture: Picture) -> list[Face]:
         """The faces of a picture, the largest first, at most `MAX_FACES`."""
@@ -242,7 +251,7 @@ class CaptureLoop:
             return  # no face of it passed
         shot = best.due(0.0, ended=True)
         if shot is not None:
-            step.captures.append(self._capture(shot, track.number))
+            self._take(shot, track.number, step)
         step.events.append(self._event("end", track, best, picture))
 
     def _embed(self, shots: Mapping[int, Shot]) -> dict[int, NDArray[np.float32]]:
@@ -264,7 +273,10 @@ class CaptureLoop:
         return Shot(picture.name, found.face, found.crop, code, found.score, picture.captured_ms,
                     picture.clock or Clock.NONE)  # fmt: skip
 
-    def _capture(self, shot: Shot, track: int | None) -> Capture:
+    def _take(self, shot: Shot, track: int | None, step: Step) -> None:
+        """Make a frame of a face, unless there are as many as are wanted."""
+        if self.full:
+            return
         code = shot.code if self.layers is None else shot.code.truncate(self.layers, self.codec.entropy.layer_ends)
         coded = self.codec.captured(
             code, shot.captured_ms, shot.clock, base=self.base, track=track, quality=shot.score
@@ -273,7 +285,7 @@ class CaptureLoop:
         self.counters.payload_bytes += coded.payload_bytes
         self.counters.wire_bytes += frame_bound(coded.payload_bytes)
         self.latest = f"{shot.picture}: {coded.payload_bytes} bytes"
-        return Capture(shot.picture, shot.face, shot.crop, coded, shot.score, track)
+        step.captures.append(Capture(shot.picture, shot.face, shot.crop, coded, shot.score, track))
 
     def _reject(self, reason: str, message: str) -> None:
         self.counters.rejected[reason] += 1

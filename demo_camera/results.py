@@ -84,3 +84,8 @@ class Counters:
     """Rejections by reason; "no face", of a picture, is one of them."""
     payload_bytes: int = 0
     wire_bytes: int = 0
+
+    def by_name(self) -> dict[str, int | dict[str, int]]:
+        """All counters by name; the rejections are called `refused`."""
+        numbers = {name: value for name, value in vars(self).items() if name != "rejected"}
+        return numbers | {"refused": dict(self.rejected)}

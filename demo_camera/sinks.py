@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from demo_camera.results import Capture
 from edge_stscq._files import NewFile
 from edge_stscq.client.sender import Sender
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import RefusedFrame
-from edge_stscq.stream.envelope import CapturedFace, WireFrame, new_stream_key, stream_id
+from edge_stscq.stream.envelope import WireFrame, new_stream_key, stream_id
 from edge_stscq.stream.wire import PREAMBLE, write_sections
 
 BATCH = 64
@@ -57,13 +58,13 @@ class FrameSink:
         self.refused: list[RefusedFrame] = []
         """Frames that it will not take."""
 
-    def put(self, face: CapturedFace) -> None:
+    def put(self, capture: Capture) -> None:
         """Take one face, with all its layers.
 
         Raises:
             EdgeError: the server stayed out of reach, or refused this device, or the disk is full; once.
         """
-        (frame,) = face.whole().frames(stream_id(self._key), self._device, self._next)
+        (frame,) = capture.coded.whole().frames(stream_id(self._key), self._device, self._next)
         self._next += 1
         if self._file is not None:
             self._kept.append(frame)

@@ -1,7 +1,7 @@
 """Full frames made of aligned crops: a face of a known person, somewhere in a picture of 640 x 480, under a condition.
 
-The crop (144 px, 35 px between the eyes) is enlarged, turned and moved; around it are the
-colors of the crop's four corners, one running into the other, and the seam is feathered. Then come blur, light and noise.
+The crop (144 px, 35 px between the eyes) is enlarged, turned and moved; around it are the colors of its four corners,
+one running into the other, and the seam is feathered. Then come blur, light and noise.
 """
 
 import zlib

@@ -2,27 +2,33 @@
 
 import json
 from contextlib import ExitStack, suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_stscq.cli.options import BUNDLE, BundleOption, Ca, Cert, Key, Token, TokenFile, TrustedKey, connection
+from edge_stscq.cli.options import BUNDLE, FOLDER, Ca, Cert, Key, Token, TokenFile, TrustedKey, connection, folder
 from edge_stscq.cli.ui import note, progress_console
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from rich.table import Table
-
-    from demo_camera.loop import CaptureLoop
+    from demo_camera.outlets import Outlet
+    from demo_camera.results import Step
 
 
 def capture(
-    source: Annotated[str, typer.Option(help="Camera number (0), or path of a video, a picture or a folder of them.")],
-    bundle: BundleOption = BUNDLE,
+    source: Annotated[
+        str,
+        typer.Option(
+            help="Camera number (0) or device, address (rtsp://, http://), video, picture, folder, or - for standard "
+            "input."
+        ),
+    ],
+    bundle: Annotated[
+        Path, typer.Option(metavar=FOLDER, help="Bundle folder, or the name of a released bundle.")
+    ] = BUNDLE,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Stream file, written when the capture ends.")
+        Path | None, typer.Option("--output", "-o", help="Stream file, there when the capture ends.")
     ] = None,
     url: Annotated[str | None, typer.Option(help="Address of a server that gets the frames as they come.")] = None,
     spool: Annotated[
@@ -43,104 +49,153 @@ def capture(
     layers: Annotated[
         int | None, typer.Option(min=1, max=15, help="Layers of each face that travel. Otherwise all.")
     ] = None,
+    faces: Annotated[
+        int | None, typer.Option(min=1, help="Most faces of one picture, those of highest quality. Otherwise all.")
+    ] = None,
+    best_after: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Send the best face of a visit that goes on after this time.")
+    ] = 10.0,
+    margin: Annotated[
+        float, typer.Option(help="Points of quality by which a later face must be better to be sent as well.")
+    ] = 15.0,
+    every: Annotated[
+        int, typer.Option(min=1, help="Look for faces in every n-th picture while all visits are steady.")
+    ] = 1,
+    limits: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file of what a face must reach.")] = None,
+    set_limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="One limit, e.g. sharpness=4 or head_pose_yaw=off; may be repeated."
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Judge the faces, show every measure with its limit, keep nothing.")
+    ] = False,
+    rotate: Annotated[
+        int, typer.Option(metavar="DEGREES", help="Turn pictures clockwise by 90, 180 or 270: a camera on its side.")
+    ] = 0,
+    region: Annotated[
+        str | None, typer.Option(metavar="X,Y,W,H", help="Look at this part alone, in pixels or percent.")
+    ] = None,
+    max_rate: Annotated[
+        float | None, typer.Option(metavar="N", help="Most pictures a second of a camera or film.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with pictures that come into the folder.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Read the folders in the folder, too.")] = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Longest wait for a camera to open and for its next picture.")
+    ] = 10.0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of detector and encoder.")] = 1,
     save_crops: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also keep each aligned face: DIR/000000.png, ...")
     ] = None,
+    save_refused: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also keep refused faces: DIR/000000-too-blurred.png, ...")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counters as one JSON object at the end.")] = False,
 ) -> None:
-    """Find the largest face of each picture, align it, encode it and keep or send its frame. Ctrl-C ends a camera."""
-    from rich.console import Console
+    """Find the faces of each picture, keep the best one of each visit, encode it and keep or send its frame.
+
+    Ctrl-C or SIGTERM ends a camera: what was captured is kept, exit code 0. Of a source that ends by itself something
+    is missing then: 130 or 143. SIGHUP is 129.
+    """
+    import cv2
     from rich.live import Live
 
+    from demo_camera.best_shot import SendRule
+    from demo_camera.journal import Journal
     from demo_camera.loop import CaptureLoop
+    from demo_camera.outlets import CropFolder, SpoolOutlet, record
     from demo_camera.sinks import FrameSink
-    from demo_camera.sources import open_source
+    from demo_camera.sources import Region, SourceOptions, open_source
+    from demo_camera.stopping import StopSignals
     from edge_stscq.bundle import open_bundle
+    from edge_stscq.cli.capture_view import STDOUT, Notes, counters_table, explain_faces, show_end
     from edge_stscq.client.byte_budget import parse_size
     from edge_stscq.client.sender import Sender
     from edge_stscq.client.spool import Spool
-    from edge_stscq.device import load_encoder
+    from edge_stscq.device import Matcher, load_encoder
     from edge_stscq.device.crop import check
     from edge_stscq.device.detect import Detector
+    from edge_stscq.device.quality import Limits, QualityGate
     from edge_stscq.errors import EdgeError
 
-    pictures = open_source(source)
-    if output is None and url is None and spool is None and save_crops is None:
+    part = None if region is None else Region.parse(region)
+    pictures = open_source(source, SourceOptions(rotate, part, max_rate, follow, recursive, timeout), Notes())
+    wanted = (Limits() if limits is None else Limits.load(limits)).changed(*set_limit or ())
+    cv2.setNumThreads(threads)
+    detector = Detector()
+    gate = QualityGate(detector, wanted)
+    places = (output, url, spool, save_crops)
+    if explain:
+        if any(place is not None for place in (*places, save_refused)):
+            raise EdgeError("--explain keeps nothing; leave out -o, --spool, --url, --save-crops and --save-refused")
+        explain_faces(pictures, detector, gate, limit, as_json)
+        return
+    if all(place is None for place in places):
         raise EdgeError("nothing would be kept; give -o FILE, --spool FILE, --url URL or --save-crops DIR")
     if spool is not None and url is not None:
         raise EdgeError("--spool and --url would send faces twice; give one, and run `spool drain` beside a spool")
     if start_sequence is not None:
         note("--start-sequence is not needed any more: each capture is a stream of its own")
+    rule = SendRule(best_after, margin)
     room = None if spool_size is None else parse_size(spool_size)
     bearer, tls = connection(token, token_file, cert, key, ca)
-    opened = open_bundle(bundle, trusted_key)
+    opened = open_bundle(folder(bundle), trusted_key)
     if not opened.signed:
         note(f"{bundle} is not signed; --trusted-key FILE asks for a signature")
     check(opened.manifest.crop)
     travel = len(opened.config.layers) if layers is None else opened.config.check_layers(layers)
-    loop = CaptureLoop(Detector(), load_encoder(opened), opened.frames, layers=travel, base=spool is not None)
-    console = progress_console()
-    with ExitStack() as stack:
-        sender = stack.enter_context(Sender(url, device, token=bearer, tls=tls)) if url is not None else None
-        sink = FrameSink(device, output, sender)
-        kept = None
-        if spool is not None:
-            kept = stack.enter_context(Spool(spool, device, max_bytes=room))
-        live = None
-        if console.is_terminal and not console.quiet and not as_json:
-            live = stack.enter_context(Live(_table(loop), console=console, refresh_per_second=8))
-        with suppress(KeyboardInterrupt):
-            for captured in loop.run(pictures):
-                if captured is not None:
-                    sink.put(captured.coded)
-                    if kept is not None:
-                        kept.put(captured.coded)
-                    if save_crops is not None:
-                        _save(save_crops / f"{loop.counters.faces - 1:06d}.png", captured.crop)
-                if live is not None:
-                    live.update(_table(loop))
-                if loop.counters.faces == limit:
-                    break
-        if loop.counters.faces == 0:
-            raise EdgeError(f"stopped before a face was captured ({loop.latest or 'no picture came'})")
-        sink.close()
-    counters = loop.counters
-    if as_json:
-        report = {
-            "source": source, "bundle": str(bundle), "model_id": opened.manifest.model_id,
-            "pictures": counters.pictures, "faces": counters.faces, "refused": dict(counters.rejected),
-            "payload_bytes": counters.payload_bytes, "wire_bytes": counters.wire_bytes,
-            "output": None if output is None else str(output), "acknowledged": sink.acknowledged,
-            "spool": None if spool is None else str(spool),
-        }  # fmt: skip
-        typer.echo(json.dumps(report))
-    elif live is None:
-        Console().print(_table(loop))
-    if spool is not None and not as_json:
-        typer.echo(f"{spool}: send them with: edge-stscq spool drain {spool} --url URL")
-    if output is not None and not as_json:
-        typer.echo(f"{output}: look at it with: edge-stscq decode {output} --model {opened.manifest.name} -o faces")
-
-
-def _table(loop: "CaptureLoop") -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    counters = loop.counters
-    table = Table("pictures", "faces", "refused", "payload bytes", "wire bytes", caption=escape(loop.latest))
-    rejected = "\n".join(f"{count} {reason}" for reason, count in counters.rejected.most_common())
-    per_face = f"\n{counters.payload_bytes / counters.faces:.1f} a face" if counters.faces else ""
-    on_wire = f"\n{counters.wire_bytes / counters.faces:.1f} a face" if counters.faces else ""
-    table.add_row(
-        str(counters.pictures), str(counters.faces), rejected or "0",
-        f"{counters.payload_bytes:,}{per_face}", f"{counters.wire_bytes:,}{on_wire}",
+    loop = CaptureLoop(
+        detector, load_encoder(opened, threads), opened.frames, gate,
+        Matcher.of(opened) if opened.manifest.matches else None,
+        layers=travel, base=spool is not None, rule=rule, most_faces=faces, limit=limit, every=every,
     )  # fmt: skip
-    return table
+    outlets: list[Outlet] = []
+    kept, live, failure = None, None, None
+    with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals(pictures.close))
+        if save_crops is not None:
+            outlets.append(CropFolder(save_crops, "--save-crops"))
+        if save_refused is not None:
+            refused = CropFolder(save_refused, "--save-refused")
+            loop.on_refused = lambda name, judgement: refused.put_refused(judgement)
+        if spool is not None:
+            waiting = stack.enter_context(Spool(spool, device, max_bytes=room))
+            kept = SpoolOutlet(waiting, Journal.beside(spool, waiting.stream_id))
+            loop.numbers = count(waiting.status().next)  # at least one face of each visit so far is in this stream
+            outlets.append(kept)
+        sender = None if url is None else stack.enter_context(Sender(url, device, token=bearer, tls=tls))
+        sink = FrameSink(device, output, sender)
+        outlets.append(sink)
+        console = progress_console()
+        if console.is_terminal and not console.quiet and not as_json:
+            live = stack.enter_context(Live(counters_table(loop, pictures), console=console, refresh_per_second=8))
 
+        def watch(step: "Step | None" = None) -> None:
+            if live is not None:
+                live.update(counters_table(loop, pictures))
 
-def _save(path: Path, crop: "NDArray[np.uint8]") -> None:
-    from edge_stscq._files import make_folder, write_file
-    from edge_stscq._images import encode_image
-
-    make_folder(path.parent, "--save-crops")
-    write_file(path, encode_image(crop))
+        try:
+            record(loop, pictures, outlets, watch)
+        except EdgeError as error:
+            failure = error
+        watch()
+    ended = "error" if failure else signals.asked.name if signals.asked else "limit" if loop.full else "source"
+    report = {
+        "source": pictures.name, "bundle": str(opened.folder), "model_id": opened.manifest.model_id, "ended": ended,
+        **loop.counters.by_name(), "repeated": 0 if kept is None else kept.repeated,
+        **{name: value for name, value in pictures.counters.by_name().items() if name != "pictures"},
+        "output": str(output) if sink.written else None, "acknowledged": sink.acknowledged,
+        "spool": None if spool is None else str(spool),
+    }  # fmt: skip
+    with suppress(OSError):  # nobody may listen any more, after a SIGHUP
+        if as_json:
+            typer.echo(json.dumps(report), err=str(output) in STDOUT)
+        elif loop.counters.pictures:
+            show_end(None if live else counters_table(loop, pictures), report, opened.manifest.name, output)
+    if failure is not None:
+        raise failure
+    code = signals.exit_code(pictures.live)
+    if code:
+        raise typer.Exit(code)

@@ -225,10 +225,9 @@ def test_failing_source_gives_what_waited_and_then_the_error(loop: CaptureLoop, 
         yield stage.picture(Seen(100))
         raise EdgeError("the camera was unplugged")
 
-    captures = []
+    captures: list[Capture] = []
     with pytest.raises(EdgeError, match="unplugged"):
-        for step in loop.run(pictures()):
-            captures += step.captures
+        captures.extend(one for step in loop.run(pictures()) for one in step.captures)
     assert len(captures) == 1
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from demo_camera.loop import CaptureLoop
+from demo_camera.results import Capture
 from demo_camera.sinks import BATCH, FrameSink
 from edge_stscq.client.sender import Sender
+from edge_stscq.device.detect import Face
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import CapturedFace, Clock, CodedFace
 from edge_stscq.stream.envelope import WireFrame
@@ -39,24 +41,29 @@ class Server:
 
 
 @pytest.fixture
-def faces(loop: CaptureLoop) -> list[CapturedFace]:
+def faces(loop: CaptureLoop) -> list[Capture]:
     coded = [CodedFace(i % 2, np.array([i % 16, i // 16, 5, 7]), 1) for i in range(BATCH + 3)]
-    return [loop.codec.captured(face, 1000 * i, Clock.SYNCHRONIZED) for i, face in enumerate(coded)]
+    return [capture(loop.codec.captured(face, 1000 * i, Clock.SYNCHRONIZED)) for i, face in enumerate(coded)]
+
+
+def capture(coded: CapturedFace) -> Capture:
+    face = Face(points=np.zeros((5, 2)), box=(0, 0, 9, 9), score=1)
+    return Capture("picture", face, np.zeros((128, 128, 3), np.uint8), coded, 50)
 
 
 def kept(frames: Iterable[WireFrame]) -> list[tuple[int, int | None, bytes]]:
     return [(frame.number, frame.captured_ms, frame.payload) for frame in frames]
 
 
-def all_of(faces: list[CapturedFace]) -> list[tuple[int, int | None, bytes]]:
-    return [(number, 1000 * number, face.payloads[0][1]) for number, face in enumerate(faces)]
+def all_of(faces: list[Capture]) -> list[tuple[int, int | None, bytes]]:
+    return [(number, 1000 * number, face.coded.payloads[0][1]) for number, face in enumerate(faces)]
 
 
 def in_file(path: Path) -> list[tuple[int, int | None, bytes]]:
     return kept(frame for _, frame in read_frames(path.read_bytes()))
 
 
-def test_file_appears_when_the_capture_ends(faces: list[CapturedFace], tmp_path: Path) -> None:
+def test_file_appears_when_the_capture_ends(faces: list[Capture], tmp_path: Path) -> None:
     sink = FrameSink("camera", tmp_path / "out.stsq")
     for face in faces:
         sink.put(face)
@@ -77,7 +84,7 @@ def test_capture_without_a_face_leaves_the_earlier_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_faces_reach_the_disk_after_a_while_though_no_other_comes(faces: list[CapturedFace], tmp_path: Path) -> None:
+def test_faces_reach_the_disk_after_a_while_though_no_other_comes(faces: list[Capture], tmp_path: Path) -> None:
     now = [0.0]
     sink = FrameSink("camera", tmp_path / "out.stsq", clock=lambda: now[0])
     sink.put(faces[0])
@@ -88,7 +95,7 @@ def test_faces_reach_the_disk_after_a_while_though_no_other_comes(faces: list[Ca
     assert in_file(growing) == all_of(faces[:1])
 
 
-def test_memory_is_bounded_by_a_batch(faces: list[CapturedFace], tmp_path: Path) -> None:
+def test_memory_is_bounded_by_a_batch(faces: list[Capture], tmp_path: Path) -> None:
     sink = FrameSink("camera", tmp_path / "out.stsq", clock=lambda: 0.0)
     for _ in range(20):
         for face in faces:
@@ -111,7 +118,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, left: int) -> None:
 
 
 def test_full_disk_is_said_once_and_what_is_kept_stays(
-    faces: list[CapturedFace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faces: list[Capture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, now = tmp_path / "out.stsq", [0.0]
     sink = FrameSink("camera", path, clock=lambda: now[0])
@@ -129,7 +136,7 @@ def test_full_disk_is_said_once_and_what_is_kept_stays(
 
 
 def test_room_that_came_back_loses_nothing(
-    faces: list[CapturedFace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faces: list[Capture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, now = tmp_path / "out.stsq", [0.0]
     sink = FrameSink("camera", path, clock=lambda: now[0])
@@ -142,7 +149,7 @@ def test_room_that_came_back_loses_nothing(
     assert in_file(path) == all_of(faces[:1])
 
 
-def test_server_gets_every_frame_once_and_in_order(faces: list[CapturedFace]) -> None:
+def test_server_gets_every_frame_once_and_in_order(faces: list[Capture]) -> None:
     server = Server()
     with server.sender() as sender:
         sink = FrameSink("camera", None, sender, clock=lambda: 0.0)
@@ -156,7 +163,7 @@ def test_server_gets_every_frame_once_and_in_order(faces: list[CapturedFace]) ->
     assert {frame.source.device for frames in server.requests for frame in frames} == {"camera"}
 
 
-def test_frame_waits_no_longer_than_a_second(faces: list[CapturedFace]) -> None:
+def test_frame_waits_no_longer_than_a_second(faces: list[Capture]) -> None:
     server, now = Server(), [0.0]
     with server.sender() as sender:
         sink = FrameSink("camera", None, sender, clock=lambda: now[0])
@@ -173,7 +180,7 @@ def test_frame_waits_no_longer_than_a_second(faces: list[CapturedFace]) -> None:
         assert sink.acknowledged == 3, "also while nobody comes"
 
 
-def test_refusing_server_loses_nothing(faces: list[CapturedFace], tmp_path: Path) -> None:
+def test_refusing_server_loses_nothing(faces: list[Capture], tmp_path: Path) -> None:
     server = Server(broken_from=1)
     path = tmp_path / "out.stsq"
     with server.sender() as sender:
@@ -185,7 +192,7 @@ def test_refusing_server_loses_nothing(faces: list[CapturedFace], tmp_path: Path
     assert in_file(path) == all_of(faces)
 
 
-def test_faces_after_a_refusal_are_kept_in_the_file(faces: list[CapturedFace], tmp_path: Path) -> None:
+def test_faces_after_a_refusal_are_kept_in_the_file(faces: list[Capture], tmp_path: Path) -> None:
     server, now = Server(broken_from=0), [0.0]
     with server.sender() as sender:
         sink = FrameSink("camera", tmp_path / "out.stsq", sender, clock=lambda: now[0])
@@ -197,7 +204,7 @@ def test_faces_after_a_refusal_are_kept_in_the_file(faces: list[CapturedFace], t
     assert in_file(tmp_path / "out.stsq") == all_of(faces[:2])
 
 
-def test_refusing_server_without_a_file_names_the_remedy(faces: list[CapturedFace]) -> None:
+def test_refusing_server_without_a_file_names_the_remedy(faces: list[Capture]) -> None:
     server = Server(broken_from=0)
     with server.sender() as sender:
         sink = FrameSink("camera", None, sender, clock=lambda: 0.0)
@@ -206,7 +213,7 @@ def test_refusing_server_without_a_file_names_the_remedy(faces: list[CapturedFac
             sink.close()
 
 
-def test_refused_frames_are_named_at_the_end(faces: list[CapturedFace], tmp_path: Path) -> None:
+def test_refused_frames_are_named_at_the_end(faces: list[Capture], tmp_path: Path) -> None:
     def refuse(request: httpx2.Request) -> httpx2.Response:
         answer = json.loads(stream_acknowledgement(request.content))
         frame = next(frame for _, frame in read_frames(request.content))
@@ -224,7 +231,7 @@ def test_refused_frames_are_named_at_the_end(faces: list[CapturedFace], tmp_path
     assert len(in_file(path)) == 2
 
 
-def test_captures_of_one_device_are_streams_of_their_own(faces: list[CapturedFace]) -> None:
+def test_captures_of_one_device_are_streams_of_their_own(faces: list[Capture]) -> None:
     server = Server()
     with server.sender() as sender:
         for _ in range(2):

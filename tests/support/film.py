@@ -51,16 +51,16 @@ class Person:
         """Paint the head into a frame."""
         width = max(8, round(pose.size * _HEAD[0]))
         height = max(8, round(width * self.head.shape[0] / self.head.shape[1]))
-        texture = cv2.resize(self.head, (width, height), interpolation=cv2.INTER_AREA)
+        texture = cv2.resize(self.head, (2 * width, 2 * height), interpolation=cv2.INTER_AREA)  # or it would be soft
         u, v = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
         inside = 1 - u**2 - v**2
         yaw = np.radians(pose.yaw)
         x = np.clip(u * np.cos(yaw) - np.sqrt(np.maximum(inside, 0)) * np.sin(yaw), -0.97, 0.97)
-        source = ((x + 1) * (width - 1) / 2).astype(np.float32), ((v + 1) * (height - 1) / 2).astype(np.float32)
+        source = ((x + 1) * (width - 0.5)).astype(np.float32), ((v + 1) * (height - 0.5)).astype(np.float32)
         turned = cv2.remap(texture, *source, cv2.INTER_LINEAR).astype(np.float32) * pose.light
         alpha = np.clip(inside * 8, 0, 1).astype(np.float32)[..., None]
-        if pose.blur:
-            kernel = np.full((1, 2 * round(pose.blur) + 1), 1 / (2 * round(pose.blur) + 1))
+        if length := round(pose.blur):
+            kernel = np.full((1, length + 1), 1 / (length + 1))
             turned, alpha = cv2.filter2D(turned, -1, kernel), cv2.filter2D(alpha, -1, kernel)[..., None]
         _paste(frame, turned, alpha, round(pose.x - width / 2), round(pose.y - height / 2))
 
@@ -85,13 +85,13 @@ class Visit:
     moments: Sequence[tuple[float, Pose]]
 
     def pose(self, seconds: float) -> Pose | None:
-        """The pose at a time; None before and after the visit. Who moves is blurred by a sixtieth of a second of it."""
+        """The pose at a time, None before and after the visit. Who moves is blurred by 1/100 s of it."""
         for (start, first), (end, last) in zip(self.moments, self.moments[1:], strict=False):
             if start <= seconds < end:
                 share = (seconds - start) / (end - start)
                 names = ("x", "y", "size", "yaw", "blur", "light")
                 mixed = {one: getattr(first, one) * (1 - share) + getattr(last, one) * share for one in names}
-                mixed["blur"] += abs(last.x - first.x) / (end - start) / 60
+                mixed["blur"] += abs(last.x - first.x) / (end - start) / 100
                 return Pose(**mixed)
         return None
 

@@ -16,15 +16,16 @@ The detector's second looks (`looks.py`) come last, and only for what passed so 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector, Face
-from edge_stscq.device.quality import focus, light, place
+from edge_stscq.device.quality import detail, light, place
 from edge_stscq.device.quality.limits import Limits
-from edge_stscq.device.quality.looks import Looks
+from edge_stscq.device.quality.looks import SecondLooks
 from edge_stscq.device.quality.score import best_shot_score
 from edge_stscq.device.quality.verdict import Verdict, judge
 
@@ -56,7 +57,7 @@ class QualityGate:
     def __init__(self, detector: Detector, limits: Limits | None = None) -> None:
         self.limits = Limits() if limits is None else limits
         self._detector = detector
-        self._looks = Looks()
+        self._looks = SecondLooks()
 
     def judge(
         self, image: NDArray[np.uint8], face: Face, *, explain: bool = False, known_upright: bool = False
@@ -67,15 +68,17 @@ class QualityGate:
             image: that `face` was found in, `uint8 [H, W, 3]`, RGB.
             face: one of `detector.faces(image)`.
             explain: go on after a refusal and measure even what is switched off, so that every verdict is there.
-            known_upright: spare the four turns, most of what a judgement costs: the same face was judged upright a
+            known_upright: spare the three turns, half of what a judgement costs: the same face was judged upright a
                 moment ago. Heads do not turn upside down between two pictures, but whoever says so must know that it
                 is the same face.
         """
         face = self._detector.refine(image, face)
         crop = crop_face(image, face.points)
         luminance = light.gray(crop)
-        mean, clipped, sharp = light.mean(luminance), light.clipped(luminance), focus.focus(luminance)
+        mean, clipped = light.mean(luminance), light.clipped(luminance)
         eyes, yaw = place.eye_distance(face.points), place.yaw(face.points)
+        sharpness = detail.sharpness(luminance)
+        look = cache(lambda: self._looks.look(crop, face.points))
         measures: dict[str, Callable[[], float]] = {
             "detector_score": lambda: face.score,
             "inter_eye_distance": lambda: eyes,
@@ -86,21 +89,23 @@ class QualityGate:
             "luminance_least": lambda: mean,
             "luminance_most": lambda: mean,
             "over_exposure_prevention": lambda: clipped,
-            "sharpness": lambda: sharp.sharpness,
-            "motion": lambda: sharp.evenness,
-            "second_look": lambda: self._looks.crop_score(crop),
-            "upright": lambda: self._looks.uprightness(image, face),
+            "sharpness": lambda: sharpness.weakest,
+            "face_occlusion_prevention": lambda: detail.least_visible(luminance),
+            "second_look": lambda: look().score,
+            "upright": lambda: look().score - self._looks.best_turned(crop),
+            "landmark_shift": lambda: look().shift,
         }
         verdicts: list[Verdict] = []
         for name, measure in measures.items():
             limit = getattr(self.limits, name)
             spared = limit is None or (known_upright and name == "upright")
             if explain or not spared:
-                verdicts.append(judge(name, measure(), limit))
+                reason = "blurred by motion" if name == "sharpness" and sharpness.moved else None
+                verdicts.append(judge(name, measure(), limit, reason))
                 if not explain and self._refuses(verdicts[-1]):
                     break
         score = best_shot_score(
-            eye_distance=eyes, sharpness=sharp.weakest, yaw=yaw, luminance=mean, clipped=clipped
+            eye_distance=eyes, sharpness=sharpness.weakest, yaw=yaw, luminance=mean, clipped=clipped
         )  # fmt: skip
         return Judgement(face, crop, tuple(verdicts), next(filter(self._refuses, verdicts), None), score)
 

@@ -4,14 +4,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+FACE = (slice(36, 112), slice(28, 100))
+"""Rows and columns of a crop from the brows to the chin and from cheek to cheek."""
 CLIPPED = 247
 """Lowest grey level that counts as clipped, as in ISO/IEC 29794-5."""
-FACE = (slice(36, 112), slice(32, 96))
-"""Rows and columns of the crop from the brows to the chin and from cheek to cheek."""
 
 
 def gray(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Luminance of a crop `uint8 [H, W, 3]`, RGB, as `uint8 [H, W]`."""
+    """Luminance of a crop `uint8 [128, 128, 3]`, RGB, as `uint8 [128, 128]`."""
     return np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8)
 
 

@@ -1,6 +1,6 @@
 """Limits of the gate: one frozen model, from a TOML file, from options or in code.
 
-    sharpness = 4            # lines of a file; what it leaves out keeps its default
+    sharpness = 50           # lines of a file; what it leaves out keeps its default
     head_pose_yaw = "off"    # not judged
     refuse_covered = true
 
@@ -36,7 +36,7 @@ class Limits(BaseModel):
     """What a face must reach; None passes everything and costs nothing.
 
     Example:
-        >>> limits = Limits.load(Path("gate.toml")).changed("sharpness=6", "head_pose_yaw=off")
+        >>> limits = Limits.load(Path("gate.toml")).changed("sharpness=50", "head_pose_yaw=off")
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -48,7 +48,7 @@ class Limits(BaseModel):
     points_outside: Amount = 0
     """Most that one of the five points may lie outside the picture, in distances between the eyes."""
     crop_outside: Share = 0.05
-    """Most of the crop's center that may be reflection instead of picture, as a share of its area."""
+    """Most of the face in its crop that may be reflection instead of picture, as a share of its area."""
     head_pose_roll: Angle = 40
     """Most turn in the plane of the picture, in degrees."""
     head_pose_yaw: Angle = 45
@@ -59,16 +59,16 @@ class Limits(BaseModel):
     """Greatest mean brightness of the face, in grey levels."""
     over_exposure_prevention: Share = 0.4
     """Most of the face that may be white (247 and above), as a share of its area."""
-    sharpness: Amount = 2
-    """Least sharpness in the sharpest direction, in per mille of the brightness's variance."""
-    motion: Share = 0.2
-    """Least sharpness in the weakest direction, as a share of that in the sharpest."""
+    sharpness: Amount = 42
+    """Least sharpness in the weakest direction, in percent of an ideal edge's."""
     second_look: Share = 0.6
     """Least score when the detector looks at the aligned crop, 0 to 1."""
+    landmark_shift: Amount = 8
+    """Most that the points may differ when looked for again in the crop, root mean square in pixels of the crop."""
     upright: Difference = 0
-    """Least score of the face as it is minus the best of its turns by 90, 180 and 270 degrees, -1 to 1."""
-    face_occlusion_prevention: Share = 0.5
-    """Least visibility of the part of the face that shows least, 0 to 1."""
+    """Least score of the crop as it is minus the best of its turns by 90, 180 and 270 degrees, -1 to 1."""
+    face_occlusion_prevention: Share = 0.2
+    """Least detail of the part of the face (eyes, nose, mouth) that shows least, beside their mean, 0 to 1."""
     refuse_covered: bool = False
     """Refuse covered faces as well; otherwise the verdict is only reported."""
 
@@ -84,7 +84,7 @@ class Limits(BaseModel):
         except OSError as error:
             raise EdgeError(f"cannot read the limits {path}: {error.strerror}; give a TOML file") from None
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise EdgeError(f"{path} is not TOML: {error}; write lines such as sharpness = 4") from None
+            raise EdgeError(f"{path} is not TOML: {error}; write lines such as sharpness = 50") from None
         return cls._checked(given, str(path))
 
     def changed(self, *assignments: str) -> Self:
@@ -97,7 +97,7 @@ class Limits(BaseModel):
         for assignment in assignments:
             name, equals, value = (part.strip() for part in assignment.partition("="))
             if not equals:
-                raise EdgeError(f"{assignment!r} sets no limit; write NAME=VALUE, such as sharpness=4")
+                raise EdgeError(f"{assignment!r} sets no limit; write NAME=VALUE, such as sharpness=50")
             given[name] = value
         return self._checked(given, "an option")
 

@@ -7,26 +7,24 @@ how far they are turned and is no instrument for angles.
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.device.crop import SPEC, TEMPLATE, crop_mask, umeyama
+from edge_stscq.device.crop import TEMPLATE, crop_mask, umeyama
+from edge_stscq.device.quality.light import FACE
 
-CENTER = 96
-"""Side of the central part of a crop, in pixels: from the brows to the chin, without the margin around the face."""
 DEPTH = 0.55
 """How far the tip of the nose stands before the plane of eyes and mouth, in distances between the eyes."""
 
 
 def points_outside(shape: tuple[int, ...], points: NDArray[np.float64]) -> float:
-    """Largest distance of a point from the picture `(H, W, ...)`, in distances between the eyes; 0 if all are inside."""
+    """Distance of the farthest point from the picture `(H, W, ...)`, in eye distances; 0 if all are inside."""
     far = np.array(shape[1::-1]) - 0.5
     beyond = np.maximum(np.maximum(-0.5 - points, points - far), 0)
     return float(beyond.max() / max(eye_distance(points), 1e-9))
 
 
 def crop_outside(shape: tuple[int, ...], points: NDArray[np.float64]) -> float:
-    """Share of the crop's center that is not picture `(H, W, ...)` but its reflection, 0 to 1."""
-    edge = (SPEC.size - CENTER) // 2
-    center = crop_mask(shape, points)[edge : edge + CENTER, edge : edge + CENTER]
-    return float(1 - np.count_nonzero(center) / center.size)
+    """Share of the face in its crop that is not picture `(H, W, ...)` but its reflection, 0 to 1."""
+    face = crop_mask(shape, points)[FACE]
+    return float(1 - np.count_nonzero(face) / face.size)
 
 
 def eye_distance(points: NDArray[np.float64]) -> float:

@@ -5,8 +5,8 @@ from edge_stscq.device.quality.place import eye_distance
 
 FULL_SIZE = 2 * eye_distance(TEMPLATE)
 """Pixels between the eyes from which a larger face is no better: twice what the crop shows."""
-FULL_SHARPNESS = 40.0
-"""Per mille from which a sharper one is no better."""
+FULL_SHARPNESS = 100.0
+"""Percent from which a sharper one is no better."""
 FULL_YAW = 60.0
 """Degrees at which nothing remains."""
 DARK, BRIGHT = 60.0, 190.0

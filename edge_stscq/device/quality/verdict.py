@@ -45,32 +45,37 @@ class Measure:
 MEASURES: dict[str, Measure] = {
     "detector_score": Measure("hardly a face", "score {:.2f}", "least"),
     "inter_eye_distance": Measure("too small", "eye distance {:.0f} px", "least"),
-    "points_outside": Measure("cut off by the border", "a point is {:.2f} eye distances outside", "most"),
+    "points_outside": Measure("cut off by the border", "farthest point outside {:.2f} eye distances", "most"),
     "crop_outside": Measure("cut off by the border", "share outside the picture {:.2f}", "most"),
     "head_pose_roll": Measure("not upright", "roll {:.0f} degrees", "most"),
     "head_pose_yaw": Measure("turned away", "yaw {:.0f} degrees", "most"),
     "luminance_least": Measure("too dark", "mean luminance {:.0f}", "least"),
     "luminance_most": Measure("too bright", "mean luminance {:.0f}", "most"),
     "over_exposure_prevention": Measure("clipped", "share of white {:.2f}", "most"),
-    "sharpness": Measure("too blurred", "sharpness {:.1f}", "least"),
-    "motion": Measure("blurred by motion", "sharpness along the motion {:.2f} of that across it", "least"),
+    "sharpness": Measure("too blurred", "sharpness {:.0f}", "least"),
+    "face_occlusion_prevention": Measure("covered", "detail of the least visible part {:.2f}", "least"),
     "second_look": Measure("not a face", "score of the crop {:.2f}", "least"),
     "upright": Measure("not upright", "score beside that of other turns {:+.2f}", "least"),
-    "face_occlusion_prevention": Measure("covered", "score of the least visible part {:.2f}", "least"),
+    "landmark_shift": Measure("hardly a face", "shift of the points {:.1f} px", "most"),
 }
 """All measures by name, in the order in which they are judged."""
 
 
-def judge(name: str, value: float, limit: float | None) -> Verdict:
-    """The verdict on a measured value; a limit of None passes everything."""
+def judge(name: str, value: float, limit: float | None, reason: str | None = None) -> Verdict:
+    """The verdict on a measured value; a limit of None passes everything.
+
+    Args:
+        name: one of `MEASURES`.
+        value: as measured.
+        limit: the least or the most that passes.
+        reason: what a failure is called, where that depends on more than the value.
+    """
     measure = MEASURES[name]
+    reason = measure.reason if reason is None else reason
     words = measure.words.format(value)
     if limit is None:
-        return Verdict(name, value, limit, True, measure.reason, f"{words}, not limited")
+        return Verdict(name, value, limit, True, reason, f"{words}, not limited")
     least = measure.bound == "least"
     passed = value >= limit if least else value <= limit
-    if passed:
-        beside = f", at {measure.bound} {limit:g}"
-    else:
-        beside = f" is {'below' if least else 'above'} {limit:g}"
-    return Verdict(name, value, limit, passed, measure.reason, words + beside)
+    beside = f", at {measure.bound} {limit:g}" if passed else f" is {'below' if least else 'above'} {limit:g}"
+    return Verdict(name, value, limit, passed, reason, words + beside)
