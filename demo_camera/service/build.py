@@ -1,6 +1,6 @@
 """Parts of the service as they are: this machine's sources, detector, gate and encoder."""
 
-import time
+import secrets
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,9 @@ from edge_stscq.device.detect import Detector
 from edge_stscq.device.matcher import Matcher
 from edge_stscq.device.quality import QualityGate
 
+_FIRST_TRACK = 2**31
+"""The first visit of a run has a random number below it: earlier runs may have put visits into the same spool."""
+
 
 def real_parts(settings: Settings, bundle: Bundle, say: Say) -> Parts:
     """Parts around one detector and one encoder, which all cameras share.
@@ -44,7 +47,7 @@ def real_parts(settings: Settings, bundle: Bundle, say: Say) -> Parts:
         layers = None if camera.layers is None else bundle.config.check_layers(camera.layers)
         return CaptureLoop(
             detector, encoder, bundle.frames, QualityGate(detector, camera.limits), matcher, layers=layers, base=True,
-            rule=SendRule(camera.best_after), numbers=count(int(time.time())),
+            rule=SendRule(camera.best_after), numbers=count(secrets.randbelow(_FIRST_TRACK)),
         )  # fmt: skip
 
     def self_test() -> str | None:

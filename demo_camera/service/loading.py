@@ -59,8 +59,9 @@ def load_settings(file: Path) -> Settings:
         ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
             return env_settings, FromFile(settings_cls)
 
+    no_arguments: _Raw = {}
     try:
-        settings = Sources()
+        settings = Sources(**no_arguments)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         raise WrongSettingsError(file, list(dict.fromkeys(_line(one, raw) for one in found))) from None

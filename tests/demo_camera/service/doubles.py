@@ -97,7 +97,8 @@ class FakeLoop:
     """
 
     def __init__(self) -> None:
-        self.counters, self.seen, self.hold = FakeCounters(), [], threading.Event()
+        self.counters, self.hold = FakeCounters(), threading.Event()
+        self.seen: list[str] = []
         self._open = 0
 
     def step(self, picture: Picture) -> FakeStep:

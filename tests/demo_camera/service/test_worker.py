@@ -60,10 +60,11 @@ def opener(source: FakeSource) -> Callable[[], FakeSource]:
 
 def test_cameras_take_turns_however_fast_one_is(tmp_path: Path) -> None:
     order: list[str] = []
-    bench = Bench(tmp_path, {name: FakeSource(live=False) for name in "abc"})
+    sources = {name: FakeSource(live=False) for name in "abc"}
+    bench = Bench(tmp_path, dict(sources))
     for name, loop in bench.loops.items():
         loop.seen = order
-        bench.lanes[name].reader._open().give(*(f"{name}{n}" for n in range(20 if name == "a" else 2)))
+        sources[name].give(*(f"{name}{n}" for n in range(20 if name == "a" else 2)))
     for lane in bench.lanes.values():
         lane.reader.start()
     wait_for(lambda: all(lane.reader.waiting for lane in bench.lanes.values()))

@@ -40,7 +40,8 @@ class Broker:
     """A mosquitto that can be stopped and started; without `password` it lets everybody in."""
 
     def __init__(self, folder: Path, password: str | None = None) -> None:
-        self.port, self._process = free_port(), None
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
         self._program, self._settings = mosquitto(), folder / "mosquitto.conf"
         lines = [f"listener {self.port} 127.0.0.1", "persistence false"]
         if password is None:
@@ -57,7 +58,7 @@ class Broker:
         self._settings.write_text("\n".join(lines) + "\n")
 
     def start(self) -> "Broker":
-        command = [self._program, "-c", self._settings]
+        command = [str(self._program), "-c", str(self._settings)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self._answers)
         return self
