@@ -131,7 +131,7 @@ def record(
                 attempt(outlet.poll)
             watch(step)
             if errors or loop.full:
-                break
+                source.close()
     except EdgeError as error:
         errors.append(error)
     finally:

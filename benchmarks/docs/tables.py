@@ -179,6 +179,19 @@ def equality() -> str:
 
 
 @table
+def gate() -> str:
+    rows = []
+    for each in _load("gate")["results"]["conditions"]:
+        refused = ", ".join(f"{count} {reason}" for reason, count in each["refused"].items()) or "-"
+        rows.append([
+            each["name"], str(each["frames"]), _percent(each["captured"] / each["frames"], 0), refused,
+            _matched(each["strangers"]), _matched(each["gate_off"]["strangers"]),
+        ])  # fmt: skip
+    head = ["condition", "frames", "captured", "refused", "strangers who match, of pairs", "with the gate off"]
+    return _markdown(head, rows)
+
+
+@table
 def groups() -> str:
     results = _load("groups")["results"]
     layers, rows = list(results["all"]["identity"]), []
@@ -309,6 +322,12 @@ def _one_thread(encoder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _accuracy(verified: Mapping[str, float]) -> str:
     return f"{100 * verified['accuracy']:.1f} ± {100 * verified['standard_error']:.1f} %"
+
+
+def _matched(strangers: Mapping[str, int]) -> str:
+    if not strangers["pairs"]:
+        return "-"
+    return f"{_percent(strangers['matched'] / strangers['pairs'])} of {strangers['pairs']:,}"
 
 
 def _share(verified: Mapping[str, float]) -> str:

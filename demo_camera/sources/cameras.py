@@ -52,7 +52,7 @@ class Camera:
                     number += 1
             finally:
                 connection.stop()
-            if reading.closed or connection.finished:
+            if reading.closed or (connection.finished and number):
                 return
             options = reading.options
             if number == 0 or not (self.network and options.reconnect):
@@ -135,10 +135,10 @@ class _Connection:
             picture = self._next(capture, film)
             if picture is None:
                 failed += 1
-                if film or failed == _FAILURES or time.monotonic() - began >= self._reading.options.timeout:
+                if failed == _FAILURES or time.monotonic() - began >= self._reading.options.timeout:
                     self.finished = film
                     return
-                time.sleep(_PAUSE)
+                time.sleep(0 if film else _PAUSE)
                 continue
             self._reading.counters.damaged += failed
             failed = 0
@@ -152,11 +152,11 @@ class _Connection:
             if not capture.grab():
                 return None
         at = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 if film else time.monotonic()
-        time_of_capture = (None, None) if film else now()
+        moment, clock = (None, None) if film else now()
         if not self._reading.admits(at):
             return True
         image = retrieve(capture)
-        return None if image is None else Picture("", image, *time_of_capture, at)
+        return None if image is None else Picture("", image, moment, clock, at)
 
     def _put(self, picture: Picture, keep: bool) -> None:
         with self._changed:

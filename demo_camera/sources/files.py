@@ -1,10 +1,12 @@
 """Pictures of one file: a picture, a film, or JPEG pictures one after the other."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from demo_camera.sources.containers import HEAD, is_video
 from demo_camera.sources.films import film_pictures
+from demo_camera.sources.jpegs import CHUNK, holds_several, jpeg_pictures
 from demo_camera.sources.names import printable
 from demo_camera.sources.picture import Picture
 from demo_camera.sources.reading import Reading
@@ -29,7 +31,10 @@ def file_pictures(path: Path, name: str, reading: Reading) -> Iterator[Picture]:
         with path.open("rb") as file:
             head = file.read(HEAD)
             file.seek(0)
-            if picture_format(head) is not None:
+            kind = picture_format(head)
+            if kind == "JPEG" and holds_several(file):
+                yield from jpeg_pictures(iter(partial(file.read, CHUNK), b""), name, reading, live=False)
+            elif kind is not None:
                 taken = load_photograph(file, name)
                 clock = None if taken.captured_ms is None else Clock.UNSYNCHRONIZED
                 yield Picture(name, taken.image, taken.captured_ms, clock)

@@ -58,6 +58,6 @@ def film_pictures(file: BinaryIO, name: str, reading: Reading) -> Iterator[Pictu
     if came == 0:
         raise EdgeError(f"{name} is damaged or neither a picture nor a video; give JPEG, PNG, WebP, MP4 or AVI")
     if damaged:
-        reading.say(f"{name} is damaged: {came} pictures were read, {damaged} could not be")
+        reading.say(f"{name} is damaged: {came} pictures of about {max(total, came + damaged)} were read")
     elif came < total - max(2, total // 50):
-        reading.say(f"{name} may be cut short: {came} of about {total} pictures were read")
+        reading.say(f"{name} may be damaged: {came} pictures of about {total} were read")

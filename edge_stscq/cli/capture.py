@@ -189,13 +189,13 @@ def capture(
         "output": str(output) if sink.written else None, "acknowledged": sink.acknowledged,
         "spool": None if spool is None else str(spool),
     }  # fmt: skip
-    with suppress(OSError):  # nobody may listen any more, after a SIGHUP
-        if as_json:
-            typer.echo(json.dumps(report), err=str(output) in STDOUT)
-        elif loop.counters.pictures:
-            show_end(None if live else counters_table(loop, pictures), report, opened.manifest.name, output)
+    if failure is None or loop.counters.pictures:
+        with suppress(OSError):  # nobody may listen any more, after a SIGHUP
+            if as_json:
+                typer.echo(json.dumps(report), err=str(output) in STDOUT)
+            else:
+                show_end(None if live else counters_table(loop, pictures), report, opened.manifest.name, output)
     if failure is not None:
         raise failure
-    code = signals.exit_code(pictures.live)
-    if code:
+    if code := signals.exit_code(pictures.live):
         raise typer.Exit(code)

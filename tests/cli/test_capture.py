@@ -1,11 +1,17 @@
 """`edge-stscq capture` from picture files to a stream file and a server, with a real bundle of a made-up encoder."""
 
 import json
+import os
+import signal
+import stat
+import subprocess
+import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -106,10 +112,19 @@ def test_faces_wait_in_a_spool_basic_layers_first(folder: Path, bundle: Path, tm
     assert [opened.frames.face(frame) for frame in rest.frames] == faces
     ends = opened.frames.entropy.layer_ends
     assert [opened.frames.face(frame) for frame in first.frames] == [face.truncate(1, ends) for face in faces]
-    assert run(*common, "--layers", 1).exit_code == 0
-    with Spool(spool) as kept:
-        assert (kept.status().next, kept.status().basic_waiting) == (4, 2)
     assert "send faces twice" in str(run(*common, "--url", "http://127.0.0.1:9").exception)
+
+
+def test_capturing_a_folder_again_adds_nothing_to_the_spool(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    spool = tmp_path / "faces.spool"
+    common = ("--source", folder, "--bundle", bundle, "--spool", spool, "--json")
+    assert json.loads(run(*common).stdout)["repeated"] == 0
+    (folder / "again.png").write_bytes((folder / "astronaut.png").read_bytes())
+    report = json.loads(run(*common).stdout)
+    assert (report["faces"], report["repeated"]) == (3, 3)
+    with Spool(spool) as kept:
+        assert (kept.status().next, kept.waiting) == (2, 2)
+    assert "3 of these faces were there before" in run(*common[:-1]).stdout
 
 
 @pytest.mark.parametrize(("layers", "codings"), [(1, 1), (2, 2), (3, 2)])
@@ -192,18 +207,212 @@ def rejected(*arguments: object) -> str:
 def test_bad_sources_leave_no_file(bundle: Path, tmp_path: Path, portrait: dict[str, Path]) -> None:
     output = tmp_path / "out" / "faces.stsq"
     output.parent.mkdir()
-    wall, broken = tmp_path / "wall.png", tmp_path / "broken.jpg"
-    cv2.imwrite(str(wall), np.full((200, 300, 3), 120, np.uint8))
+    broken = tmp_path / "broken.jpg"
     broken.write_bytes(portrait["grace_hopper"].read_bytes()[:9000])
-    for source, words in ((wall, "no face found"), (broken, "damaged"), (tmp_path / "nowhere", "does not exist")):
+    for source, words in ((broken, "damaged"), (tmp_path / "nowhere", "does not exist")):
         assert words in rejected("--source", source, "--bundle", bundle, "-o", output)
         assert list(output.parent.iterdir()) == []
 
 
-def test_a_folder_with_a_corrupt_picture_leaves_no_file(folder: Path, bundle: Path, tmp_path: Path) -> None:
-    (folder / "z.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    assert "z.png is damaged" in rejected("--source", folder, "--bundle", bundle, "-o", tmp_path / "faces.stsq")
-    assert not (tmp_path / "faces.stsq").exists()
+@pytest.mark.parametrize("pictures", [0, 2])
+def test_nobody_came_and_that_is_no_error(pictures: int, bundle: Path, tmp_path: Path) -> None:
+    folder, output = tmp_path / "pictures", tmp_path / "faces.stsq"
+    folder.mkdir()
+    for number in range(pictures):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((200, 300, 3), 120, np.uint8))
+    output.write_bytes(b"of yesterday")
+    done = run("--source", folder, "--bundle", bundle, "-o", output, "--json")
+    assert done.exit_code == 0, done.exception
+    report = json.loads(done.stdout)
+    expected = {"no face": pictures} if pictures else {}
+    assert (report["pictures"], report["faces"], report["refused"], report["output"]) == (pictures, 0, expected, None)
+    assert output.read_bytes() == b"of yesterday"
+    words = run("--source", folder, "--bundle", bundle, "-o", output).stdout
+    assert "not written, since no face was captured" in words.replace("\n", " ")
+
+
+def test_damaged_picture_of_a_folder_is_named_and_counted_and_the_rest_captured(
+    folder: Path, bundle: Path, tmp_path: Path
+) -> None:
+    (folder / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    done = run("--source", folder, "--bundle", bundle, "-o", tmp_path / "faces.stsq", "--json")
+    assert done.exit_code == 0, done.exception
+    report = json.loads(done.stdout)
+    assert (report["pictures"], report["faces"], report["damaged"]) == (3, 2, 1)
+    assert "c.png is damaged" in done.stderr
+    assert len(list(open_bundle(bundle).frames.read((tmp_path / "faces.stsq").read_bytes()))) == 2
+
+
+def test_what_can_be_known_at_the_start_is_said_before_a_picture_is_read(
+    folder: Path, bundle: Path, tmp_path: Path
+) -> None:
+    pictures, full = ("--source", folder, "--bundle", bundle), tmp_path / "full"
+    (full / "earlier").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    out = ("-o", tmp_path / "out.stsq")
+    for arguments, words in (
+        ((*pictures, "-o", tmp_path / "no_such_folder" / "x.stsq"), "No such file or directory"),
+        ((*pictures, "-o", full), "Is a directory"),
+        ((*pictures, "--spool", tmp_path / "file" / "x.spool"), "cannot open the spool"),
+        ((*pictures, *out, "--save-crops", full), "holds files already"),
+        ((*pictures, *out, "--save-refused", full), "holds files already"),
+        ((*pictures, *out, "--limits", tmp_path / "nowhere"), "cannot read the limits"),
+        ((*pictures, *out, "--set", "sharpness"), "NAME=VALUE"),
+        ((*pictures, *out, "--url", "ftp://x"), "is not a server address"),
+        ((*pictures, *out, "--best-after", 0), "give more than 0"),
+        ((*pictures, *out, "--margin", 0), "give more than 0"),
+        ((*pictures, *out, "--rotate", 45), "no quarter turn"),
+        ((*pictures, *out, "--region", "1,2"), "is no region"),
+        (("--source", folder, "--bundle", tmp_path / "file", *out), "bundle"),
+        ((*pictures, *out, "--explain"), "--explain keeps nothing"),
+    ):
+        before = sorted(tmp_path.rglob("*"))
+        assert words in rejected(*arguments)
+        assert sorted(tmp_path.rglob("*")) == before, arguments
+
+
+def test_faces_are_its_owners_alone_and_links_and_devices_stay(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    link, crops = tmp_path / "link.stsq", tmp_path / "crops"
+    link.symlink_to(tmp_path / "target.stsq")
+    pictures = ("--source", folder, "--bundle", bundle)
+    assert run(*pictures, "-o", link, "--save-crops", crops).exit_code == 0
+    assert link.is_symlink()
+    for path in (tmp_path / "target.stsq", *crops.iterdir()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert run(*pictures, "-o", "/dev/null").exit_code == 0
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.parametrize(("wanted", "captured"), [(None, 2), (1, 1)])
+def test_all_faces_of_a_picture_or_the_best_of_them(
+    wanted: int | None, captured: int, folder: Path, bundle: Path, tmp_path: Path
+) -> None:
+    beside = [cv2.resize(cv2.imread(str(path)), (500, 500)) for path in sorted(folder.iterdir()) if "wall" not in path.name]
+    path = tmp_path / "two.png"
+    cv2.imwrite(str(path), np.hstack(beside))
+    options = () if wanted is None else ("--faces", wanted)
+    report = json.loads(run("--source", path, "--bundle", bundle, "-o", tmp_path / "x", "--json", *options).stdout)
+    assert (report["found"], report["faces"]) == (2, captured)
+    assert report["refused"] == ({} if wanted is None else {"more faces than wanted": 1})
+
+
+def test_limits_come_from_a_file_and_from_options(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    limits, refused = tmp_path / "gate.toml", tmp_path / "refused"
+    limits.write_text("inter_eye_distance = 1000\n")
+    common = ("--source", folder, "--bundle", bundle, "-o", tmp_path / "x.stsq", "--json", "--limits", limits)
+    assert json.loads(run(*common, "--save-refused", refused).stdout)["refused"] == {"too small": 2, "no face": 1}
+    assert sorted(path.name for path in refused.iterdir()) == ["000000-too-small.png", "000001-too-small.png"]
+    assert json.loads(run(*common, "--set", "inter_eye_distance=off").stdout)["faces"] == 2
+
+
+def test_explain_shows_every_measure_and_needs_no_bundle(folder: Path, tmp_path: Path) -> None:
+    done = run("--source", folder, "--explain", "--bundle", tmp_path / "nowhere", "--set", "inter_eye_distance=1000")
+    assert done.exit_code == 0, done.exception
+    for words in ("b_wall.png: no face found", "inter_eye_distance", "1000", "too small", "sharpness", "quality"):
+        assert words in done.stdout
+    report = json.loads(run("--source", folder, "--explain", "--json", "--limit", 1).stdout)
+    (face,) = report["faces"]
+    assert (face["picture"], face["refused"]) == ("astronaut.png", None)
+    names = [verdict["name"] for verdict in face["verdicts"]]
+    assert {"detector_score", "upright", "second_look"} <= set(names)
+    assert "goes on for ever" in rejected("--source", "0", "--explain")
+
+
+def film(path: Path, picture: Path, pictures: int) -> Path:
+    """A film of somebody who stands still."""
+    image = cv2.resize(cv2.imread(str(picture)), (320, 320))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 320))
+    for _ in range(pictures):
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def test_film_of_somebody_who_stays_gives_one_face(portrait: dict[str, Path], bundle: Path, tmp_path: Path) -> None:
+    source = film(tmp_path / "film.avi", portrait["astronaut"], 30)
+    output = tmp_path / "faces.stsq"
+    report = json.loads(run("--source", source, "--bundle", bundle, "-o", output, "--every", 5, "--json").stdout)
+    assert (report["pictures"], report["tracks"], report["faces"]) == (30, 1, 1)
+    assert report["searched"] < 12
+    ((_, frame),) = read_frames(output.read_bytes())
+    assert frame.track == 0
+    assert frame.quality is not None
+
+
+def test_visits_of_two_captures_on_one_spool_are_told_apart(
+    portrait: dict[str, Path], bundle: Path, tmp_path: Path
+) -> None:
+    spool = tmp_path / "faces.spool"
+    for name, path in portrait.items():
+        source = film(tmp_path / f"{name}.avi", path, 3)
+        assert run("--source", source, "--bundle", bundle, "--spool", spool).exit_code == 0
+    with Spool(spool) as kept:
+        lease = kept.lease(9, 60)
+        assert lease is not None
+        assert [frame.track for frame in lease.frames] == [0, 1]
+
+
+class Door:
+    """`edge-stscq capture` as a process, before which a portrait stands; its pictures come through a pipe."""
+
+    def __init__(self, portrait: Path, bundle: Path, *options: object) -> None:
+        image = cv2.resize(cv2.imread(str(portrait)), (320, 320))
+        self.picture = cv2.imencode(".jpg", image)[1].tobytes()
+        words = ("capture", "--source", "-", "--bundle", bundle, "--json", *options)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "edge_stscq", *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def show(self, pictures: int) -> None:
+        assert self.process.stdin is not None
+        for _ in range(pictures):
+            self.process.stdin.write(self.picture)
+            self.process.stdin.flush()
+
+    def show_until(self, there: Callable[[], bool]) -> None:
+        while not there():
+            assert self.process.poll() is None, self.process.communicate()
+            self.show(1)
+
+    def end(self, number: signal.Signals) -> tuple[int, dict[str, Any], str]:
+        """Exit code, counters and what was said."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, json.loads(out), err.decode()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGHUP, 128 + signal.SIGHUP)]
+)
+def test_signal_ends_a_camera_and_keeps_the_visit_that_goes_on(
+    number: signal.Signals, code: int, portrait: dict[str, Path], bundle: Path, tmp_path: Path
+) -> None:
+    output, spool = tmp_path / "faces.stsq", tmp_path / "faces.spool"
+    crops = tmp_path / "refused"
+    door = Door(portrait["astronaut"], bundle, "-o", output, "--spool", spool, "--save-refused", crops)
+    door.show_until(crops.exists)  # the last thing but one that is made before pictures are read
+    door.show_until(lambda: any(path.name.startswith(".faces.stsq.") for path in tmp_path.iterdir()))
+    door.show(40)
+    ended, report, said = door.end(number)
+    assert ended == code, said
+    assert (report["ended"], report["faces"], report["tracks"]) == (number.name, 1, 1)
+    assert len(list(read_frames(output.read_bytes()))) == 1
+    with Spool(spool) as kept:
+        assert kept.waiting == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bundle", "faces.spool", "faces.spool.taken", "faces.stsq", "refused",
+    ]  # fmt: skip
+
+
+def test_signal_ends_a_film_early_and_says_so(portrait: dict[str, Path], bundle: Path, tmp_path: Path) -> None:
+    source, output = film(tmp_path / "film.avi", portrait["astronaut"], 400), tmp_path / "faces.stsq"
+    door = Door(portrait["astronaut"], bundle, "--source", source, "-o", output)
+    while not any(path.name.startswith(".faces.stsq.") for path in tmp_path.iterdir()):
+        assert door.process.poll() is None, door.process.communicate()
+    ended, report, said = door.end(signal.SIGTERM)
+    assert (ended, report["ended"]) == (128 + signal.SIGTERM, "SIGTERM"), said
+    assert report["pictures"] < 400
 
 
 def test_something_has_to_be_kept(folder: Path, bundle: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from edge_stscq._images import read_image
 from edge_stscq.device.crop import TEMPLATE, umeyama
-from edge_stscq.device.detect import Detector, Face
+from edge_stscq.device.detect import Detector, Face, overlap
 
 # Eye, eye, nose, mouth corner, mouth corner, left to right in the picture; read off the portraits by eye.
 BY_EYE = {
@@ -57,6 +57,57 @@ def test_the_largest_of_two_faces(detector: Detector, portrait: dict[str, Path])
     face = detector.largest(canvas)
     assert face is not None
     assert face.box[0] > 400
+
+
+def test_all_faces_largest_first(detector: Detector, portrait: dict[str, Path]) -> None:
+    image = read_image(portrait["grace_hopper"])[:500]
+    canvas = np.full((500, 1300, 3), 120, np.uint8)
+    for left, times in ((0, 0.4), (300, 1.0), (850, 0.7)):
+        part = cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_AREA)
+        canvas[: part.shape[0], left : left + part.shape[1]] = part
+    faces = detector.faces(canvas)
+    assert [round(face.middle[0]) // 100 for face in faces] == [5, 10, 1]
+
+
+@pytest.mark.parametrize("name", BY_EYE)
+def test_points_of_a_small_face_in_4k_are_refined(name: str, detector: Detector, portrait: dict[str, Path]) -> None:
+    image = read_image(portrait[name])
+    large = detector.largest(image)
+    assert large is not None
+    times = 60 / large.box[2]
+    small = cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_AREA)
+    picture = np.full((2160, 3840, 3), 127, np.uint8)
+    picture[900 : 900 + small.shape[0], 700 : 700 + small.shape[1]] = small
+    expected = np.array(BY_EYE[name]) * times + (700, 900)
+    found = detector.largest(picture)
+    assert found is not None
+    refined = detector.refine(picture, found)
+    off, before = (float(np.linalg.norm(face.points - expected, axis=1).mean()) for face in (refined, found))
+    assert off < 2
+    assert before > 2 * off
+    assert refined.score > 0.9 > found.score
+
+
+def test_face_that_was_seen_at_full_resolution_stays(detector: Detector, portrait: dict[str, Path]) -> None:
+    image = read_image(portrait["astronaut"])
+    face = detector.largest(image)
+    assert face is not None
+    assert detector.refine(image, face) is face
+
+
+@pytest.mark.parametrize("box", [(100.0, 50.0, 30.0, 40.0), (-30.0, -40.0, 30.0, 40.0), (639.0, 479.0, 50.0, 60.0)])
+def test_face_that_the_second_look_does_not_find_stays(box: tuple[float, ...], detector: Detector) -> None:
+    face = Face(np.zeros((5, 2)), box, 0.9)  # type: ignore[arg-type]
+    assert detector.refine(np.full((480, 640, 3), 90, np.uint8), face) is face
+
+
+@pytest.mark.parametrize(
+    ("other", "share"),
+    [((0, 0, 10, 10), 1), ((5, 0, 10, 10), 1 / 3), ((2, 2, 5, 5), 1 / 4), ((10, 0, 5, 5), 0), ((0, 0, 0, 0), 0)],
+)
+def test_overlap_is_the_share_of_area_in_common(other: tuple[float, float, float, float], share: float) -> None:
+    points = np.zeros((5, 2))
+    assert overlap(Face(points, (0, 0, 10, 10), 1), Face(points, other, 1)) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 5), (480, 640), (3000, 31)])
