@@ -88,13 +88,19 @@ def check(
     try:
         settings = load_settings(file)
         cameras = len(settings.camera)
-        open_bundle(folder(settings.bundle), settings.trusted_key)
+        config = open_bundle(folder(settings.bundle), settings.trusted_key).config
     except WrongSettingsError as error:
         problems = error.problems
     except EdgeError as error:
         if not cameras:
             raise
         problems = [f"bundle: {error}"]
+    else:
+        for one in settings.camera:
+            if one.layers is not None and one.layers > len(config.layers):
+                problems.append(
+                    f"[[camera]] {one.name}, layers: the model has {len(config.layers)}; give so many or less"
+                )
     if as_json:
         typer.echo(json.dumps({"file": str(file), "cameras": cameras, "problems": problems}))
     else:

@@ -115,7 +115,9 @@ def test_signal_ends_it_cleanly_and_keeps_the_face_of_the_visit(
     file = write(a_camera("door", pipe, "best_after = 3600"))
     command = [sys.executable, "-P", "-m", "edge_stscq", "camera", "run", str(file), "--json"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if json.loads(line)["event"] == "track":
@@ -168,6 +170,12 @@ def test_check_looks_at_the_bundle(write: Callable[[str], Path], tmp_path: Path)
     done = run("check", file)
     assert done.exit_code == 1
     assert done.stdout.startswith("bundle: ")
+
+
+def test_check_knows_the_layers_of_the_model(write: Callable[[str], Path]) -> None:
+    assert run("check", write(a_camera("door", "0", "layers = 3"))).exit_code == 0
+    done = run("check", write(a_camera("door", "0", "layers = 4")))
+    assert done.stdout == "[[camera]] door, layers: the model has 3; give so many or less\n"
 
 
 def test_run_refuses_what_check_finds(write: Callable[[str], Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What deploys cameras: unit, image, composition, example."""
+"""Deployment of cameras: unit, image, composition, example."""
 
 import json
 import os
@@ -58,7 +58,9 @@ def test_unit_waits_longer_for_a_sign_of_life_than_a_picture_may_take() -> None:
 
 
 def test_credentials_of_unit_and_composition_are_those_of_the_example() -> None:
-    wanted = set(re.findall(r"/run/credentials/edge-stscq-camera.service/([\w.]+)", (FOLDER / "cameras.toml").read_text()))
+    wanted = set(
+        re.findall(r"/run/credentials/edge-stscq-camera.service/([\w.]+)", (FOLDER / "cameras.toml").read_text())
+    )
     assert wanted == set(re.findall(r"^LoadCredential=([\w.]+):", UNIT.read_text(), re.MULTILINE))
     (service,) = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"].values()
     mounted = {Path(volume.split(":")[1]).name for volume in service["volumes"] if "/run/credentials/" in volume}
@@ -85,7 +87,9 @@ def test_composition_keeps_to_this_machine_and_to_known_settings() -> None:
 
 def test_image_runs_as_nobody_and_listens_where_the_settings_say() -> None:
     assert of("USER") == ["65532:65532"]
-    assert of("EXPOSE") == [str(Settings.model_json_schema()["$defs"]["MetricsSettings"]["properties"]["port"]["default"])]
+    assert of("EXPOSE") == [
+        str(Settings.model_json_schema()["$defs"]["MetricsSettings"]["properties"]["port"]["default"])
+    ]
     assert json.loads(of("ENTRYPOINT")[0]) == ["edge-stscq", "camera", "run"]
     assert all(":" in image and not image.startswith("scratch") for image in of("FROM"))
 

@@ -18,7 +18,9 @@ def make_publishers(settings: EventSettings, notices: Notices) -> list[Publisher
         EdgeError: a secret or a certificate cannot be used.
     """
     made: list[Publisher] = [] if settings.mqtt is None else [_mqtt(settings.mqtt, notices)]
-    return made + [WebhookPublisher(one.url, read_secret(one.secret_file), notices) for one in settings.webhook]
+    for number, one in enumerate(settings.webhook, 1):
+        made.append(WebhookPublisher(one.url, read_secret(one.secret_file), notices, number))
+    return made
 
 
 def _mqtt(settings: MqttSettings, notices: Notices) -> MqttPublisher:

@@ -66,6 +66,7 @@ class WebhookPublisher(threading.Thread):
     A redirection is a refusal: the address in the settings is the one that gets the events.
 
     Args:
+        number: tells this address from others of the same host, in metrics and notices.
         most_waiting: see `MOST_WAITING`.
         transport: how requests travel; the network if None.
         first_pause: see `_FIRST_PAUSE`.
@@ -75,14 +76,13 @@ class WebhookPublisher(threading.Thread):
     """
 
     def __init__(
-        self, url: str, secret: SecretStr, notices: Notices, *, most_waiting: int = MOST_WAITING,
+        self, url: str, secret: SecretStr, notices: Notices, number: int = 1, *, most_waiting: int = MOST_WAITING,
         transport: httpx2.BaseTransport | None = None, first_pause: float = _FIRST_PAUSE,
     ) -> None:  # fmt: skip
         self._url, self._key, self._notices, self._first_pause = url, key_of(secret), notices, first_pause
         parts = urlsplit(url)
-        super().__init__(name=f"webhook {parts.hostname}", daemon=True)
+        super().__init__(name=f"webhook {number} {parts.hostname}", daemon=True)
         self.counts = Counts()
-        self._place = f"webhook {parts.scheme}://{parts.hostname}"
         self._http = httpx2.Client(timeout=_TIMEOUT, transport=transport, follow_redirects=False)
         self._messages: deque[tuple[str, bytes]] = deque()
         self._most, self._changed, self._ends_at = most_waiting, threading.Condition(), float("inf")
@@ -108,9 +108,9 @@ class WebhookPublisher(threading.Thread):
             while (first := self._first()) is not None:
                 trouble, again = self._send(*first)
                 if trouble is None:
-                    self._notices.end(self._place)
+                    self._notices.end(self.name)
                 else:
-                    self._notices.begin(self._place, trouble)
+                    self._notices.begin(self.name, trouble)
                 if not again:
                     pause = self._first_pause
                     self._forget(first, taken=trouble is None)

@@ -154,9 +154,7 @@ def test_systemd_hears_of_start_life_and_end(
         assert word == b"STOPPING=1"
 
 
-def test_worker_that_stands_still_gives_no_sign_of_life(
-    write_settings: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_that_stands_still_gives_no_sign_of_life(write_settings: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("demo_camera.service.runner.LONGEST_STEP", 0.8)
     bench = Bench(write_settings(f"[metrics]\nport = 0\n{TWO}"))
     with bench.running():
