@@ -7,15 +7,20 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
+from demo_camera.service.monitor.metrics import Metrics
 from demo_camera.service.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.support.bundles.sums_bundle import write_sums_bundle
+from tests.support.installed import need_module
 
 FOLDER = REPOSITORY / "deploy" / "camera"
 UNIT = FOLDER / "edge-stscq-camera.service"
@@ -33,6 +38,44 @@ def instructions() -> list[tuple[str, str]]:
 
 def of(kind: str) -> list[str]:
     return [argument for name, argument in instructions() if name == kind]
+
+
+def keys(table: object, model: type[BaseModel], place: str = "") -> tuple[set[str], set[str]]:
+    """Keys that a model has, and those that a table of TOML shows, each with its place."""
+    tables = table if isinstance(table, list) else [table]
+    known, shown = set(), set()
+    for name, field in model.model_fields.items():
+        known.add(f"{place}{name}")
+        found = [one[name] for one in tables if isinstance(one, dict) and name in one]
+        shown |= {f"{place}{name}"} if found else set()
+        inner = next((one for one in (field.annotation, *get_args(field.annotation)) if is_table(one)), None)
+        if inner is not None and name != "limits":
+            below = keys(found[0] if found else {}, inner, f"{place}{name}.")
+            known, shown = known | below[0], shown | below[1]
+    return known, shown
+
+
+def is_table(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def test_page_shows_every_key_and_is_valid() -> None:
+    page = (REPOSITORY / "docs" / "cameras.md").read_text()
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    table = tomllib.loads(block)
+    known, shown = keys(table, Settings)
+    assert known == shown
+    assert "camera.best_after" in known
+    jsonschema = need_module("jsonschema", "pip install jsonschema")
+    assert not list(jsonschema.Draft202012Validator(Settings.model_json_schema()).iter_errors(table))
+
+
+def test_page_names_every_metric() -> None:
+    page = (REPOSITORY / "docs" / "cameras.md").read_text()
+    text = Metrics(list, []).text().decode()
+    names = set(re.findall(r"^# TYPE edge_stscq_camera_(\w+) ", text, re.MULTILINE))
+    assert len(names) > 15
+    assert not [name for name in names if f"`{name}" not in page]
 
 
 @needs_systemd

@@ -94,9 +94,8 @@ class MqttPublisher:
         self._own.add(client.publish(self._available, "online", qos=0, retain=True).mid)  # is not queued behind others
 
     def _on_connect_fail(self, client: Client, data: object) -> None:
-        self._notices.begin(
-            self.name, f"the broker cannot be reached; {self._client.max_queued_messages} events are kept"
-        )
+        kept = self._client.max_queued_messages
+        self._notices.begin(self.name, f"the broker cannot be reached; check host, port and tls; {kept} events wait")
 
     def _on_disconnect(
         self, client: Client, data: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None

@@ -80,6 +80,9 @@ def test_file_that_is_passed_over_is_told_with_its_camera(
     assert [fields["place"] for fields in said.of("note")] == ["camera a"]
 
 
+ASK = b'HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n'
+
+
 @contextmanager
 def asked() -> Iterator[tuple[int, list[bytes]]]:
     """A port that keeps the head of each request and asks for a password."""
@@ -94,7 +97,7 @@ def asked() -> Iterator[tuple[int, list[bytes]]]:
                     return
                 with connection:
                     heard.append(connection.recv(4096))
-                    connection.sendall(b'HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n')
+                    connection.sendall(ASK)
 
         threading.Thread(target=listen, daemon=True).start()
         yield server.getsockname()[1], heard
