@@ -75,7 +75,7 @@ class _Connection:
 
     def __init__(self, opening: Callable[[], cv2.VideoCapture], reading: Reading) -> None:
         self.why = "stopped"
-        """What ended it, to be put behind the camera's name."""
+        """Cause of its end, to be put behind the camera's name."""
         self.finished = False
         """True at the end of a film that was read over the network."""
         self._open = opening

@@ -10,12 +10,12 @@ import cv2
 
 from demo_camera.sources.cameras import Camera
 from demo_camera.sources.captures import open_address, open_device
-from demo_camera.sources.files import file_pictures
-from demo_camera.sources.folders import Folder
 from demo_camera.sources.names import address_name, printable
 from demo_camera.sources.options import SourceOptions
 from demo_camera.sources.picture import Source
 from demo_camera.sources.reading import Reader, Reading, ReadSource
+from demo_camera.sources.stored.files import file_pictures
+from demo_camera.sources.stored.folders import Folder
 from demo_camera.sources.streams import Stream
 from edge_stscq._reporter import SILENCE, Reporter
 from edge_stscq.errors import EdgeError

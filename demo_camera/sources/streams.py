@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from demo_camera.sources.containers import is_video
 from demo_camera.sources.jpegs import CHUNK, jpeg_pictures, photograph
 from demo_camera.sources.picture import Picture
 from demo_camera.sources.reading import TICK, Reading
+from demo_camera.sources.stored.containers import is_video
 from edge_stscq._images import picture_format
 from edge_stscq._images.reading import MOST_BYTES
 from edge_stscq.errors import EdgeError

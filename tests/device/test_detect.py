@@ -88,6 +88,24 @@ def test_points_of_a_small_face_in_4k_are_refined(name: str, detector: Detector,
     assert refined.score > 0.9 > found.score
 
 
+@pytest.mark.parametrize(
+    ("name", "degrees"), [("grace_hopper", 25), ("grace_hopper", -25), ("grace_hopper", 45), ("astronaut", -35)]
+)
+def test_points_of_a_turned_face_are_refined(
+    name: str, degrees: float, detector: Detector, portrait: dict[str, Path]
+) -> None:
+    image = read_image(portrait[name])
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
+    picture = np.asarray(cv2.warpAffine(image, matrix, (width, height), borderValue=(120, 120, 120)), np.uint8)
+    expected = np.array(BY_EYE[name]) @ matrix[:, :2].T + matrix[:, 2]
+    found = detector.largest(picture)
+    assert found is not None
+    refined = detector.refine(picture, found)
+    off, before = (float(np.linalg.norm(face.points - expected, axis=1).mean()) for face in (refined, found))
+    assert off < 0.8 * before
+
+
 def test_face_that_was_seen_at_full_resolution_stays(detector: Detector, portrait: dict[str, Path]) -> None:
     image = read_image(portrait["astronaut"])
     face = detector.largest(image)

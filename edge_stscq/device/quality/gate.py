@@ -71,24 +71,26 @@ class QualityGate:
             known_upright: spare the three turns, half of what a judgement costs: the same face was judged upright a
                 moment ago. Heads do not turn upside down between two pictures, but whoever says so must know that it
                 is the same face.
+
+        Raises:
+            ValueError: the points of `face` coincide, which no detector says.
         """
         face = self._detector.refine(image, face)
         crop = crop_face(image, face.points)
         luminance = light.gray(crop)
         mean, clipped = light.mean(luminance), light.clipped(luminance)
-        eyes, yaw = place.eye_distance(face.points), place.yaw(face.points)
-        sharpness = detail.sharpness(luminance)
+        sharpness, yaw = detail.sharpness(luminance), place.yaw(face.points)
         look = cache(lambda: self._looks.look(crop, face.points))
         measures: dict[str, Callable[[], float]] = {
             "detector_score": lambda: face.score,
-            "inter_eye_distance": lambda: eyes,
+            "inter_eye_distance": lambda: face.eye_distance,
             "points_outside": lambda: place.points_outside(image.shape, face.points),
             "crop_outside": lambda: place.crop_outside(image.shape, face.points),
-            "head_pose_roll": lambda: abs(place.roll(face.points)),
+            "head_pose_roll": lambda: abs(face.roll),
             "head_pose_yaw": lambda: abs(yaw),
             "luminance_least": lambda: mean,
             "luminance_most": lambda: mean,
-            "over_exposure_prevention": lambda: clipped,
+            "clipping": lambda: clipped,
             "sharpness": lambda: sharpness.weakest,
             "face_occlusion_prevention": lambda: detail.least_visible(luminance),
             "second_look": lambda: look().score,
@@ -105,7 +107,7 @@ class QualityGate:
                 if not explain and self._refuses(verdicts[-1]):
                     break
         score = best_shot_score(
-            eye_distance=eyes, sharpness=sharpness.weakest, yaw=yaw, luminance=mean, clipped=clipped
+            eye_distance=face.eye_distance, sharpness=sharpness.weakest, yaw=yaw, luminance=mean, clipped=clipped
         )  # fmt: skip
         return Judgement(face, crop, tuple(verdicts), next(filter(self._refuses, verdicts), None), score)
 

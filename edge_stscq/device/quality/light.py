@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 FACE = (slice(36, 112), slice(28, 100))
 """Rows and columns of a crop from the brows to the chin and from cheek to cheek."""
-CLIPPED = 247
-"""Lowest grey level that counts as clipped, as in ISO/IEC 29794-5."""
+BLACK, WHITE = 4, 247
+"""Grey levels up to the one and from the other on count as clipped."""
 
 
 def gray(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -21,5 +21,6 @@ def mean(luminance: NDArray[np.uint8]) -> float:
 
 
 def clipped(luminance: NDArray[np.uint8]) -> float:
-    """Share of the face that is as bright as the picture can say, 0 to 1."""
-    return float((luminance[FACE] >= CLIPPED).mean())
+    """Share of the face that is as dark or as bright as a picture can say, 0 to 1."""
+    face = luminance[FACE]
+    return float(((face <= BLACK) | (face >= WHITE)).mean())

@@ -53,12 +53,12 @@ class Limits(BaseModel):
     """Most turn in the plane of the picture, in degrees."""
     head_pose_yaw: Angle = 45
     """Most turn to the side, in degrees as reckoned from five points."""
-    luminance_least: Level = 8
+    luminance_least: Level = 35
     """Least mean brightness of the face, in grey levels."""
-    luminance_most: Level = 235
+    luminance_most: Level = 220
     """Greatest mean brightness of the face, in grey levels."""
-    over_exposure_prevention: Share = 0.4
-    """Most of the face that may be white (247 and above), as a share of its area."""
+    clipping: Share = 0.1
+    """Most of the face that may be black (4 and below) or white (247 and above), as a share of its area."""
     sharpness: Amount = 42
     """Least sharpness in the weakest direction, in percent of an ideal edge's."""
     second_look: Share = 0.6

@@ -7,7 +7,7 @@ how far they are turned and is no instrument for angles.
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.device.crop import TEMPLATE, crop_mask, umeyama
+from edge_stscq.device.crop import crop_mask
 from edge_stscq.device.quality.light import FACE
 
 DEPTH = 0.55
@@ -30,15 +30,6 @@ def crop_outside(shape: tuple[int, ...], points: NDArray[np.float64]) -> float:
 def eye_distance(points: NDArray[np.float64]) -> float:
     """Pixels between the eyes."""
     return float(np.linalg.norm(points[1] - points[0]))
-
-
-def roll(points: NDArray[np.float64]) -> float:
-    """Turn of the face in the plane of the picture, in degrees, -180 to 180; clockwise is positive.
-
-    It is the turn of the similarity that aligns all five points, so that one point amiss changes little.
-    """
-    matrix = umeyama(points, TEMPLATE)
-    return float(np.degrees(np.arctan2(-matrix[1, 0], matrix[0, 0])))
 
 
 def yaw(points: NDArray[np.float64]) -> float:

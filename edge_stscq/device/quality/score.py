@@ -24,7 +24,7 @@ def best_shot_score(*, eye_distance: float, sharpness: float, yaw: float, lumina
         sharpness: in the weakest direction, so that motion counts; its share of full sharpness, at most 1.
         yaw: in degrees to either side; 1 when frontal, falling evenly to 0 at 60 degrees.
         luminance: mean grey level of the face; 1 in the middle range, falling evenly to 0 at black and at white.
-        clipped: share of the face that is white; exposure is multiplied by what is left.
+        clipped: share of the face that is black or white; exposure is multiplied by what is left.
     """
     area = min(1.0, eye_distance / FULL_SIZE) ** 2
     sharp = min(1.0, sharpness / FULL_SHARPNESS)

@@ -51,7 +51,7 @@ MEASURES: dict[str, Measure] = {
     "head_pose_yaw": Measure("turned away", "yaw {:.0f} degrees", "most"),
     "luminance_least": Measure("too dark", "mean luminance {:.0f}", "least"),
     "luminance_most": Measure("too bright", "mean luminance {:.0f}", "most"),
-    "over_exposure_prevention": Measure("clipped", "share of white {:.2f}", "most"),
+    "clipping": Measure("clipped", "share of black and white {:.2f}", "most"),
     "sharpness": Measure("too blurred", "sharpness {:.0f}", "least"),
     "face_occlusion_prevention": Measure("covered", "detail of the least visible part {:.2f}", "least"),
     "second_look": Measure("not a face", "score of the crop {:.2f}", "least"),

@@ -71,10 +71,19 @@ def camera(*captures: FakeCapture, network: bool = False, options: SourceOptions
     return ReadSource("door", True, reader, Reading(options, lines)), lines
 
 
+def waits(wait: Callable[[], bool]) -> Callable[[], None]:
+    """A step that waits; the test fails by what comes after if it is in vain."""
+
+    def step() -> None:
+        wait()
+
+    return step
+
+
 def slowly(pictures: Iterable[Rgb | None], gate: threading.Semaphore) -> Iterator[Step]:
     """Pictures that come only when the test has taken the one before."""
     for picture in pictures:
-        yield lambda: bool(gate.acquire(timeout=5)) and None
+        yield waits(lambda: gate.acquire(timeout=5))
         yield picture
 
 
@@ -100,7 +109,7 @@ def test_the_newest_picture_is_given_and_the_rest_counted() -> None:
         over.wait(5)
 
     first = threading.Event()
-    capture = FakeCapture([gray(0), lambda: bool(first.wait(5)) and None, *map(gray, range(1, 8)), gone_on])
+    capture = FakeCapture([gray(0), waits(lambda: first.wait(5)), *map(gray, range(1, 8)), gone_on])
     source, _ = camera(capture)
     pictures = source.pictures()
     assert next(pictures).image[0, 0, 0] == 0
@@ -150,7 +159,7 @@ def test_a_camera_that_cannot_be_opened_says_so() -> None:
 
 def test_a_local_camera_that_hangs_is_noticed() -> None:
     over = threading.Event()
-    source, _ = camera(FakeCapture([gray(1), lambda: bool(over.wait(5)) and None]))
+    source, _ = camera(FakeCapture([gray(1), waits(lambda: over.wait(5))]))
     pictures, why = all_of(source)
     assert len(pictures) == 1
     assert why == "door gave no picture for 0.3 s after 1 picture; plug it in"

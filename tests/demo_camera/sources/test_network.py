@@ -18,7 +18,7 @@ from tests.support.sources.pictures import Lines, file_of, film
 
 SERVER = Path(__file__).parents[2] / "support" / "sources" / "rtsp_server.py"
 PYTHON = "/usr/bin/python3"
-PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base -good -bad -ugly"
+PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base -good -ugly"
 SOON = SourceOptions(timeout=2, backoff=Backoff(0.05, 0.2))
 Start = Callable[..., subprocess.Popen[str]]
 

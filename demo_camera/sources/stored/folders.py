@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo_camera.sources.files import ForeignFileError, file_pictures
 from demo_camera.sources.names import printable
 from demo_camera.sources.picture import Picture
 from demo_camera.sources.reading import Reading
+from demo_camera.sources.stored.files import ForeignFileError, file_pictures
 from edge_stscq.errors import EdgeError, MissingExtraError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm"})

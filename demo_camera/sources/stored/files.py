@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from demo_camera.sources.containers import HEAD, is_video
-from demo_camera.sources.films import film_pictures
 from demo_camera.sources.jpegs import CHUNK, holds_several, jpeg_pictures
 from demo_camera.sources.names import printable
 from demo_camera.sources.picture import Picture
 from demo_camera.sources.reading import Reading
+from demo_camera.sources.stored.containers import HEAD, is_video
+from demo_camera.sources.stored.films import film_pictures
 from edge_stscq._images import load_photograph, picture_format
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Clock

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from demo_camera.sources import Picture, SourceOptions, folders, open_source
+from demo_camera.sources import Picture, SourceOptions, open_source
+from demo_camera.sources.stored import folders
 from tests.support.installed import need_module
 from tests.support.sources.pictures import Lines, file_of, film
 

@@ -6,9 +6,9 @@ from typing import BinaryIO
 import cv2
 
 from demo_camera.sources.captures import open_film, retrieve
-from demo_camera.sources.containers import Orientation, held, made_ms
 from demo_camera.sources.picture import Picture
 from demo_camera.sources.reading import Reading
+from demo_camera.sources.stored.containers import Orientation, held, made_ms
 from edge_stscq._images.reading import MOST_PIXELS
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Clock

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from demo_camera.sources import SourceOptions, open_source
-from demo_camera.sources.containers import is_video
+from demo_camera.sources.stored.containers import is_video
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Clock
 from tests.support.sources.pictures import Lines, film, rewritten, same, turned
@@ -90,7 +90,7 @@ def test_matroska_says_its_time_in_an_element(tmp_path: Path, corners: Rgb) -> N
     head = data[:information] + b"\x15\x49\xa9\x66" + bytes([0x40, size + len(date)])
     body = data[information + 4 + width : information + 4 + width + size]
     path.write_bytes(head + date + body + data[information + 4 + width + size :])
-    from demo_camera.sources.containers import made_ms
+    from demo_camera.sources.stored.containers import made_ms
 
     with path.open("rb") as file:
         assert made_ms(file) == NEW_YEAR_MS

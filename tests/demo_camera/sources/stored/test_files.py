@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,10 +68,10 @@ def test_a_photograph_that_says_no_time_has_none(tmp_path: Path, corners: Rgb) -
 def test_heic_in_tiles_is_one_picture(tmp_path: Path) -> None:
     heif = need_module("pillow_heif", "pip install 'edge-stscq[heic]'")
     heif.register_heif_opener()
-    wide = np.zeros((600, 1100, 3), np.uint8)
-    wide[300:, 900:] = 220
+    wide = np.zeros((150, 300, 3), np.uint8)
+    wide[80:, 200:] = 220
     path = tmp_path / "IMG_0001.HEIC"
-    path.write_bytes(file_of(wide, "HEIF", tile_size=512))
+    path.write_bytes(file_of(wide, "HEIF", tile_size=128))
     assert b"grid" in path.read_bytes()[:1000]
     assert same(only(path).image, wide)
 
@@ -104,7 +105,7 @@ def test_every_depth_and_palette_becomes_rgb(tmp_path: Path, corners: Rgb) -> No
 
     picture = Image.fromarray(corners)
     gray = np.asarray(picture.convert("L"))
-    files = {
+    files: dict[str, tuple[Image.Image, Rgb, dict[str, Any]]] = {
         "cmyk.jpg": (picture.convert("CMYK"), corners, {}),
         "progressive.jpg": (picture, corners, {"progressive": True}),
         "palette.png": (picture.convert("P", palette=Image.Palette.ADAPTIVE), corners, {}),
