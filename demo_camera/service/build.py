@@ -41,13 +41,14 @@ def real_parts(settings: Settings, bundle: Bundle, say: Say) -> Parts:
     check(bundle.manifest.crop)
     cv2.setNumThreads(settings.threads)
     detector, encoder = Detector(), load_encoder(bundle, settings.threads, verify=False)
-    matcher = Matcher.of(bundle)
+    matcher = Matcher.of(bundle) if bundle.manifest.matches else None
 
     def loop(camera: CameraSettings) -> CaptureLoop:
         layers = None if camera.layers is None else bundle.config.check_layers(camera.layers)
         return CaptureLoop(
             detector, encoder, bundle.frames, QualityGate(detector, camera.limits), matcher, layers=layers, base=True,
-            rule=SendRule(camera.best_after), numbers=count(secrets.randbelow(_FIRST_TRACK)),
+            rule=SendRule(camera.best_after, camera.margin), most_faces=camera.faces, every=camera.every,
+            numbers=count(secrets.randbelow(_FIRST_TRACK)),
         )  # fmt: skip
 
     def self_test() -> str | None:
@@ -74,7 +75,8 @@ def _source(say: Say, camera: CameraSettings) -> Source:
         word = _with_password(word, camera.password_file)
     options = SourceOptions(
         rotate=camera.rotate, region=None if camera.region is None else Region.parse(camera.region),
-        max_rate=camera.max_rate, reconnect=False,
+        max_rate=camera.max_rate, follow=camera.follow, recursive=camera.recursive, timeout=camera.timeout,
+        reconnect=False,
     )  # fmt: skip
     return open_source(word, options, _Passed(say, camera.name))
 

@@ -5,13 +5,15 @@ import time
 from collections import deque
 from pathlib import Path
 
+from demo_camera.journal import Journal
+from demo_camera.outlets import SpoolOutlet
+from demo_camera.results import Capture
 from demo_camera.service.notices import Notices
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import CapturedFace
 
-MOST_UNKEPT = 10_000
-"""Faces that wait in memory for a spool; of more, the oldest are lost. Two megabytes or so."""
+MOST_UNKEPT = 500
+"""Faces that wait in memory for a spool, 50 kB each; of more, the oldest are lost."""
 _PAUSE = 2.0
 """Seconds between two tries to write."""
 _LAST_TRIES, _LAST_PAUSE = 3.0, 0.2
@@ -31,6 +33,7 @@ class Keeper(threading.Thread):
 
     Attributes:
         waiting: faces in the spool, of late.
+        repeated: faces that were in the spool before.
         lost: faces that are neither in memory nor in the spool.
     """
 
@@ -39,9 +42,9 @@ class Keeper(threading.Thread):
         pause: float = _PAUSE,
     ) -> None:  # fmt: skip
         super().__init__(name=f"keeper {camera}", daemon=True)
-        self.path, self.waiting, self.lost = path, 0, 0
+        self.path, self.waiting, self.repeated, self.lost = path, 0, 0, 0
         self._camera, self._size, self._notices, self._pause = camera, size, notices, pause
-        self._faces: deque[CapturedFace] = deque()
+        self._faces: deque[Capture] = deque()
         self._most, self._changed, self._ends_at = most_unkept, threading.Condition(), float("inf")
 
     @property
@@ -52,8 +55,8 @@ class Keeper(threading.Thread):
     def unkept(self) -> int:
         return len(self._faces)
 
-    def put(self, face: CapturedFace) -> None:
-        """Have a face written soon."""
+    def put(self, face: Capture) -> None:
+        """Have a face written soon, unless it is known: films and folders may be read again."""
         with self._changed:
             if len(self._faces) >= self._most:
                 self._faces.popleft()
@@ -79,12 +82,15 @@ class Keeper(threading.Thread):
         """Write what comes until everything ends; False if the spool cannot be written now."""
         try:
             with Spool(self.path, self._camera, max_bytes=self._size) as spool:
+                outlet = SpoolOutlet(spool, Journal.beside(self.path, spool.stream_id))
                 while True:
                     self.waiting = spool.waiting
                     self._notices.end(self.place)
                     face = self._first()
                     if face is not None:
-                        spool.put(face)
+                        outlet.put(face)
+                        self.repeated += outlet.repeated
+                        outlet.repeated = 0
                         self._forget(face)
                     elif self._ending:
                         return True
@@ -96,14 +102,14 @@ class Keeper(threading.Thread):
     def _ending(self) -> bool:
         return self._ends_at < float("inf")
 
-    def _first(self) -> CapturedFace | None:
+    def _first(self) -> Capture | None:
         """The oldest face that is not written; None if none comes for a while."""
         with self._changed:
             if not self._faces and not self._ending:
                 self._changed.wait(_LOOK)
             return self._faces[0] if self._faces else None
 
-    def _forget(self, face: CapturedFace) -> None:
+    def _forget(self, face: Capture) -> None:
         with self._changed:
             if self._faces and self._faces[0] is face:
                 self._faces.popleft()

@@ -26,6 +26,7 @@ class Status:
         damaged: pictures that could not be decoded.
         failures: pictures, or ends of visits, that the loop failed at.
         waiting: faces in the spool; `unkept` more in memory, since the spool cannot be written.
+        repeated: faces that were in the spool before.
         lost: faces that no spool took.
         delivered: faces that the server has.
         set_aside: faces that the server refused.
@@ -47,6 +48,7 @@ class Status:
     failures: int
     waiting: int
     unkept: int
+    repeated: int
     lost: int
     delivered: int
     set_aside: int
@@ -75,7 +77,8 @@ class Lane:
             name=self.name, state=reader.state, rate=reader.rate(), skipped=reader.skipped,
             pictures=counters.pictures, faces=counters.faces, refused=dict(counters.rejected), tracks=counters.tracks,
             restarts=reader.restarts, silence=reader.silence(), seconds=self.seconds, damaged=reader.damaged,
-            failures=self.failures,             waiting=keeper.waiting, unkept=keeper.unkept, lost=keeper.lost,
+            failures=self.failures,             waiting=keeper.waiting, unkept=keeper.unkept, repeated=keeper.repeated,
+            lost=keeper.lost,
             delivered=sent.report.faces if sent else 0, set_aside=sent.report.refused if sent else 0,
             bytes_sent=sent.report.bytes if sent else 0,
         )  # fmt: skip

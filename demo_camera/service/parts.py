@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from demo_camera.results import Capture
 from demo_camera.sources import Picture
-from edge_stscq.stream import CapturedFace
 
 
 class SourceCounters(Protocol):
@@ -30,13 +30,6 @@ class Source(Protocol):
 
     def close(self) -> None:
         """End `pictures`; also from another thread."""
-
-
-class Capture(Protocol):
-    """A face that was captured."""
-
-    @property
-    def coded(self) -> CapturedFace: ...
 
 
 class TrackEvent(Protocol):

@@ -162,7 +162,8 @@ class Service:
             closing = [threading.Thread(target=publisher.close, daemon=True) for publisher in self._publishers]
             for thread in closing:
                 thread.start()
-            _join([*closing, *(lane.reader for lane in self._lanes)])
+            deliveries = [lane.delivery for lane in self._lanes if lane.delivery is not None]
+            _join([*closing, *(lane.reader for lane in self._lanes), *deliveries])
         if self._monitor is not None:
             self._monitor.stop()
         figures = self.status()

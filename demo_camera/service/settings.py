@@ -103,6 +103,14 @@ class CameraSettings(_Table):
     best_after: float = Field(
         default=10, gt=0, le=86400, description="seconds after which the best face of a visit goes before its end"
     )
+    margin: float = Field(
+        default=15, gt=0, le=100, description="points of quality by which a later face is better, to be sent as well"
+    )
+    faces: int | None = Field(default=None, ge=1, description="most faces of one picture; all if absent")
+    every: int = Field(default=1, ge=1, description="look for faces in every n-th picture while visits are steady")
+    follow: bool = Field(default=False, description="go on with pictures that come into the folder")
+    recursive: bool = Field(default=False, description="read the folders in the folder, too")
+    timeout: float = Field(default=10, gt=0, le=3600, description="seconds to wait for a camera and its next picture")
     token_file: SecretFile | None = Field(default=None, description="this camera's token, in place of the server's")
 
     @model_validator(mode="after")

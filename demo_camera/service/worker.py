@@ -87,7 +87,7 @@ class Worker(threading.Thread):
             lane.seconds += self._clock() - began
         self._notices.end(place)
         for capture in step.captures:
-            lane.keeper.put(capture.coded)
+            lane.keeper.put(capture)
             self._say("face", camera=lane.name, bytes=capture.coded.payload_bytes)
         for event in step.events:
             self._on_track(lane.name, event)

@@ -1,7 +1,6 @@
 """`edge-stscq camera`: many cameras in one process."""
 
 import json
-import signal
 import threading
 import time
 from contextlib import ExitStack
@@ -16,8 +15,6 @@ from edge_stscq.cli.ui import count, note, progress_console
 from edge_stscq.errors import EXIT_CHECK_FAILED, require
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from rich.console import Console
     from rich.table import Table
 
@@ -29,7 +26,6 @@ SettingsFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="TOML file with the cameras; deploy/camera/cameras.toml is an example.")
 ]
 _EXTRA = ("pydantic_settings", "prometheus_client", "paho.mqtt")
-_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 
 
 @camera.command("run", cls=Command)
@@ -45,6 +41,7 @@ def run(
     from demo_camera.service.build import real_parts
     from demo_camera.service.loading import load_settings
     from demo_camera.service.runner import Service
+    from demo_camera.stopping import StopSignals
     from edge_stscq.bundle import open_bundle
 
     settings = load_settings(file)
@@ -55,19 +52,10 @@ def run(
     say = _JsonLines() if as_json else _Lines(console)
     service = Service(settings, real_parts(settings, bundle, say), say)
 
-    def stop(number: int, frame: "FrameType | None") -> None:
-        service.stop()
-
-    before = {name: signal.signal(getattr(signal, name), stop) for name in _SIGNALS if hasattr(signal, name)}
-    try:
-        with ExitStack() as stack:
-            if console.is_terminal and not console.quiet and not as_json:
-                table = _View(service)
-                stack.enter_context(Live(console=console, get_renderable=table.draw, refresh_per_second=4))
-            passed = service.run()
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+    with StopSignals(service.stop), ExitStack() as stack:
+        if console.is_terminal and not console.quiet and not as_json:
+            stack.enter_context(Live(console=console, get_renderable=_View(service).draw, refresh_per_second=4))
+        passed = service.run()
     if not passed:
         raise typer.Exit(EXIT_CHECK_FAILED)
 

@@ -20,6 +20,7 @@ _COUNTERS: dict[str, tuple[str, Callable[[Status], float]]] = {
     "tracks": ("visits that began", lambda one: one.tracks),
     "reconnects": ("times that the source was opened again", lambda one: one.restarts),
     "seconds": ("seconds that detector, gate and encoder took", lambda one: one.seconds),
+    "repeated_faces": ("faces that were in the spool before", lambda one: one.repeated),
     "lost_faces": ("faces that no spool took", lambda one: one.lost),
     "delivered_faces": ("faces that the server has", lambda one: one.delivered),
     "set_aside_faces": ("faces that the server refused", lambda one: one.set_aside),

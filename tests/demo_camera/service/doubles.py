@@ -11,9 +11,10 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from demo_camera.results import Capture
 from demo_camera.sources import Picture, SourceCounters
+from edge_stscq.device.detect import Face
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import CapturedFace
 from tests.client.filled import captured
 from tests.support.streams import long_codec
 
@@ -61,9 +62,11 @@ class FakeSource:
         self.given.put(None)
 
 
-@dataclass(frozen=True)
-class FakeCapture:
-    coded: CapturedFace
+def capture(number: int) -> Capture:
+    """Face of this number; each has another crop and other tokens."""
+    crop = np.random.default_rng(number).integers(0, 256, (128, 128, 3), np.uint8)
+    face = Face(np.zeros((5, 2)), (0, 0, 60, 60), 0.9)
+    return Capture(f"picture {number}", face, crop, captured(CODEC, number), 50)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class FakeEvent:
 
 @dataclass(frozen=True)
 class FakeStep:
-    captures: list[FakeCapture] = field(default_factory=list)
+    captures: list[Capture] = field(default_factory=list)
     events: list[FakeEvent] = field(default_factory=list)
 
 
@@ -123,9 +126,9 @@ class FakeLoop:
         first = self.counters.tracks - ended
         return FakeStep([self._capture() for _ in range(ended)], [FakeEvent("end", first + n) for n in range(ended)])
 
-    def _capture(self) -> FakeCapture:
+    def _capture(self) -> Capture:
         self.counters.faces += 1
-        return FakeCapture(captured(CODEC, self.counters.faces))
+        return capture(self.counters.faces)
 
 
 class Said:

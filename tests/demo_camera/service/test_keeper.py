@@ -12,7 +12,7 @@ from demo_camera.service.keeper import Keeper
 from demo_camera.service.notices import Notices
 from edge_stscq.client.spool import Spool
 from tests.client.filled import captured
-from tests.demo_camera.service.doubles import CODEC, Said, wait_for
+from tests.demo_camera.service.doubles import CODEC, Said, capture, wait_for
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def test_full_disk_is_said_once_and_loses_nothing(tmp_path: Path, full_disk: lis
     said, path = Said(), tmp_path / "door.spool"
     with keeping(path, said) as keeper:
         for number in range(5):
-            keeper.put(captured(CODEC, number))
+            keeper.put(capture(number))
         wait_for(lambda: said.of("trouble"))
         assert keeper.unkept == 5
         full_disk[0] = False
@@ -65,7 +65,7 @@ def test_full_disk_is_said_once_and_loses_nothing(tmp_path: Path, full_disk: lis
 def test_faces_beyond_the_memory_are_lost_oldest_first_and_counted(tmp_path: Path, full_disk: list[bool]) -> None:
     with keeping(tmp_path / "door.spool", Said(), most=3) as keeper:
         for number in range(5):
-            keeper.put(captured(CODEC, number))
+            keeper.put(capture(number))
         assert (keeper.unkept, keeper.lost) == (3, 2)
         full_disk[0] = False
         wait_for(lambda: keeper.waiting == 3)
@@ -78,6 +78,18 @@ def test_faces_that_no_disk_took_until_the_end_are_said(
     monkeypatch.setattr(module, "_LAST_TRIES", 0.05)
     said = Said()
     with keeping(tmp_path / "door.spool", said) as keeper:
-        keeper.put(captured(CODEC, 0))
+        keeper.put(capture(0))
     assert keeper.lost == 1
     assert said.of("trouble")[-1] == {"place": "faces of door", "text": "1 could not be written and are lost"}
+
+
+def test_faces_that_the_spool_was_given_before_are_counted_and_not_kept_again(tmp_path: Path) -> None:
+    path = tmp_path / "door.spool"
+    for repeated in (0, 2):
+        with keeping(path, Said()) as keeper:
+            keeper.put(capture(0))
+            keeper.put(capture(1))
+            wait_for(lambda: keeper.unkept == 0)  # noqa: B023
+        assert (keeper.repeated, keeper.lost) == (repeated, 0)
+    with Spool(path) as spool:
+        assert spool.waiting == 2

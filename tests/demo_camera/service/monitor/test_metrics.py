@@ -15,7 +15,7 @@ parser = need_module("prometheus_client.parser", "pip install 'edge-stscq[camera
 
 DOOR = Status(
     name="door", state=State.RUNNING, rate=9.5, skipped=2, pictures=100, faces=7, refused={"too blurred": 3},
-    tracks=4, restarts=1, silence=0.25, seconds=2.5, damaged=5, failures=6, waiting=8, unkept=9, lost=10,
+    tracks=4, restarts=1, silence=0.25, seconds=2.5, damaged=5, failures=6, waiting=8, unkept=9, repeated=14, lost=10,
     delivered=11, set_aside=12, bytes_sent=1300,
 )  # fmt: skip
 
@@ -38,7 +38,8 @@ def test_metrics_have_every_figure_of_every_camera() -> None:
     }
     expected = {
         "pictures_total": 100, "skipped_total": 2, "faces_total": 7, "tracks_total": 4, "reconnects_total": 1,
-        "seconds_total": 2.5, "damaged_total": 5, "failures_total": 6, "lost_faces_total": 10,
+        "seconds_total": 2.5, "damaged_total": 5,
+        "failures_total": 6, "repeated_faces_total": 14, "lost_faces_total": 10,
         "delivered_faces_total": 11, "set_aside_faces_total": 12, "sent_bytes_total": 1300, "up": 1,
         "picture_age_seconds": 0.25, "spool_faces": 8, "unkept_faces": 9,
     }  # fmt: skip
