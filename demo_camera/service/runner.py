@@ -72,7 +72,7 @@ class Service:
         self._lanes = [self._lane(camera, limiter) for camera in settings.camera]
         self._worker = Worker(self._lanes, self._arrived, self._stopping, self._notices, say, self._on_track)
         self._publishers = make_publishers(settings.events, self._notices)
-        self._metrics = Metrics(self.status, self._publishers)
+        self._metrics = Metrics(self.status, self._publishers, self._notices.current)
         pages = {"/metrics": self._metrics_page, "/health": self._health, "/ready": self._ready}
         monitor = settings.metrics
         self._monitor = None if monitor is None else MonitorServer(monitor.host, monitor.port, pages)

@@ -1,5 +1,6 @@
 """`edge-stscq camera`: many cameras of one file, with a real bundle of a made-up encoder."""
 
+import io
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from edge_stscq.cli.camera import camera
+from edge_stscq.cli.camera import _View, camera
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
 from tests.support.bundles.sums_bundle import write_sums_bundle
@@ -129,6 +130,29 @@ def test_signal_ends_it_cleanly_and_keeps_the_face_of_the_visit(
     assert "Traceback" not in errors
     assert [json.loads(line)["event"] for line in rest.splitlines()][-3:] == ["face", "track", "end"]
     assert waiting(tmp_path, "door") == 1
+
+
+def test_table_has_a_row_a_camera() -> None:
+    from rich.console import Console
+
+    from demo_camera.service.lane import Status
+    from demo_camera.service.reader import State
+
+    counted = dict.fromkeys(Status.__dataclass_fields__, 0)
+    one = Status(**counted | {  # type: ignore[arg-type]
+        "name": "door[1]", "state": State.AWAY, "rate": 9.5, "faces": 1234, "refused": {"too dark": 3},
+        "silence": 75.2, "waiting": 6, "unkept": 2,
+    })  # fmt: skip
+
+    class FakeService:
+        def status(self) -> list[Status]:
+            return [one]
+
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(_View(FakeService()).draw())  # type: ignore[arg-type]
+    text = console.export_text()
+    for word in ("door[1]", "away, 75 s", "9.5", "1,234", "3 too dark", "6 + 2 unwritten"):
+        assert word in text
 
 
 def test_device_that_fails_its_self_test_opens_no_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

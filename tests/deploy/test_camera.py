@@ -72,7 +72,7 @@ def test_page_shows_every_key_and_is_valid() -> None:
 
 def test_page_names_every_metric() -> None:
     page = (REPOSITORY / "docs" / "cameras.md").read_text()
-    text = Metrics(list, []).text().decode()
+    text = Metrics(list, [], dict).text().decode()
     names = set(re.findall(r"^# TYPE edge_stscq_camera_(\w+) ", text, re.MULTILINE))
     assert len(names) > 15
     assert not [name for name in names if f"`{name}" not in page]

@@ -1,6 +1,6 @@
-"""Metrics for Prometheus, read when somebody asks. Labels are names of cameras, reasons of the gate and publishers."""
+"""Metrics for Prometheus, read when somebody asks. Labels come from the settings and the gate."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -39,10 +39,14 @@ class Metrics(Collector):
 
     Args:
         cameras: gives the figures of all cameras.
+        troubles: gives the places of troubles that last, as of `Notices.current`.
     """
 
-    def __init__(self, cameras: Callable[[], Sequence[Status]], publishers: Sequence[Publisher]) -> None:
-        self._cameras, self._publishers = cameras, publishers
+    def __init__(
+        self, cameras: Callable[[], Sequence[Status]], publishers: Sequence[Publisher],
+        troubles: Callable[[], Iterable[str]],
+    ) -> None:  # fmt: skip
+        self._cameras, self._publishers, self._troubles = cameras, publishers, troubles
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -68,6 +72,10 @@ class Metrics(Collector):
             for one in cameras:
                 gauge.add_metric((one.name,), value(one))
             yield gauge
+        troubles = GaugeMetricFamily(f"{_PREFIX}_trouble", "1 for each place in trouble", labels=("place",))
+        for place in self._troubles():
+            troubles.add_metric((place,), 1)
+        yield troubles
         events = CounterMetricFamily(f"{_PREFIX}_events", "events of visits", labels=("publisher", "outcome"))
         for publisher in self._publishers:
             events.add_metric((publisher.name, "sent"), publisher.counts.sent)

@@ -30,7 +30,8 @@ class FakePublisher:
 
 
 def test_metrics_have_every_figure_of_every_camera() -> None:
-    text = Metrics(lambda: [DOOR, replace(DOOR, name="yard", state=State.AWAY)], [FakePublisher()]).text().decode()
+    cameras = [DOOR, replace(DOOR, name="yard", state=State.AWAY)]
+    text = Metrics(lambda: cameras, [FakePublisher()], lambda: {"server for door": "away"}).text().decode()
     found = {
         (sample.name, frozenset(sample.labels.values())): sample.value
         for family in parser.text_string_to_metric_families(text)
@@ -47,6 +48,7 @@ def test_metrics_have_every_figure_of_every_camera() -> None:
         assert found[f"edge_stscq_camera_{name}", frozenset({"door"})] == value, name
     assert found["edge_stscq_camera_refused_total", frozenset({"door", "too blurred"})] == 3
     assert found["edge_stscq_camera_up", frozenset({"yard"})] == 0
+    assert found["edge_stscq_camera_trouble", frozenset({"server for door"})] == 1
     assert found["edge_stscq_camera_events_total", frozenset({"mqtt broker:1883", "sent"})] == 3
     assert found["edge_stscq_camera_events_total", frozenset({"mqtt broker:1883", "lost"})] == 1
     assert ("process_resident_memory_bytes", frozenset()) in found
