@@ -110,16 +110,20 @@ class Tracker:
 
     @property
     def steady(self) -> bool:
-        """No track is doubtful or unseen in the latest picture: the next one may go unlooked at."""
-        return all(not track.doubtful and track.motion.seconds == self._seen for track in self.tracks)
+        """Every track was seen in the latest picture, is not new and, if it has a number, not doubtful."""
+        return all(
+            track.motion.seconds == self._seen and track.before is not None
+            and not (track.doubtful and track.number is not None)
+            for track in self.tracks
+        )  # fmt: skip
 
     def follow(self, boxes: Sequence[Box], seconds: float) -> list[Track]:
         """The track of each box of one picture, by its place; one of its own where there is none near."""
         near = {
-            (index, place): found
+            (index, place): value
             for index, track in enumerate(self.tracks)
             for place, box in enumerate(boxes)
-            if (found := diou(track.motion.predicted(seconds), box)) >= _NEAR
+            if (value := diou(track.motion.predicted(seconds), box)) >= _NEAR
         }
         pairs: dict[int, Track] = {}
         for index, place in greedy(near):
@@ -129,11 +133,11 @@ class Tracker:
             track.doubtful |= unclear or track.motion.seconds < self._seen
         found = []
         for place, box in enumerate(boxes):
-            track = pairs.get(place)
-            if track is None:
-                track = self._begin(box, seconds)
-            else:
+            if place in pairs:
+                track = pairs[place]
                 track.before, track.motion = track.motion, track.motion.moved(box, seconds)
+            else:
+                track = self._begin(box, seconds)
             found.append(track)
         self._seen = seconds
         return found

@@ -73,15 +73,15 @@ class NewFile:
         """Give the file its final name.
 
         Raises:
-            EdgeError: that cannot be done; the temporary file is removed.
+            EdgeError: that cannot be done; what was appended stays under the temporary name.
         """
         try:
             if not self.device:
                 os.replace(self._temporary, self._target)
             os.close(self._file)
         except OSError as error:
-            self.discard()
-            raise self._failed(error) from error
+            where = f"all of it is in {self._temporary}"
+            raise EdgeError(f"cannot write {self._path}: {error.strerror}; {where}") from error
 
     def discard(self) -> None:
         """Remove what was appended; the earlier file of that name stays."""
@@ -106,10 +106,10 @@ def write_file(path: Path, data: bytes, *, private: bool = False) -> None:
     file = NewFile(path, private=private)
     try:
         file.append(data)
+        file.publish()
     except BaseException:
         file.discard()
         raise
-    file.publish()
 
 
 def make_folder(path: Path, option: str = "-o") -> None:

@@ -59,7 +59,8 @@ def stand(person: Person, start: float, stay: float = 30.0, x: float = 330) -> V
     for number in range(int(stay // 5)):
         at = start + 2 + 5 * number
         moments += [(at + 2, Pose(x + 6, 228, 106, -8, blur=number % 3)), (at + 4, Pose(x - 4, 230, 104, 12))]
-    return Visit(person, (*moments, (start + stay + 2, Pose(x, 230, 104, 0)), (start + stay + 5, Pose(-70, 235, 100, -60))))
+    end = start + stay + 2
+    return Visit(person, (*moments, (end, Pose(x, 230, 104, 0)), (end + 3, Pose(-70, 235, 100, -60))))
 
 
 def film(people: list[Person]) -> Film:

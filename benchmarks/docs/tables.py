@@ -291,6 +291,23 @@ def results() -> str:
     return _markdown(["figures", "date", "machine", "command"], rows)
 
 
+@table
+def film() -> str:
+    rows = []
+    for run in _load("film")["results"]["runs"]:
+        counters = run["counters"]
+        rows.append([
+            str(run["every"]), f"{counters['searched']:,}", f"{counters['found']:,}", str(counters["tracks"]),
+            f"{run['faces_sent']} of {run['people_recognized']} people", f"{run['wire_bytes']:,}",
+        ])  # fmt: skip
+    first = _load("film")["results"]["runs"][0]
+    head = [
+        "`--every`", f"searched of {round(first['seconds'] * first['rate']):,} pictures", "faces found",
+        f"visits, of {first['visits']}", f"faces sent, of {first['people']} people", "bytes of their frames",
+    ]  # fmt: skip
+    return _markdown(head, rows)
+
+
 def _load(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_bytes())
     return found

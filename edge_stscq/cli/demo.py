@@ -75,6 +75,7 @@ def demo(
     bundles = _bundles(model, output, out)
     with _server(model, out) as (url, process):
         for target, bundle in bundles.items():
+            shutil.rmtree(crops, ignore_errors=True)  # of the target before, or of an earlier demo: the same two
             _run(
                 out, "capture", "--source", pictures, "--bundle", bundle, "--save-crops", crops, "--url", url,
                 "--device", target, "-o", output / f"{target}.stsq", "--quiet",

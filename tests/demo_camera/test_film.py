@@ -37,15 +37,16 @@ def test_two_people_who_cross_behind_a_pillar_give_a_face_each(portrait: dict[st
     ), seconds=8, rate=5, pillar=(180, 230))  # fmt: skip
     likeness = Likeness()
     tables = Tables.from_counts(np.ones((1, 1, 4096), np.int64), np.ones(1, np.int64), (1,))
-    loop = CaptureLoop(detector, likeness, FrameCodec(tables, b"model 01"), QualityGate(detector), likeness)  # type: ignore[arg-type]
+    codec = FrameCodec(tables, b"model 01")
+    loop = CaptureLoop(detector, likeness, codec, QualityGate(detector), likeness)
     captures = [capture for step in loop.run(film.pictures()) for capture in step.captures]
     assert loop.counters.tracks == len(captures) == 2
     assert loop.counters.found > 20
     of_film = [likeness.encode(capture.crop, None) for capture in captures]
-    plain = [Film((Visit(one, ((0, Pose(320, 230, 100)), (1, Pose(320, 230, 100)))),), 0.2, 5) for one in (first, second)]
+    still = Pose(320, 230, 100)
     whose = []
-    for one in plain:
-        picture = next(one.pictures())
+    for person in (first, second):
+        picture = next(Film((Visit(person, ((0, still), (1, still))),), seconds=0.2, rate=5).pictures())
         (face,) = detector.faces(picture.image)
         whose.append(likeness.encode(QualityGate(detector).judge(picture.image, face).crop, None))
     cosines = likeness.embed(of_film) @ likeness.embed(whose).T

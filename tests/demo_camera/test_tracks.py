@@ -12,7 +12,7 @@ def box(x: float, y: float = 100, size: float = 80) -> Box:
 
 
 def person(number: int) -> NDArray[np.float32]:
-    return np.eye(128, dtype=np.float32)[number]
+    return np.asarray(np.eye(128, dtype=np.float32)[number], np.float32)
 
 
 def follow(tracker: Tracker, faces: dict[int, Box], seconds: float) -> dict[int, Track]:

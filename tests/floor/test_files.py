@@ -123,3 +123,13 @@ def test_a_new_file_is_refused_before_a_byte_is_made(tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match="cannot write .*Is a directory"):
         NewFile(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_growing_file_that_cannot_take_its_name_is_not_thrown_away(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    file = NewFile(path)
+    file.append(b"kept")
+    (path / "in the way").mkdir(parents=True)
+    with pytest.raises(EdgeError, match=r"cannot write .*file: Is a directory; all of it is in .*\.file\.") as raised:
+        file.publish()
+    assert Path(str(raised.value).rsplit(" ", 1)[1]).read_bytes() == b"kept"
