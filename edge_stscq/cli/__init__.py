@@ -26,6 +26,7 @@ _COMMANDS = (
     ("selftest", "selftest", "On the device"),
     ("send", "send", "On the device"),
     ("spool", "spool", "On the device"),
+    ("camera", "camera", "On the device"),
     ("serve", "serve", "On the server"),
     ("token", "token", "On the server"),
     ("store", "store", "On the server"),

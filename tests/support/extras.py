@@ -6,6 +6,7 @@ NEEDED = {
     "quantize --faces x --model x/y": "executorch", "train --recipe x --data x": "train",
     "distill --recipe x --data x --model x/y": "train", "finetune --recipe x --data x --model x/y": "train",
     "parity x/y --model x/y": "train", "evaluate --crops x --pairs x --model x/y": "train",
+    "camera schema": "camera", "camera check x": "camera", "camera run x": "camera",
     "bench rate --crops x --pairs x --model x/y": "train", "bench encode x/y --model x/y": "train",
 }  # fmt: skip
 """Commands that a camera's installation does not run, and the extra that each asks for."""

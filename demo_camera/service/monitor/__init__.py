@@ -1,0 +1,1 @@
+"""Figures and state of the service for other programs: Prometheus, probes, systemd."""
