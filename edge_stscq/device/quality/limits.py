@@ -10,7 +10,7 @@ Each limit has the name of the verdict that it decides.
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -24,7 +24,7 @@ def _none_if_off(given: object) -> object:
     return None if given == OFF else given
 
 
-_Off = BeforeValidator(_none_if_off)
+_Off = BeforeValidator(_none_if_off, json_schema_input_type=float | Literal["off"] | None)
 Share = Annotated[Annotated[float, Field(ge=0, le=1)] | None, _Off]
 Difference = Annotated[Annotated[float, Field(ge=-1, le=1)] | None, _Off]
 Amount = Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, _Off]
