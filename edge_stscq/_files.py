@@ -6,13 +6,18 @@ temporary name in the same folder, reach the disk, and then take the final name 
 
 import os
 import secrets
+import shlex
+import stat
 from pathlib import Path
 
 from edge_stscq.errors import EdgeError
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write `data` to `path` so that a reader sees the old file or the whole new one.
+
+    Args:
+        mode: of the file, as far as the process allows it; 0o600 is for its owner alone.
 
     Raises:
         EdgeError: the folder does not exist, is not writable or is full; nothing is left behind.
@@ -20,7 +25,7 @@ def write_file(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         try:
-            with temporary.open("xb") as file:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -44,3 +49,23 @@ def make_folder(path: Path, option: str = "-o") -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EdgeError(f"cannot make the folder {path}: {error.strerror}; choose another with {option}") from error
+
+
+def refuse_shared_file(path: Path, noun: str) -> None:
+    """Refuse a file that users other than its owner may read or write; one that is absent is no matter.
+
+    Args:
+        noun: what the message calls it, e.g. "the tokens".
+
+    Raises:
+        EdgeError: they may; the message has the command that ends it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+        raise EdgeError(
+            f"others may read or write {noun} at {path} (mode {mode & 0o777:04o}); run: chmod 600 "
+            + shlex.quote(str(path))
+        )

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from edge_stscq import __version__
 from edge_stscq.server.api import devices, faces, frames, live, match, meta, page
-from edge_stscq.server.auth.audit_log import AuditMiddleware
+from edge_stscq.server.auth.audit_log import AuditMiddleware, AuditTrail
 from edge_stscq.server.auth.guard import Guard, open_tokens
 from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
@@ -18,9 +18,12 @@ from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.decoding.local import in_process_backend
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.errors import install_exception_handlers
+from edge_stscq.server.front.address import TrustedProxyMiddleware
+from edge_stscq.server.front.checks import RequestChecks
 from edge_stscq.server.ingest import REQUESTS_PER_COMMIT, Answer, Ingest, Upload
 from edge_stscq.server.metrics import Metrics
-from edge_stscq.server.middleware import LoadSheddingMiddleware, RequestMetricsMiddleware
+from edge_stscq.server.middleware import Admission, LoadSheddingMiddleware, RequestMetricsMiddleware
+from edge_stscq.server.readiness import Readiness
 from edge_stscq.server.search import FaceIndexes, following
 from edge_stscq.server.security_headers import SecurityHeadersMiddleware
 from edge_stscq.server.settings import ServerSettings
@@ -50,13 +53,15 @@ def create_app(
     catalog, tokens = ModelCatalog(settings.model), open_tokens(settings)
     store = store or SqlFaceStore(settings.store)
     backend = backend or in_process_backend(settings)
-    guard, resolver = Guard(settings, tokens), RequestResolver(catalog, store)
+    guard, resolver, admission = Guard(settings, tokens), RequestResolver(catalog, store), Admission(backend)
     feed, connections, device_stats = (
         ChangeFeed(store),
         live.ConnectionLimit(settings.live_clients),
         DeviceStatsCache(store),
     )
     indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats)
+    trail = AuditTrail()
+    readiness = Readiness(store, backend, trail)
     queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
         Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT
     )
@@ -72,24 +77,27 @@ def create_app(
                 yield
         finally:
             store.close()
-            tokens.close()
+            for part in (guard, trail, readiness):
+                part.close()
 
     app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, openapi_url=None)
-    app.add_middleware(LoadSheddingMiddleware, backend=backend, route=faces.IMAGE_PATH)
+    app.add_middleware(LoadSheddingMiddleware, admission=admission, route=faces.IMAGE_PATH)
+    app.add_middleware(RequestChecks)
     app.add_middleware(SecurityHeadersMiddleware)
-    app.add_middleware(AuditMiddleware)
+    app.add_middleware(AuditMiddleware, trail=trail)
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
+    app.add_middleware(TrustedProxyMiddleware, proxies=settings.trusted_proxies)
     app.state.catalog, app.state.store, app.state.backend, app.state.guard = catalog, store, backend, guard
     for router in (
         frames.routes(guard, queue, feed, metrics),
         faces.list_routes(guard, store),
         meta.model_routes(guard, catalog, settings.device),
-        faces.image_routes(guard, resolver, backend, SingleFlightCache(settings.cache_bytes)),
+        faces.image_routes(guard, resolver, backend, SingleFlightCache(settings.cache_bytes), admission),
         match.routes(guard, resolver, store, indexes, feed),
         devices.routes(guard, device_stats),
-        live.routes(guard, feed, connections),
+        live.routes(guard, feed, connections, trail),
         meta.metrics_routes(guard, metrics),
-        meta.probe_routes(store, backend),
+        meta.probe_routes(readiness),
     ):
         app.include_router(router)
     page.add_page(app)

@@ -11,7 +11,7 @@ bytes, or texts such as "64MiB". The server answers this machine alone unless to
 
 import os
 import tomllib
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,18 +30,14 @@ PREFIX = "EDGE_STSCQ_"
 """Of environment variables."""
 
 
-def is_loopback(host: str) -> bool:
-    """True if `host` is a name or address that only this machine can reach."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _several(given: object) -> object:
     if isinstance(given, str):
         return tuple(given.split(os.pathsep))
     return (given,) if isinstance(given, Path) else given
+
+
+def _listed(given: object) -> object:
+    return tuple(part.strip() for part in given.split(",")) if isinstance(given, str) else given
 
 
 class ServerSettings(BaseModel):
@@ -64,6 +60,9 @@ class ServerSettings(BaseModel):
     device: Literal["cpu", "cuda"] = "cpu"
     tokens: Path | None = Field(
         default=None, description="SQLite file of the tokens; tokens.db beside the store if None"
+    )
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(), description="addresses or networks whose X-Forwarded-For and -Proto are believed"
     )
     requests_per_minute: float = Field(default=1200, ge=1, description="of one device")
     bytes_per_minute: ByteSize = Field(default=ByteSize(8 << 20), ge=1, description="bodies of one device")

@@ -16,7 +16,7 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME
 from edge_stscq.server.api.faces import find_permitted
 from edge_stscq.server.api.schemas import FaceInfo, Match, MatchPage
-from edge_stscq.server.auth.audit_log import annotate
+from edge_stscq.server.auth.audit_log import annotate, faces_shown
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.request import DecodeRequest
@@ -57,7 +57,7 @@ def routes(
             stored = await find_permitted(resolver, principal, face_id)
             example = await asyncio.to_thread(resolver.for_face, stored, layers)
         page = await asyncio.to_thread(answer, example, limit, device or principal.only_device, min_cosine)
-        annotate(request, layers=layers, count=len(page.faces))
+        annotate(request, layers=layers, count=len(page.faces), faces=faces_shown(face.id for face in page.faces))
         return page
 
     def answer(example: DecodeRequest, limit: int, device: str | None, min_cosine: float) -> MatchPage:

@@ -1,6 +1,5 @@
 """Routes about the server itself: models, probes, metrics and the OpenAPI document."""
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Response
@@ -10,10 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from edge_stscq.server.api.schemas import ErrorAnswer, ModelInfo, ModelList, State
 from edge_stscq.server.auth.guard import Guard
 from edge_stscq.server.auth.scope import Scope
-from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.metrics import Metrics
-from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.server.readiness import Readiness
 
 
 def model_routes(guard: Guard, catalog: ModelCatalog, device: str) -> APIRouter:
@@ -27,7 +25,7 @@ def model_routes(guard: Guard, catalog: ModelCatalog, device: str) -> APIRouter:
     return router
 
 
-def probe_routes(store: FaceStore, backend: DecoderBackend) -> APIRouter:
+def probe_routes(readiness: Readiness) -> APIRouter:
     """Liveness (restart me when red) and readiness (send me work when green)."""
     router = APIRouter()
 
@@ -35,18 +33,15 @@ def probe_routes(store: FaceStore, backend: DecoderBackend) -> APIRouter:
         state = State(ok=reason is None, reason=reason)
         return JSONResponse(state.model_dump(), 200 if state.ok else 503)
 
+    @router.head("/health", include_in_schema=False)
     @router.get("/health", response_model=State)
     async def health() -> JSONResponse:
-        return probe_response(backend.load().unhealthy_reason)
+        return probe_response(readiness.unhealthy_reason)
 
+    @router.head("/ready", include_in_schema=False)
     @router.get("/ready", response_model=State)
     async def ready() -> JSONResponse:
-        reason = backend.load().unhealthy_reason
-        if reason is None and (rejection := backend.rejection()) is not None:
-            reason = str(rejection)
-        if reason is None:
-            await asyncio.to_thread(store.check_writable)
-        return probe_response(reason)
+        return probe_response(await readiness.reason())
 
     return router
 

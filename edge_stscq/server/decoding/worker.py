@@ -2,8 +2,8 @@
 
 Python runs one thread at a time. A decoder in the server's process waits for a turn at every operation of its network,
 and under a flood of requests hardly gets one; in a process of its own it has what the machine gives it. Requests and
-pictures cross a pipe. The process ends when the server does, however that ends; if it dies first, the faces it was
-decoding fail, and the next ones find a fresh one.
+pictures cross a pipe. The process ends when the server does, however that ends; if it dies first, or hangs, the faces
+it was decoding fail, and the next ones find a fresh one.
 """
 
 import multiprocessing
@@ -18,9 +18,14 @@ from numpy.typing import NDArray
 
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.decoding.backend import BusyError
 from edge_stscq.server.decoding.pool import DecoderPool
 from edge_stscq.server.decoding.request import DecodeRequest
 
+START_SECONDS = 300.0
+"""For loading the networks and running them once, on a busy machine."""
+HUNG_SECONDS = 15.0
+"""A batch that takes longer is not waited for: its decoder is replaced."""
 _END_SECONDS = 10.0
 _NICENESS = 10
 """Added to the server's: where processors are short, requests are answered first and faces decoded with what is left. A
@@ -57,7 +62,7 @@ class DecoderProcess:
             EdgeError: they cannot be; the message says why.
         """
         try:
-            reason = self._pipe.recv()
+            reason = self._pipe.recv() if self._pipe.poll(START_SECONDS) else self._hung(START_SECONDS)
         except (EOFError, OSError):
             self._process.join(_END_SECONDS)
             reason = f"its process ended with {self._process.exitcode}"
@@ -69,6 +74,7 @@ class DecoderProcess:
 
         Raises:
             RuntimeError: decoding them failed, or the process died of it.
+            BusyError: the process hung, and is replaced.
         """
         if not self._process.is_alive():
             self.close()
@@ -76,14 +82,23 @@ class DecoderProcess:
             self.wait_until_ready()
         try:
             self._pipe.send(list(requests))
+            if not self._pipe.poll(HUNG_SECONDS):
+                raise BusyError(self._hung(HUNG_SECONDS))
             problem = self._pipe.recv()
             if problem is not None:
                 raise RuntimeError(problem)
+            if not self._pipe.poll(HUNG_SECONDS):
+                raise BusyError(self._hung(HUNG_SECONDS))
             pictures = np.frombuffer(self._pipe.recv_bytes(), np.uint8)
             return [*pictures.reshape(len(requests), CROP, CROP, 3)]
         except (EOFError, OSError):
             self._process.join(_END_SECONDS)
             raise RuntimeError(f"the decoder's process ended with {self._process.exitcode}") from None
+
+    def _hung(self, seconds: float) -> str:
+        """End the process; why it had to."""
+        self._process.kill()
+        return f"its process did nothing for {seconds:g} seconds and was ended"
 
     def close(self) -> None:
         """End the process, whatever it does."""

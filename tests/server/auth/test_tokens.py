@@ -131,6 +131,7 @@ def test_token_store_foreign_file(tmp_path: Path) -> None:
     SqlFaceStore(tmp_path / "faces.db").close()
     with pytest.raises(EdgeError, match="database of another program"):
         TokenStore(tmp_path / "faces.db", create=True)
+    (tmp_path / "text").touch(0o600)
     (tmp_path / "text").write_text("not a database, but long enough to be looked at as one" * 20)
     with pytest.raises(EdgeError, match="not usable for the tokens: file is not a database; choose another --tokens"):
         TokenStore(tmp_path / "text", create=True)
@@ -164,6 +165,7 @@ def first_release(path: Path, *rows: tuple[object, ...]) -> Path:
         db.executescript(FIRST_LAYOUT)
         db.executemany("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         db.commit()
+    path.chmod(0o600)
     return path
 
 
@@ -211,7 +213,7 @@ def test_revoke_in_replaced_file(tmp_path: Path, replace: Callable[[Path, Path],
     there, here = tmp_path / "there.db", tmp_path / "here.db"
     with contextlib.closing(TokenStore(there, create=True)) as store:
         made, text = store.create("cam", [Scope.SEND])
-    shutil.copyfile(there, here)
+    shutil.copy(there, here)
     with contextlib.closing(TokenStore(here, create=False)) as serving:
         assert serving.find(text) is not None
         serving.note_use(made)  # as many commits here as there: SQLite's own counters cannot tell the files apart

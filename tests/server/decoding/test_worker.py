@@ -19,6 +19,7 @@ from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.decoding.worker import DecoderProcess
 from edge_stscq.stream import CodedFace
+from tests.server.conftest import local_bearer
 
 MakeFaces = Callable[..., list[CodedFace]]
 
@@ -96,13 +97,14 @@ def test_server_outlives_killed_worker(
 ) -> None:  # fmt: skip
     place, said = ("--model", tiny_model, "--store", tmp_path / "faces.db"), "(?s)(.*process ended with -9\n)?"
     with served(*place, "--cache-bytes", 0, said=said) as (url, process):
-        headers = {"Edge-Device": "cam", "Edge-Sequence": "0"}
+        bearer = local_bearer(url)
+        headers = {"Edge-Device": "cam", "Edge-Sequence": "0", **bearer}
         sent = httpx2.post(f"{url}/v1/frames", content=entry.codec.encode_stream(make_faces(1)), headers=headers)
         assert sent.status_code == 200
-        first = httpx2.get(f"{url}/v1/faces/cam-0.png", timeout=60)
+        first = httpx2.get(f"{url}/v1/faces/cam-0.png", headers=bearer, timeout=60)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         (worker,) = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(int(worker), signal.SIGKILL)
-        answers = [httpx2.get(f"{url}/v1/faces/cam-0.png", timeout=60) for _ in range(2)]
+        answers = [httpx2.get(f"{url}/v1/faces/cam-0.png", headers=bearer, timeout=60) for _ in range(2)]
         assert answers[-1].content == first.content
         assert first.status_code == 200
