@@ -40,6 +40,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8377,
     device: Annotated[Literal["cpu", "cuda"], typer.Option("--accelerator", help="cuda decodes in bfloat16.")] = "cpu",
+    decoder_user: Annotated[
+        str | None, typer.Option(metavar="USER", help="Started as root: whose rights the decoder has.")
+    ] = None,
     deadline: Annotated[float, typer.Option(min=0.01, help="Seconds a face may wait for the decoder; then 503.")] = 2,
     cache_bytes: Annotated[int, typer.Option(min=0, help="Decoded faces kept in memory; 0 keeps none.")] = 64 << 20,
     tokens: Annotated[
@@ -89,10 +92,10 @@ def serve(
     from edge_stscq._tls import server_arguments
     from edge_stscq.server.announcement import Announcement, server_url
     from edge_stscq.server.auth.audit_log import audit_log
-    from edge_stscq.server.auth.guard import open_tokens
+    from edge_stscq.server.auth.guard import open_tokens, tokens_path
     from edge_stscq.server.auth.local_token import local_server_token
     from edge_stscq.server.settings import ServerSettings, load_settings
-    from edge_stscq.server.storage.database import sibling_path
+    from edge_stscq.server.storage.database import sibling_path, sqlite_path, store_url
 
     given = {name: value for name, value in context.params.items() if _is_given(context, name)}
     if "model" not in given and config is None and "EDGE_STSCQ_MODEL" not in os.environ:
@@ -123,19 +126,25 @@ def serve(
         with contextlib.ExitStack() as stack:
             run(settings, options, log, tls, announce)
         return
+    from edge_stscq.server.decoding.confinement import refuse_readable
     from edge_stscq.server.decoding.local import batching_backend
     from edge_stscq.server.decoding.worker import DecoderProcess
 
+    decoding = settings.model, settings.device, settings.max_batch
+    files = (log, tokens_path(settings), sqlite_path(store_url(settings.store)))
+    refuse_readable(filter(None, files), settings.model)
     with (
         contextlib.closing(_listen(settings.host, settings.port)) as listener,
-        contextlib.closing(DecoderProcess(settings.model, settings.device, settings.max_batch)) as decoder,
+        contextlib.closing(DecoderProcess(*decoding, settings.decoder_user)) as decoder,
         audit_log(log),
         contextlib.ExitStack() as stack,
     ):
         from edge_stscq.server.app import create_app
         from edge_stscq.server.front.server import FrontServer
 
-        app = create_app(settings, batching_backend(settings, decoder.decode))
+        app = create_app(
+            settings, batching_backend(settings, decoder.decode), confinement=lambda: decoder.confinement
+        )
         decoder.wait_until_ready()
         url, state = server_url(settings, listener.getsockname()[1], bool(tls)), app.state
         announce(Announcement(url, state.catalog.names, settings.device, state.store.name))

@@ -3,7 +3,7 @@
 Nothing is global, so an application may be mounted, tested or replicated freely.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -35,13 +35,15 @@ from edge_stscq.server.storage.write_queue import GroupCommitQueue
 
 
 def create_app(
-    settings: ServerSettings, backend: DecoderBackend | None = None, store: FaceStore | None = None
-) -> FastAPI:
+    settings: ServerSettings, backend: DecoderBackend | None = None, store: FaceStore | None = None,
+    confinement: Callable[[], str] = lambda: "none",
+) -> FastAPI:  # fmt: skip
     """Build the application.
 
     Args:
         backend: decodes the faces; None decodes in this process.
         store: keeps the faces, and is closed with the application; None opens `settings.store`.
+        confinement: says what the decoder has given up, for `/ready`.
 
     Raises:
         EdgeError: a model folder, the store or the tokens cannot be used, or a public host has no valid token.
@@ -61,7 +63,7 @@ def create_app(
     )
     indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats)
     trail = AuditTrail()
-    readiness = Readiness(store, backend, trail)
+    readiness = Readiness(store, backend, trail, confinement)
     queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
         Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT
     )

@@ -5,6 +5,7 @@ thread of its own, where nothing else waits behind it.
 """
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from edge_stscq.server.auth.audit_log import AuditTrail
@@ -18,9 +19,16 @@ PROBE_SECONDS = 2.0
 
 
 class Readiness:
-    """Probes of a store, a decoder and an audit log, for one event loop."""
+    """Probes of a store, a decoder and an audit log, for one event loop.
 
-    def __init__(self, store: FaceStore, backend: DecoderBackend, trail: AuditTrail) -> None:
+    Attributes:
+        confinement: says what the decoder has given up.
+    """
+
+    def __init__(
+        self, store: FaceStore, backend: DecoderBackend, trail: AuditTrail, confinement: Callable[[], str]
+    ) -> None:
+        self.confinement = confinement
         self._store, self._backend, self._trail = store, backend, trail
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="readiness")
         self._probe: asyncio.Task[str | None] | None = None

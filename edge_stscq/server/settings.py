@@ -58,6 +58,9 @@ class ServerSettings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8377, ge=0, le=65535, description="0 takes a free port")
     device: Literal["cpu", "cuda"] = "cpu"
+    decoder_user: str | None = Field(
+        default=None, description="whose rights the decoder has, where the server is started as root"
+    )
     tokens: Path | None = Field(
         default=None, description="SQLite file of the tokens; tokens.db beside the store if None"
     )

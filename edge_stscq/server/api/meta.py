@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from edge_stscq.server.api.schemas import ErrorAnswer, ModelInfo, ModelList, State
+from edge_stscq.server.api.schemas import ErrorAnswer, ModelInfo, ModelList, ReadyState, State
 from edge_stscq.server.auth.guard import Guard
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.catalog import ModelCatalog
@@ -29,19 +29,19 @@ def probe_routes(readiness: Readiness) -> APIRouter:
     """Liveness (restart me when red) and readiness (send me work when green)."""
     router = APIRouter()
 
-    def probe_response(reason: str | None) -> JSONResponse:
-        state = State(ok=reason is None, reason=reason)
-        return JSONResponse(state.model_dump(), 200 if state.ok else 503)
-
     @router.head("/health", include_in_schema=False)
     @router.get("/health", response_model=State)
     async def health() -> JSONResponse:
-        return probe_response(readiness.unhealthy_reason)
+        reason = readiness.unhealthy_reason
+        state = State(ok=reason is None, reason=reason)
+        return JSONResponse(state.model_dump(), 200 if state.ok else 503)
 
     @router.head("/ready", include_in_schema=False)
-    @router.get("/ready", response_model=State)
+    @router.get("/ready", response_model=ReadyState)
     async def ready() -> JSONResponse:
-        return probe_response(await readiness.reason())
+        reason = await readiness.reason()
+        state = ReadyState(ok=reason is None, reason=reason, decoder=readiness.confinement())
+        return JSONResponse(state.model_dump(), 200 if state.ok else 503)
 
     return router
 

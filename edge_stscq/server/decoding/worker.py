@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.backend import BusyError
+from edge_stscq.server.decoding.confinement import User, run_confined
 from edge_stscq.server.decoding.pool import DecoderPool
 from edge_stscq.server.decoding.request import DecodeRequest
 
@@ -37,16 +38,26 @@ class DecoderProcess:
 
     Args:
         folders, device, max_batch: as for `DecoderPool`.
+        user: whose rights it has, where the server has those of root; None for the server's own.
+
+    Raises:
+        EdgeError: `user` is not one whose rights it can have.
+
+    Attributes:
+        confinement: what it has given up (see `confinement`), in words; known once it is ready.
     """
 
-    def __init__(self, folders: Sequence[Path], device: str, max_batch: int | None = None) -> None:
-        self._arguments = tuple(folders), device, max_batch
+    def __init__(
+        self, folders: Sequence[Path], device: str, max_batch: int | None = None, user: str | None = None
+    ) -> None:
+        self._arguments = tuple(folders), device, max_batch, User.named(user) if user else None
+        self.confinement = "not started"
         self._process, self._pipe = self._start()
 
     def _start(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         context = multiprocessing.get_context("spawn")
         parent_end, child_end = context.Pipe()
-        process = context.Process(target=_work, args=(child_end, *self._arguments), name="decoder", daemon=True)
+        process = context.Process(target=run_confined, args=(child_end, *self._arguments), name="decoder", daemon=True)
         process.start()
         child_end.close()
         return process, parent_end
@@ -62,12 +73,15 @@ class DecoderProcess:
             EdgeError: they cannot be; the message says why.
         """
         try:
-            reason = self._pipe.recv() if self._pipe.poll(START_SECONDS) else self._hung(START_SECONDS)
+            if not self._pipe.poll(START_SECONDS):
+                raise EdgeError(f"the decoder cannot start: {self._hung(START_SECONDS)}")
+            done, said = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join(_END_SECONDS)
-            reason = f"its process ended with {self._process.exitcode}"
-        if reason is not None:
-            raise EdgeError(f"the decoder cannot start: {reason}")
+            done, said = False, f"its process ended with {self._process.exitcode}"
+        if not done:
+            raise EdgeError(f"the decoder cannot start: {said}")
+        self.confinement = said
 
     def decode(self, requests: Sequence[DecodeRequest]) -> list[NDArray[np.uint8]]:
         """RGB uint8 [128, 128, 3] of each request.
@@ -107,17 +121,25 @@ class DecoderProcess:
         self._pipe.close()
 
 
-def _work(pipe: Connection, folders: tuple[Path, ...], device: str, max_batch: int | None) -> None:
-    """Decode what the pipe asks for until its other end is closed."""
+def work(
+    pipe: Connection, folders: tuple[Path, ...], device: str, max_batch: int | None, user: User | None,
+    given_up: list[str],
+) -> None:  # fmt: skip
+    """Decode what the pipe asks for until its other end is closed.
+
+    Args:
+        given_up: what the process has given up already, in words.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the server decides when this one ends
     os.nice(_NICENESS)
     try:
         pool = DecoderPool(folders, device, max_batch)
         pool.warm_up()
+        confinement = ", ".join([*([user.become()] if user else []), *given_up])
     except Exception as error:
-        pipe.send(_line(error))
+        pipe.send((False, _line(error)))
         return
-    pipe.send(None)
+    pipe.send((True, confinement or "none"))
     while True:
         try:
             requests: list[DecodeRequest] = pipe.recv()
