@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, HTTPException, Query, WebSocket
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, WebSocket
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
@@ -97,6 +98,16 @@ def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit, trail: 
                     async with asyncio.timeout(1):
                         await socket.close(code, reason)
 
+    @router.get("/live", include_in_schema=False, dependencies=[reads])
+    async def explain(request: Request, origin: Annotated[str, Query(max_length=300)] = "") -> None:
+        """Say to a page why it has no feed, which a browser does not."""
+        if origin:
+            _check_same_host(origin, request)
+        raise HTTPException(
+            426, "the feed is a WebSocket; what stands in front of the server has to pass Upgrade and Connection on",
+            {"Upgrade": "websocket"},
+        )  # fmt: skip
+
     return router
 
 
@@ -162,5 +173,12 @@ async def _recheck(socket: WebSocket, guard: Guard) -> tuple[int, str]:
 
 def _check_origin(socket: WebSocket) -> None:
     origin = socket.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != socket.headers.get("host", "").lower():
-        raise HTTPException(403, "the feed is for this server's own page; a program sends no Origin")
+    if origin is not None:
+        _check_same_host(origin, socket)
+
+
+def _check_same_host(origin: str, request: HTTPConnection) -> None:
+    if urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+        raise HTTPException(
+            403, "the feed is for this server's own page, and this one is at another host; a proxy has to pass Host on"
+        )
