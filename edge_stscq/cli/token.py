@@ -157,17 +157,17 @@ def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     with _open(tokens) as store:
         found = store.all()
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found]))
         return
-    table = Table("id", "device", "owner", "scopes", "created", "last used", "expires", "revoked")
+    table = Table(Column("id", no_wrap=True), "device", "owner", "scopes", "created", "last used", "ends")
     for one in found:
-        dates = (one.created[:10], one.used or "-", one.expires or "-", one.revoked or "-")
-        table.add_row(one.id, one.device, one.owner, " ".join(one.scopes), *dates)
+        end = f"revoked {one.revoked[:10]}" if one.revoked else (one.expires or "-")[:10]
+        table.add_row(one.id, one.device, one.owner, " ".join(one.scopes), one.created[:10], one.used or "-", end)
     Console().print(table)
 
 

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from edge_stscq.server.api.schemas import ErrorAnswer, ModelInfo, ModelList, ReadyState, State
-from edge_stscq.server.auth.guard import Guard
+from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.metrics import Metrics
@@ -50,9 +50,13 @@ def metrics_routes(guard: Guard, metrics: Metrics) -> APIRouter:
     """`GET /metrics`, for Prometheus."""
     router = APIRouter()
 
-    @router.get("/metrics", response_class=Response, dependencies=[Depends(guard.require(Scope.ADMIN))])
-    def get_metrics() -> Response:
-        return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    administers = Depends(guard.require(Scope.ADMIN))
+
+    @router.get("/metrics", response_class=Response)
+    def get_metrics(principal: Principal = administers) -> Response:
+        only = principal.only_device
+        registry = metrics.registry if only is None else metrics.of_device(only)
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return router
 
