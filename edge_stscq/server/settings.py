@@ -14,6 +14,7 @@ import tomllib
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -119,10 +120,18 @@ def load_settings(config: Path | None = None, **given: Any) -> ServerSettings:
 
 
 def _check(config: Path) -> None:
-    """Refuse a file that is absent or no TOML; pydantic-settings passes over the one and does not name the other."""
+    """Refuse a file that is absent or no TOML, and one that others may change or read a password in.
+
+    pydantic-settings passes over the first and does not name the second.
+    """
     try:
-        tomllib.loads(config.read_text("utf-8"))
+        found = tomllib.loads(config.read_text("utf-8"))
+        mode = config.stat().st_mode
     except OSError as error:
         raise EdgeError(f"cannot read the settings {config}: {error.strerror}; choose another --config") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise EdgeError(f"{config} is not TOML: {error}; write lines such as port = 8377") from None
+    secret = urlsplit(str(found.get("store", ""))).password is not None
+    if os.name == "posix" and mode & (0o077 if secret else 0o022):
+        what = "read the password in" if secret else "change"
+        raise EdgeError(f"others may {what} the settings {config} (mode {mode & 0o777:04o}); run: chmod 600 {config}")

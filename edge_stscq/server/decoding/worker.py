@@ -112,6 +112,7 @@ class DecoderProcess:
     def _hung(self, seconds: float) -> str:
         """End the process; why it had to."""
         self._process.kill()
+        self._process.join(_END_SECONDS)
         return f"its process did nothing for {seconds:g} seconds and was ended"
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ async def test_device_token_sees_figures_of_its_device_only(
                 await asyncio.sleep(0.02)
         found = (await asked("POST", "/v1/match", door, content=example)).json()
         assert (found["searched"], [face["device"] for face in found["faces"]]) == (1, ["door"])
-        mine, all_of_them = ((await asked("GET", "/metrics", token)).text for token in (door, fleet))
+        mine, all_of_them = [(await asked("GET", "/metrics", token)).text for token in (door, fleet)]
         assert 'edge_stscq_device_faces{device="door"} 1.0' in mine
         assert "cam" not in mine
         figures = {line.partition("{")[0] for line in mine.splitlines() if line[0] != "#"}

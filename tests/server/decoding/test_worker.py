@@ -15,6 +15,9 @@ import pytest
 
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.decoding import worker as worker_module
+from edge_stscq.server.decoding.backend import BusyError
+from edge_stscq.server.decoding.batcher import run_isolating_failures
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.decoding.worker import DecoderProcess
@@ -59,6 +62,21 @@ def test_worker_restarts_after_kill(worker: DecoderProcess, requests: list[Decod
     os.kill(before, signal.SIGKILL)
     with contextlib.suppress(RuntimeError):  # it may be gone before it is asked
         worker.decode(requests)
+    assert len(worker.decode(requests)) == len(requests)
+    assert worker.pid != before
+
+
+def test_worker_hung_is_replaced(
+    worker: DecoderProcess, requests: list[DecodeRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batch is refused once, however many faces it has, and the next one is decoded."""
+    monkeypatch.setattr(worker_module, "HUNG_SECONDS", 0.2)
+    before = worker.pid
+    os.kill(before, signal.SIGSTOP)
+    outcomes = run_isolating_failures(worker.decode, requests)
+    assert [type(outcome) for outcome in outcomes] == [BusyError] * len(requests)
+    assert "did nothing for 0.2 seconds" in str(outcomes[0])
+    monkeypatch.setattr(worker_module, "HUNG_SECONDS", 60)
     assert len(worker.decode(requests)) == len(requests)
     assert worker.pid != before
 
