@@ -37,7 +37,7 @@ async def test_device_token_sees_figures_of_its_device_only(
         assert (found["searched"], [face["device"] for face in found["faces"]]) == (1, ["door"])
         mine, all_of_them = [(await asked("GET", "/metrics", token)).text for token in (door, fleet)]
         assert 'edge_stscq_device_faces{device="door"} 1.0' in mine
-        assert "cam" not in mine
+        assert '"cam"' not in mine
         figures = {line.partition("{")[0] for line in mine.splitlines() if line[0] != "#"}
         assert figures == {"edge_stscq_device_faces", "edge_stscq_device_last_received_seconds"}
         assert 'edge_stscq_device_faces{device="cam"} 3.0' in all_of_them
