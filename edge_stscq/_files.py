@@ -9,6 +9,7 @@ and takes the bytes as they come.
 import errno
 import os
 import secrets
+import shlex
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -137,3 +138,23 @@ def _is_device(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def refuse_shared_file(path: Path, noun: str) -> None:
+    """Refuse a file that users other than its owner may read or write; one that is absent is no matter.
+
+    Args:
+        noun: what the message calls it, e.g. "the tokens".
+
+    Raises:
+        EdgeError: they may; the message has the command that ends it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+        raise EdgeError(
+            f"others may read or write {noun} at {path} (mode {mode & 0o777:04o}); run: chmod 600 "
+            + shlex.quote(str(path))
+        )

@@ -8,19 +8,22 @@ application. Whatever is asked, the answer has a status that was meant, a bounde
 import asyncio
 import json
 import re
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from fastapi import FastAPI
+from pydantic import ByteSize
 
 from edge_stscq.server.app import create_app
+from edge_stscq.server.auth.scope import Scope
+from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.settings import ServerSettings
 from fuzz.properties import MODEL
 
-MEANT = frozenset({200, 307, 400, 403, 404, 405, 408, 409, 413, 422, 499, 503})
+MEANT = frozenset({200, 307, 400, 401, 403, 404, 405, 408, 409, 413, 422, 429, 499, 503})
 MAX_ANSWER = 1 << 20
 """Bytes; a page of a thousand faces is the longest."""
 _LOOP = asyncio.new_event_loop()
@@ -29,7 +32,12 @@ _LOOP = asyncio.new_event_loop()
 @cache
 def _started(folder: Path) -> tuple[FastAPI, AbstractAsyncContextManager[Any]]:
     """An application, and what keeps it running for as long as it is referred to."""
-    app = create_app(ServerSettings(model=MODEL, store=folder / "faces.db", max_body_bytes=1 << 16, max_frames=64))
+    app = create_app(ServerSettings(
+        model=MODEL, store=folder / "faces.db", max_body_bytes=1 << 16, max_frames=64, requests_per_minute=1e12,
+        bytes_per_minute=ByteSize(1 << 50),
+    ))  # fmt: skip
+    with closing(TokenStore(folder / "tokens.db", create=True)) as tokens:
+        app.state.shown = f"Bearer {tokens.create('*', Scope)[1]}".encode()
     running = app.router.lifespan_context(app)
     _LOOP.run_until_complete(running.__aenter__())
     return app, running
@@ -42,7 +50,11 @@ def answered(data: bytes, folder: Path) -> bool:
         AssertionError: the answer is not one that is meant.
         Exception: whatever the application let through.
     """
-    status, headers, body = _LOOP.run_until_complete(_ask(_started(folder)[0], *_parsed(data)))
+    app = _started(folder)[0]
+    scope, content = _parsed(data)
+    if all(name != b"authorization" for name, _ in scope["headers"]):
+        scope["headers"].append((b"authorization", app.state.shown))
+    status, headers, body = _LOOP.run_until_complete(_ask(app, scope, content))
     assert status in MEANT, f"status {status}"
     assert len(body) <= MAX_ANSWER
     if status >= 400 and body:

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import cycle
+from operator import eq
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -36,9 +37,10 @@ from benchmarks.record import write
 from edge_stscq.codec import store as models
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
-from edge_stscq.server.storage.face_store import ValidatedFrame
+from edge_stscq.server.storage.face_store import FrameBatch
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace, FrameCodec, Tables, model_id
+from edge_stscq.stream.envelope import Source, WireFrame, device_stream_id
 
 SIZES = (1, 16, 256)
 """Frames in a body."""
@@ -188,12 +190,15 @@ def numbering(postgres: Cluster, frame: bytes, codec: FrameCodec, seconds: float
         "shared": [SqlFaceStore(shared) for _ in range(CONNECTIONS)],
         "apart": [*map(SqlFaceStore, apart)],
     }
+    source = Source(device_stream_id("cam"), "cam", codec.model_id)
     numbers, rates = iter(range(1 << 50)), {name: list[float]() for name in places}
 
     def send(store: SqlFaceStore) -> int:
         done, begin = 0, time.perf_counter()
         while time.perf_counter() - begin < seconds:
-            store.accept("cam", next(numbers), codec.model_id, [ValidatedFrame(frame, 3)], bytes.__eq__)
+            (answer,) = store.accept_all([FrameBatch([WireFrame(source, next(numbers), 3, frame)], eq, False)])
+            if isinstance(answer, Exception):
+                raise answer
             done += 1
         return done
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
+from edge_stscq._local_servers import local_token
 from edge_stscq.client.sender import Sender
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.stream import CodedFace
@@ -75,7 +76,8 @@ def resident_mib(pid: int) -> float:
 def serving(model: Path, *options: str) -> Iterator[Server]:
     """`edge-stscq serve` on a free port, with a store that goes away with it."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["serve", "--model", str(model), "--port", "0", "--store", f"{folder}/faces.db", *options]
+        limits = ["--requests-per-minute", "1e12", "--bytes-per-minute", "1e15"]
+        words = ["serve", "--model", str(model), "--port", "0", "--store", f"{folder}/faces.db", *limits, *options]
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "edge_stscq", *words], stdout=subprocess.PIPE, text=True
         )
@@ -111,6 +113,7 @@ class Connection:
 
     def __init__(self, server: Server) -> None:
         self._port = server.port
+        self._bearer = f"Bearer {local_token(f'http://127.0.0.1:{server.port}')}".encode()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._used = 0.0
 
@@ -138,7 +141,8 @@ class Connection:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
-        writer.write(b"GET /v1/faces/load-%d.png HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % number)
+        head = b"GET /v1/faces/load-%d.png HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: %s\r\n\r\n"
+        writer.write(head % (number, self._bearer))
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
         self._used = time.perf_counter()

@@ -4,6 +4,7 @@ Processes are forked from one that has imported everything, so that a restart ta
 wait at most 50 ms between two tries and their leases last a second, for the same reason.
 """
 
+import contextlib
 import http.client
 import multiprocessing
 import random
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from edge_stscq._local_servers import noted_server
 from edge_stscq.client.drain import Drain
 from edge_stscq.client.sender import Sender
 from edge_stscq.client.spool import Spool
@@ -60,10 +62,15 @@ def serve(model: Path, store: Path, port: int) -> None:
 
     from edge_stscq.server.app import create_app
     from edge_stscq.server.auth.audit_log import audit_log
+    from edge_stscq.server.auth.guard import open_tokens
+    from edge_stscq.server.auth.local_token import local_server_token
 
-    with audit_log(store.with_name("audit.jsonl")):
-        app = create_app(ServerSettings(model=(model,), store=store, port=port))
-        uvicorn.run(app, port=port, log_level="warning", access_log=False)
+    settings = ServerSettings(model=(model,), store=store, port=port)
+    with audit_log(store.with_name("audit.jsonl")), contextlib.closing(open_tokens(settings)) as tokens:
+        local = local_server_token(tokens)
+        assert local is not None
+        with noted_server(port, local.file):
+            uvicorn.run(create_app(settings), port=port, log_level="warning", access_log=False)
 
 
 class Processes:

@@ -36,6 +36,7 @@ import typer
 
 from benchmarks.record import write
 from edge_stscq._files import write_file
+from edge_stscq._local_servers import local_token
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import FRAMES_PATH, STREAMS_PATH
 from edge_stscq.stream.wire import PREAMBLE, read_frames, write_sections, write_stream
@@ -131,6 +132,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-P", "-m", "edge_stscq", "serve", "--model", "models/face64", "--port", "0"]
+        command += ["--requests-per-minute", "1e12", "--bytes-per-minute", "1e15"]
         self._errors = (folder / "stderr.txt").open("w+")
         self._process = subprocess.Popen(
             [*command, "--store", str(folder / "faces.db")], stdout=subprocess.PIPE, stderr=self._errors, text=True
@@ -140,6 +142,7 @@ class Server:
         if not line:
             raise EdgeError(f"the server did not start; see {self._errors.name}")
         self._port = int(line.split(" on http://127.0.0.1:")[1].split()[0])
+        self._bearer = f"Authorization: Bearer {local_token(f'http://127.0.0.1:{self._port}')}\r\n"
 
     def resident(self) -> int:
         return resident(self._process.pid)
@@ -147,7 +150,7 @@ class Server:
     def answer(self, path: str, body: bytes, declared: int) -> str:
         """Status of a POST that declares so many bytes and hangs up after its body; empty if there was no answer."""
         names = "Host: 127.0.0.1\r\nEdge-Device: cam\r\nEdge-Sequence: 0\r\n"
-        head = f"POST {path} HTTP/1.1\r\n{names}Content-Length: {declared}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\n{names}{self._bearer}Content-Length: {declared}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", self._port), timeout=60) as wire:
             wire.sendall(head.encode() + body)
             if declared > len(body):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 START_SECONDS = 180
 PROGRAM = (sys.executable, "-P", "-m", "edge_stscq")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "EDGE_STSCQ_TOKEN"}
-"""The demo's server is its own and asks for no token."""
+"""The demo's server is its own, with a token of its own, which the commands find."""
 SMALLEST = {"JPEG": {"quality": 0, "optimize": True}, "WebP": {"quality": 0, "method": 6}}
 """Pillow's options for the smallest file of each format at the size of the crop."""
 
@@ -103,11 +103,21 @@ def demo(
             return
         print(f"The page: {url}/ (Ctrl-C ends the server)", file=out, flush=True)
         if not no_browser:
-            webbrowser.open(f"{url}/")
+            webbrowser.open(_page_with_token(url, output))
         try:
             process.wait()
         except KeyboardInterrupt:
             print("", file=out)
+
+
+def _page_with_token(url: str, output: Path) -> str:
+    """Address of a file that leads to the page with its token: other users see what a browser is started with."""
+    from edge_stscq._files import write_file
+    from edge_stscq._local_servers import local_token
+
+    page = output / "page.html"
+    write_file(page, f'<meta http-equiv="refresh" content="0; url={url}/#token={local_token(url)}">'.encode(), private=True)
+    return page.absolute().as_uri()
 
 
 def _bundles(model: Path, output: Path, out: Any) -> dict[str, Path]:
@@ -191,18 +201,19 @@ def _tiles(url: str, target: str, number: int, name: str, bundle: Path, output: 
 
     from edge_stscq._files import write_file
     from edge_stscq._images import Tile, read_image
+    from edge_stscq._local_servers import local_token
     from edge_stscq.bundle import open_bundle
     from edge_stscq.errors import EdgeError
 
     opened = open_bundle(bundle)
     ends = opened.config.layer_ends
     (output / "faces").mkdir(exist_ok=True)
-    frame = _frames(output, target)[number]
+    frame, bearer = _frames(output, target)[number], {"Authorization": f"Bearer {local_token(url)}"}
     face = opened.frames.face(frame)
     crop = read_image(output / "crops" / f"{number:06d}.png")
     tiles = [Tile(crop, f"{crop.size:,} bytes of pixels"), *(_smallest(crop, kind) for kind in SMALLEST)]
     for layers in range(1, face.layers + 1):
-        answer = httpx2.get(f"{url}/v1/faces/{frame.name}.png", params={"layers": layers})
+        answer = httpx2.get(f"{url}/v1/faces/{frame.name}.png", params={"layers": layers}, headers=bearer)
         if not answer.is_success:
             raise EdgeError(f"the server does not give back face {frame.name}: {answer.text}")
         path = output / "faces" / f"{name}-{layers}.png"

@@ -38,7 +38,9 @@ TrustedKey = Annotated[
     typer.Option(metavar="FILE", help="Public key in PEM; a bundle that it did not sign is refused."),
 ]
 Url = Annotated[str, typer.Option(help="Address of the server.")]
-Token = Annotated[str | None, typer.Option(envvar="EDGE_STSCQ_TOKEN", help="Bearer token, if the server asks for one.")]
+Token = Annotated[
+    str | None, typer.Option(envvar="EDGE_STSCQ_TOKEN", help="Bearer token; that of a server of this machine is found.")
+]
 TokenFile = Annotated[Path | None, typer.Option(metavar="FILE", help="File with the bearer token, alone.")]
 Cert = Annotated[Path | None, typer.Option(metavar="FILE", help="Mutual TLS: PEM certificate of this device.")]
 Key = Annotated[Path | None, typer.Option(metavar="FILE", help="PEM key of the certificate, without a password.")]

@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import socket
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,10 +40,20 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8377,
     device: Annotated[Literal["cpu", "cuda"], typer.Option("--accelerator", help="cuda decodes in bfloat16.")] = "cpu",
+    decoder_user: Annotated[
+        str | None, typer.Option(metavar="USER", help="Started as root: whose rights the decoder has.")
+    ] = None,
     deadline: Annotated[float, typer.Option(min=0.01, help="Seconds a face may wait for the decoder; then 503.")] = 2,
     cache_bytes: Annotated[int, typer.Option(min=0, help="Decoded faces kept in memory; 0 keeps none.")] = 64 << 20,
     tokens: Annotated[
         Path | None, typer.Option(help="Tokens, made by `token create`; otherwise tokens.db beside the store.")
+    ] = None,
+    trusted_proxies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy", metavar="ADDRESS",
+            help="Proxy, or network of proxies, whose X-Forwarded-For and -Proto are believed; repeat for more.",
+        ),
     ] = None,
     requests_per_minute: Annotated[float, typer.Option(min=1, help="Requests of one device.")] = 1200,
     bytes_per_minute: Annotated[float, typer.Option(min=1, help="Bytes that one device may send.")] = 8 << 20,
@@ -67,35 +78,44 @@ def serve(
         bool, typer.Option("--json", help="Once it answers, print where and what it serves as one JSON object.")
     ] = False,
 ) -> None:
-    """Accept frames, store them and answer with faces."""
+    """Accept frames, store them and answer with faces.
+
+    The first start makes a token for this machine, which its other commands find by themselves.
+    """
     from edge_stscq.errors import require
 
-    uvicorn = require("uvicorn", "server")
+    require("uvicorn", "server")
     require("fastapi", "server")
     require("sqlalchemy", "server")
     require("pydantic_settings", "server")
+    from edge_stscq._local_servers import is_loopback, noted_server
     from edge_stscq._tls import server_arguments
     from edge_stscq.server.announcement import Announcement, server_url
     from edge_stscq.server.auth.audit_log import audit_log
-    from edge_stscq.server.auth.guard import open_tokens
-    from edge_stscq.server.settings import ServerSettings, is_loopback, load_settings
-    from edge_stscq.server.storage.database import sibling_path
+    from edge_stscq.server.auth.guard import open_tokens, tokens_path
+    from edge_stscq.server.auth.local_token import local_server_token
+    from edge_stscq.server.settings import ServerSettings, load_settings
+    from edge_stscq.server.storage.database import sibling_path, sqlite_path, store_url
 
     given = {name: value for name, value in context.params.items() if _is_given(context, name)}
     if "model" not in given and config is None and "EDGE_STSCQ_MODEL" not in os.environ:
         given["model"] = (folder(MODEL),)
     settings = load_settings(config, **{name: given[name] for name in given.keys() & ServerSettings.model_fields})
     tls = server_arguments(tls_cert, tls_key, tls_client_ca)
-    open_tokens(settings).close()
+    log = audit or sibling_path(settings.store, "audit.jsonl")
+    with contextlib.closing(open_tokens(settings)) as store_of_tokens, audit_log(log):
+        local = local_server_token(store_of_tokens) if is_loopback(settings.host) else None
     if not tls and not is_loopback(settings.host):
         typer.echo(
             f"warning: faces and tokens reach {settings.host} in the clear; give --tls-cert and --tls-key", err=True
         )
 
     def announce(what: Announcement) -> None:
-        typer.echo(json.dumps(asdict(what)) if as_json else str(what))
+        if local is not None:
+            stack.enter_context(noted_server(what.port, local.file))
+            what = replace(what, token=local.text, token_file=str(local.file))
+        typer.echo(json.dumps(asdict(what)) if as_json else f"{what}\n{what.page(sys.stdout.isatty())}")
 
-    log = audit or sibling_path(settings.store, "audit.jsonl")
     if engine == "ray":
         from edge_stscq.server.ray.deploy import RayOptions, parse_replicas, run
 
@@ -103,26 +123,32 @@ def serve(
         options = RayOptions(ray_address, ingress_replicas, least, most, gpus_per_replica)
         with contextlib.closing(_listen(settings.host, settings.port)) as listener:
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        run(settings, options, log, tls, announce)
+        with contextlib.ExitStack() as stack:
+            run(settings, options, log, tls, announce)
         return
+    from edge_stscq.server.decoding.confinement import refuse_readable
     from edge_stscq.server.decoding.local import batching_backend
     from edge_stscq.server.decoding.worker import DecoderProcess
 
+    decoding = settings.model, settings.device, settings.max_batch
+    files = (log, tokens_path(settings), sqlite_path(store_url(settings.store)))
+    refuse_readable(filter(None, files), settings.model)
     with (
         contextlib.closing(_listen(settings.host, settings.port)) as listener,
-        contextlib.closing(DecoderProcess(settings.model, settings.device, settings.max_batch)) as decoder,
+        contextlib.closing(DecoderProcess(*decoding, settings.decoder_user)) as decoder,
         audit_log(log),
+        contextlib.ExitStack() as stack,
     ):
         from edge_stscq.server.app import create_app
+        from edge_stscq.server.front.server import FrontServer
 
-        app = create_app(settings, batching_backend(settings, decoder.decode))
+        app = create_app(
+            settings, batching_backend(settings, decoder.decode), confinement=lambda: decoder.confinement
+        )
         decoder.wait_until_ready()
         url, state = server_url(settings, listener.getsockname()[1], bool(tls)), app.state
         announce(Announcement(url, state.catalog.names, settings.device, state.store.name))
-        server = uvicorn.Server(uvicorn.Config(
-            app, log_level="warning", server_header=False, access_log=False, ws="websockets-sansio", ws_max_size=1024,
-            ws_per_message_deflate=False, **tls,
-        ))  # fmt: skip
+        server = FrontServer(app, proxies=settings.trusted_proxies, tls=tls)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
 

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,12 +18,31 @@ from edge_stscq.server.auth.audit_log import annotate_command, audit_log
 from edge_stscq.server.auth.scope import Scope
 
 if TYPE_CHECKING:
+    from edge_stscq.server.auth.tokens import Token as TokenRow
     from edge_stscq.server.auth.tokens import TokenStore
+
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+def _lifetime(text: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,5})([hd])", text)
+    if found is None:
+        raise typer.BadParameter("write a number of hours or days, e.g. 12h or 90d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def Lifetime(help: str) -> Any:  # noqa: N802, A002 - an option, as typer.Option is one
+    """Option for a time in hours or days."""
+    return typer.Option(help=help, metavar="DAYS", parser=_lifetime)
+
 
 token = typer.Typer(help="Make, list and revoke the bearer tokens of a server.", no_args_is_help=True)
 
 Tokens = Annotated[Path, typer.Option(help="SQLite file of the tokens; `serve` looks beside its --store.")]
 AuditLog = Annotated[Path | None, typer.Option(help="Audit log; otherwise audit.jsonl beside the tokens.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write it here, for --token-file, instead of printing it.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -33,20 +54,45 @@ def create(
         list[Scope] | None,
         typer.Option(help="What it may do; may be repeated. send if not given."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write it here, for --token-file, instead of printing it.")
+    output: Output = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Person, or thing, that holds it, for lists and the audit log; else the device.")
     ] = None,
+    expires: Annotated[timedelta | None, Lifetime("How long it holds; for ever if not given.")] = None,
     tokens: Tokens = Path("tokens.db"),
     audit: AuditLog = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a token and print it, or write it to a file, this once: only a hash of it is kept."""
-    from dataclasses import asdict
-
     with _open(tokens, create=True) as store, _audited(tokens, audit), _secret_file(output) as write:
-        made, text = store.create(device, scope or [Scope.SEND])
+        made, text = store.create(device, scope or [Scope.SEND], owner, expires)
         annotate_command("token create", made.id, made.device, " ".join(made.scopes))
         write(text + "\n")
+    _show(made, text, output, as_json)
+
+
+@token.command("rotate", cls=Command)
+@with_verbosity
+def rotate(
+    token_id: Annotated[str, typer.Argument(help="The id that `token list` shows.")],
+    overlap: Annotated[timedelta, Lifetime("How long the earlier one still holds.")] = timedelta(days=1),
+    output: Output = None,
+    tokens: Tokens = Path("tokens.db"),
+    audit: AuditLog = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token in the place of another, which still holds for a while: the holder changes over without a gap."""
+    with _open(tokens) as store, _audited(tokens, audit), _secret_file(output) as write:
+        made, text = store.rotate(token_id, overlap)
+        annotate_command(f"token rotate {token_id}", made.id, made.device, " ".join(made.scopes))
+        write(text + "\n")
+    _show(made, text, output, as_json)
+
+
+def _show(made: "TokenRow", text: str, output: Path | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    device = made.device
     if as_json:
         shown = {"token": text} if output is None else {"file": str(output)}
         typer.echo(json.dumps(shown | asdict(made)))
@@ -111,16 +157,17 @@ def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     with _open(tokens) as store:
         found = store.all()
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found]))
         return
-    table = Table("id", "device", "scopes", "created", "last used", "revoked")
+    table = Table(Column("id", no_wrap=True), "device", "owner", "scopes", "created", "last used", "ends")
     for one in found:
-        table.add_row(one.id, one.device, " ".join(one.scopes), one.created[:10], one.used or "-", one.revoked or "-")
+        end = f"revoked {one.revoked[:10]}" if one.revoked else (one.expires or "-")[:10]
+        table.add_row(one.id, one.device, one.owner, " ".join(one.scopes), one.created[:10], one.used or "-", end)
     Console().print(table)
 
 

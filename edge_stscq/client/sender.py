@@ -23,6 +23,7 @@ import httpx2
 from pydantic import ValidationError
 
 from edge_stscq import __version__
+from edge_stscq._local_servers import local_token
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import (
     DEVICE_HEADER,
@@ -106,7 +107,7 @@ class Sender:
     Args:
         url: the server's address, e.g. `http://127.0.0.1:8377`.
         device: name of this device, 1 to 64 of `A-Z a-z 0-9 . _ -`.
-        token: bearer token, if the server asks for one.
+        token: bearer token; None is that of a server of this user on this machine, if `url` is such a one.
         batch: most frames in one request.
         attempts: tries for each request before giving up.
         timeout: seconds without progress before a try has failed.
@@ -144,6 +145,8 @@ class Sender:
         check_device(device)
         self.device = device
         headers = {"User-Agent": f"edge-stscq/{__version__}", DEVICE_HEADER: device, "Accept-Encoding": "identity"}
+        if token is None:
+            token = local_token(url)
         if token:
             if not re.fullmatch(r"[!-~]+", token):
                 raise EdgeError("the token has spaces or non-ASCII characters; copy it from the server again")

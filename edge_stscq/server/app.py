@@ -3,14 +3,14 @@
 Nothing is global, so an application may be mounted, tested or replicated freely.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
 from edge_stscq import __version__
 from edge_stscq.server.api import devices, faces, frames, live, match, meta, page
-from edge_stscq.server.auth.audit_log import AuditMiddleware
+from edge_stscq.server.auth.audit_log import AuditMiddleware, AuditTrail
 from edge_stscq.server.auth.guard import Guard, open_tokens
 from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
@@ -19,9 +19,12 @@ from edge_stscq.server.decoding.forgetting import forgetting
 from edge_stscq.server.decoding.local import in_process_backend
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.errors import install_exception_handlers
+from edge_stscq.server.front.address import TrustedProxyMiddleware
+from edge_stscq.server.front.checks import RequestChecks
 from edge_stscq.server.ingest import REQUESTS_PER_COMMIT, Answer, Ingest, Upload
 from edge_stscq.server.metrics import Metrics
-from edge_stscq.server.middleware import LoadSheddingMiddleware, RequestMetricsMiddleware
+from edge_stscq.server.middleware import Admission, LoadSheddingMiddleware, RequestMetricsMiddleware
+from edge_stscq.server.readiness import Readiness
 from edge_stscq.server.search import FaceIndexes, following
 from edge_stscq.server.security_headers import SecurityHeadersMiddleware
 from edge_stscq.server.settings import ServerSettings
@@ -33,13 +36,15 @@ from edge_stscq.server.storage.write_queue import GroupCommitQueue
 
 
 def create_app(
-    settings: ServerSettings, backend: DecoderBackend | None = None, store: FaceStore | None = None
-) -> FastAPI:
+    settings: ServerSettings, backend: DecoderBackend | None = None, store: FaceStore | None = None,
+    confinement: Callable[[], str] = lambda: "none",
+) -> FastAPI:  # fmt: skip
     """Build the application.
 
     Args:
         backend: decodes the faces; None decodes in this process.
         store: keeps the faces, and is closed with the application; None opens `settings.store`.
+        confinement: says what the decoder has given up, for `/ready`.
 
     Raises:
         EdgeError: a model folder, the store or the tokens cannot be used, or a public host has no valid token.
@@ -51,7 +56,7 @@ def create_app(
     catalog, tokens = ModelCatalog(settings.model), open_tokens(settings)
     store = store or SqlFaceStore(settings.store)
     backend = backend or in_process_backend(settings)
-    guard, resolver = Guard(settings, tokens), RequestResolver(catalog, store)
+    guard, resolver, admission = Guard(settings, tokens), RequestResolver(catalog, store), Admission(backend)
     feed, connections, device_stats = (
         ChangeFeed(store),
         live.ConnectionLimit(settings.live_clients),
@@ -59,6 +64,8 @@ def create_app(
     )
     indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats)
     cache = SingleFlightCache(settings.cache_bytes)
+    trail = AuditTrail()
+    readiness = Readiness(store, backend, trail, confinement)
     queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
         Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT
     )
@@ -74,24 +81,27 @@ def create_app(
                 yield
         finally:
             store.close()
-            tokens.close()
+            for part in (guard, trail, readiness):
+                part.close()
 
     app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, openapi_url=None)
-    app.add_middleware(LoadSheddingMiddleware, backend=backend, route=faces.IMAGE_PATH)
+    app.add_middleware(LoadSheddingMiddleware, admission=admission, route=faces.IMAGE_PATH)
+    app.add_middleware(RequestChecks)
     app.add_middleware(SecurityHeadersMiddleware)
-    app.add_middleware(AuditMiddleware)
+    app.add_middleware(AuditMiddleware, trail=trail)
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
+    app.add_middleware(TrustedProxyMiddleware, proxies=settings.trusted_proxies)
     app.state.catalog, app.state.store, app.state.backend, app.state.guard = catalog, store, backend, guard
     for router in (
         frames.routes(guard, queue, feed, metrics),
         faces.list_routes(guard, store),
         meta.model_routes(guard, catalog, settings.device),
-        faces.image_routes(guard, resolver, backend, cache),
+        faces.image_routes(guard, resolver, backend, cache, admission),
         match.routes(guard, resolver, store, indexes, feed),
         devices.routes(guard, device_stats),
-        live.routes(guard, feed, connections),
+        live.routes(guard, feed, connections, trail),
         meta.metrics_routes(guard, metrics),
-        meta.probe_routes(store, backend),
+        meta.probe_routes(readiness),
     ):
         app.include_router(router)
     page.add_page(app)

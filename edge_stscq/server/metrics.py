@@ -26,6 +26,7 @@ REASONS = {
     ConflictError: "number_taken", WrongModelError: "wrong_model", TooManyFramesError: "too_many_frames",
     FrameError: "damaged",
 }  # fmt: skip
+_LAST_RECEIVED = "edge_stscq_device_last_received_seconds", "when its last face came, since 1970"
 STATUS_REASONS = {403: "other_device", 408: "too_slow", 413: "too_large", 429: "over_allowance"}
 
 
@@ -78,6 +79,17 @@ class Metrics:
         self._batches.observe(faces)
         self._seconds.observe(seconds)
 
+    def of_device(self, device: str) -> CollectorRegistry:
+        """The figures of one device, for whoever may see no other's."""
+        registry = CollectorRegistry()
+        _, found = self._device_stats.get(device)
+        faces = Gauge("edge_stscq_device_faces", "faces of a device", ["device"], registry=registry)
+        seen = Gauge(*_LAST_RECEIVED, ["device"], registry=registry)
+        for stats in found:
+            faces.labels(device).set(stats.faces)
+            seen.labels(device).set(stats.last_received)
+        return registry
+
     def describe(self) -> list[GaugeMetricFamily]:
         return []
 
@@ -91,9 +103,7 @@ class Metrics:
         ):
             yield GaugeMetricFamily(f"edge_stscq_{name}", what, value=total)
         faces = GaugeMetricFamily("edge_stscq_device_faces", "faces of a device", labels=["device"])
-        seen = GaugeMetricFamily(
-            "edge_stscq_device_last_received_seconds", "when its last face came, since 1970", labels=["device"]
-        )
+        seen = GaugeMetricFamily(*_LAST_RECEIVED, labels=["device"])
         for device, count, last in _named(devices):
             faces.add_metric([device], count)
             seen.add_metric([device], last)

@@ -89,6 +89,12 @@ class FaceIndex:
         """Faces that can be found."""
         return len(self._ids)
 
+    def count(self, device: str | None) -> int:
+        """Faces that can be found of one device, or of all."""
+        with self._lock:
+            held = len(self._ids)
+            return held if device is None else int((self._devices[:held] == device.encode()).sum())
+
     def embed(self, faces: Sequence[CodedFace], layers: int) -> NDArray[np.float32]:
         """Unit embeddings [N, 128] from the first `layers` layers of faces that have as many."""
         end = self._matcher.config.layer_ends[layers - 1]

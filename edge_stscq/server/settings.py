@@ -11,9 +11,10 @@ bytes, or texts such as "64MiB". The server answers this machine alone unless to
 
 import os
 import tomllib
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -30,18 +31,14 @@ PREFIX = "EDGE_STSCQ_"
 """Of environment variables."""
 
 
-def is_loopback(host: str) -> bool:
-    """True if `host` is a name or address that only this machine can reach."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _several(given: object) -> object:
     if isinstance(given, str):
         return tuple(given.split(os.pathsep))
     return (given,) if isinstance(given, Path) else given
+
+
+def _listed(given: object) -> object:
+    return tuple(part.strip() for part in given.split(",")) if isinstance(given, str) else given
 
 
 class ServerSettings(BaseModel):
@@ -62,8 +59,14 @@ class ServerSettings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8377, ge=0, le=65535, description="0 takes a free port")
     device: Literal["cpu", "cuda"] = "cpu"
+    decoder_user: str | None = Field(
+        default=None, description="whose rights the decoder has, where the server is started as root"
+    )
     tokens: Path | None = Field(
         default=None, description="SQLite file of the tokens; tokens.db beside the store if None"
+    )
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(), description="addresses or networks whose X-Forwarded-For and -Proto are believed"
     )
     requests_per_minute: float = Field(default=1200, ge=1, description="of one device")
     bytes_per_minute: ByteSize = Field(default=ByteSize(8 << 20), ge=1, description="bodies of one device")
@@ -117,10 +120,18 @@ def load_settings(config: Path | None = None, **given: Any) -> ServerSettings:
 
 
 def _check(config: Path) -> None:
-    """Refuse a file that is absent or no TOML; pydantic-settings passes over the one and does not name the other."""
+    """Refuse a file that is absent or no TOML, and one that others may change or read a password in.
+
+    pydantic-settings passes over the first and does not name the second.
+    """
     try:
-        tomllib.loads(config.read_text("utf-8"))
+        found = tomllib.loads(config.read_text("utf-8"))
+        mode = config.stat().st_mode
     except OSError as error:
         raise EdgeError(f"cannot read the settings {config}: {error.strerror}; choose another --config") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise EdgeError(f"{config} is not TOML: {error}; write lines such as port = 8377") from None
+    secret = urlsplit(str(found.get("store", ""))).password is not None
+    if os.name == "posix" and mode & (0o077 if secret else 0o022):
+        what = "read the password in" if secret else "change"
+        raise EdgeError(f"others may {what} the settings {config} (mode {mode & 0o777:04o}); run: chmod 600 {config}")

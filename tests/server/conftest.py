@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,15 +16,19 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
-import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from benchmarks.postgres import Cluster, binaries, cluster
+from edge_stscq._local_servers import local_token
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.server.app import create_app
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
+from edge_stscq.server.front.connections import MAX_OF_ADDRESS, Connections
+from edge_stscq.server.front.server import FrontServer
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
@@ -80,13 +85,39 @@ def make_faces(entry: CatalogEntry) -> MakeFaces:
     return make
 
 
+class ShowsToken:
+    """Middleware that shows a token for clients of a test that show none."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app, self._header = app, (b"authorization", f"Bearer {token}".encode())
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        shown = [value for name, value in scope.get("headers", ()) if name == b"authorization"]
+        if "headers" in scope and shown in ([], [b"Bearer -"]):
+            others = [header for header in scope["headers"] if header[0] != b"authorization"]
+            scope["headers"] = [*others, self._header]
+        await self._app(scope, receive, send)
+
+
 @pytest.fixture
 def make_app(tiny_model: Path, tmp_path: Path) -> MakeApp:
-    """`make_app(**settings)`: an application whose store outlives it within a test."""
+    """`make_app(**settings)`: an application whose store outlives it within a test.
+
+    Its clients are let in for everything, unless the test has issued tokens.
+    """
+    own, shown = tmp_path / "tokens.db", ""
 
     def make(**changes: object) -> FastAPI:
+        nonlocal shown
         chosen = {"model": tiny_model, "store": tmp_path / "faces.db", **changes}
-        return create_app(ServerSettings.model_validate(chosen))
+        alone = not own.exists() and "host" not in changes
+        app = create_app(ServerSettings.model_validate(chosen))
+        if alone:
+            with contextlib.closing(TokenStore(own, create=True)) as tokens:
+                shown = tokens.create("*", Scope)[1]
+        if shown:
+            app.add_middleware(ShowsToken, token=shown)
+        return app
 
     return make
 
@@ -117,6 +148,11 @@ def issue(tmp_path: Path) -> Issue:
             return tokens.create(device, map(Scope, scopes))[1]
 
     return make
+
+
+def local_bearer(url: str) -> dict[str, str]:
+    """Header with which a client of this machine is let in."""
+    return {"Authorization": f"Bearer {local_token(url)}"}
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -205,17 +241,21 @@ def listen(make_app: MakeApp) -> Listen:
     """`async with listen(**settings) as (address, app)`, or `listen(app=app)`: an application behind a real socket."""
 
     @asynccontextmanager
-    async def start(app: FastAPI | None = None, **changes: object) -> AsyncIterator[tuple[str, FastAPI]]:
+    async def start(
+        app: FastAPI | None = None, most_of_address: int = MAX_OF_ADDRESS, **changes: object
+    ) -> AsyncIterator[tuple[str, FastAPI]]:
         app = app or make_app(**changes)
-        config = uvicorn.Config(app, port=0, log_level="warning", ws="websockets-sansio", ws_max_size=1024)
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve())
+        listener = socket.create_server(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        server = FrontServer(app)
+        server.config.open = Connections(most_of_address=most_of_address)
+        task = asyncio.create_task(server.serve([listener]))
         async with asyncio.timeout(60):
             while not server.started:
                 assert not task.done(), "the server did not start"
                 await asyncio.sleep(0.01)
         try:
-            yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", app
+            yield address, app
         finally:
             server.should_exit = True
             await task

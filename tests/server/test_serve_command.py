@@ -19,14 +19,18 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_stscq._images import encode_image
+from edge_stscq._local_servers import local_token
 from edge_stscq.cli import _app
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.announcement import Announcement
+from edge_stscq.server.auth.audit_log import strangers_path
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace, FrameCodec
+from tests.server.conftest import local_bearer
+from tests.support.audit_lines import audit_lines
 
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -57,7 +61,7 @@ def test_serve_and_send_survive_kill(
         again = run("send", stream, "--url", url, "--device", "cam", "--start-sequence", 7)
         assert again.returncode == 0
         assert "5 frames acknowledged: 0 stored, 0 extended, 5 duplicate" in again.stdout
-        png = httpx2.get(f"{url}/v1/faces/cam-9.png?layers=2", timeout=180)
+        png = httpx2.get(f"{url}/v1/faces/cam-9.png?layers=2", headers=local_bearer(url), timeout=180)
         assert png.content == encode_image(decoder.decode([faces[2].truncate(2, entry.config.layer_ends)])[0])
 
         foreign = tmp_path / "foreign.stsq"
@@ -93,14 +97,15 @@ def test_serve_public_bind_with_token(
         process.send_signal(signal.SIGINT)
         said = process.stdout.read()
 
-    log = (tmp_path / "audit.jsonl").read_text()
-    lines = [json.loads(line) for line in log.splitlines()]
+    lines = audit_lines(tmp_path / "audit.jsonl")
+    log = json.dumps(lines)
     user = f"uid {os.getuid()}"
     assert [(line["who"], line["outcome"]) for line in lines] == [
         (user, "done"), (None, 401), (made["id"], 403), (made["id"], 200), (made["id"], 413), (user, "done"),
         (None, 401),
     ]  # fmt: skip
     assert lines[3]["stored"] == 2
+    assert strangers_path(tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
     secret = made["token"].split("_", 2)[2]
     frames = [entry.codec.encode_frame(face) for face in faces]
@@ -146,7 +151,10 @@ def test_serve_says_where_it_is_as_json(tiny_model: Path, entry: CatalogEntry, t
         try:
             assert process.stdout is not None
             said = json.loads(process.stdout.readline())
-            url = said.pop("url")
+            url, token, file = (said.pop(name) for name in ("url", "token", "token_file"))
+            assert Path(file).read_text() == f"{token}\n"
+            assert Path(file).stat().st_mode & 0o777 == 0o600
+            assert local_token(url) == token
             assert said == {
                 "models": {entry.model_id.hex(): "tiny"}, "accelerator": "cpu", "store": str(tmp_path / "f.db"),
                 "decoders": None,

@@ -68,3 +68,23 @@ def test_load_settings_bad_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_STSCQ_QUEUE_SIZE", "many")
     with pytest.raises(EdgeError, match="setting queue_size: .*EDGE_STSCQ_QUEUE_SIZE"):
         load_settings(model=[Path("one")])
+
+
+@pytest.mark.parametrize(
+    ("store", "mode", "message"),
+    [
+        ("faces.db", 0o666, "others may change the settings"), ("faces.db", 0o620, "others may change"),
+        ("postgresql://u:secret@h/d", 0o644, "others may read the password in the settings"),
+        ("faces.db", 0o644, None), ("postgresql://u@h/d", 0o644, None), ("postgresql://u:secret@h/d", 0o600, None),
+    ],
+)  # fmt: skip
+def test_settings_file_that_others_may_use(tmp_path: Path, store: str, mode: int, message: str | None) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text(f'model = "m"\nstore = "{store}"\ntrusted_proxies = ["10.0.0.0/8", "::1"]\n')
+    config.chmod(mode)
+    if message is None:
+        assert [str(one) for one in load_settings(config).trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+        return
+    with pytest.raises(EdgeError, match=f"{message}.*run: chmod 600") as error:
+        load_settings(config)
+    assert "secret" not in str(error.value)

@@ -18,6 +18,8 @@ from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.security_headers import HSTS
 from edge_stscq.stream import CodedFace
 from edge_stscq.stream.envelope import CapturedFace
+from tests.server.conftest import local_bearer
+from tests.support.audit_lines import audit_lines
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeFaces = Callable[..., list[CodedFace]]
@@ -71,11 +73,13 @@ def test_serve_mutual_tls(served: Served, tiny_model: Path, tmp_path: Path, pki:
     place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
     files = ("--tls-cert", pki / "server.pem", "--tls-key", pki / "server.key", "--tls-client-ca", pki / "ca.pem")
     with served(*place, *files) as (url, _):
-        assert httpx2.get(f"{url}/v1/faces", verify=trusting(pki, shown="client"), timeout=180).status_code == 200
+        known = trusting(pki, shown="client")
+        seen = httpx2.get(f"{url}/v1/faces", verify=known, headers=local_bearer(url), timeout=180)
+        assert seen.status_code == 200
         for shown in (None, "stranger"):
             with pytest.raises(httpx2.TransportError):
                 httpx2.get(f"{url}/v1/faces", verify=trusting(pki, shown=shown), timeout=180)
-        assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 1
+        assert [line["what"] for line in audit_lines(tmp_path / "audit.jsonl")] == ["token create", "GET /v1/faces"]
 
 
 def test_send_and_drain_client_certificate(

@@ -16,12 +16,13 @@ from starlette.requests import ClientDisconnect
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
 from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, FacePage, NewestPage
-from edge_stscq.server.auth.audit_log import annotate
+from edge_stscq.server.auth.audit_log import annotate, faces_shown
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
 from edge_stscq.server.decoding.resolver import RequestResolver
+from edge_stscq.server.middleware import Admission
 from edge_stscq.server.storage.face_store import STREAM_NAME, FaceStore, Position, StoredFace, undamaged
 
 Result = TypeVar("Result")
@@ -49,7 +50,7 @@ def list_routes(guard: Guard, store: FaceStore) -> APIRouter:
             principal.check_device(device)
         begin, end = (moment.timestamp() if moment else None for moment in (since, until))
         rows = store.page(after, limit + 1, device or principal.only_device, begin, end)
-        annotate(request, after=after, count=min(limit, len(rows)))
+        annotate(request, after=after, count=min(limit, len(rows)), faces=faces_shown(row.id for row in rows[:limit]))
         following = rows[limit - 1].row if len(rows) > limit else None
         return FacePage(faces=[FaceInfo.of(face) for face in undamaged(rows[:limit])], next=following)
 
@@ -72,7 +73,7 @@ def list_routes(guard: Guard, store: FaceStore) -> APIRouter:
         begin, end = (moment.timestamp() if moment else None for moment in (since, until))
         position = None if before is None else _position(before)
         rows = store.newest(limit + 1, position, device or principal.only_device, begin, end)
-        annotate(request, count=min(limit, len(rows)))
+        annotate(request, count=min(limit, len(rows)), faces=faces_shown(row.id for row in rows[:limit]))
         following = f"{rows[limit - 1].occurred!r}_{rows[limit - 1].row}" if len(rows) > limit else None
         return NewestPage(faces=[FaceInfo.of(face) for face in undamaged(rows[:limit])], next=following)
 
@@ -104,7 +105,7 @@ async def find_permitted(resolver: RequestResolver, principal: Principal, face_i
 
 
 def image_routes(
-    guard: Guard, resolver: RequestResolver, backend: DecoderBackend, cache: SingleFlightCache
+    guard: Guard, resolver: RequestResolver, backend: DecoderBackend, cache: SingleFlightCache, admission: Admission
 ) -> APIRouter:
     """`GET /v1/faces/{id}.png`."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
@@ -121,6 +122,12 @@ def image_routes(
         face_id: str,
         layers: Annotated[int | None, Query(ge=1, le=MAX_LAYERS)] = None,
         principal: Principal = reads,
+    ) -> Response:
+        with admission.hold():
+            return await answer(arrived, request, face_id, layers, principal)
+
+    async def answer(
+        arrived: float, request: Request, face_id: str, layers: int | None, principal: Principal
     ) -> Response:
         stored = await find_permitted(resolver, principal, face_id)
         wanted = await asyncio.to_thread(resolver.for_face, stored, layers)

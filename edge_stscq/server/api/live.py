@@ -18,23 +18,28 @@ from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, HTTPException, Query, WebSocket
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, WebSocket
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
 from edge_stscq.server.api.schemas import ErasedInfo, FaceInfo
+from edge_stscq.server.auth.audit_log import AuditTrail, faces_shown
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.face_store import ErasedFace, undamaged
+from edge_stscq.server.storage.database import StoreError
+from edge_stscq.server.storage.face_store import ErasedFace, StoredFace, undamaged
 
 log = logging.getLogger(__name__)
 
 PROTOCOL = "edge-stscq.v1"
 SEND_SECONDS = 10.0
 """A client that does not take a message for so long is dropped."""
-RECHECK_SECONDS = 10.0
+RECHECK_SECONDS = 5.0
 """Between two looks at a connected client's token."""
+SEEN_SECONDS, SEEN_FACES = 60.0, 500
+"""After so long, or so many, the faces that a client was shown are written into the audit log."""
 FORBIDDEN, UNEXPECTED, SLOW, FAILED = 1008, 1003, 1013, 1011
 """Close codes: the token holds no more; the client sent something; it does not keep up; the store failed."""
 
@@ -61,7 +66,7 @@ class ConnectionLimit:
             self.active -= 1
 
 
-def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit) -> APIRouter:
+def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit, trail: AuditTrail) -> APIRouter:
     router, reads = APIRouter(prefix="/v1"), Depends(guard.require(Scope.READ))
 
     @router.websocket("/live")
@@ -78,8 +83,9 @@ def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit) -> APIR
         async with connections.hold():
             begin = await feed.start(after, last)
             await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-            sending = _send(socket, feed, begin, device or principal.only_device)
-            ends = (sending, _refuse_messages(socket), _recheck(socket, guard))
+            shown = _Shown(socket, principal, trail)
+            sending = _send(socket, feed, begin, device or principal.only_device, shown)
+            ends = (sending, shown.write_regularly(), _refuse_messages(socket), _recheck(socket, guard))
             tasks = {asyncio.create_task(end) for end in ends}
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -87,16 +93,53 @@ def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit) -> APIR
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                await shown.write()
             code, reason = done.pop().result()
             if code:
                 with suppress(TimeoutError, WebSocketDisconnect):
                     async with asyncio.timeout(1):
                         await socket.close(code, reason)
 
+    @router.get("/live", include_in_schema=False, dependencies=[reads])
+    async def explain(request: Request, origin: Annotated[str, Query(max_length=300)] = "") -> None:
+        """Say to a page why it has no feed, which a browser does not."""
+        if origin:
+            _check_same_host(origin, request)
+        raise HTTPException(
+            426, "the feed is a WebSocket; what stands in front of the server has to pass Upgrade and Connection on",
+            {"Upgrade": "websocket"},
+        )  # fmt: skip
+
     return router
 
 
-async def _send(socket: WebSocket, feed: ChangeFeed, after: int, device: str | None) -> tuple[int, str]:
+class _Shown:
+    """Faces that a client was shown and that are not in the audit log yet."""
+
+    def __init__(self, socket: WebSocket, principal: Principal, trail: AuditTrail) -> None:
+        self._scope, self._trail, self._names = socket.scope, trail, list[str]()
+        self._who = {"who": principal.id, "owner": principal.owner}
+
+    async def add(self, name: str) -> bool:
+        """Note a face; False if those before it could not be written."""
+        self._names.append(name)
+        return len(self._names) < SEEN_FACES or await self.write()
+
+    async def write(self) -> bool:
+        names, self._names = self._names, []
+        facts = {**self._who, "count": len(names), "faces": faces_shown(names)}
+        return not names or await self._trail.write("WS /v1/live", self._scope, "shown", facts)
+
+    async def write_regularly(self) -> tuple[int, str]:
+        """Return when it fails."""
+        while await self.write():
+            await asyncio.sleep(SEEN_SECONDS)
+        return FAILED, "the audit log cannot be written now; come back with ?after="
+
+
+async def _send(
+    socket: WebSocket, feed: ChangeFeed, after: int, device: str | None, shown: _Shown
+) -> tuple[int, str]:
     try:
         async for changes in feed.changes(after, device):
             for change in undamaged(changes):
@@ -106,6 +149,8 @@ async def _send(socket: WebSocket, feed: ChangeFeed, after: int, device: str | N
                     message = FaceInfo.of(change)
                 async with asyncio.timeout(SEND_SECONDS):
                     await socket.send_text(message.model_dump_json())
+                if isinstance(change, StoredFace) and not await shown.add(change.id):
+                    return FAILED, "the audit log cannot be written now; come back with ?after="
     except TimeoutError:
         return SLOW, "too slow; come back with ?after="
     except WebSocketDisconnect:
@@ -124,13 +169,22 @@ async def _recheck(socket: WebSocket, guard: Guard) -> tuple[int, str]:
     while True:
         await asyncio.sleep(RECHECK_SECONDS)
         try:
-            await guard.authorize(socket, Scope.READ)
-        except HTTPException as error:
-            if error.status_code != 429:
-                return FORBIDDEN, error.detail
+            permitted = await guard.still_permits(socket, Scope.READ)
+        except StoreError as error:
+            log.error("the tokens cannot be read: %s", error)
+            return FAILED, "the tokens cannot be read now; come back with ?after="
+        if not permitted:
+            return FORBIDDEN, "the token holds no more"
 
 
 def _check_origin(socket: WebSocket) -> None:
     origin = socket.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != socket.headers.get("host", "").lower():
-        raise HTTPException(403, "the feed is for this server's own page; a program sends no Origin")
+    if origin is not None:
+        _check_same_host(origin, socket)
+
+
+def _check_same_host(origin: str, request: HTTPConnection) -> None:
+    if urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+        raise HTTPException(
+            403, "the feed is for this server's own page, and this one is at another host; a proxy has to pass Host on"
+        )

@@ -16,7 +16,7 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME
 from edge_stscq.server.api.faces import find_permitted
 from edge_stscq.server.api.schemas import FaceInfo, Match, MatchPage
-from edge_stscq.server.auth.audit_log import annotate
+from edge_stscq.server.auth.audit_log import annotate, faces_shown
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.request import DecodeRequest
@@ -56,16 +56,18 @@ def routes(
             annotate(request, face=face_id)
             stored = await find_permitted(resolver, principal, face_id)
             example = await asyncio.to_thread(resolver.for_face, stored, layers)
-        page = await asyncio.to_thread(answer, example, limit, device or principal.only_device, min_cosine)
-        annotate(request, layers=layers, count=len(page.faces))
+        page = await asyncio.to_thread(answer, example, limit, device, principal.only_device, min_cosine)
+        annotate(request, layers=layers, count=len(page.faces), faces=faces_shown(face.id for face in page.faces))
         return page
 
-    def answer(example: DecodeRequest, limit: int, device: str | None, min_cosine: float) -> MatchPage:
+    def answer(
+        example: DecodeRequest, limit: int, device: str | None, only: str | None, min_cosine: float
+    ) -> MatchPage:
         current, index = indexes.revision >= feed.revision, indexes.of(example.model_id)
-        cosines = {hit.id: hit.cosine for hit in index.search(example.face, limit, device, min_cosine)}
+        cosines = {hit.id: hit.cosine for hit in index.search(example.face, limit, device or only, min_cosine)}
         found = [stored for stored in map(store.find, cosines) if stored is not None]
         best = [Match(**FaceInfo.of(face).model_dump(), cosine=cosines[face.id]) for face in undamaged(found)]
-        return MatchPage(layers=example.layers, searched=len(index), complete=current, faces=best)
+        return MatchPage(layers=example.layers, searched=index.count(only), complete=current, faces=best)
 
     return router
 

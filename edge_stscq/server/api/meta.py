@@ -1,19 +1,17 @@
 """Routes about the server itself: models, probes, metrics and the OpenAPI document."""
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from edge_stscq.server.api.schemas import ErrorAnswer, ModelInfo, ModelList, State
-from edge_stscq.server.auth.guard import Guard
+from edge_stscq.server.api.schemas import ErrorAnswer, ModelInfo, ModelList, ReadyState, State
+from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
-from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.metrics import Metrics
-from edge_stscq.server.storage.face_store import FaceStore
+from edge_stscq.server.readiness import Readiness
 
 
 def model_routes(guard: Guard, catalog: ModelCatalog, device: str) -> APIRouter:
@@ -27,26 +25,23 @@ def model_routes(guard: Guard, catalog: ModelCatalog, device: str) -> APIRouter:
     return router
 
 
-def probe_routes(store: FaceStore, backend: DecoderBackend) -> APIRouter:
+def probe_routes(readiness: Readiness) -> APIRouter:
     """Liveness (restart me when red) and readiness (send me work when green)."""
     router = APIRouter()
 
-    def probe_response(reason: str | None) -> JSONResponse:
+    @router.head("/health", include_in_schema=False)
+    @router.get("/health", response_model=State)
+    async def health() -> JSONResponse:
+        reason = readiness.unhealthy_reason
         state = State(ok=reason is None, reason=reason)
         return JSONResponse(state.model_dump(), 200 if state.ok else 503)
 
-    @router.get("/health", response_model=State)
-    async def health() -> JSONResponse:
-        return probe_response(backend.load().unhealthy_reason)
-
-    @router.get("/ready", response_model=State)
+    @router.head("/ready", include_in_schema=False)
+    @router.get("/ready", response_model=ReadyState)
     async def ready() -> JSONResponse:
-        reason = backend.load().unhealthy_reason
-        if reason is None and (rejection := backend.rejection()) is not None:
-            reason = str(rejection)
-        if reason is None:
-            await asyncio.to_thread(store.check_writable)
-        return probe_response(reason)
+        reason = await readiness.reason()
+        state = ReadyState(ok=reason is None, reason=reason, decoder=readiness.confinement())
+        return JSONResponse(state.model_dump(), 200 if state.ok else 503)
 
     return router
 
@@ -55,9 +50,13 @@ def metrics_routes(guard: Guard, metrics: Metrics) -> APIRouter:
     """`GET /metrics`, for Prometheus."""
     router = APIRouter()
 
-    @router.get("/metrics", response_class=Response, dependencies=[Depends(guard.require(Scope.ADMIN))])
-    def get_metrics() -> Response:
-        return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    administers = Depends(guard.require(Scope.ADMIN))
+
+    @router.get("/metrics", response_class=Response)
+    def get_metrics(principal: Principal = administers) -> Response:
+        only = principal.only_device
+        registry = metrics.registry if only is None else metrics.of_device(only)
+        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return router
 

@@ -16,6 +16,7 @@ PAGE = Path(__file__).parents[1] / "page"
 def add_page(app: FastAPI) -> None:
     """Serve the page and its parts."""
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     def get_page() -> FileResponse:
         return FileResponse(PAGE / "index.html")

@@ -152,6 +152,12 @@ class State(_Response):
     reason: str | None = None
 
 
+class ReadyState(State):
+    """Readiness; `decoder` names what the decoder's process has given up, or says "none"."""
+
+    decoder: str
+
+
 class ErrorAnswer(_Response):
     """Every refusal: one line."""
 

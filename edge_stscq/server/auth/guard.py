@@ -1,9 +1,7 @@
 """Access to the routes: authentication, scopes, and rate limits.
 
-Where a token was ever made, every request needs one: of the scope that its route asks for, and of the device whose
-faces it touches. Where none was, the server listens on the loopback interface, and answers only requests that are
-addressed to it by a loopback name and that no proxy has passed on: a web page that points its own host name at
-127.0.0.1 is turned away, and so is the outside world behind a proxy.
+Every request needs a token: of the scope that its route asks for, and of the device whose faces it touches. Where none
+was made yet, nobody is let in: what a request does not carry (a proxy's header, a foreign host name) shows nothing.
 """
 
 import asyncio
@@ -11,24 +9,26 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from fastapi import HTTPException, Request, Security
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
+from edge_stscq._local_servers import is_loopback
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.auth import audit_log as audit
 from edge_stscq.server.auth.rate_limit import RateLimited, RateLimiter
 from edge_stscq.server.auth.scope import Scope
-from edge_stscq.server.auth.tokens import ANY_DEVICE, Token, TokenStore, how_to_create, today
-from edge_stscq.server.settings import ServerSettings, is_loopback
+from edge_stscq.server.auth.token_reader import TokenReader
+from edge_stscq.server.auth.tokens import ANY_DEVICE, Token, TokenStore, how_to_create
+from edge_stscq.server.front.address import address_key, client_address
+from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.database import sibling_path
 
 FAILURES_PER_MINUTE = 60
 """Requests without a valid token that one address may make before it is answered 429."""
-PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")
-"""Added by proxies."""
 REALM = 'Bearer realm="edge-stscq"'
 
 
@@ -61,7 +61,7 @@ def open_tokens(settings: ServerSettings) -> TokenStore:
     if public and not path.exists():
         raise _no_token(settings)
     tokens = TokenStore(path, create=not public)
-    if public and all(token.revoked for token in tokens.all()):
+    if public and not any(token.is_valid for token in tokens.all()):
         tokens.close()
         raise _no_token(settings)
     return tokens
@@ -76,10 +76,11 @@ def _no_token(settings: ServerSettings) -> EdgeError:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Authenticated client: `id` is its token's, or `local` where there are no tokens; `device` may be `*`."""
+    """Authenticated client: `id` and `owner` are its token's; `device` may be `*`."""
 
     id: str
     device: str
+    owner: str
 
     @property
     def only_device(self) -> str | None:
@@ -97,16 +98,11 @@ class Principal:
             raise _forbidden(f"this token is of device {self.device} and not of {device}")
 
 
-LOCAL = Principal("local", ANY_DEVICE)
-"""This machine, where there are no tokens; it is not held back."""
-
-
 class Guard:
     """Authenticates requests by their tokens and holds each principal to its rate limits."""
 
     def __init__(self, settings: ServerSettings, tokens: TokenStore) -> None:
-        self._settings, self._tokens = settings, tokens
-        self._public = not is_loopback(settings.host)
+        self._settings, self._tokens = settings, TokenReader(tokens)
         self._requests = RateLimiter(settings.requests_per_minute)
         self._bytes = RateLimiter(settings.bytes_per_minute)
         self._failures = RateLimiter(FAILURES_PER_MINUTE)
@@ -130,20 +126,26 @@ class Guard:
 
     async def _authorize(self, request: HTTPConnection, header: str, scopes: tuple[Scope, ...]) -> Principal:
         audit.annotate(request, who=None)
-        token = self._token(request, header)
+        token = await self._token(header)
         if token is None:
-            _check_local(request)
-            audit.annotate(request, who=LOCAL.id)
-            return LOCAL
-        audit.annotate(request, who=token.id)
-        if token.used != today():
-            await asyncio.to_thread(self._tokens.note_use, token)
-        principal = Principal(token.id, token.device)
+            self._refuse_stranger(request, header)
+        audit.annotate(request, who=token.id, owner=token.owner)
+        self._tokens.note_use(token)
+        principal = Principal(token.id, token.device, token.owner)
         _raise_if_limited(request, self._requests.acquire(principal.key, 1), "requests")
         if not set(scopes) & set(token.scopes):
             needed = " or ".join(scopes)
             raise _forbidden(f"this token may {', '.join(token.scopes)}; {needed} is needed here", scopes)
         return principal
+
+    async def still_permits(self, request: HTTPConnection, scope: Scope) -> bool:
+        """True if the token of a connection that was let in holds and has `scope`; no limit can hide that.
+
+        Raises:
+            StoreError: the tokens cannot be read now.
+        """
+        token = await self._token(await BEARER(request))
+        return token is not None and scope in token.scopes
 
     async def body(self, request: Request, principal: Principal) -> bytes:
         """The request's body, counted against the principal's allowance while it arrives.
@@ -151,36 +153,30 @@ class Guard:
         Raises:
             HTTPException: 429 over the allowance, 413 too large, 408 too slow.
         """
-        if principal is LOCAL:
-            return await _read_body(request, self._settings)
         _raise_if_limited(request, self._bytes.acquire(principal.key, 0), "bytes")
         return await _read_body(request, self._settings, lambda size: self._bytes.charge(principal.key, size))
 
-    def _token(self, request: HTTPConnection, header: str) -> Token | None:
-        """The valid token of a request; None where no token is needed, or an answer of 401 or 429."""
+    def close(self) -> None:
+        self._tokens.close()
+
+    async def _token(self, header: str) -> Token | None:
+        """The valid token of a header."""
         scheme, _, text = header.partition(" ")
-        token = self._tokens.find(text.strip()) if scheme.lower() == "bearer" else None
-        if token is None and (self._public or self._tokens.any_made()):
-            address = request.client.host if request.client else ""
-            _raise_if_limited(request, self._failures.acquire(address, 1), "requests without a valid token")
-            error = ', error="invalid_token"' if header else ""
-            raise HTTPException(
-                401, "a valid bearer token is needed; see: edge-stscq token create", {"WWW-Authenticate": REALM + error}
-            )
-        return token
+        return await self._tokens.find(text.strip()) if scheme.lower() == "bearer" else None
+
+    def _refuse_stranger(self, request: HTTPConnection, header: str) -> NoReturn:
+        key = address_key(client_address(request.scope))
+        _raise_if_limited(request, self._failures.acquire(key, 1), "requests without a valid token")
+        error = ', error="invalid_token"' if header else ""
+        raise HTTPException(
+            401, "a valid bearer token is needed; see: edge-stscq token create", {"WWW-Authenticate": REALM + error}
+        )
 
 
 def _subprotocol_token(request: HTTPConnection) -> str:
     """The token that a browser, which can set no header on a WebSocket, offers as a subprotocol `bearer.<token>`."""
     offered = (name.removeprefix("bearer.") for name in request.scope.get("subprotocols", ()) if name[:7] == "bearer.")
     return next((f"Bearer {token}" for token in offered), "")
-
-
-def _check_local(request: HTTPConnection) -> None:
-    if not is_loopback(request.url.hostname or ""):
-        raise HTTPException(403, "this server answers its own machine only; use 127.0.0.1, or make a token")
-    if any(name in request.headers for name in PROXY_HEADERS):
-        raise HTTPException(403, "behind a proxy this server needs tokens; see: edge-stscq token create")
 
 
 def _raise_if_limited(request: HTTPConnection, limited: RateLimited | None, what: str) -> None:
@@ -197,9 +193,7 @@ def _forbidden(message: str, scopes: tuple[Scope, ...] = ()) -> HTTPException:
     return HTTPException(403, message, {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"{scope}'})
 
 
-async def _read_body(
-    request: Request, settings: ServerSettings, on_bytes: Callable[[int], None] = lambda size: None
-) -> bytes:
+async def _read_body(request: Request, settings: ServerSettings, on_bytes: Callable[[int], None]) -> bytes:
     """Read the body with limits on size and time; a declared length may be absent or a lie.
 
     Nothing beyond the limit is kept.

@@ -26,5 +26,7 @@ tokens = Table(
     Column("created", Text, nullable=False),
     Column("used", Text),
     Column("revoked", Text),
+    Column("owner", Text),
+    Column("expires", Text),
     sqlite_strict=True,
 )

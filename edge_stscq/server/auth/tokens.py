@@ -6,7 +6,8 @@ passwords, which can be guessed, and nobody guesses 256 random bits at any speed
 
 The file is apart from the store of faces, so that it can be made before the first start and backed up without them.
 The server looks at its date at every request, so that what `edge-stscq token revoke` writes holds from the next request
-on, also where the file is replaced by a copy from another machine.
+on, also where the file is replaced by a copy from another machine. The file itself is read by `refresh` alone, which an
+event loop leaves to a thread.
 """
 
 import hashlib
@@ -18,12 +19,13 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 
+from edge_stscq._files import refuse_shared_file
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME
 from edge_stscq.server.auth.scope import Scope
@@ -36,7 +38,11 @@ SECRET_BYTES = 32
 _TOKEN = re.compile(r"stscq_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _SETTLED_NS = 100_000_000
 """A file that was changed so shortly before it was read may change again without showing another time."""
-_COLUMNS = (tokens.c.id, tokens.c.device, tokens.c.scopes, tokens.c.created, tokens.c.used, tokens.c.revoked)
+_COLUMNS = (
+    tokens.c.id, tokens.c.device, tokens.c.scopes, tokens.c.created, tokens.c.used, tokens.c.revoked, tokens.c.owner,
+    tokens.c.expires,
+)  # fmt: skip
+_OWNER = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class Token:
         device: the only device whose faces it may send, see or match; `*` is every device.
         created, revoked: UTC, ISO 8601 to the second; `revoked` is None while it is valid.
         used: day (UTC) of its last use, None before the first.
+        owner: person, or thing, that holds it; its device if nobody was named.
+        expires: as `created`; None if it holds until it is revoked.
     """
 
     id: str
@@ -56,6 +64,13 @@ class Token:
     created: str
     used: str | None
     revoked: str | None
+    owner: str
+    expires: str | None
+
+    @property
+    def is_valid(self) -> bool:
+        """True if it is neither revoked nor expired."""
+        return self.revoked is None and (self.expires is None or self.expires > _now())
 
 
 class TokenStore:
@@ -67,19 +82,25 @@ class TokenStore:
         create: make the file, readable by its owner alone, if it is absent.
 
     Raises:
-        EdgeError: the file is absent, holds something else, is of a newer version, or cannot be read.
+        EdgeError: the file is absent, holds something else, is of a newer version, or cannot be read; or others than
+            its owner can read or write it.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self.path, self._lock = path, threading.Lock()
         if not create and not path.exists():
             raise EdgeError(f"there are no tokens at {path}; make one with: {how_to_create(path)}")
+        refuse_shared_file(path, "the tokens")
         self._database = Database(store_url(path), LAYOUT)
         self._known: dict[str, tuple[bytes, Token]] = {}
         self._version: tuple[int, ...] | None = None
 
-    def _current(self) -> dict[str, tuple[bytes, Token]]:
-        """Hash and token by id, oldest first: read again whenever the file was changed or replaced."""
+    def changed(self) -> bool:
+        """True if the file was changed or replaced since it was read; one look at its date."""
+        return self._file_version()[0] != self._version
+
+    def refresh(self) -> None:
+        """Read the file, if it was changed or replaced."""
         with self._lock:
             now, version, changed = time.time_ns(), *self._file_version()
             if version != self._version:
@@ -88,7 +109,11 @@ class TokenStore:
                     rows = db.execute(select(tokens.c.hash, *_COLUMNS).order_by(text("rowid"))).all()
                 self._known = {token_id: (digest, _token(token_id, *rest)) for digest, token_id, *rest in rows}
                 self._version = version if now - changed > _SETTLED_NS else None
-            return self._known
+
+    def _current(self) -> dict[str, tuple[bytes, Token]]:
+        """Hash and token by id, oldest first."""
+        self.refresh()
+        return self._known
 
     def _file_version(self) -> tuple[tuple[int, ...], int]:
         """Identity of the file's present state, and its last change in nanoseconds since 1970."""
@@ -98,11 +123,17 @@ class TokenStore:
             raise StoreError(f"the tokens at {self.path} are gone: {error.strerror}") from None
         return (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns), found.st_ctime_ns
 
-    def create(self, device: str, scopes: Iterable[Scope]) -> tuple[Token, str]:
+    def create(
+        self, device: str, scopes: Iterable[Scope], owner: str | None = None, lifetime: timedelta | None = None
+    ) -> tuple[Token, str]:
         """Make a token; also its text, which is kept nowhere and cannot be shown again.
 
+        Args:
+            owner: who holds it; the device if None.
+            lifetime: until it expires; None is for ever.
+
         Raises:
-            EdgeError: `device` cannot name a device, or there is no scope.
+            EdgeError: `device` cannot name a device, `owner` nobody, or there is no scope.
         """
         if device != ANY_DEVICE and not re.fullmatch(DEVICE_NAME, device):
             raise EdgeError(
@@ -111,20 +142,52 @@ class TokenStore:
         wanted = set(scopes)
         if not wanted:
             raise EdgeError("a token without a scope opens nothing; give --scope send, read, match or admin")
+        if owner is not None and not _OWNER.fullmatch(owner):
+            raise EdgeError(f"{owner!r} cannot name an owner; use 1 to 100 characters without line breaks")
         token = Token(
-            secrets.token_hex(6), device, tuple(scope for scope in Scope if scope in wanted), _now(), None, None
-        )
-        plain = f"stscq_{token.id}_{secrets.token_urlsafe(SECRET_BYTES)}"
-        values = {"id": token.id, "hash": _digest(plain), "device": device, "created": token.created}
+            secrets.token_hex(6), device, tuple(scope for scope in Scope if scope in wanted), _now(), None, None,
+            owner or device, None if lifetime is None else _now(lifetime),
+        )  # fmt: skip
         with self._database.write() as db:
-            db.execute(tokens.insert().values(values | {"scopes": " ".join(token.scopes)}))
+            plain = _insert(db, token)
+        return token, plain
+
+    def rotate(self, token_id: str, overlap: timedelta) -> tuple[Token, str]:
+        """Make a token in the place of another: of its device, scopes, owner and lifetime; also its text.
+
+        Args:
+            overlap: for which the earlier one still holds, if it does not expire before.
+
+        Raises:
+            EdgeError: there is no such token, or it is revoked or expired.
+        """
+        with self._database.write() as db:
+            found = db.execute(select(*_COLUMNS).where(tokens.c.id == token_id)).first()
+            if found is None:
+                raise self._unknown(token_id)
+            old, now = _token(*found), _now()
+            if not old.is_valid:
+                raise EdgeError(f"token {token_id} is revoked or expired; make another with: edge-stscq token create")
+            expires = None
+            if old.expires is not None:
+                expires = _now(datetime.fromisoformat(old.expires) - datetime.fromisoformat(old.created))
+            token = Token(secrets.token_hex(6), old.device, old.scopes, now, None, None, old.owner, expires)
+            plain, end = _insert(db, token), _now(overlap)
+            db.execute(
+                tokens.update().where(tokens.c.id == token_id).values(expires=min(end, old.expires or end))
+            )
         return token, plain
 
     def find(self, plain: str) -> Token | None:
-        """The valid token that `plain` is, or None. One look at a file's date, mostly: fit for an event loop."""
+        """The valid token that `plain` is, or None."""
+        self.refresh()
+        return self.known(plain)
+
+    def known(self, plain: str) -> Token | None:
+        """The valid token that `plain` was when the file was read, or None; without a look at it."""
         match = _TOKEN.fullmatch(plain)
-        kept, token = self._current().get(match[1] if match else "", (bytes(hashlib.sha256().digest_size), None))
-        if not hmac.compare_digest(_digest(plain), kept) or token is None or token.revoked is not None:
+        kept, token = self._known.get(match[1] if match else "", (bytes(hashlib.sha256().digest_size), None))
+        if not hmac.compare_digest(_digest(plain), kept) or token is None or not token.is_valid:
             return None
         return token
 
@@ -144,8 +207,11 @@ class TokenStore:
             db.execute(changed.values(revoked=func.coalesce(tokens.c.revoked, _now())))
             found = db.execute(select(*_COLUMNS).where(tokens.c.id == token_id)).first()
         if found is None:
-            raise EdgeError(f"there is no token {token_id} in {self.path}; see: edge-stscq token list")
+            raise self._unknown(token_id)
         return _token(*found)
+
+    def _unknown(self, token_id: str) -> EdgeError:
+        return EdgeError(f"there is no token {token_id} in {self.path}; see: edge-stscq token list")
 
     def all(self) -> list[Token]:
         """Every token ever made, oldest first."""
@@ -173,9 +239,20 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _now(later: timedelta = timedelta(0)) -> str:
+    return (datetime.now(UTC) + later).isoformat(timespec="seconds")
 
 
-def _token(token_id: str, device: str, scopes: str, *dates: Any) -> Token:
-    return Token(token_id, device, tuple(map(Scope, scopes.split())), *dates)
+def _insert(db: Connection, token: Token) -> str:
+    """Keep a token, and give its text."""
+    plain = f"stscq_{token.id}_{secrets.token_urlsafe(SECRET_BYTES)}"
+    values = {"id": token.id, "hash": _digest(plain), "device": token.device, "created": token.created}
+    more = {"scopes": " ".join(token.scopes), "owner": token.owner, "expires": token.expires}
+    db.execute(tokens.insert().values(values | more))
+    return plain
+
+
+def _token(token_id: str, device: str, scopes: str, *rest: Any) -> Token:
+    created, used, revoked, owner, expires = rest
+    held = tuple(map(Scope, scopes.split()))
+    return Token(token_id, device, held, created, used, revoked, owner or device, expires)

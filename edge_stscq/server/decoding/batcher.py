@@ -31,6 +31,8 @@ Result = TypeVar("Result")
 
 POSTPROCESS_THREADS = min(8, os.cpu_count() or 1)
 """Threads that postprocess results."""
+STOP_SECONDS = 2.0
+"""For which a batch that is running is waited for at the end."""
 _DEADLINE_MARGIN = 0.75
 """Share of the deadline in which a face must be decoded by the estimate."""
 _EMA_WEIGHT = 0.25
@@ -81,16 +83,18 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Finish the batches that are running and refuse what still waits."""
+        """Finish the batches that are running, unless they hang, and refuse what still waits."""
         self._stopped = True
         self._changed.set()
         for future in self._queue:
             if not future.done():
                 future.set_exception(BusyError("the server is stopping"))
         self._queue.clear()
-        await asyncio.gather(*self._workers)
-        await asyncio.to_thread(self._runner.shutdown)
-        await asyncio.to_thread(self._postprocessors.shutdown)
+        _, hung = await asyncio.wait(self._workers, timeout=STOP_SECONDS)
+        for worker in hung:
+            worker.cancel()
+        self._runner.shutdown(wait=False)
+        self._postprocessors.shutdown(wait=False)
 
     def load(self) -> BackendStats:
         return BackendStats(self._running, len(self._queue), self._in_flight, self._batch_seconds, self._failures)
@@ -236,6 +240,8 @@ def run_isolating_failures(
         if len(results) != len(items):
             raise RuntimeError(f"{len(items)} items went in and {len(results)} results came out")
         return [*results]
+    except BusyError as error:  # of whatever runs the batch, and no item's fault
+        return [error] * len(items)
     except Exception as error:
         if len(items) == 1:
             return [error]

@@ -2,8 +2,8 @@
 
 Python runs one thread at a time. A decoder in the server's process waits for a turn at every operation of its network,
 and under a flood of requests hardly gets one; in a process of its own it has what the machine gives it. Requests and
-pictures cross a pipe. The process ends when the server does, however that ends; if it dies first, the faces it was
-decoding fail, and the next ones find a fresh one.
+pictures cross a pipe. The process ends when the server does, however that ends; if it dies first, or hangs, the faces
+it was decoding fail, and the next ones find a fresh one.
 """
 
 import multiprocessing
@@ -18,9 +18,15 @@ from numpy.typing import NDArray
 
 from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.decoding.backend import BusyError
+from edge_stscq.server.decoding.confinement import User, run_confined
 from edge_stscq.server.decoding.pool import DecoderPool
 from edge_stscq.server.decoding.request import DecodeRequest
 
+START_SECONDS = 300.0
+"""For loading the networks and running them once, on a busy machine."""
+HUNG_SECONDS = 15.0
+"""A batch that takes longer is not waited for: its decoder is replaced."""
 _END_SECONDS = 10.0
 _NICENESS = 10
 """Added to the server's: where processors are short, requests are answered first and faces decoded with what is left. A
@@ -32,16 +38,26 @@ class DecoderProcess:
 
     Args:
         folders, device, max_batch: as for `DecoderPool`.
+        user: whose rights it has, where the server has those of root; None for the server's own.
+
+    Raises:
+        EdgeError: `user` is not one whose rights it can have.
+
+    Attributes:
+        confinement: what it has given up (see `confinement`), in words; known once it is ready.
     """
 
-    def __init__(self, folders: Sequence[Path], device: str, max_batch: int | None = None) -> None:
-        self._arguments = tuple(folders), device, max_batch
+    def __init__(
+        self, folders: Sequence[Path], device: str, max_batch: int | None = None, user: str | None = None
+    ) -> None:
+        self._arguments = tuple(folders), device, max_batch, User.named(user) if user else None
+        self.confinement = "not started"
         self._process, self._pipe = self._start()
 
     def _start(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         context = multiprocessing.get_context("spawn")
         parent_end, child_end = context.Pipe()
-        process = context.Process(target=_work, args=(child_end, *self._arguments), name="decoder", daemon=True)
+        process = context.Process(target=run_confined, args=(child_end, *self._arguments), name="decoder", daemon=True)
         process.start()
         child_end.close()
         return process, parent_end
@@ -57,18 +73,22 @@ class DecoderProcess:
             EdgeError: they cannot be; the message says why.
         """
         try:
-            reason = self._pipe.recv()
+            if not self._pipe.poll(START_SECONDS):
+                raise EdgeError(f"the decoder cannot start: {self._hung(START_SECONDS)}")
+            done, said = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join(_END_SECONDS)
-            reason = f"its process ended with {self._process.exitcode}"
-        if reason is not None:
-            raise EdgeError(f"the decoder cannot start: {reason}")
+            done, said = False, f"its process ended with {self._process.exitcode}"
+        if not done:
+            raise EdgeError(f"the decoder cannot start: {said}")
+        self.confinement = said
 
     def decode(self, requests: Sequence[DecodeRequest]) -> list[NDArray[np.uint8]]:
         """RGB uint8 [128, 128, 3] of each request.
 
         Raises:
             RuntimeError: decoding them failed, or the process died of it.
+            BusyError: the process hung, and is replaced.
         """
         if not self._process.is_alive():
             self.close()
@@ -76,14 +96,24 @@ class DecoderProcess:
             self.wait_until_ready()
         try:
             self._pipe.send(list(requests))
+            if not self._pipe.poll(HUNG_SECONDS):
+                raise BusyError(self._hung(HUNG_SECONDS))
             problem = self._pipe.recv()
             if problem is not None:
                 raise RuntimeError(problem)
+            if not self._pipe.poll(HUNG_SECONDS):
+                raise BusyError(self._hung(HUNG_SECONDS))
             pictures = np.frombuffer(self._pipe.recv_bytes(), np.uint8)
             return [*pictures.reshape(len(requests), CROP, CROP, 3)]
         except (EOFError, OSError):
             self._process.join(_END_SECONDS)
             raise RuntimeError(f"the decoder's process ended with {self._process.exitcode}") from None
+
+    def _hung(self, seconds: float) -> str:
+        """End the process; why it had to."""
+        self._process.kill()
+        self._process.join(_END_SECONDS)
+        return f"its process did nothing for {seconds:g} seconds and was ended"
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -92,17 +122,25 @@ class DecoderProcess:
         self._pipe.close()
 
 
-def _work(pipe: Connection, folders: tuple[Path, ...], device: str, max_batch: int | None) -> None:
-    """Decode what the pipe asks for until its other end is closed."""
+def work(
+    pipe: Connection, folders: tuple[Path, ...], device: str, max_batch: int | None, user: User | None,
+    given_up: list[str],
+) -> None:  # fmt: skip
+    """Decode what the pipe asks for until its other end is closed.
+
+    Args:
+        given_up: what the process has given up already, in words.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the server decides when this one ends
     os.nice(_NICENESS)
     try:
         pool = DecoderPool(folders, device, max_batch)
         pool.warm_up()
+        confinement = ", ".join([*([user.become()] if user else []), *given_up])
     except Exception as error:
-        pipe.send(_line(error))
+        pipe.send((False, _line(error)))
         return
-    pipe.send(None)
+    pipe.send((True, confinement or "none"))
     while True:
         try:
             requests: list[DecodeRequest] = pipe.recv()

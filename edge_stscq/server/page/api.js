@@ -1,5 +1,9 @@
 // Requests to this server with the operator's token, and decoded faces as object URLs.
 
+// Where the page is, which is wherever a proxy shows it: every address is relative to it.
+export const base = new URL(".", location.href);
+base.hash = base.search = "";
+
 const KEY = "edge-stscq-token";
 const AT_ONCE = 6;
 
@@ -16,6 +20,13 @@ export const token = {
   set: (text) => sessionStorage.setItem(KEY, text),
 };
 
+// A token in the fragment, which no browser sends, is taken over and out of the address and the history.
+const given = new URLSearchParams(location.hash.slice(1)).get("token");
+if (given) {
+  token.set(given);
+  history.replaceState(null, "", base);
+}
+
 const answered = new EventTarget();
 export const onRefusedToken = (act) => answered.addEventListener("401", act);
 
@@ -23,7 +34,7 @@ export const onRefusedToken = (act) => answered.addEventListener("401", act);
 export async function ask(path, options = {}) {
   const sent = token.get();
   const headers = sent ? { Authorization: `Bearer ${sent}` } : {};
-  const answer = await fetch(path, { ...options, headers });
+  const answer = await fetch(new URL(path, base), { ...options, headers });
   if (answer.ok) return answer;
   const { error } = await answer.json().catch(() => ({ error: answer.statusText }));
   if (answer.status === 401 && sent === token.get()) answered.dispatchEvent(new Event("401"));
@@ -84,7 +95,7 @@ async function load(image, place) {
   const { id, layers, shown } = place;
   const sign = image.nextElementSibling;
   try {
-    const answer = await ask(`/v1/faces/${encodeURIComponent(id)}.png?layers=${layers}`);
+    const answer = await ask(`v1/faces/${encodeURIComponent(id)}.png?layers=${layers}`);
     const url = URL.createObjectURL(await answer.blob());
     if (wanted.get(image) !== place) return URL.revokeObjectURL(url);
     if (place.url) URL.revokeObjectURL(place.url);

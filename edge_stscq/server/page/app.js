@@ -1,6 +1,6 @@
 // The gallery: a live grid of faces, devices, a search by example, and the token if the server asks for one.
 
-import { askJson, onRefusedToken, retryPictures, token } from "./api.js";
+import { askJson, base, onRefusedToken, retryPictures, token } from "./api.js";
 import { Devices, size } from "./devices.js";
 import { Feed } from "./feed.js";
 import { Grid } from "./grid.js";
@@ -65,7 +65,7 @@ function drawTotals() {
     ? "None of the last 1,000 changes is of this device. What it sends next shows here:"
     : "Let a camera send its faces here:";
   at("command").textContent =
-    `edge-stscq capture --source 0 --bundle BUNDLE --device ${device ?? "door-1"} --send ${location.origin}`;
+    `edge-stscq capture --source 0 --bundle BUNDLE --device ${device ?? "door-1"} --send ${String(base).replace(/[/]$/, "")}`;
 }
 
 let counted = 0;
@@ -123,7 +123,7 @@ function showLayers(layers) {
 
 async function begin() {
   try {
-    const { models } = await askJson("/v1/models");
+    const { models } = await askJson("v1/models");
     learn(models);
     drawChoice(added(allNames()));
     at("model").textContent = models.map((model) => `${model.name} · ${model.model_id}`).join(", ");

@@ -26,7 +26,7 @@ export class Devices {
   async follow() {
     clearTimeout(this.timer);
     try {
-      this.draw(await askJson("/v1/devices"));
+      this.draw(await askJson("v1/devices"));
     } catch (error) {
       if (error.status === 401) return;
       this.onTrouble(error);

@@ -1,6 +1,6 @@
 // The live feed: one WebSocket, resumed after the last revision that came, for as long as the page is open.
 
-import { askJson, token } from "./api.js";
+import { ask, base, token } from "./api.js";
 
 const SHORTEST = 1000;
 const LONGEST = 15000;
@@ -28,10 +28,13 @@ export class Feed {
     else query.set("after", this.revision);
     const offered = ["edge-stscq.v1"];
     if (token.get()) offered.push(`bearer.${token.get()}`);
-    const socket = new WebSocket(`${location.origin.replace("http", "ws")}/v1/live?${query}`, offered);
+    const address = new URL(`v1/live?${query}`, base);
+    address.protocol = address.protocol.replace("http", "ws");
+    const socket = new WebSocket(address, offered);
     this.socket = socket;
     this.onState("waiting", "connecting");
     socket.onopen = () => {
+      this.opened = true;
       this.pause = SHORTEST;
       this.onState("live", "live");
     };
@@ -51,7 +54,7 @@ export class Feed {
     socket?.close();
   }
 
-  // A browser does not say why a WebSocket was refused, so an ordinary request finds out.
+  // A browser does not say why a WebSocket was refused, so an ordinary request finds out: its answer is always a reason.
   async again(reason) {
     this.close();
     const wait = this.pause * (0.5 + Math.random() / 2);
@@ -59,9 +62,10 @@ export class Feed {
     this.onState("lost", reason || "connection lost");
     this.timer = setTimeout(() => this.connect(), wait);
     try {
-      await askJson("/v1/devices");
+      await ask(`v1/live?${new URLSearchParams({ origin: location.origin })}`);
     } catch (error) {
       if (error.status === 401) this.close();
+      if (error.status === 426 && this.opened) return;
       this.onState("lost", error.status ? error.message : "the server does not answer");
     }
   }

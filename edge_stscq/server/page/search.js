@@ -43,7 +43,7 @@ export class Search {
       const query = new URLSearchParams({ limit: LIMIT + 1 });
       if (device) query.set("device", device);
       const body = JSON.stringify({ face: face.id });
-      const found = await askJson(`/v1/match?${query}`, { method: "POST", body });
+      const found = await askJson(`v1/match?${query}`, { method: "POST", body });
       const others = found.faces.filter(({ id }) => id !== face.id).slice(0, LIMIT);
       this.grid.clear();
       others.forEach((other) => this.grid.put(other, { last: true, lively: false }));

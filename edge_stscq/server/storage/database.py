@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from edge_stscq._files import refuse_shared_file
 from edge_stscq.errors import EdgeError, require
 from edge_stscq.server.storage.layout import Layout
 
@@ -63,8 +64,8 @@ class Database:
             if not (layout.read_only and self._is_current(layout)):
                 with self.write() as connection:
                     layout.upgrade(connection, self.name)
-            if path is not None and path.stat().st_mode & 0o077:
-                raise EdgeError(f"{path} holds {layout.noun} and is open to others; run: chmod 600 {path}*")
+            if path is not None:
+                refuse_shared_file(path, layout.noun)
         except StoreError as error:
             self.close()
             problem = f"{self.name} is not usable for {layout.noun}: {error}"

@@ -22,6 +22,7 @@ from edge_stscq.server.storage import change_feed as feed_module
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
+from tests.support.audit_lines import audit_lines
 from tests.support.stored_faces import Camera, accept, device_frames
 
 pytestmark = pytest.mark.anyio
@@ -157,11 +158,13 @@ async def test_live_scope_and_device(
                 await post(address, entry, make_faces(1), 0, "door", fleet)
                 assert await heard(door, 1) == [("door-0", 3, 2)]
                 assert await heard(all_of_them, 2) == [("cam-0", 3, 1), ("door-0", 3, 2)]
-    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-    told = [(line["who"], line["outcome"]) for line in lines if line["what"] == "WS /v1/live"]
+    lines = audit_lines(tmp_path / "audit.jsonl")
+    told = [(line["who"], line["outcome"]) for line in lines if "faces" not in line and line["what"] == "WS /v1/live"]
     assert told == [
         *[(None, 401)] * 4, (sender[6:18], 403), (mine[6:18], 403), (mine[6:18], 101), (fleet[6:18], 101),
     ]  # fmt: skip
+    shown = {line["who"]: line["faces"] for line in lines if line["outcome"] == "shown"}
+    assert shown == {mine[6:18]: {"door": "0"}, fleet[6:18]: {"cam": "0", "door": "0"}}
     assert all(token[19:] not in (tmp_path / "audit.jsonl").read_text() for token in (fleet, mine, sender))
 
 

@@ -64,9 +64,10 @@ async def post(
 async def found(client: httpx2.AsyncClient, count: int, body: object, token: str = "", **query: object) -> list[str]:
     """Ids of the answer, once the index holds `count` faces."""
     sent = {"json": body} if isinstance(body, dict) else {"content": body}
+    headers = {"Authorization": f"Bearer {token or '-'}"}
     async with asyncio.timeout(30):
         while True:
-            answer = await client.post("/v1/match", params=query, headers={"Authorization": f"Bearer {token}"}, **sent)
+            answer = await client.post("/v1/match", params=query, headers=headers, **sent)
             assert answer.status_code == 200
             page = answer.json()
             if page["searched"] == count and page["complete"]:

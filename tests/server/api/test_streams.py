@@ -1,7 +1,6 @@
 """POST /v2/frames: what is kept, who may send it, and what is told of it."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -14,6 +13,7 @@ from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
 from edge_stscq.stream.envelope import Clock
 from edge_stscq.stream.wire import PREAMBLE
+from tests.support.audit_lines import audit_lines
 from tests.support.stored_faces import NOON, Camera
 from tests.support.stream_requests import OTHER_KEY, acknowledged, post, stored
 
@@ -148,7 +148,7 @@ async def test_streams_token_of_another_device(
             assert (await client.get("/v1/faces", headers=headers)).json()["faces"] == []
             assert (await post(client, body, fleet)).json()["stored"] == 1
             assert (await client.get("/v1/faces", headers=headers)).json()["faces"] == []
-    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    lines = audit_lines(tmp_path / "audit.jsonl")
     told = [(line["outcome"], line.get("device"), line.get("stored")) for line in lines if "POST" in line["what"]]
     assert told == [
         (401, None, None), (403, None, None), *[(403, "door-1", None)] * 2, (413, None, None), (400, None, None),
@@ -175,7 +175,7 @@ async def test_streams_refused_in_metrics_and_audit(
         'edge_stscq_requests_total{method="POST",route="/v2/frames",status="200"} 2.0',
     ):
         assert line in counted
-    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    lines = audit_lines(tmp_path / "audit.jsonl")
     assert [(line["count"], line["refused"]) for line in lines if line["outcome"] == 200 and "count" in line] == [
         (3, 2),
         (1, 1),

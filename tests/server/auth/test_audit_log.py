@@ -19,6 +19,7 @@ from edge_stscq.server.auth import audit_log as audit
 from edge_stscq.server.auth import guard as guard_module
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
+from tests.support.audit_lines import audit_lines
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 MakeApp = Callable[..., FastAPI]
@@ -32,7 +33,7 @@ def lines(tmp_path: Path) -> Iterator[Lines]:
     """`lines()`: what was logged so far."""
     path = tmp_path / "log" / "audit.jsonl"
     with audit.audit_log(path):
-        yield lambda: [json.loads(line) for line in path.read_text().splitlines()]
+        yield lambda: audit_lines(path)
 
 
 @pytest.mark.anyio
@@ -55,10 +56,12 @@ async def test_audit_log_line(
         assert datetime.fromisoformat(str(line.pop("time"))).tzinfo
         assert line.pop("from") == "127.0.0.1"
     assert log == [
-        {"who": who, "what": "POST /v1/frames", "outcome": 200, "device": "door", "first": 41, "count": 2, "stored": 2,
-         "extended": 0, "duplicate": 0},
-        {"who": who, "what": "GET /v1/faces", "outcome": 200, "after": 0, "count": 2},
-        {"who": who, "what": "GET /v1/faces/{face_id}.png", "outcome": 200, "face": "door-42", "layers": 2},
+        {"who": who, "owner": "door", "what": "POST /v1/frames", "outcome": 200, "device": "door", "first": 41,
+         "count": 2, "stored": 2, "extended": 0, "duplicate": 0},
+        {"who": who, "owner": "door", "what": "GET /v1/faces", "outcome": 200, "after": 0, "count": 2,
+         "faces": {"door": "41-42"}},
+        {"who": who, "owner": "door", "what": "GET /v1/faces/{face_id}.png", "outcome": 200, "face": "door-42",
+         "layers": 2},
         {"who": None, "what": "GET /v1/models", "outcome": 401},
     ]  # fmt: skip
 
@@ -148,6 +151,7 @@ def test_audit_log_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 log.info("%s", f"{number:40}")
     log.info("after the end")
     kept = {file.name: file.read_text().split() for file in tmp_path.iterdir()}
+    assert kept.pop("audit.strangers.jsonl") == []
     assert kept == {"audit.jsonl": ["18", "19"], "audit.jsonl.1": ["16", "17"], "audit.jsonl.2": ["14", "15"]}
     assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
     with (

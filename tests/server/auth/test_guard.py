@@ -113,9 +113,8 @@ async def test_guard_device_of_token(serve: Serve, issue: Issue, body: bytes) ->
 
 @pytest.mark.anyio
 async def test_guard_token_created_and_revoked(serve: Serve, issue: Issue, body: bytes, tmp_path: Path) -> None:
+    token = issue("cam", "read")
     async with serve() as client:
-        assert (await client.get("/v1/faces")).status_code == 200
-        token = issue("cam", "read")
         assert (await client.get("/v1/faces")).status_code == 401
         assert (await client.get("/v1/faces", headers=bearer(token))).status_code == 200
         with contextlib.closing(TokenStore(tmp_path / "tokens.db", create=False)) as tokens:

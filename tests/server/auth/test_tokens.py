@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,7 @@ def test_token_store_foreign_file(tmp_path: Path) -> None:
     SqlFaceStore(tmp_path / "faces.db").close()
     with pytest.raises(EdgeError, match="database of another program"):
         TokenStore(tmp_path / "faces.db", create=True)
+    (tmp_path / "text").touch(0o600)
     (tmp_path / "text").write_text("not a database, but long enough to be looked at as one" * 20)
     with pytest.raises(EdgeError, match="not usable for the tokens: file is not a database; choose another --tokens"):
         TokenStore(tmp_path / "text", create=True)
@@ -164,6 +166,7 @@ def first_release(path: Path, *rows: tuple[object, ...]) -> Path:
         db.executescript(FIRST_LAYOUT)
         db.executemany("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         db.commit()
+    path.chmod(0o600)
     return path
 
 
@@ -211,7 +214,7 @@ def test_revoke_in_replaced_file(tmp_path: Path, replace: Callable[[Path, Path],
     there, here = tmp_path / "there.db", tmp_path / "here.db"
     with contextlib.closing(TokenStore(there, create=True)) as store:
         made, text = store.create("cam", [Scope.SEND])
-    shutil.copyfile(there, here)
+    shutil.copy(there, here)
     with contextlib.closing(TokenStore(here, create=False)) as serving:
         assert serving.find(text) is not None
         serving.note_use(made)  # as many commits here as there: SQLite's own counters cannot tell the files apart
@@ -238,6 +241,45 @@ def test_token_store_read_only_file(path: Path, tokens: TokenStore) -> None:
                 assert store.find(text).used is None
     finally:
         path.parent.chmod(0o700)
+
+
+def test_token_expires(tokens: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, text = tokens.create("*", [Scope.READ], "Anna Berg", timedelta(days=90))
+    assert (made.owner, tokens.create("cam", [Scope.SEND])[0].owner) == ("Anna Berg", "cam")
+    assert tokens.find(text) == made
+    late = datetime.fromisoformat(made.expires) + timedelta(seconds=1)
+    assert (late - datetime.now(UTC)).days == 90
+    monkeypatch.setattr(module, "_now", lambda *_: late.isoformat(timespec="seconds"))
+    assert tokens.find(text) is None
+    with pytest.raises(EdgeError, match="revoked or expired"):
+        tokens.rotate(made.id, timedelta(days=1))
+    with pytest.raises(EdgeError, match="cannot name an owner"):
+        tokens.create("cam", [Scope.SEND], "two\nlines")
+
+
+def test_rotate_without_a_gap(tokens: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both hold for a while; the later one is of the same device, scopes, owner and lifetime."""
+    old, text = tokens.create("door", [Scope.SEND, Scope.READ], "Anna", timedelta(days=90))
+    new, another = tokens.rotate(old.id, timedelta(hours=12))
+    assert (new.device, new.scopes, new.owner) == (old.device, old.scopes, old.owner)
+    assert datetime.fromisoformat(new.expires) - datetime.fromisoformat(new.created) == timedelta(days=90)
+    assert tokens.find(text).id == old.id
+    assert tokens.find(another).id == new.id
+    later = (datetime.now(UTC) + timedelta(hours=13)).isoformat(timespec="seconds")
+    monkeypatch.setattr(module, "_now", lambda *_: later)
+    assert tokens.find(text) is None
+    assert tokens.find(another).id == new.id
+    tokens.revoke(new.id)
+    for gone in (new.id, "000000000000"):
+        with pytest.raises(EdgeError, match="revoked or expired|no token"):
+            tokens.rotate(gone, timedelta(hours=1))
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o606, 0o620, 0o666])
+def test_token_store_shared_file_refused(path: Path, tokens: TokenStore, mode: int) -> None:
+    path.chmod(mode)
+    with pytest.raises(EdgeError, match=rf"others may read or write .*mode 0{mode:o}.*run: chmod 600 .*tokens\.db"):
+        TokenStore(path, create=False)
 
 
 @pytest.mark.parametrize("device", ["", "a b", "../cam", "c" * 65, "cam*", "cam\n"])
@@ -267,6 +309,11 @@ def test_token_command(path: Path) -> None:
     assert [(one["device"], one["scopes"], bool(one["revoked"])) for one in json.loads(listed)] == [
         ("door-1", ["send"], False), ("*", ["read", "match"], True),
     ]  # fmt: skip
+    turned = json.loads(edge("rotate", tokens_id := json.loads(listed)[0]["id"], "--overlap", "2h", "--json").stdout)
+    assert (turned["device"], turned["owner"], turned["id"] != tokens_id) == ("door-1", "door-1", True)
+    limited = edge("create", "--device", "cam", "--owner", "Anna", "--expires", "90d", "--json")
+    assert (json.loads(limited.stdout)["owner"], bool(json.loads(limited.stdout)["expires"])) == ("Anna", True)
+    assert edge("create", "--device", "cam", "--expires", "soon").exit_code == 2
     shown = edge("list").stdout
     assert made["id"] in shown
     for secret in (text, made["token"]):

@@ -15,10 +15,14 @@ import pytest
 
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.decoding import worker as worker_module
+from edge_stscq.server.decoding.backend import BusyError
+from edge_stscq.server.decoding.batcher import run_isolating_failures
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.decoding.worker import DecoderProcess
 from edge_stscq.stream import CodedFace
+from tests.server.conftest import local_bearer
 
 MakeFaces = Callable[..., list[CodedFace]]
 
@@ -62,6 +66,21 @@ def test_worker_restarts_after_kill(worker: DecoderProcess, requests: list[Decod
     assert worker.pid != before
 
 
+def test_worker_hung_is_replaced(
+    worker: DecoderProcess, requests: list[DecodeRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batch is refused once, however many faces it has, and the next one is decoded."""
+    monkeypatch.setattr(worker_module, "HUNG_SECONDS", 0.2)
+    before = worker.pid
+    os.kill(before, signal.SIGSTOP)
+    outcomes = run_isolating_failures(worker.decode, requests)
+    assert [type(outcome) for outcome in outcomes] == [BusyError] * len(requests)
+    assert "did nothing for 0.2 seconds" in str(outcomes[0])
+    monkeypatch.setattr(worker_module, "HUNG_SECONDS", 60)
+    assert len(worker.decode(requests)) == len(requests)
+    assert worker.pid != before
+
+
 def test_worker_start_failure(tmp_path: Path) -> None:
     with (
         contextlib.closing(DecoderProcess([tmp_path], "cpu")) as worker,
@@ -96,13 +115,14 @@ def test_server_outlives_killed_worker(
 ) -> None:  # fmt: skip
     place, said = ("--model", tiny_model, "--store", tmp_path / "faces.db"), "(?s)(.*process ended with -9\n)?"
     with served(*place, "--cache-bytes", 0, said=said) as (url, process):
-        headers = {"Edge-Device": "cam", "Edge-Sequence": "0"}
+        bearer = local_bearer(url)
+        headers = {"Edge-Device": "cam", "Edge-Sequence": "0", **bearer}
         sent = httpx2.post(f"{url}/v1/frames", content=entry.codec.encode_stream(make_faces(1)), headers=headers)
         assert sent.status_code == 200
-        first = httpx2.get(f"{url}/v1/faces/cam-0.png", timeout=60)
+        first = httpx2.get(f"{url}/v1/faces/cam-0.png", headers=bearer, timeout=60)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         (worker,) = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(int(worker), signal.SIGKILL)
-        answers = [httpx2.get(f"{url}/v1/faces/cam-0.png", timeout=60) for _ in range(2)]
+        answers = [httpx2.get(f"{url}/v1/faces/cam-0.png", headers=bearer, timeout=60) for _ in range(2)]
         assert answers[-1].content == first.content
         assert first.status_code == 200

@@ -1,9 +1,12 @@
 """The gallery page in a real browser, against a real server."""
 
+import contextlib
 import importlib.util
 import os
 import re
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,8 +15,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from edge_stscq._local_servers import local_token
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
+from tests.server.conftest import local_bearer
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
@@ -97,7 +102,8 @@ def page(browser: Any) -> Page:
 def post(
     url: str, entry: CatalogEntry, faces: list[CodedFace], first: int = 0, device: str = "cam", token: str = "-"
 ) -> None:
-    headers = {"Edge-Device": device, "Edge-Sequence": str(first), "Authorization": f"Bearer {token}"}
+    shown = local_bearer(url) if token == "-" else {"Authorization": f"Bearer {token}"}
+    headers = {"Edge-Device": device, "Edge-Sequence": str(first), **shown}
     body = entry.codec.encode_stream(faces)
     assert httpx2.post(f"{url}/v1/frames", content=body, headers=headers, timeout=PATIENCE).status_code == 200
 
@@ -118,8 +124,9 @@ def test_page_faces_arrive_and_are_found(
     faces = make_faces(4)
     basic = faces[0].truncate(1, entry.config.layer_ends)
     with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
-        page.driver.get(url)
+        page.driver.get(f"{url}/#token={local_token(url)}")
         page.until("document.getElementById('connection').dataset.state === 'live'")
+        assert page.run("location.href") == f"{url}/"
         page.until("!document.getElementById('empty').hidden")
         assert (
             f"edge-stscq capture --source 0 --bundle BUNDLE --device door-1 --send {url}" in page.one("#command").text
@@ -229,7 +236,7 @@ def test_page_reconnect_and_pause(
     place = ("--model", tiny_model, "--store", tmp_path / "faces.db")
     with served(*place) as (url, _):
         post(url, entry, faces[:1])
-        page.driver.get(url)
+        page.driver.get(f"{url}/#token={local_token(url)}")
         page.until_decoded(3)
         page.one("#pause").click()
         post(url, entry, faces[1:2], 1)
@@ -242,3 +249,61 @@ def test_page_reconnect_and_pause(
         post(url, entry, faces[2:], 2)
         page.until("document.getElementById('connection').dataset.state === 'live'")
         page.until_decoded(3, 3)
+
+
+@contextlib.contextmanager
+def behind_prefix(url: str, host: bytes | None = None) -> Iterator[str]:
+    """Address below /faces/ of a proxy to `url`, as `location /faces/ { proxy_pass URL/; }` makes one.
+
+    Args:
+        host: that it puts in the place of the browser's, as nginx does where it is not told otherwise.
+    """
+
+    def changed(data: bytes) -> bytes:
+        data = re.sub(rb"^(GET|POST) /faces/", rb"\1 /", data)
+        return data if host is None else re.sub(rb"(?m)^Host: [^\r]*", b"Host: " + host, data)
+
+    def pump(source: socket.socket, target: socket.socket, change: Callable[[bytes], bytes]) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(change(data))
+            target.shutdown(socket.SHUT_WR)
+
+    def accept(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection((address.host, address.port or 80))
+                opened.extend((client, server))
+                for arguments in ((client, server, changed), (server, client, bytes)):
+                    threading.Thread(target=pump, args=arguments, daemon=True).start()
+
+    address, opened = httpx2.URL(url), list[socket.socket]()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/faces/"
+        for each in (listener, *opened):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+    for each in opened:
+        each.close()
+
+
+def test_page_under_a_prefix(
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, entry: CatalogEntry, make_faces: MakeFaces
+) -> None:
+    """The same page; where the proxy keeps the browser's Host to itself, it says why there is no feed."""
+    with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
+        with behind_prefix(url) as prefixed:
+            page.driver.get(f"{prefixed}#token={local_token(url)}")
+            page.until("document.getElementById('connection').dataset.state === 'live'")
+            post(url, entry, make_faces(2))
+            page.until_decoded(3, 2)
+            page.one("#grid .find").click()
+            page.until("document.querySelectorAll('#results .card').length === 1")
+            assert page.run("location.href") == prefixed
+            assert prefixed.rstrip("/") in page.run("document.getElementById('command').textContent")
+            assert all("503" in line for line in page.complaints())  # a busy decoder, which is asked again
+        with behind_prefix(url, b"upstream") as prefixed:
+            page.driver.get(f"{prefixed}#token={local_token(url)}")
+            page.until("/pass Host on/.test(document.getElementById('connection-text').textContent)")

@@ -17,10 +17,12 @@ import httpx2
 import pytest
 
 from edge_stscq._images import encode_image
+from edge_stscq._local_servers import local_token
 from edge_stscq.client.sender import Sender, SendReport
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
+from tests.server.conftest import local_bearer
 
 pytest.importorskip("ray.serve", reason="Ray is not installed; pip install 'edge-stscq[ray]'")
 pytestmark = [
@@ -77,7 +79,7 @@ class Cluster:
     def get(self, path: str) -> httpx2.Response:
         """The first answer that is not a request to come again."""
         for _ in range(200):
-            answer = httpx2.get(self.url + path, timeout=60)
+            answer = httpx2.get(self.url + path, headers=local_bearer(self.url), timeout=60)
             if answer.status_code < 500:
                 return answer
             time.sleep(0.2)
@@ -140,15 +142,17 @@ def test_ingress_replicas_agree(cluster: Cluster, entry: CatalogEntry, make_face
         if all(listed):
             break
     assert all(listed), listed
-    assert {json.loads(line)["who"] for log in logs for line in log.read_text().splitlines()} == {"local"}
+    assert {json.loads(line)["who"] for log in logs for line in log.read_text().splitlines()} == {
+        local_token(cluster.url)[6:18]
+    }  # fmt: skip
 
 
 def test_ingress_routes_and_limits(cluster: Cluster, entry: CatalogEntry) -> None:
     model = cluster.get("/v1/models").json()["models"][0]
     assert (model["model_id"], model["precision"]) == (entry.model_id.hex(), "float32")
     assert cluster.get("/ready").json() == {"ok": True, "reason": None}
-    assert httpx2.get(f"{cluster.url}/v1/models", headers={"Host": "evil.example"}, timeout=60).status_code == 403
-    headers = {"Edge-Device": "cam", "Edge-Sequence": "0"}
+    assert httpx2.get(f"{cluster.url}/v1/models", timeout=60).status_code == 401
+    headers = {"Edge-Device": "cam", "Edge-Sequence": "0", **local_bearer(cluster.url)}
     left = iter(range(1 << 10))
     pieces = (b"S" * 0x10000 for _ in left)
     large = httpx2.post(f"{cluster.url}/v1/frames", headers=headers, content=pieces, timeout=60)

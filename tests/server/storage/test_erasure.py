@@ -160,7 +160,7 @@ def test_file_open_to_others_is_refused(tmp_path: Path, open_store: OpenStore) -
     path = tmp_path / "faces.db"
     open_store(path).close()
     path.chmod(0o640)
-    with pytest.raises(EdgeError, match=r"is open to others; run: chmod 600 "):
+    with pytest.raises(EdgeError, match=r"others may read or write the store at .*; run: chmod 600 "):
         open_store(path)
 
 

@@ -1,0 +1,286 @@
+"""Floods by who has shown no token, beside a camera that sends: memory, answers to probes, and what is left of ingest.
+
+    python -m benchmarks.server.flood [--model models/face64]      -> benchmarks/results/flood.json
+
+`edge-stscq serve` in a process of its own, each flood in another; both and the camera share the processor's cores.
+Memory is the most that the server had during the flood, less what it had before; ingest is that of requests of 16
+frames during the flood, beside the same without one, in turns. `ready_locked` holds the store's lock for a while, so it
+has no ingest; `post_seconds` is from its release until a request that came meanwhile is acknowledged.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import multiprocessing
+import socket
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from benchmarks.record import write
+from benchmarks.server.ingest import Target, draw, load, serve
+from benchmarks.server.load import resident_mib
+from edge_stscq.codec import store as models
+from edge_stscq.stream import FrameCodec, model_id
+
+SIZE = 16
+"""Frames in a body."""
+FRAMES = 4096
+PAUSE = 0.1
+"""Before a connection that was cut is opened again."""
+LOCKED_SECONDS = 4.0
+GET = b"GET /x.png HTTP/1.1\r\nHost: a\r\n"
+
+Flood = Callable[[str, int], Awaitable[None]]
+
+
+async def opened(host: str, port: int) -> socket.socket:
+    """A connection that takes next to nothing of what it is sent."""
+    wire = socket.socket()
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    wire.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(wire, (host, port))
+    return wire
+
+
+async def again_and_again(count: int, one: Callable[[], Awaitable[None]]) -> None:
+    """`count` of them at once, each begun anew when it is cut."""
+
+    async def always() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                await one()
+            await asyncio.sleep(PAUSE)
+
+    await asyncio.gather(*(always() for _ in range(count)))
+
+
+async def header_bomb(host: str, port: int) -> None:
+    """Eight connections: four of header lines without end, four of one line without end."""
+
+    def bomb(beginning: bytes, piece: bytes) -> Callable[[], Awaitable[None]]:
+        async def one() -> None:
+            loop = asyncio.get_running_loop()
+            with await opened(host, port) as wire:
+                await loop.sock_sendall(wire, beginning)
+                while True:
+                    await loop.sock_sendall(wire, piece)
+
+        return one
+
+    lines, line = bomb(GET, b"X-A: b\r\n" * 2048), bomb(GET + b"X-A: ", b"b" * 16384)
+    await asyncio.gather(again_and_again(4, lines), again_and_again(4, line))
+
+
+async def pipelining(host: str, port: int) -> None:
+    """Forty connections of 0.4 MB of requests each, whose answers nobody reads."""
+
+    async def one() -> None:
+        with await opened(host, port) as wire:
+            await asyncio.get_running_loop().sock_sendall(wire, (GET + b"\r\n") * 12_000)
+            await asyncio.sleep(60)
+
+    await again_and_again(40, one)
+
+
+async def stuck_readers(host: str, port: int) -> None:
+    """Two hundred and sixty connections that ask for the page's largest part and read nothing."""
+
+    async def one() -> None:
+        loop = asyncio.get_running_loop()
+        with await opened(host, port) as wire:
+            for _ in range(8):
+                await loop.sock_sendall(wire, GET.replace(b"x.png", b"page/app.js") + b"\r\n")
+            while await loop.sock_recv(wire, 1):  # a byte now and then
+                await asyncio.sleep(5)
+
+    await again_and_again(260, one)
+
+
+async def slow_headers(host: str, port: int) -> None:
+    """Two hundred connections that send a byte of their headers a second."""
+
+    async def one() -> None:
+        with await opened(host, port) as wire:
+            for byte in cycle(GET):
+                await asyncio.get_running_loop().sock_sendall(wire, bytes([byte]))
+                await asyncio.sleep(1)
+
+    await again_and_again(200, one)
+
+
+async def silent(host: str, port: int) -> None:
+    """Eleven hundred connections that say nothing."""
+
+    async def one() -> None:
+        with await opened(host, port) as wire:
+            while await asyncio.get_running_loop().sock_recv(wire, 1):
+                pass
+
+    await again_and_again(1100, one)
+
+
+async def ready(host: str, port: int) -> None:
+    """Eight connections that ask whether the server is ready, again and again."""
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        with contextlib.closing(writer):
+            while True:
+                writer.write(GET.replace(b"x.png", b"ready") + b"\r\n")
+                if not await reader.read(4096):
+                    return
+
+    await again_and_again(8, one)
+
+
+FLOODS: dict[str, Flood] = {
+    "header_bomb": header_bomb, "pipelining": pipelining, "stuck_readers": stuck_readers,
+    "slow_headers": slow_headers, "silent": silent,
+}  # fmt: skip
+
+
+def run_flood(flood: Flood, host: str, port: int) -> None:
+    asyncio.run(flood(host, port))
+
+
+@contextlib.contextmanager
+def flooded(flood: Flood, target: Target) -> Iterator[None]:
+    """Run a flood in a process of its own until the block ends."""
+    address = urlsplit(target.address)
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_flood, args=(flood, address.hostname, address.port), daemon=True
+    )
+    process.start()
+    time.sleep(2)  # until it is under way
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+class Watch:
+    """The most memory of a process, and the longest wait for `/health`, until the block ends."""
+
+    def __init__(self, target: Target, pid: int) -> None:
+        self._address, self._pid, self._ended = urlsplit(target.address), pid, threading.Event()
+        self.before = self.most = resident_mib(pid)
+        self.health_seconds, self.unanswered = 0.0, 0
+        self._threads = [threading.Thread(target=each) for each in (self._look, self._ask)]
+
+    def __enter__(self) -> "Watch":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.05):
+            self.most = max(self.most, resident_mib(self._pid))
+
+    def _ask(self) -> None:
+        while not self._ended.wait(0.1):
+            begin = time.perf_counter()
+            wire = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=30)
+            try:
+                wire.request("GET", "/health")
+                self.unanswered += wire.getresponse().status != 200
+            except OSError:
+                self.unanswered += 1
+            finally:
+                wire.close()
+            self.health_seconds = max(self.health_seconds, time.perf_counter() - begin)
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "memory_growth_mib": round(self.most - self.before, 1),
+            "health_seconds": round(self.health_seconds, 3),
+            "health_unanswered": self.unanswered,
+        }
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    seconds: Annotated[float, typer.Option(min=1, help="Of each flood.")] = 20,
+) -> None:
+    """Write benchmarks/results/flood.json."""
+    tables = models.load_tables(model)
+    codec = FrameCodec(tables, model_id(models.full_books(model), tables))
+    frames = [codec.encode_frame(face) for face in draw(tables, FRAMES)]
+    bodies = cycle([codec.header() + b"".join(frames[at : at + SIZE]) for at in range(0, FRAMES, SIZE)])
+    results: dict[str, Any] = {"seconds": seconds, "frames_in_a_request": SIZE, "floods": {}}
+
+    def ingest(target: Target) -> float:
+        return SIZE * asyncio.run(load(target, bodies, SIZE, seconds))
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "faces.db"
+        with serve(model, str(store), Path(folder)) as target:
+            pid = server_pid()
+            ingest(target)  # warm
+            for name, flood in FLOODS.items():
+                alone, watch = ingest(target), Watch(target, pid)
+                with watch, flooded(flood, target):
+                    beside = ingest(target)
+                results["floods"][name] = watch.figures() | {
+                    "frames_per_second": round(beside, 1), "ingest_share": round(beside / alone, 2),
+                }  # fmt: skip
+                typer.echo(f"{name}: {results['floods'][name]}", err=True)
+            results["floods"]["ready_locked"] = locked(target, pid, store, bodies)
+            typer.echo(f"ready_locked: {results['floods']['ready_locked']}", err=True)
+    typer.echo(write("flood", results))
+
+
+def server_pid() -> int:
+    """Process of `edge-stscq serve`, a child of this one."""
+    children = Path("/proc/thread-self/children").read_text().split()
+    (found,) = [pid for pid in children if b"\0serve\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return int(found)
+
+
+def locked(target: Target, pid: int, store: Path, bodies: Iterator[bytes]) -> dict[str, Any]:
+    """Figures while the store is locked and eight ask whether it is ready."""
+    watch = Watch(target, pid)
+    with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as writer, watch, flooded(ready, target):
+        writer.execute("BEGIN IMMEDIATE")
+        done = threading.Event()
+        sender = threading.Thread(target=lambda: (post_until_stored(target, bodies), done.set()))
+        sender.start()
+        time.sleep(LOCKED_SECONDS)
+        writer.execute("ROLLBACK")
+        begin = time.perf_counter()
+        done.wait(120)
+        seconds = time.perf_counter() - begin
+        sender.join()
+    return watch.figures() | {"post_seconds": round(seconds, 3)}
+
+
+def post_until_stored(target: Target, bodies: Iterator[bytes]) -> None:
+    address = urlsplit(target.address)
+    name, _, value = target.headers.strip().partition(": ")
+    body, number = next(bodies), next(target.sent)
+    headers = {name: value, "Edge-Device": "cam", "Edge-Sequence": str(number)}
+    while True:
+        wire = http.client.HTTPConnection(address.hostname or "", address.port, timeout=120)
+        with contextlib.closing(wire), contextlib.suppress(OSError):
+            wire.request("POST", "/v1/frames", body, headers)
+            if wire.getresponse().status == 200:
+                return
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
