@@ -55,6 +55,12 @@ def serve(
             help="Proxy, or network of proxies, whose X-Forwarded-For and -Proto are believed; repeat for more.",
         ),
     ] = None,
+    retain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PERIOD", help="Erase faces that are older: 30d, or NAME=48h for one device; repeat for more."
+        ),
+    ] = None,
     requests_per_minute: Annotated[float, typer.Option(min=1, help="Requests of one device.")] = 1200,
     bytes_per_minute: Annotated[float, typer.Option(min=1, help="Bytes that one device may send.")] = 8 << 20,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate, and those up to its authority.")] = None,

@@ -22,6 +22,7 @@ from edge_stscq.server.errors import install_exception_handlers
 from edge_stscq.server.front.address import TrustedProxyMiddleware
 from edge_stscq.server.front.checks import RequestChecks
 from edge_stscq.server.ingest import REQUESTS_PER_COMMIT, Answer, Ingest, Upload
+from edge_stscq.server.maintenance.retention import Retention, retaining
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.middleware import Admission, LoadSheddingMiddleware, RequestMetricsMiddleware
 from edge_stscq.server.readiness import Readiness
@@ -64,7 +65,7 @@ def create_app(
     )
     indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats)
     cache = SingleFlightCache(settings.cache_bytes)
-    trail = AuditTrail()
+    trail, retention = AuditTrail(), Retention.parse(settings.retain)
     readiness = Readiness(store, backend, trail, confinement)
     queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
         Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT
@@ -77,7 +78,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with backend, feed, queue, following(indexes, feed, settings.match_faces), forgetting(cache, feed):
+            async with (
+                backend, feed, queue, following(indexes, feed, settings.match_faces), forgetting(cache, feed),
+                retaining(store, retention),
+            ):  # fmt: skip
                 yield
         finally:
             store.close()
@@ -99,6 +103,7 @@ def create_app(
         faces.image_routes(guard, resolver, backend, cache, admission),
         match.routes(guard, resolver, store, indexes, feed),
         devices.routes(guard, device_stats),
+        faces.erase_routes(guard, resolver, store, feed),
         live.routes(guard, feed, connections, trail),
         meta.metrics_routes(guard, metrics),
         meta.probe_routes(readiness),

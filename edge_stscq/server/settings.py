@@ -83,6 +83,9 @@ class ServerSettings(BaseModel):
         default=ByteSize(64 << 20), ge=0, description="decoded faces that are kept in memory; 0 keeps none"
     )
     match_faces: int = Field(default=100_000, ge=1, description="newest faces that can be found by example")
+    retain: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(), description="periods after which faces are erased: 30d, NAME=48h for one device; h, d, w or forever"
+    )
     live_clients: int = Field(default=64, ge=1, description="clients that may follow the feed at once")
 
 

@@ -6,6 +6,7 @@ Browsers may keep pictures, for their user alone, and must ask again before each
 """
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
@@ -15,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
-from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, FacePage, NewestPage
+from edge_stscq.server.api.schemas import Erased, ErrorAnswer, FaceInfo, FacePage, NewestPage
 from edge_stscq.server.auth.audit_log import annotate, faces_shown
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
@@ -23,7 +24,11 @@ from edge_stscq.server.decoding.backend import DecoderBackend
 from edge_stscq.server.decoding.cache import SingleFlightCache
 from edge_stscq.server.decoding.resolver import RequestResolver
 from edge_stscq.server.middleware import Admission
-from edge_stscq.server.storage.face_store import STREAM_NAME, FaceStore, Position, StoredFace, undamaged
+from edge_stscq.server.storage.change_feed import ChangeFeed
+from edge_stscq.server.storage.database import StoreError
+from edge_stscq.server.storage.face_store import STREAM_NAME, FaceName, FaceStore, Position, StoredFace, undamaged
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -138,6 +143,28 @@ def image_routes(
             return Response(status_code=304, headers=headers)
         png = await _while_connected(request, cache.get_or_create(key, lambda: backend.submit(wanted, arrived)))
         return Response(png, media_type="image/png", headers=headers)
+
+    return router
+
+
+def erase_routes(guard: Guard, resolver: RequestResolver, store: FaceStore, feed: ChangeFeed) -> APIRouter:
+    """`DELETE /v1/faces/{id}`."""
+    router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
+    deletes = Depends(guard.require(Scope.DELETE))
+
+    @router.delete("/faces/{face_id}")
+    async def erase_face(request: Request, face_id: str, principal: Principal = deletes) -> Erased:
+        """Erase a face for good: further layers that a camera still has of it are answered `erased`."""
+        stored = await find_permitted(resolver, principal, face_id)
+        annotate(request, face=stored.id)
+        await asyncio.to_thread(store.erase, [FaceName(stored.stream, stored.sequence)])
+        feed.notify()
+        try:
+            await asyncio.to_thread(store.scrub)
+        except StoreError as error:
+            log.warning("%s is erased, and not overwritten yet: %s", stored.id, error)
+            return Erased(erased=stored.id, overwritten=False)
+        return Erased(erased=stored.id, overwritten=True)
 
     return router
 

@@ -40,6 +40,13 @@ class ErasedInfo(_Response):
     revision: int = Field(description="of this change")
 
 
+class Erased(_Response):
+    """Answer to an erasure."""
+
+    erased: str = Field(description="id of the face")
+    overwritten: bool = Field(description="nothing of it is left in the store's free room and log either")
+
+
 class FaceInfo(_Response):
     """One stored face."""
 

@@ -10,3 +10,4 @@ class Scope(StrEnum):
     READ = "read"
     MATCH = "match"
     ADMIN = "admin"
+    DELETE = "delete"

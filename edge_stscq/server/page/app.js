@@ -1,9 +1,9 @@
 // The gallery: a live grid of faces, devices, a search by example, and the token if the server asks for one.
 
-import { askJson, base, onRefusedToken, retryPictures, token } from "./api.js";
+import { ask, askJson, base, onRefusedToken, retryPictures, token } from "./api.js";
 import { Devices, size } from "./devices.js";
 import { Feed } from "./feed.js";
-import { Grid } from "./grid.js";
+import { Grid, timeOf } from "./grid.js";
 import { added, allNames, learn } from "./layers.js";
 import { Search } from "./search.js";
 
@@ -17,7 +17,7 @@ let paused = false;
 let drawing = false;
 
 const search = new Search();
-const grid = new Grid(at("grid"), (face) => search.find(face, devices.chosen));
+const grid = new Grid(at("grid"), (face) => search.find(face, devices.chosen), askToErase);
 const feed = new Feed(hold, erase, connection);
 const devices = new Devices(at("devices"), at("devices-more"), filter, (error) =>
   connection("lost", error.status ? error.message : "the server does not answer"));
@@ -36,6 +36,17 @@ function erase(id) {
   grid.drop(id);
   drawHeld();
   drawTotals();
+}
+
+async function askToErase(face) {
+  const when = timeOf(face.captured ?? face.received);
+  if (!confirm(`Erase the face of ${face.device}, ${when}, for good? It cannot be brought back.`)) return;
+  try {
+    await ask(`v1/faces/${face.id}`, { method: "DELETE" });
+    erase(face.id);
+  } catch (error) {
+    alert(error.status === 403 ? "This token may not erase faces; ask for one with the scope delete." : error.message);
+  }
 }
 
 function draw() {

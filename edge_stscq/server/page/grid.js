@@ -18,9 +18,9 @@ function momentOf({ captured, received }) {
 }
 
 export class Grid {
-  // onFind(face) when an operator asks for this person.
-  constructor(list, onFind) {
-    Object.assign(this, { list, onFind, cards: new Map(), shown: Infinity });
+  // onFind(face) when an operator asks for this person, onErase(face) when it is to go for good.
+  constructor(list, onFind, onErase) {
+    Object.assign(this, { list, onFind, onErase, cards: new Map(), shown: Infinity });
     list.addEventListener("keydown", (event) => this.move(event));
     list.addEventListener("focusin", ({ target }) => this.stopAt(target));
   }
@@ -61,6 +61,7 @@ export class Grid {
     const card = { item, image: item.querySelector("img"), find: item.querySelector(".find") };
     item.dataset.id = id;
     card.find.onclick = () => this.onFind(card.face);
+    item.querySelector(".erase").onclick = () => this.onErase(card.face);
     return card;
   }
 
@@ -79,6 +80,7 @@ export class Grid {
     part("layers").replaceChildren(...names.map((_, number) =>
       Object.assign(document.createElement("i"), { className: number < face.layers ? "has" : "" })));
     image.alt = `Face ${face.id}, decoded from ${Math.min(face.layers, this.shown)} of its ${face.layers} layers`;
+    part("erase").ariaLabel = `Erase for good: ${face.id}, ${time.textContent}`;
     find.ariaLabel = `Find this person: ${face.id}, ${time.textContent}`;
     if (face.cosine !== undefined) {
       part("likeness").hidden = false;
@@ -107,7 +109,7 @@ export class Grid {
     [...this.cards.keys()].forEach((id) => this.drop(id));
   }
 
-  // The grid is one stop of the Tab key; arrows lead on from there.
+  // The grid is one stop of the Tab key; arrows lead on from there, and Delete erases.
   stopAt(find) {
     if (!find.matches(".find")) return;
     this.list.querySelectorAll('.find[tabindex="0"]').forEach((other) => (other.tabIndex = -1));
@@ -120,6 +122,7 @@ export class Grid {
     const columns = items.findIndex((item) => item.offsetTop > items[0].offsetTop);
     const row = columns < 0 ? items.length : columns;
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -row, ArrowDown: row, Home: -here, End: items.length - 1 - here };
+    if (event.key === "Delete" && items[here]) this.onErase(this.cards.get(items[here].dataset.id).face);
     const next = items[here + steps[event.key]];
     if (!next) return;
     event.preventDefault();
