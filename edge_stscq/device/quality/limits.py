@@ -57,7 +57,7 @@ class Limits(BaseModel):
     """Least mean brightness of the face, in grey levels."""
     luminance_most: Level = 220
     """Greatest mean brightness of the face, in grey levels."""
-    clipping: Share = 0.1
+    clipping: Share = 0.15
     """Most of the face that may be black (4 and below) or white (247 and above), as a share of its area."""
     sharpness: Amount = 39
     """Least sharpness in the weakest direction, in percent of an ideal edge's."""
