@@ -71,7 +71,8 @@ def _gradients(luminance: NDArray[np.uint8], sigma: float) -> tuple[NDArray[np.f
 
 def _tensor(across: NDArray[np.float32], down: NDArray[np.float32]) -> NDArray[np.float64]:
     slopes = np.stack([across[FACE].ravel(), down[FACE].ravel()]).astype(np.float64)
-    return slopes @ slopes.T / slopes.shape[1]
+    tensor: NDArray[np.float64] = slopes @ slopes.T / slopes.shape[1]
+    return tensor
 
 
 def _part(points: NDArray[np.float64], reach: tuple[int, int]) -> tuple[slice, slice]:

@@ -1,5 +1,7 @@
 """One number for how good a shot is, to choose the best of a track."""
 
+import math
+
 from edge_stscq.device.crop import TEMPLATE
 from edge_stscq.device.quality.place import eye_distance
 
@@ -30,4 +32,4 @@ def best_shot_score(*, eye_distance: float, sharpness: float, yaw: float, lumina
     sharp = min(1.0, sharpness / FULL_SHARPNESS)
     frontal = max(0.0, 1 - abs(yaw) / FULL_YAW)
     exposure = max(0.0, min(1.0, luminance / DARK, (255 - luminance) / (255 - BRIGHT))) * (1 - clipped)
-    return round(100 * (area * sharp * frontal * exposure) ** 0.25)
+    return round(100 * math.pow(area * sharp * frontal * exposure, 0.25))
