@@ -95,6 +95,7 @@ class _Connection:
                     self._changed.wait(TICK)
                 picture, self._newest = self._newest, None
                 if picture is not None:
+                    self._seen = time.monotonic()  # a film waits for whoever reads it
                     self._changed.notify_all()
                     return picture
                 if self._over:

@@ -10,28 +10,10 @@ from demo_camera.sources.reading import Reading
 from demo_camera.sources.stored.files import ForeignFileError, file_pictures
 from edge_stscq.errors import EdgeError, MissingExtraError
 
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".jp2",
-        ".ppm",
-        ".pgm",
-        ".pnm",
-    ]
-)
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
+    ".heif", ".jp2", ".ppm", ".pgm", ".pnm",
+})  # fmt: skip
 """Endings that promise a picture: such a file that is none counts as damaged, not as something else."""
 POLL = 0.5
 """Seconds between two looks at a folder that is watched; a file is read when it did not change from one to the next."""
