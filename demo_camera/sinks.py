@@ -35,6 +35,7 @@ class FrameSink:
         output: the file to write, if any; it is begun at once.
         sender: the server to send to, if any.
         clock: seconds of a clock that never goes back.
+        prompt: write and send each face at once: pictures come rarely, and meanwhile nobody calls `poll`.
 
     Raises:
         EdgeError: the file cannot be written.
@@ -42,8 +43,9 @@ class FrameSink:
 
     def __init__(
         self, device: str, output: Path | None = None, sender: Sender | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, *, prompt: bool = False,
     ) -> None:  # fmt: skip
+        self._batch = 1 if prompt else BATCH
         self._device, self._output, self._sender = device, output, sender
         self._key, self._next = new_stream_key(), 0
         self._file = None if output is None else NewFile(output, private=True)
@@ -75,11 +77,11 @@ class FrameSink:
     def poll(self) -> None:
         """Write and send what has waited long enough; call it while no face comes. Errors as `put`."""
         now = self._clock()
-        if not self._full and (len(self._kept) >= BATCH or now - self._kept_at >= DISK_PERIOD):
+        if not self._full and (len(self._kept) >= self._batch or now - self._kept_at >= DISK_PERIOD):
             self._full = True  # unless this ends well
             self._write()
             self._full = False
-        if len(self._waiting) >= BATCH or now - self._sent_at >= PERIOD:
+        if len(self._waiting) >= self._batch or now - self._sent_at >= PERIOD:
             self._send()
 
     def close(self) -> None:

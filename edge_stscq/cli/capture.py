@@ -166,7 +166,7 @@ def capture(
             loop.numbers = count(waiting.status().next)  # at least one face of each visit so far is in this stream
             outlets.append(kept)
         sender = None if url is None else stack.enter_context(Sender(url, device, token=bearer, tls=tls))
-        sink = FrameSink(device, output, sender)
+        sink = FrameSink(device, output, sender, prompt=follow)
         outlets.append(sink)
         console = progress_console()
         if console.is_terminal and not console.quiet and not as_json:

@@ -95,6 +95,16 @@ def test_faces_reach_the_disk_after_a_while_though_no_other_comes(faces: list[Ca
     assert in_file(growing) == all_of(faces[:1])
 
 
+def test_prompt_sink_waits_for_nothing(faces: list[Capture], tmp_path: Path) -> None:
+    server = Server()
+    with server.sender() as sender:
+        sink = FrameSink("camera", tmp_path / "out.stsq", sender, clock=lambda: 0.0, prompt=True)
+        for count, face in enumerate(faces[:3], 1):
+            sink.put(face)
+            (growing,) = tmp_path.iterdir()
+            assert len(in_file(growing)) == sink.acknowledged == count
+
+
 def test_memory_is_bounded_by_a_batch(faces: list[Capture], tmp_path: Path) -> None:
     sink = FrameSink("camera", tmp_path / "out.stsq", clock=lambda: 0.0)
     for _ in range(20):
