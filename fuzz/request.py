@@ -33,8 +33,8 @@ _LOOP = asyncio.new_event_loop()
 def _started(folder: Path) -> tuple[FastAPI, AbstractAsyncContextManager[Any]]:
     """An application, and what keeps it running for as long as it is referred to."""
     app = create_app(ServerSettings(
-        model=MODEL, store=folder / "faces.db", max_body_bytes=1 << 16, max_frames=64, requests_per_minute=1e12,
-        bytes_per_minute=ByteSize(1 << 50),
+        model=(MODEL,), store=folder / "faces.db", max_body_bytes=ByteSize(1 << 16), max_frames=64,
+        requests_per_minute=1e12, bytes_per_minute=ByteSize(1 << 50),
     ))  # fmt: skip
     with closing(TokenStore(folder / "tokens.db", create=True)) as tokens:
         app.state.shown = f"Bearer {tokens.create('*', Scope)[1]}".encode()

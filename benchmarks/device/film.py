@@ -1,7 +1,7 @@
 """Ten minutes before a door: twelve visits by seven people, and the faces that are sent of them.
 
 People walk up, turn their heads, are blurred as they move, pass behind a pillar, cross each other, stand and leave
-(`tests/support/film.py` composes the film from portraits). The capture loop of `edge-stscq capture` runs on it as on a
+(`tests/support/sources/film.py` composes the film from portraits). The capture loop of `edge-stscq capture` runs on it as on a
 camera, with the detector, gate and encoder of a real bundle.
 
     python -m benchmarks.device.film --bundle bundles/onnx-int8 --portraits DIR
@@ -27,7 +27,7 @@ from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector
 from edge_stscq.device.encoder import DeviceEncoder
 from edge_stscq.device.quality import QualityGate
-from tests.support.film import Film, Person, Pose, Visit
+from tests.support.sources.film import Film, Person, Pose, Visit
 
 PEOPLE, SECONDS, RATE = 7, 600.0, 10.0
 

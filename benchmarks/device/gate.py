@@ -47,7 +47,7 @@ LEAST_PAIRS = 100
 
 
 class Seen(NamedTuple):
-    """What becomes of one frame."""
+    """Result of one frame."""
 
     largest: CodedFace | None
     """With the gate off."""

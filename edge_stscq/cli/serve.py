@@ -119,7 +119,7 @@ def serve(
     def announce(what: Announcement) -> None:
         if local is not None:
             stack.enter_context(noted_server(what.port, local.file))
-            what = replace(what, token=local.text, token_file=str(local.file))
+            what = replace(what, token=local.text, token_file=str(local.file.absolute()))
         typer.echo(json.dumps(asdict(what)) if as_json else f"{what}\n{what.page(sys.stdout.isatty())}")
 
     if engine == "ray":

@@ -11,7 +11,7 @@ from demo_camera.loop import CaptureLoop
 from edge_stscq.device.detect import Detector
 from edge_stscq.device.quality import QualityGate
 from edge_stscq.stream import CodedFace, FrameCodec, Tables
-from tests.support.film import Film, Person, Pose, Visit
+from tests.support.sources.film import Film, Person, Pose, Visit
 
 
 class Likeness:

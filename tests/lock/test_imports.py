@@ -22,6 +22,7 @@ _FLOOR = {
     "_files",
     "_images",
     "_limits",
+    "_local_servers",
     "_package_files",
     "_progress",
     "_quiet",

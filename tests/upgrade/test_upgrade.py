@@ -79,7 +79,7 @@ def test_tokens_hold_and_revoked_ones_do_not(tmp_path: Path) -> None:
     from edge_stscq.server.auth.tokens import TokenStore
 
     path = Path(shutil.copy(SECOND / "tokens.db", tmp_path))
-    path.chmod(0o600)
+    path.chmod(0o600)  # as it was written; a checkout does not keep that
     with contextlib.closing(TokenStore(path, create=False)) as tokens:
         found = tokens.find(TOKEN)
         assert found is not None
@@ -93,6 +93,7 @@ def test_audit_log_is_appended_to_with_the_same_keys(tmp_path: Path) -> None:
     from edge_stscq.server.auth.audit_log import annotate_command, audit_log
 
     path = Path(shutil.copy(SECOND / "audit.jsonl", tmp_path))
+    path.chmod(0o600)  # as it was written; a checkout does not keep that
     old = path.read_text().splitlines()
     with audit_log(path):
         annotate_command("token create", "0123456789ab", "door", "send")

@@ -24,7 +24,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
 from edge_stscq.server.api.schemas import ErasedInfo, FaceInfo
-from edge_stscq.server.auth.audit_log import AuditTrail, faces_shown
+from edge_stscq.server.auth.audit_log import AuditTrail, Fact, faces_shown
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.storage.change_feed import ChangeFeed
@@ -127,7 +127,7 @@ class _Shown:
 
     async def write(self) -> bool:
         names, self._names = self._names, []
-        facts = {**self._who, "count": len(names), "faces": faces_shown(names)}
+        facts: dict[str, Fact] = {**self._who, "count": len(names), "faces": faces_shown(names)}
         return not names or await self._trail.write("WS /v1/live", self._scope, "shown", facts)
 
     async def write_regularly(self) -> tuple[int, str]:

@@ -85,13 +85,13 @@ def faces_shown(names: Iterable[str]) -> dict[str, str]:
         numbers.setdefault(stream, []).append(int(number))
     shown: dict[str, str] = {}
     left, omitted = MAX_RANGES, 0
-    for stream, found in numbers.items():
-        ranges: list[list[int]] = []
-        for number in sorted(set(found)):
-            if ranges and number == ranges[-1][1] + 1:
-                ranges[-1][1] = number
+    for stream, unsorted in numbers.items():
+        ranges: list[tuple[int, int]] = []
+        for value in sorted(set(unsorted)):
+            if ranges and value == ranges[-1][1] + 1:
+                ranges[-1] = ranges[-1][0], value
             else:
-                ranges.append([number, number])
+                ranges.append((value, value))
         omitted += sum(last - first + 1 for first, last in ranges[left:])
         if kept := ranges[:left]:
             shown[stream] = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in kept)
@@ -219,23 +219,25 @@ class OwnerOnlyRotatingFile(RotatingFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         self._reopen_if_moved()
         line = f"{self.format(record)}\n".encode()
-        stream = self.stream
-        assert stream is not None
-        if os.fstat(stream.fileno()).st_size + len(line) > self.maxBytes:
+        if os.fstat(self._file()).st_size + len(line) > self.maxBytes:
             self.doRollover()
-        written = os.write(self.stream.fileno(), b"\n" * self._torn + line)
+        written = os.write(self._file(), b"\n" * self._torn + line)
         self._torn = written < len(line)
         if self._torn:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _file(self) -> int:
+        if self.stream is None:
+            self.stream = self._open()
+        return int(self.stream.fileno())
 
     def _reopen_if_moved(self) -> None:
         try:
             there = os.stat(self.baseFilename)
         except FileNotFoundError:
             there = None
-        if self.stream is None or there is None or not os.path.samestat(there, os.fstat(self.stream.fileno())):
-            if self.stream is not None:
-                self.stream.close()
+        if self.stream is not None and (there is None or not os.path.samestat(there, os.fstat(self._file()))):
+            self.stream.close()
             self.stream = self._open()
 
 

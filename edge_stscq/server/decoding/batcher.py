@@ -90,7 +90,7 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
             if not future.done():
                 future.set_exception(BusyError("the server is stopping"))
         self._queue.clear()
-        _, hung = await asyncio.wait(self._workers, timeout=STOP_SECONDS)
+        done, hung = await asyncio.wait(self._workers, timeout=STOP_SECONDS)
         for worker in hung:
             worker.cancel()
         self._runner.shutdown(wait=False)

@@ -1,6 +1,7 @@
 """A server whose store is no database: it asks for nothing beyond the `FaceStore` protocol."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -10,11 +11,14 @@ import pytest
 from fastapi import FastAPI
 
 from edge_stscq.server.app import create_app
+from edge_stscq.server.auth.scope import Scope
+from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceStore, FrameBatch
 from edge_stscq.stream import CodedFace
+from tests.server.conftest import ShowsToken
 from tests.support.memory_face_store import MemoryFaceStore
 from tests.support.stored_faces import device_frames, same_prefix
 
@@ -31,7 +35,10 @@ def store() -> MemoryFaceStore:
 @pytest.fixture
 def app(tiny_model: Path, tmp_path: Path, store: MemoryFaceStore) -> FastAPI:
     settings = ServerSettings.model_validate({"model": tiny_model, "store": tmp_path / "absent" / "faces.db"})
-    return create_app(settings, store=store)
+    app = create_app(settings, store=store)
+    with contextlib.closing(TokenStore(tmp_path / "absent" / "tokens.db", create=True)) as tokens:
+        app.add_middleware(ShowsToken, token=tokens.create("*", Scope)[1])
+    return app
 
 
 async def test_routes_work_on_a_store_in_memory(
