@@ -1,8 +1,8 @@
 """Ten minutes before a door: twelve visits by seven people, and the faces that are sent of them.
 
 People walk up, turn their heads, are blurred as they move, pass behind a pillar, cross each other, stand and leave
-(`tests/support/sources/film.py` composes the film from portraits). The capture loop of `edge-stscq capture` runs on it as on a
-camera, with the detector, gate and encoder of a real bundle.
+(`tests/support/sources/film.py` composes the film from portraits). The capture loop of `edge-stscq capture` runs on it
+as on a camera, with the detector, gate and encoder of a real bundle.
 
     python -m benchmarks.device.film --bundle bundles/onnx-int8 --portraits DIR
 

@@ -41,6 +41,7 @@ _ALL = _CODEC | {"data", "device", "client", "hub"}
 ALLOWED: dict[str, set[str]] = {
     "edge_stscq": _ALL | {"api", "server"},  # the front door: names that are imported when they are used
     **dict.fromkeys(_FLOOR - {"edge_stscq"}, {"errors", "edge_stscq"}),
+    "_local_servers": {"_files", "errors", "edge_stscq"},
     "config": _FLOOR,
     "stream": _CONFIG,
     "bundle": _STREAM,

@@ -23,7 +23,7 @@ FLAT = 0.002
 EVEN = 0.58
 """Share of the sharpness in the sharpest direction below which that in the weakest says motion."""
 _EYE, _NOSE, _MOUTH = (10, 6), (12, 7), (3, 7)
-"""What of the face around a point belongs to its part: pixels to the sides, above and below."""
+"""Reach of a part of the face around its point: pixels to the sides, above and below."""
 
 
 class Sharpness(NamedTuple):

@@ -32,7 +32,7 @@ from edge_stscq.device.quality.verdict import Verdict, judge
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What the gate says of one face."""
+    """Verdicts of the gate on one face, and the crop they are about."""
 
     face: Face
     """With its points refined; the crop is cut by them."""
@@ -43,7 +43,7 @@ class Judgement:
     refusal: Verdict | None
     """The first verdict that refuses the face; None: it may pass."""
     score: int
-    """How good a shot it is among others of the same person, 0 to 100; see `best_shot_score`."""
+    """Rank of the shot among others of the same person, 0 to 100; see `best_shot_score`."""
 
 
 class QualityGate:

@@ -1,4 +1,4 @@
-"""How a face is lit: measured on the middle of its crop, where skin is and neither hair nor background."""
+"""Light on a face: measured on the middle of its crop, where skin is and neither hair nor background."""
 
 import cv2
 import numpy as np

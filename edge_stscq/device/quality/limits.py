@@ -33,7 +33,7 @@ Angle = Annotated[Annotated[float, Field(ge=0, le=180)] | None, _Off]
 
 
 class Limits(BaseModel):
-    """What a face must reach; None passes everything and costs nothing.
+    """Limits that a face must reach; None passes everything and costs nothing.
 
     Example:
         >>> limits = Limits.load(Path("gate.toml")).changed("sharpness=50", "head_pose_yaw=off")

@@ -20,7 +20,7 @@ TURNS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE
 
 
 class SecondLook(NamedTuple):
-    """What the detector sees in a crop."""
+    """Answer of the detector, asked again of a crop."""
 
     score: float
     """0 to 1; 0 if it sees no face."""

@@ -11,7 +11,7 @@ from edge_stscq.device.crop import crop_mask
 from edge_stscq.device.quality.light import FACE
 
 DEPTH = 0.55
-"""How far the tip of the nose stands before the plane of eyes and mouth, in distances between the eyes."""
+"""Distance of the tip of the nose before the plane of eyes and mouth, in distances between the eyes."""
 
 
 def points_outside(shape: tuple[int, ...], points: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""What is measured of a face, and how one measurement is judged.
+"""Measures of a face, and verdicts on them.
 
 Names that ISO/IEC 29794-5 has for a component are used where the same property is meant; the values are this project's
 own, and no conformance is claimed.
@@ -24,7 +24,7 @@ class Verdict:
     """None where the measure is switched off; it passes then."""
     passed: bool
     reason: str
-    """What a failure is called, short and countable: "too blurred"."""
+    """Name of a failure, short and countable: "too blurred"."""
     detail: str
     """The measurement and the limit in words: "sharpness 9 is below 15"."""
 
@@ -34,7 +34,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Measure:
-    """How one measurement is read."""
+    """Reading of one measure."""
 
     reason: str
     words: str

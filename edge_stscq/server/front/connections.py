@@ -22,7 +22,7 @@ MAX_UNSENT = 4 << 20
 
 
 class Transport(Protocol):
-    """What a connection is written to."""
+    """The part of a transport that a connection needs."""
 
     def abort(self) -> None: ...
 

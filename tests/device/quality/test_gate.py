@@ -40,7 +40,7 @@ def reasons(gate: QualityGate, detector: Detector, picture: Picture) -> list[str
 
 
 def part(picture: Picture, face: Face, left: float, top: float, right: float, bottom: float) -> Picture:
-    """What lies between these multiples of the eye distance around the middle of eyes and mouth."""
+    """The part of a picture between these multiples of the eye distance around the middle of eyes and mouth."""
     middle, unit = face.points[[0, 1, 3, 4]].mean(0), face.eye_distance
     x0, y0, x1, y1 = (round(float(at)) for at in (*(middle + np.array([left, top]) * unit),
                                                   *(middle + np.array([right, bottom]) * unit)))  # fmt: skip

@@ -29,19 +29,19 @@ def admitted(connections: Connections, address: str | None, count: int, now: flo
 def test_connections_longest_waiting_of_an_address_makes_room() -> None:
     connections = Connections(most=10, most_of_address=3)
     other = admitted(connections, "192.0.2.1", 1)
-    crowd = admitted(connections, "192.0.2.7", 3)
-    connections.set_waiting(crowd[0], None)
+    many = admitted(connections, "192.0.2.7", 3)
+    connections.set_waiting(many[0], None)
     admitted(connections, "192.0.2.7", 1, now=9)
-    assert [each.aborted for each in (*crowd, *other)] == [False, True, False, False]
+    assert [each.aborted for each in (*many, *other)] == [False, True, False, False]
     assert len(connections) == 4
 
 
 def test_connections_address_with_most_makes_room_when_all_are_taken() -> None:
     connections = Connections(most=5, most_of_address=4)
-    few, crowd = admitted(connections, "2001:db8::/64", 1), admitted(connections, "192.0.2.7", 4, now=5)
+    few, many = admitted(connections, "2001:db8::/64", 1), admitted(connections, "192.0.2.7", 4, now=5)
     admitted(connections, "198.51.100.1", 1, now=20)
     assert not few[0].aborted
-    assert [each.aborted for each in crowd] == [True, False, False, False]
+    assert [each.aborted for each in many] == [True, False, False, False]
 
 
 def test_connections_refused_when_all_are_at_work() -> None:

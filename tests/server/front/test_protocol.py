@@ -24,7 +24,7 @@ CHUNKED = (
 
 
 async def told(address: str, *pieces: bytes, whole: bool = True) -> bytes:
-    """What the server answers until it hangs up; pieces that it takes no more are left out."""
+    """Bytes that the server answers until it hangs up; pieces that it takes no more are left out."""
     host, port = address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -101,7 +101,7 @@ async def test_protocol_silent_and_slow_connections_are_cut(
             writer.transport.abort()
 
 
-async def test_protocol_crowd_of_one_address_lets_another_request_in(
+async def test_protocol_throng_of_one_address_lets_another_request_in(
     listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with listen(most_of_address=8) as (address, _):
