@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux" and not REQUIRED, reason
 
 
 def attempts(folder: Path, port: int) -> dict[str, Callable[[], object]]:
-    """First steps of an attacker in the decoder would try first."""
+    """First steps of an attacker who took the decoder over."""
     store, tokens = folder / "faces.db", folder / "tokens.db"
     return {
         "read store": lambda: store.read_bytes(),
