@@ -1,6 +1,6 @@
 """The gate before the encoder: what it captures and refuses, and how often strangers match, condition by condition.
 
-    python -m benchmarks.device.gate BUNDLE --faces CROPS [--people 100]       -> benchmarks/results/gate.json
+    python -m benchmarks.device.gate BUNDLE --faces CROPS [--people 60]        -> benchmarks/results/gate.json
 
 Frames are made of crops of people who are in no evaluation pair (`scenes.py`). Every second person serves to choose:
 the limits were chosen on them, and the threshold is the cosine that 1.4 % of their upright pairs of strangers exceed.
@@ -9,11 +9,14 @@ taken; "uncovered" is what remains where covered faces are refused, too. Exit co
 """
 
 import json
+import multiprocessing
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
+import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
@@ -86,6 +89,23 @@ class Camera:
         return cosines
 
 
+_camera: Camera
+"""Of this worker."""
+
+
+def start(bundle: Path) -> None:
+    """Begin a worker."""
+    global _camera
+    cv2.setNumThreads(1)
+    _camera = Camera(open_bundle(bundle))
+
+
+def see_all(condition: str, crops: Mapping[str, NDArray[np.uint8]]) -> list[Seen]:
+    """In a worker: the crops of people, by name, under a condition."""
+    scene = next(scene for scene in CONDITIONS if scene.name == condition)
+    return [_camera.see(scene.frame(crop, name)) for name, crop in crops.items()]
+
+
 def read_people(source: Path) -> dict[str, NDArray[np.uint8]]:
     """One training crop `uint8 [144, 144, 3]` of each person of a `.tar` or folder, by name ("Ann_Lee")."""
     with open_crops(source, MAX_FILE_BYTES) as (files, read):
@@ -141,31 +161,28 @@ def shortfalls(conditions: Iterable[Mapping[str, Any]]) -> list[str]:
 def main(
     bundle: Annotated[Path, typer.Argument(help="Bundle with the encoder.")],
     faces: Annotated[Path, typer.Option(help="Folder or .tar of training crops of 144 px, NAME_0001.webp.")],
-    people: Annotated[int, typer.Option(min=30, help="People of each half.")] = 100,
-    upright: Annotated[int, typer.Option(min=30, help="People who are seen upright, of each half.")] = 400,
+    people: Annotated[int, typer.Option(min=30, help="People of each half.")] = 60,
+    upright: Annotated[int, typer.Option(min=30, help="People who are seen upright, of each half.")] = 300,
     half: Annotated[int, typer.Option(min=0, max=1, help="1 reports; 0 chooses limits.")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="Only these conditions, and upright.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record and write no file.")] = False,
 ) -> None:
     """Write benchmarks/results/gate.json."""
     crops, camera = read_people(faces), Camera(open_bundle(bundle))
     scenes = [scene for scene in CONDITIONS if not only or scene.name in {UPRIGHT, *only}]
     names = {scene: spread(crops, half, upright if scene.name == UPRIGHT else people) for scene in scenes}
-    choosing = spread(crops, 0, people)
-    seen: dict[str, list[Seen]] = {}
-    with progress_bar("frames", len(choosing) + sum(map(len, names.values()))) as progress:
-        first = next(scene for scene in scenes if scene.name == UPRIGHT)
-        chosen = []
-        for name in choosing:
-            chosen.append(camera.see(first.frame(crops[name], name)).largest)
+    tasks = [(UPRIGHT, spread(crops, 0, people)), *((scene.name, names[scene]) for scene in scenes)]
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, spawn, start, (bundle,))
+    with pool, progress_bar("conditions", len(tasks)) as progress:
+        running = [pool.submit(see_all, name, {one: crops[one] for one in of}) for name, of in tasks]
+        answers = []
+        for future in running:
+            answers.append(future.result())
             progress(1)
-        threshold = float(np.quantile(camera.strangers(chosen), 1 - STRANGERS))
-        for scene in scenes:
-            seen[scene.name] = []
-            for name in names[scene]:
-                seen[scene.name].append(camera.see(scene.frame(crops[name], name)))
-                progress(1)
-    conditions = [report(scene, seen[scene.name], camera, threshold) for scene in scenes]
+    threshold = float(np.quantile(camera.strangers(one.largest for one in answers[0]), 1 - STRANGERS))
+    conditions = [report(scene, seen, camera, threshold) for scene, seen in zip(scenes, answers[1:], strict=True)]
     missed = shortfalls(conditions)
     results = {
         "threshold": round(threshold, 4), "strangers_at_threshold": STRANGERS, "half": half,

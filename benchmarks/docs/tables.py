@@ -192,6 +192,23 @@ def gate() -> str:
 
 
 @table
+def gate_covered() -> str:
+    rows = []
+    for each in _load("gate")["results"]["conditions"]:
+        if (rest := each["uncovered"])["captured"] < each["captured"]:
+            found = (each, rest)
+            shares = [_percent(one["captured"] / each["frames"], 0) for one in found]
+            rows.append([each["name"], *shares, *(_matched(one["strangers"]) for one in found)])
+    head = ["condition", "captured", "with `refuse_covered`", "strangers who match, of pairs", "with `refuse_covered`"]
+    return _markdown(head, rows)
+
+
+@table
+def gate_shortfalls() -> str:
+    return "".join(f"- {line}\n" for line in _load("gate")["results"]["shortfalls"]) or "None.\n"
+
+
+@table
 def groups() -> str:
     results = _load("groups")["results"]
     layers, rows = list(results["all"]["identity"]), []

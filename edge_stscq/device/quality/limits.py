@@ -51,15 +51,15 @@ class Limits(BaseModel):
     """Most of the face in its crop that may be reflection instead of picture, as a share of its area."""
     head_pose_roll: Angle = 40
     """Most turn in the plane of the picture, in degrees."""
-    head_pose_yaw: Angle = 45
+    head_pose_yaw: Angle = 60
     """Most turn to the side, in degrees as reckoned from five points."""
     luminance_least: Level = 35
     """Least mean brightness of the face, in grey levels."""
     luminance_most: Level = 220
     """Greatest mean brightness of the face, in grey levels."""
-    clipping: Share = 0.1
+    clipping: Share = 0.15
     """Most of the face that may be black (4 and below) or white (247 and above), as a share of its area."""
-    sharpness: Amount = 42
+    sharpness: Amount = 39
     """Least sharpness in the weakest direction, in percent of an ideal edge's."""
     second_look: Share = 0.6
     """Least score when the detector looks at the aligned crop, 0 to 1."""

@@ -9,7 +9,7 @@ FULL_SIZE = 2 * eye_distance(TEMPLATE)
 """Pixels between the eyes from which a larger face is no better: twice what the crop shows."""
 FULL_SHARPNESS = 100.0
 """Percent from which a sharper one is no better."""
-FULL_YAW = 60.0
+FULL_YAW = 75.0
 """Degrees at which nothing remains."""
 DARK, BRIGHT = 60.0, 190.0
 """Grey levels between which the light is right."""
@@ -24,7 +24,7 @@ def best_shot_score(*, eye_distance: float, sharpness: float, yaw: float, lumina
     Args:
         eye_distance: in pixels of the picture; its square over that of a full-sized face is the area, at most 1.
         sharpness: in the weakest direction, so that motion counts; its share of full sharpness, at most 1.
-        yaw: in degrees to either side; 1 when frontal, falling evenly to 0 at 60 degrees.
+        yaw: in degrees to either side; 1 when frontal, falling evenly to 0 at 75 degrees.
         luminance: mean grey level of the face; 1 in the middle range, falling evenly to 0 at black and at white.
         clipped: share of the face that is black or white; exposure is multiplied by what is left.
     """

@@ -125,7 +125,7 @@ def test_noise_does_not_hide_blur(
 def test_motion_has_a_reason_of_its_own(
     name: str, down: bool, gate: QualityGate, pictures: dict[str, Picture], faces: dict[str, Face]
 ) -> None:
-    length = round(faces[name].eye_distance * 0.35)
+    length = round(faces[name].eye_distance * 0.45)
     refusal = gate.judge(moved(pictures[name], length, down), faces[name]).refusal
     assert refusal is not None
     assert (refusal.name, refusal.reason) == ("sharpness", "blurred by motion")
