@@ -240,7 +240,9 @@ class CaptureLoop:
         tracks = self._tracker.compare(embeddings, tracks)
         for place, shot in shots.items():
             track, embedding = tracks[place], embeddings.get(place)
-            track.doubtful, track.coded_at = False, seconds
+            track.doubtful, track.coded_at = track.odd is not None, seconds
+            if track.odd is not None:
+                continue
             if embedding is not None:
                 track.average(embedding)
                 track.doubtful = track.support(embedding) < SAME  # it is odd, or the others are: the next one tells

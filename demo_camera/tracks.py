@@ -8,7 +8,7 @@ constant velocity that the track had.
 Place alone confuses people who cross, and loses who comes back from behind a pillar elsewhere. So a track that missed a
 picture, or whose face could as well be another's, is *doubtful*, and so is one that is new. A doubtful face that is fit
 to be coded is coded and compared with the running average of each track's embeddings: it goes to the track that it
-resembles, or begins one of its own if it resembles nobody.
+resembles. One that resembles nobody may be half hidden; if the next one is like it, the two begin a track.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,6 +70,7 @@ class Track:
         coded_at: when a face of it was coded last, in seconds.
         embedding: running average of the unit embeddings of its coded faces, float32 `[128]`, of length 1; None
             without a matcher or before the first.
+        odd: embedding of the latest face that was compared, if it was too little like the others; it is not kept.
     """
 
     motion: Motion
@@ -78,6 +79,7 @@ class Track:
     doubtful: bool = True
     coded_at: float = float("-inf")
     embedding: NDArray[np.float32] | None = None
+    odd: NDArray[np.float32] | None = None
     _sum: NDArray[np.float32] = field(default_factory=lambda: np.zeros((), np.float32), repr=False)
 
     def average(self, embedding: NDArray[np.float32]) -> None:
@@ -88,6 +90,14 @@ class Track:
     def cosine(self, embedding: NDArray[np.float32]) -> float:
         """Cosine of a unit embedding, float32 `[128]`, and the running average, -1 to 1; 0 without one."""
         return 0.0 if self.embedding is None else float(embedding @ self.embedding)
+
+    def is_odd(self, embedding: NDArray[np.float32]) -> bool:
+        """Tell if a face is too little like the track's to be its, by its unit embedding, float32 `[128]`."""
+        return self.embedding is not None and self.cosine(embedding) < _OTHER
+
+    def refutes(self, embedding: NDArray[np.float32]) -> bool:
+        """Tell if an odd face is like the odd one before: another person, and not the same one half hidden."""
+        return self.is_odd(embedding) and self.odd is not None and float(embedding @ self.odd) >= SAME
 
     def support(self, embedding: NDArray[np.float32]) -> float:
         """Cosine of a unit embedding of the average, float32 `[128]`, and the others, -1 to 1; 1 if it is alone."""
@@ -171,10 +181,11 @@ class Tracker:
             own = found[place]
             if place in settled:
                 tracks[place] = settled[place]
-            elif own in settled.values() or (own.embedding is not None and own.cosine(embedding) < _OTHER):
+            elif own in settled.values() or own.refutes(embedding):
                 tracks[place] = self._begin(motions[place].box, motions[place].seconds)
         for place in faces:
             tracks[place].motion, tracks[place].doubtful = motions[place], False
+            tracks[place].odd = faces[place] if tracks[place].is_odd(faces[place]) else None
         for left in [track for track in found if track not in tracks]:
             if left.before is None or left.embedding is None:
                 self.tracks.remove(left)  # nothing is known of it but the place, which is another's now

@@ -20,7 +20,8 @@ def follow(tracker: Tracker, faces: dict[int, Box], seconds: float) -> dict[int,
     found = tracker.follow(list(faces.values()), seconds)
     tracks = tracker.compare({place: person(who) for place, who in enumerate(faces)}, found)
     for who, track in zip(faces, tracks, strict=True):
-        track.average(person(who))
+        if track.odd is None:
+            track.average(person(who))
     tracker.lost(seconds)
     return dict(zip(faces, tracks, strict=True))
 
@@ -76,9 +77,19 @@ def test_who_comes_back_too_late_is_another_visit() -> None:
 def test_another_person_in_the_same_place_is_another_visit() -> None:
     tracker = Tracker()
     before = follow(tracker, {0: box(100)}, 0)[0]
-    assert follow(tracker, {1: box(100)}, 0.1)[1] is not before
+    assert follow(tracker, {1: box(100)}, 0.1)[1] is before
+    assert before.odd is not None, "it may be half hidden"
+    assert follow(tracker, {1: box(100)}, 0.2)[1] is not before
     assert before in tracker.tracks, "it may come back"
-    assert before.motion.seconds == 0
+    assert before.motion.seconds == 0.1
+
+
+def test_one_odd_face_is_nobody() -> None:
+    tracker = Tracker()
+    before = follow(tracker, {0: box(100)}, 0)[0]
+    for step, who in enumerate((1, 0, 2, 0), 1):
+        assert follow(tracker, {who: box(100)}, step / 10)[who] is before
+    assert tracker.tracks == [before]
 
 
 def test_people_who_change_places_unseen_keep_their_tracks() -> None:
