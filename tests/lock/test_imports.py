@@ -22,6 +22,7 @@ _FLOOR = {
     "_files",
     "_images",
     "_limits",
+    "_local_servers",
     "_package_files",
     "_progress",
     "_quiet",
@@ -40,6 +41,7 @@ _ALL = _CODEC | {"data", "device", "client", "hub"}
 ALLOWED: dict[str, set[str]] = {
     "edge_stscq": _ALL | {"api", "server"},  # the front door: names that are imported when they are used
     **dict.fromkeys(_FLOOR - {"edge_stscq"}, {"errors", "edge_stscq"}),
+    "_local_servers": {"errors", "edge_stscq", "_files"},
     "config": _FLOOR,
     "stream": _CONFIG,
     "bundle": _STREAM,
