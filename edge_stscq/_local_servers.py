@@ -35,8 +35,11 @@ def notes_folder() -> Path:
 
 
 @contextmanager
-def noted_server(port: int, token_file: Path) -> Iterator[None]:
-    """Note the server of this process until the block ends."""
+def noted_server(port: int, token_file: Path | None) -> Iterator[None]:
+    """Note the server of this process until the block ends, if it has a token for this machine."""
+    if token_file is None:
+        yield
+        return
     note, pid = notes_folder() / f"{port}.json", os.getpid()
     make_folder(note.parent, "XDG_STATE_HOME")
     note.parent.chmod(0o700)

@@ -118,7 +118,6 @@ def serve(
 
     def announce(what: Announcement) -> None:
         if local is not None:
-            stack.enter_context(noted_server(what.port, local.file))
             what = replace(what, token=local.text, token_file=str(local.file.absolute()))
         typer.echo(json.dumps(asdict(what)) if as_json else f"{what}\n{what.page(sys.stdout.isatty())}")
 
@@ -127,26 +126,27 @@ def serve(
 
         least, most = parse_replicas(replicas)
         options = RayOptions(ray_address, ingress_replicas, least, most, gpus_per_replica)
-        with contextlib.closing(_listen(settings.host, settings.port)) as listener:
+        with contextlib.closing(_bound(settings.host, settings.port)) as listener:
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        with contextlib.ExitStack() as stack:
+        with noted_server(settings.port, local and local.file):
             run(settings, options, log, tls, announce)
         return
     from edge_stscq.server.decoding.confinement import refuse_readable
     from edge_stscq.server.decoding.local import batching_backend
     from edge_stscq.server.decoding.worker import DecoderProcess
+    from edge_stscq.server.front.server import BACKLOG, FrontServer
 
     decoding = settings.model, settings.device, settings.max_batch
     files = (log, tokens_path(settings), sqlite_path(store_url(settings.store)))
     refuse_readable(filter(None, files), settings.model)
     with (
-        contextlib.closing(_listen(settings.host, settings.port)) as listener,
+        contextlib.closing(_bound(settings.host, settings.port)) as listener,
+        noted_server(listener.getsockname()[1], local and local.file),
         contextlib.closing(DecoderProcess(*decoding, settings.decoder_user)) as decoder,
         audit_log(log),
-        contextlib.ExitStack() as stack,
     ):
+        listener.listen(BACKLOG)  # not before the note: who is connected finds the token
         from edge_stscq.server.app import create_app
-        from edge_stscq.server.front.server import FrontServer
 
         app = create_app(
             settings, batching_backend(settings, decoder.decode), confinement=lambda: decoder.confinement
@@ -165,12 +165,17 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     """A bound socket, so that a taken port is one clear line and port 0 can be named."""
     from edge_stscq.errors import EdgeError
 
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if bound.family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((host, port))
+        return bound
     except OSError as error:
+        bound.close()
         raise EdgeError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None

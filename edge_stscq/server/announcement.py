@@ -31,11 +31,6 @@ class Announcement:
         ray = "" if self.decoders is None else ", {} to {} decoders on Ray".format(*self.decoders)
         return f"serving {names} on {self.url} ({self.accelerator}{ray}), faces in {self.store}"
 
-    @property
-    def port(self) -> int:
-        """Number in the address, where every server has one."""
-        return int(self.url.rpartition(":")[2])
-
     def page(self, with_token: bool) -> str:
         """Line about the page: its address with the token in the fragment, which no browser sends; or the token's file.
 

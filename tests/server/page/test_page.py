@@ -177,7 +177,7 @@ def test_page_keyboard_phone_and_names(
     with served("--model", tiny_model, "--store", tmp_path / "faces.db") as (url, _):
         post(url, entry, make_faces(9), device="a-camera-with-a-name-of-which-nobody-has-thought-before")
         post(url, entry, make_faces(1), device="d" * 64)
-        page.driver.get(url)
+        page.driver.get(f"{url}/#token={local_token(url)}")
         page.until_decoded(3, 10)
         here = "document.activeElement.closest('.card').dataset.id"
         page.run("document.querySelector('#grid .find[tabindex=\"0\"]').focus()")
