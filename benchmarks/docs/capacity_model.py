@@ -28,7 +28,7 @@ class Assumptions:
     """Figures that were not measured; change them and run the script again. Prices are in US dollars.
 
     Attributes:
-        faces_per_day: of one camera, after its quality gate.
+        visits_per_day: of one camera.
         peak: busiest hour over the mean of the day.
         frames_per_request: how many frames a camera sends at once.
         request_bytes: HTTP headers and TLS of one request and its answer.
@@ -42,7 +42,7 @@ class Assumptions:
     """
 
     cameras: int = 1_000_000
-    faces_per_day: float = 200
+    visits_per_day: float = 200
     peak: float = 4
     frames_per_request: int = 16
     request_bytes: int = 600
@@ -66,10 +66,12 @@ class Measured:
     Attributes:
         frame_bytes: mean frame on the wire, payload and overhead.
         decode_ms: one face in the best batch, one CPU thread.
+        faces_per_visit: that a camera sends.
     """
 
     frame_bytes: float
     decode_ms: float
+    faces_per_visit: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ def measured() -> Measured:
     rate, encode = (json.loads((RESULTS / f"{name}.json").read_text())["results"] for name in ("rate", "encode"))
     frame = next(point["container_bytes"] for point in rate["ours"]["points"] if point["setting"] == LAYER)
     frame += frame_bound(0) - FRAME_OVERHEAD  # as it is measured, a frame has neither time nor quality
-    return Measured(frame, min(batch["median_ms_per_face"] for batch in encode["decode"]))
+    film = json.loads((RESULTS / "film.json").read_text())["results"]["runs"][0]
+    decode_ms = min(batch["median_ms_per_face"] for batch in encode["decode"])
+    return Measured(frame, decode_ms, film["faces_sent"] / film["visits"])
 
 
 def file_bytes() -> int:
@@ -99,7 +103,8 @@ def file_bytes() -> int:
 def needs(given: Assumptions, figures: Measured) -> list[Row]:
     """Every step from cameras to machines and money."""
     per_core = 1000 / figures.decode_ms
-    day = given.cameras * given.faces_per_day
+    faces_per_day = given.visits_per_day * figures.faces_per_visit
+    day = given.cameras * faces_per_day
     mean = day / DAY
     top = mean * given.peak
     requests = top / given.frames_per_request
@@ -118,7 +123,10 @@ def needs(given: Assumptions, figures: Measured) -> list[Row]:
         "store": store * given.gib_month_disk, "index": index * given.gib_month_memory,
     }  # fmt: skip
     return [
-        Row("A", "faces a day", f"{day:,.0f}", "assumption: cameras x faces_per_day"),
+        Row(
+            "A", "faces a day", f"{day:,.0f}",
+            f"assumption: cameras x visits_per_day; film.json: {figures.faces_per_visit:.2f} faces of a visit",
+        ),  # fmt: skip
         Row("B", "frames a second, mean", f"{mean:,.0f}", "A / 86,400 s"),
         Row("C", "frames a second, busiest hour", f"{top:,.0f}", "B x peak"),
         Row("D", "requests a second, busiest hour", f"{requests:,.0f}", "C / frames_per_request"),
@@ -132,7 +140,7 @@ def needs(given: Assumptions, figures: Measured) -> list[Row]:
             "F", "bytes a face on the wire", f"{wire:.1f}", f"E + ({file_bytes()} + request_bytes) / frames_per_request"
         ),
         Row("G", "network in, busiest hour", f"{top * wire * 8 / 1e6:,.1f} Mbit/s", "C x F"),
-        Row("H", "network of one camera a day", f"{given.faces_per_day * wire / 1e3:,.1f} kB", "faces_per_day x F"),
+        Row("H", "network of one camera a day", f"{faces_per_day * wire / 1e3:,.1f} kB", "A / cameras x F"),
         Row("I", "ingress processes", f"{ingest:,}", "C / (ingest_rate x load)"),
         Row("J", "faces to decode a second, busiest hour", f"{decoded:,.0f}", "C x looked_at"),
         Row(

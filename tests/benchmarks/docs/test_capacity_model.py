@@ -14,10 +14,10 @@ def test_the_page_shows_what_the_script_prints() -> None:
 
 def test_a_case_that_can_be_reckoned_by_hand() -> None:
     given = Assumptions(
-        cameras=86_400, faces_per_day=10, peak=2, frames_per_request=4, request_bytes=133, looked_at=0.5, ingest_rate=5,
+        cameras=86_400, visits_per_day=5, peak=2, frames_per_request=4, request_bytes=133, looked_at=0.5, ingest_rate=5,
         gpu_rate=4, load=0.5, row_bytes=60, retention_days=2, index_gib=1,
     )  # fmt: skip
-    rows = {row.letter: row.value for row in needs(given, Measured(frame_bytes=40, decode_ms=250))}
+    rows = {row.letter: row.value for row in needs(given, Measured(frame_bytes=40, decode_ms=250, faces_per_visit=2))}
     assert (rows["B"], rows["C"], rows["D"]) == ("10", "20", "5")
     assert (rows["F"], rows["H"]) == ("90.0", "0.9 kB")
     assert (rows["I"], rows["J"], rows["K"], rows["L"], rows["M"]) == ("8", "10", "4.0", "5", "5")
@@ -30,5 +30,5 @@ def test_twice_the_cameras_send_twice_the_same_frames() -> None:
         {row.letter: row.value for row in needs(replace(Assumptions(), cameras=cameras), measured())}
         for cameras in (1_000_000, 2_000_000)
     )
-    assert (once["A"], twice["A"]) == ("200,000,000", "400,000,000")
+    assert 2 * int(once["A"].replace(",", "")) == int(twice["A"].replace(",", ""))
     assert once["E"] == twice["E"]
