@@ -27,6 +27,11 @@ _PLACE = re.compile(r"<!-- table: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end of
 _TARGETS = {target.name: target.title for target in TARGETS}
 _ENCODERS = {"student": "student fp32, torch", "teacher": "teacher fp32, torch"}
 
+_GATE_EXTRACT = (
+    "upright", "turned by 15 degrees", "Gauss 1", "light x 0.5", "turned by 90 degrees", "turned by 180 degrees",
+    "lower half in frame", "Gauss 6, noise 8", "light x 0.1", "dark bar over the eyes",
+)  # fmt: skip
+
 Row = Sequence[str]
 TABLES: dict[str, Callable[[], str]] = {}
 
@@ -189,6 +194,56 @@ def gate() -> str:
         ])  # fmt: skip
     head = ["condition", "frames", "captured", "refused", "strangers who match, of pairs", "with the gate off"]
     return _markdown(head, rows)
+
+
+@table
+def gate_extract() -> str:
+    found = {each["name"]: each for each in _load("gate")["results"]["conditions"]}
+    rows = [
+        [
+            name, _percent(found[name]["captured"] / found[name]["frames"], 0), _matched(found[name]["strangers"]),
+            _matched(found[name]["gate_off"]["strangers"]),
+        ]
+        for name in _GATE_EXTRACT
+    ]  # fmt: skip
+    return _markdown(["faces that are", "captured", "strangers who match, of pairs", "with the gate off"], rows)
+
+
+@table
+def camera() -> str:
+    found = _load("camera")["results"]
+    scenes = found["scenes"]
+    head = ["ms of the processor, median", *(f"{one['name']}, {one['width']} x {one['height']}" for one in scenes)]
+    stages = list(dict.fromkeys(stage for one in scenes for stage in one["stages"]))
+    rows = [
+        [stage, *("-" if stage not in one["stages"] else f"{one['stages'][stage]['median_ms']:.1f}" for one in scenes)]
+        for stage in stages
+    ]
+    rows.append(["pictures a second", *(f"**{one['frames_per_second']:.0f}**" for one in scenes)])
+    memory = found["memory"]["resident_mib"]
+    grown = f"Memory over {found['memory']['frames']:,} pictures: {memory[1]:.0f}, then {memory[-1]:.0f} MiB.\n"
+    return f"{_markdown(head, rows)}\n{grown}"
+
+
+@table
+def damaged_files() -> str:
+    found = _load("damaged_files")["results"]
+    names = ("whole", "repaired", "counted", "caught", "silent")
+    kinds = ("stores", "spools")
+    rows = [[f"{found['count']:,} {kind}", *(f"{found[kind][name]:,}" for name in names)] for kind in kinds]
+    return _markdown(["damaged at random", *names], rows)
+
+
+@table
+def flood() -> str:
+    rows = [
+        [
+            name.replace("_", " "), f"{each['memory_growth_mib']:+.0f} MiB", f"{each['health_seconds']:.2f} s",
+            f"{each['ingest_share']:.2f}" if "ingest_share" in each else "-",
+        ]
+        for name, each in _load("flood")["results"]["floods"].items()
+    ]  # fmt: skip
+    return _markdown(["flood", "memory of the server", "slowest /health", "ingest beside it, of its rate alone"], rows)
 
 
 @table
