@@ -13,11 +13,11 @@ from pathlib import Path
 from edge_stscq.errors import EdgeError
 
 
-def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+def write_file(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write `data` to `path` so that a reader sees the old file or the whole new one.
 
     Args:
-        mode: of the file, as far as the process allows it; 0o600 is for its owner alone.
+        private: nobody but the owner may read or write it (0600); otherwise the usual rights.
 
     Raises:
         EdgeError: the folder does not exist, is not writable or is full; nothing is left behind.
@@ -25,7 +25,8 @@ def write_file(path: Path, data: bytes, mode: int = 0o666) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with open(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

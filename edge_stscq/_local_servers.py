@@ -43,7 +43,7 @@ def noted_server(port: int, token_file: Path | None) -> Iterator[None]:
     note, pid = notes_folder() / f"{port}.json", os.getpid()
     make_folder(note.parent, "XDG_STATE_HOME")
     note.parent.chmod(0o700)
-    write_file(note, json.dumps({"pid": pid, "token_file": str(token_file.absolute())}).encode(), 0o600)
+    write_file(note, json.dumps({"pid": pid, "token_file": str(token_file.absolute())}).encode(), private=True)
     try:
         yield
     finally:

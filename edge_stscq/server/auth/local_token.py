@@ -34,7 +34,7 @@ def local_server_token(tokens: TokenStore) -> LocalToken | None:
     if not tokens.any_made():
         made, text = tokens.create(ANY_DEVICE, Scope, owner=f"{_user()} on this machine")
         annotate_command("token create", made.id, made.device, " ".join(made.scopes))
-        write_file(file, f"{text}\n".encode(), 0o600)
+        write_file(file, f"{text}\n".encode(), private=True)
         return LocalToken(text, file)
     refuse_shared_file(file, "the token of this machine")
     try:
