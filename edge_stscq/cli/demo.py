@@ -115,7 +115,8 @@ def _page_with_token(url: str, output: Path) -> str:
     from edge_stscq._local_servers import local_token
 
     page = output / "page.html"
-    write_file(page, f'<meta http-equiv="refresh" content="0; url={url}/#token={local_token(url)}">'.encode(), private=True)
+    text = f'<meta http-equiv="refresh" content="0; url={url}/#token={local_token(url)}">'
+    write_file(page, text.encode(), private=True)
     return page.absolute().as_uri()
 
 
