@@ -111,6 +111,7 @@ def serve(
     log = audit or sibling_path(settings.store, "audit.jsonl")
     with contextlib.closing(open_tokens(settings)) as store_of_tokens, audit_log(log):
         local = local_server_token(store_of_tokens) if is_loopback(settings.host) else None
+    token_file = None if local is None else local.file
     if not tls and not is_loopback(settings.host):
         typer.echo(
             f"warning: faces and tokens reach {settings.host} in the clear; give --tls-cert and --tls-key", err=True
@@ -128,7 +129,7 @@ def serve(
         options = RayOptions(ray_address, ingress_replicas, least, most, gpus_per_replica)
         with contextlib.closing(_bound(settings.host, settings.port)) as listener:
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        with noted_server(settings.port, local and local.file):
+        with noted_server(settings.port, token_file):
             run(settings, options, log, tls, announce)
         return
     from edge_stscq.server.decoding.confinement import refuse_readable
@@ -141,7 +142,7 @@ def serve(
     refuse_readable(filter(None, files), settings.model)
     with (
         contextlib.closing(_bound(settings.host, settings.port)) as listener,
-        noted_server(listener.getsockname()[1], local and local.file),
+        noted_server(listener.getsockname()[1], token_file),
         contextlib.closing(DecoderProcess(*decoding, settings.decoder_user)) as decoder,
         audit_log(log),
     ):
