@@ -61,7 +61,8 @@ class Person:
         alpha = np.clip(inside * 8, 0, 1).astype(np.float32)[..., None]
         if length := round(pose.blur):
             kernel = np.full((1, length + 1), 1 / (length + 1))
-            turned, alpha = cv2.filter2D(turned, -1, kernel), cv2.filter2D(alpha, -1, kernel)[..., None]
+            turned = np.asarray(cv2.filter2D(turned, -1, kernel), np.float32)
+            alpha = np.asarray(cv2.filter2D(alpha, -1, kernel), np.float32)[..., None]
         _paste(frame, turned, alpha, round(pose.x - width / 2), round(pose.y - height / 2))
 
 

@@ -27,7 +27,7 @@ class Lines(Silence):
 def file_of(image: Rgb, kind: str = "JPEG", **options: object) -> bytes:
     """Bytes of a picture file, by Pillow."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, **options)  # type: ignore[arg-type]
+    Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
