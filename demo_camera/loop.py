@@ -40,6 +40,9 @@ class Detector(Protocol):
     def faces(self, image: NDArray[np.uint8]) -> list[Face]:
         """All faces of `uint8 [H, W, 3]`, RGB."""
 
+    def glance(self, image: NDArray[np.uint8]) -> bool:
+        """False, at less cost, if nobody who is near enough is in a picture."""
+
 
 class Gate(Protocol):
     """The part of `edge_stscq.device.quality.QualityGate` that the loop needs."""
@@ -191,9 +194,10 @@ class CaptureLoop:
             if not self.full:
                 self._take(self._shot(picture, judged[place]), None, step)
 
-    def _faces(self, picture: Picture) -> list[Face]:
-        """The faces of a picture, the largest first, at most `MAX_FACES`."""
-        faces = sorted(self.detector.faces(picture.image), key=lambda face: -face.box[2] * face.box[3])[:MAX_FACES]
+    def _faces(self, picture: Picture, *, expected: bool = True) -> list[Face]:
+        """The faces of a picture, the largest first, at most `MAX_FACES`; where nobody is expected, after a glance."""
+        found = self.detector.faces(picture.image) if expected or self.detector.glance(picture.image) else []
+        faces = sorted(found, key=lambda face: -face.box[2] * face.box[3])[:MAX_FACES]
         self.counters.searched += 1
         self.counters.found += len(faces)
         if not faces:
@@ -227,7 +231,7 @@ class CaptureLoop:
 
     def _follow(self, picture: Picture, seconds: float, step: Step) -> None:
         """Give each face of a picture to its track, and each track its best face."""
-        faces = self._faces(picture)
+        faces = self._faces(picture, expected=bool(self._tracker.tracks))
         tracks = self._tracker.follow([face.box for face in faces], seconds)
         judged = self._judged(picture, faces, [not track.doubtful for track in tracks])
         chosen = self._chosen(judged)

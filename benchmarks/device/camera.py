@@ -2,7 +2,7 @@
 
     python -m benchmarks.device.camera bundles/onnx-int8 --frames 100000      -> benchmarks/results/camera.json
 
-100,000 frames take an hour or so on one core. Run it on an idle machine: frames a second are by the clock.
+100,000 frames take twenty minutes or so on one core. Run it on an idle machine: frames a second are by the clock.
 """
 
 from pathlib import Path

@@ -69,6 +69,9 @@ class Stage:
         self.searched += 1
         return [self._face(seen) for seen in self.faces_now]
 
+    def glance(self, image: NDArray[np.uint8]) -> bool:
+        return bool(self.faces_now)
+
     def _face(self, seen: Seen) -> Face:
         box = (seen.x - seen.size / 2, seen.y - seen.size / 2, seen.size, seen.size)
         return Face(points=POINTS * seen.size + box[:2], box=box, score=0.9)

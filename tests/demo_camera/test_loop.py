@@ -295,3 +295,14 @@ def test_numbers_that_mean_nothing_are_refused(options: dict[str, float], make_l
 def test_rules_that_mean_nothing_are_refused(rule: dict[str, float]) -> None:
     with pytest.raises(EdgeError, match="give more than 0"):
         SendRule(**rule)
+
+
+def test_loop_glances_while_nobody_is_there(loop: CaptureLoop, stage: Stage) -> None:
+    walk(loop, stage, (), (), ())
+    assert (stage.searched, loop.counters.searched) == (0, 3)
+    walk(loop, stage, (Seen(100),), (Seen(104),), (), (), ())
+    assert stage.searched == 5, "a visit that is not over may go on in any picture"
+    walk(loop, stage, *[()] * 30)
+    assert 5 < stage.searched < 30
+    loop.step(stage.photograph())
+    assert loop.counters.rejected["no face"] == loop.counters.searched - 2

@@ -31,7 +31,7 @@ def test_every_scene_is_timed_by_stages_and_memory_is_watched(sums_bundle: Path)
     words = ["--bundle", str(sums_bundle), "--pictures", "2", "--frames", "20"]
     done = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
     report = CameraReport.model_validate(json.loads(done.stdout))
-    near, seldom, empty, large = report.scenes
+    near, seldom, empty, large, _ = report.scenes
     assert {(scene.width, scene.height) for scene in report.scenes} == {(640, 480)}
     assert (near.passed, seldom.passed, empty.passed, large.passed) == (1, 1, 0, 1)
     assert near.stages.keys() == large.stages.keys()

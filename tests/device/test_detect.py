@@ -133,3 +133,20 @@ def test_nobody_there(shape: tuple[int, int], detector: Detector) -> None:
     rows, columns = np.indices(shape)
     image = np.asarray(np.stack([rows % 256, columns % 256, (rows + columns) % 256], axis=-1), np.uint8)
     assert detector.largest(image) is None
+
+
+@pytest.mark.parametrize("eyes", [20, 40, 90])
+def test_glance_sees_whoever_is_near_enough(eyes: int, detector: Detector, portrait: dict[str, Path]) -> None:
+    image = read_image(portrait["astronaut"])
+    face = detector.largest(image)
+    assert face is not None
+    frame = np.full((480, 640, 3), 120, np.uint8)
+    assert not detector.glance(frame)
+    scale = eyes / face.eye_distance
+    small = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)[:480, :640]
+    frame[: small.shape[0], 640 - small.shape[1] :] = small
+    assert detector.glance(frame)
+
+
+def test_glance_spares_pictures_that_are_halved_anyway(detector: Detector) -> None:
+    assert detector.glance(np.full((720, 1280, 3), 120, np.uint8))
