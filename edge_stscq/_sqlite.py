@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""Raised by SQLite on a damaged file, whose words about a damaged definition may be no text."""
+
 
 class Signature(NamedTuple):
     """Marks of a SQLite file."""

@@ -75,15 +75,15 @@ def listed(path: Path) -> dict[str, WireFrame]:
 def fate_of_store(path: Path, whole: dict[str, WireFrame]) -> str:
     """The end of one damaged store."""
     try:
-        told = not inspect_store(path).whole
-        if not told:
+        if inspect_store(path).whole:
             return "whole" if listed(path) == whole else "silent"
         repaired = repair_store(path)
     except EdgeError:
         return "caught"
     found = listed(path)
     right = found.items() <= whole.items() and inspect_store(path).whole and repaired.kept == len(found)
-    return "repaired" if right and (repaired.lost or found == whole) else "silent"
+    told = len(found) + len(repaired.lost) + repaired.unnamed >= len(whole)
+    return "repaired" if right and told else "silent"
 
 
 def spool_file(path: Path) -> tuple[bytes, set[WireFrame]]:

@@ -91,8 +91,11 @@ def repair(file: File = Path("faces.db"), as_json: AsJson = False) -> None:
         return
     for one in done.lost:
         typer.echo(f"lost: {one.id}: {one.reason}")
-    typer.echo(f"{done.store}: {count(done.kept, 'face')} kept, {len(done.lost)} lost; the old file is {done.moved}")
-    if done.lost:
+    if done.unnamed:
+        typer.echo(f"lost: {count(done.unnamed, 'face')} that nothing names any more")
+    lost = len(done.lost) + done.unnamed
+    typer.echo(f"{done.store}: {count(done.kept, 'face')} kept, {lost} lost; the old file is {done.moved}")
+    if lost:
         note("a face that its camera still has comes back with its next drain; a backup may have the others")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import insert, select
 
+from edge_stscq._sqlite import FAILURES
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.maintenance.files import discard, exclusively, moved_aside, read_only, replace_store
 from edge_stscq.server.maintenance.inspection import inspect_store
@@ -55,7 +56,7 @@ def backup_store(place: Path | str, output: Path) -> int:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.link(partial, output)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, *FAILURES) as error:
         raise EdgeError(f"cannot back up {path} to {output}: {error}; check both folders") from None
     finally:
         discard(partial)
@@ -91,7 +92,7 @@ def restore_store(backup: Path, path: Path) -> Restored:
             with contextlib.closing(sqlite3.connect(fresh)) as copy:
                 source.backup(copy)
         inspected = inspect_store(fresh)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, *FAILURES) as error:
         discard(fresh)
         raise EdgeError(f"{backup} cannot be read as a backup: {error}; choose another") from None
     except EdgeError:
@@ -120,9 +121,9 @@ def restore_store(backup: Path, path: Path) -> Restored:
 def _erased(db: sqlite3.Connection) -> tuple[list[tuple[bytes, int, str, float]], int]:
     """Names of faces that never come back, and the last revision, of a store of any layout."""
     names, last = [], 0
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(*FAILURES):
         names = db.execute("SELECT stream, sequence, device, at FROM erased WHERE lasting = 1").fetchall()
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(*FAILURES):
         (last,) = db.execute("SELECT revision FROM changes").fetchone()
     return names, last
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from edge_stscq._sqlite import read_signature
+from edge_stscq._sqlite import FAILURES, read_signature
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.storage.tables import LAYOUT
 
@@ -35,7 +35,7 @@ def exclusively(path: Path) -> Iterator[sqlite3.Connection]:
             if error.sqlite_errorname in ("SQLITE_BUSY", "SQLITE_LOCKED"):
                 raise EdgeError(f"{path} is in use; stop the servers that have it open and run this again") from None
             raise EdgeError(f"{path} cannot be opened: {error}; restore a backup: edge-stscq store restore") from None
-        except sqlite3.DatabaseError as error:
+        except FAILURES as error:
             raise EdgeError(f"{path} cannot be read at all ({error}); restore a backup instead") from None
         check_store(db, path)
         yield db
@@ -52,7 +52,7 @@ def check_store(db: sqlite3.Connection, path: Path) -> None:
     """Refuse an open file that is no store of this program, or that cannot be read at all."""
     try:
         found = read_signature(db)
-    except sqlite3.DatabaseError as error:
+    except FAILURES as error:
         raise EdgeError(f"{path} cannot be read at all ({error}); restore a backup instead") from None
     if found.application_id != LAYOUT.application_id:
         raise EdgeError(f"{path} is no store of this program; give another file")

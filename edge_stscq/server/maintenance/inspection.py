@@ -5,19 +5,23 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 
 from edge_stscq._progress import Progress, no_progress
+from edge_stscq._sqlite import FAILURES
 from edge_stscq.errors import EdgeError
+from edge_stscq.protocol import MAX_SEQUENCE
 from edge_stscq.server.maintenance.files import check_store, discard, exclusively, moved_aside, read_only, replace_store
 from edge_stscq.server.storage.database import Database, StoreError, sqlite_path, store_url
 from edge_stscq.server.storage.face_store import DamagedFaceError, StoredFace, face_name
 from edge_stscq.server.storage.sql_face_store import COLUMNS, SqlFaceStore, typed_row
 from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces
+from edge_stscq.stream.envelope import ID_BYTES
 
 PAGE = 1000
+Item = TypeVar("Item")
 _MOST_LINES = 20
 """Of SQLite's own words about one file."""
 
@@ -106,18 +110,26 @@ def _integrity(path: Path) -> list[str]:
         with contextlib.closing(read_only(path)) as db:
             db.text_factory = lambda found: found.decode(errors="replace")
             lines = [str(line) for (line,) in db.execute(f"PRAGMA integrity_check({_MOST_LINES})")]
-    except sqlite3.Error as error:
+    except FAILURES as error:
         return [str(error)]
     return [] if lines == ["ok"] else lines
 
 
 @dataclass
 class Repair:
-    """Result of a repair: faces that are in the new file, those that are lost, and where the old file is."""
+    """Result of a repair.
+
+    Attributes:
+        kept: faces that are in the new file.
+        lost: faces that are not.
+        unnamed: how many more rows the file once had, that nothing leads to any more.
+        moved: where the old file is.
+    """
 
     store: str
     kept: int
     lost: list[DamagedRow]
+    unnamed: int
     moved: str
 
 
@@ -135,40 +147,80 @@ def repair_store(path: Path, progress: Progress = no_progress) -> Repair:
         fresh = path.with_name(f"{path.name}.repaired")
         discard(fresh)
         with contextlib.closing(Database(store_url(fresh), LAYOUT)) as new:
-            kept, lost, last = 0, [], 0
-            names, rows = _row_numbers(old)
-            for some in _chunks(sorted(rows)):
-                whole = []
-                for row in some:
-                    face = _fetch(old, row)
-                    reason = _damage(face)
-                    if face is not None and reason is None:
-                        whole.append(face)
-                        last = max(last, face.revision)
-                    else:
-                        lost.append(DamagedRow(names.get(row) or (face.id if face else f"row {row}"), str(reason)))
-                with new.write() as db:
-                    if whole:
-                        db.execute(insert(faces), [dict(zip(COLUMNS, _values(face), strict=True)) for face in whole])
-                kept += len(whole)
-                progress(len(some))
-            gone = _readable(old, "SELECT stream, sequence, device, at, lasting, revision FROM erased")
-            last = max([last, *(row[5] for row in gone), *(row[0] for row in _readable(old, _LAST))])
+            whole, lost = _salvaged(old, progress)
+            gone = [row for row in _readable(old, _ERASED) if _is_erased(row)]
+            revisions = _Revisions(_readable(old, _LAST))
             with new.write() as db:
-                if gone:
-                    columns = ("stream", "sequence", "device", "at", "lasting", "revision")
-                    db.execute(insert(erased), [dict(zip(columns, row, strict=True)) for row in gone])
-                db.execute(changes.update(), {"revision": last})
-                assert db.execute(select(changes.c.overwrites)).scalar_one() == 1
-        if not kept and lost:
+                for some in _chunks(whole):
+                    inserted = [_values(face) | {"revision": revisions.given(face.revision)} for face in some]
+                    db.execute(insert(faces), inserted)
+                for part in _chunks(gone):
+                    rows = [dict(zip(_ERASED_COLUMNS, row, strict=True)) for row in part]
+                    db.execute(insert(erased), [row | {"revision": revisions.given(row["revision"])} for row in rows])
+                db.execute(changes.update(), {"revision": revisions.last})
+            kept = len(whole)
+            made = max((found for (found,) in _readable(old, _MADE) if _is_count(found)), default=0)
+            unnamed = max(0, made - kept - len(lost) - len(gone))
+        if not kept and (lost or not _readable(old, _ROOT)):
             discard(fresh)
             raise EdgeError(f"no face of {path} can be read; restore a backup: edge-stscq store restore BACKUP")
         aside = moved_aside(path, "damaged")
     replace_store(fresh, path, aside)
-    return Repair(str(path), kept, lost, str(aside))
+    return Repair(str(path), kept, lost, unnamed, str(aside))
 
 
 _LAST = "SELECT revision FROM changes"
+_MADE = "SELECT seq FROM sqlite_sequence WHERE name = 'faces'"
+_ROOT = "SELECT count(*) FROM faces"
+_ERASED_COLUMNS = ("stream", "sequence", "device", "at", "lasting", "revision")
+_ERASED = f"SELECT {', '.join(_ERASED_COLUMNS)} FROM erased"
+_LARGEST = 2**53
+"""No counter of this program has come so far: more was damaged."""
+
+
+class _Revisions:
+    """Revisions of a repaired store: as they were, but each once; a damaged one becomes the next after all others."""
+
+    def __init__(self, last: list[tuple[Any]]) -> None:
+        self.last = max((found for (found,) in last if _is_count(found)), default=0)
+        self._given: set[int] = set()
+
+    def given(self, revision: Any) -> int:
+        if not _is_count(revision) or revision > self.last or revision in self._given:
+            self.last += 1
+            revision = self.last
+        self._given.add(revision)
+        return int(revision)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 < value < _LARGEST
+
+
+def _is_erased(row: tuple[Any, ...]) -> bool:
+    stream, number, *_ = row
+    kinds = (bytes, int, str, float, int)
+    typed = all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=False))
+    return typed and len(stream) == ID_BYTES and 0 <= number <= MAX_SEQUENCE
+
+
+def _salvaged(old: sqlite3.Connection, progress: Progress) -> tuple[list[StoredFace], list[DamagedRow]]:
+    """The faces that are whole, by row and each name once, and what is lost."""
+    whole: dict[str, StoredFace] = {}
+    lost: list[tuple[int, str, str | None]] = []
+    names, rows = _row_numbers(old)
+    for row in sorted(rows):
+        face = _fetch(old, row)
+        reason = _damage(face)
+        if face is not None and reason is None:
+            whole.setdefault(face.id, face)
+        else:
+            lost.append((row, names.get(row) or (face.id if face else ""), reason))
+        progress(1)
+    named = [
+        DamagedRow(name if name and name not in whole else f"row {row}", str(reason)) for row, name, reason in lost
+    ]
+    return list(whole.values()), named
 _BY_NAME = "sqlite_autoindex_faces_1"
 _INDEXES = (_BY_NAME, "faces_revision", "faces_device_row", "faces_device_occurred", "faces_received", "faces_occurred")
 
@@ -182,13 +234,15 @@ def _row_numbers(db: sqlite3.Connection) -> tuple[dict[int, str], set[int]]:
             *(f'SELECT "row" FROM faces INDEXED BY {index} WHERE true ORDER BY 1' for index in _INDEXES),
         ) for (row,) in _readable(db, query)
     }  # fmt: skip
+    devices = dict(_readable(db, 'SELECT "row", device FROM faces NOT INDEXED'))
+    named = [
+        *_readable(db, 'SELECT "row", stream, sequence FROM faces NOT INDEXED'),
+        *_readable(db, f'SELECT "row", stream, sequence FROM faces INDEXED BY {_BY_NAME}'),
+    ]
     names = {
-        row: face_name(device, stream, number)
-        for row, device, stream, number in (
-            *_readable(db, f'SELECT "row", \'?\', stream, sequence FROM faces INDEXED BY {_BY_NAME}'),
-            *_readable(db, 'SELECT "row", device, stream, sequence FROM faces'),
-        )
-        if isinstance(device, str) and isinstance(stream, bytes) and isinstance(number, int)
+        row: face_name(str(devices.get(row)), stream, number)
+        for row, stream, number in named
+        if isinstance(stream, bytes) and isinstance(number, int)
     }
     return names, {row for row in rows if isinstance(row, int)}
 
@@ -196,14 +250,14 @@ def _row_numbers(db: sqlite3.Connection) -> tuple[dict[int, str], set[int]]:
 def _readable(db: sqlite3.Connection, query: str) -> list[Any]:
     """Rows up to the first that cannot be read, and none of a table that is not there."""
     found: list[Any] = []
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(*FAILURES):
         found.extend(db.execute(query))
     return found
 
 
 def _fetch(db: sqlite3.Connection, row: int) -> StoredFace | None:
     columns = ", ".join(f'"{name}"' for name in COLUMNS)
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(*FAILURES):
         found = db.execute(f'SELECT {columns} FROM faces NOT INDEXED WHERE "row" = ?', (row,)).fetchone()
         return None if found is None else typed_row(found)
     return None
@@ -219,9 +273,9 @@ def _damage(face: StoredFace | None) -> str | None:
     return None
 
 
-def _values(face: StoredFace) -> tuple[Any, ...]:
-    return tuple(getattr(face, {"captured": "captured_ms"}.get(name, name)) for name in COLUMNS)
+def _values(face: StoredFace) -> dict[str, Any]:
+    return {name: getattr(face, {"captured": "captured_ms"}.get(name, name)) for name in COLUMNS}
 
 
-def _chunks(rows: list[int]) -> Iterator[list[int]]:
+def _chunks(rows: list[Item]) -> Iterator[list[Item]]:
     return (rows[at : at + PAGE] for at in range(0, len(rows), PAGE))

@@ -140,6 +140,8 @@ class Database:
 def _failures() -> Iterator[None]:
     try:
         yield
+    except UnicodeDecodeError as error:  # of SQLite's words about a damaged definition
+        raise StoreError(f"the file is damaged: {error}") from None
     except SQLAlchemyError as error:
         # SQLAlchemy's own text would quote the statement, the driver's says what happened.
         reason = error.orig if isinstance(error, DBAPIError) else error
