@@ -2,7 +2,7 @@
 
     python -m benchmarks.server.blob_server PLACE          prints its address, and serves until it is told to end
 
-It takes the requests of `POST /v1/frames`, keeps each body as one blob in one row, and acknowledges after the commit.
+It takes the requests of `POST /v2/frames`, keeps each body as one blob in one row, and acknowledges after the commit.
 """
 
 import asyncio
@@ -10,15 +10,15 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated
 
 import typer
 import uvicorn
-from fastapi import FastAPI, Header, Request
+from fastapi import FastAPI, Request
 from sqlalchemy import Column, Double, Integer, LargeBinary, MetaData, Table, Text
 
-from edge_stscq.protocol import Acknowledgement
+from edge_stscq.protocol import STREAMS_PATH, StreamAcknowledgement
 from edge_stscq.server.storage.database import Database, store_url
+from edge_stscq.server.storage.tables import LAYOUT
 
 metadata = MetaData()
 blobs = Table(
@@ -30,7 +30,7 @@ blobs = Table(
 
 def opaque_app(place: str) -> FastAPI:
     """The application; `place` is what a store may be."""
-    database = Database(store_url(place))
+    database = Database(store_url(place), LAYOUT)
     with database.write() as db:
         metadata.create_all(db)
 
@@ -41,17 +41,14 @@ def opaque_app(place: str) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
 
-    def keep(device: str, first: int, body: bytes) -> None:
+    def keep(body: bytes) -> None:
         with database.write() as db:
-            db.execute(blobs.insert(), [{"device": device, "first": first, "received": time.time(), "body": body}])
+            db.execute(blobs.insert(), [{"device": "cam", "first": 0, "received": time.time(), "body": body}])
 
-    @app.post("/v1/frames")
-    async def post(
-        request: Request, edge_device: Annotated[str, Header()], edge_sequence: Annotated[int, Header(ge=0)]
-    ) -> Acknowledgement:
-        body = await request.body()
-        await asyncio.to_thread(keep, edge_device, edge_sequence, body)
-        return Acknowledgement(device=edge_device, first=edge_sequence, count=1, stored=1, extended=0, duplicate=0)
+    @app.post(STREAMS_PATH)
+    async def post(request: Request) -> StreamAcknowledgement:
+        await asyncio.to_thread(keep, await request.body())
+        return StreamAcknowledgement(device="cam", count=1, stored=1, extended=0, duplicate=0)
 
     return app
 

@@ -26,9 +26,10 @@ from urllib.parse import urlsplit
 import typer
 
 from benchmarks.record import write
-from benchmarks.server.ingest import Target, draw, load, serve
+from benchmarks.server.ingest import Target, draw, load, serve, upload, uploads
 from benchmarks.server.load import resident_mib
 from edge_stscq.codec import store as models
+from edge_stscq.protocol import STREAMS_PATH
 from edge_stscq.stream import FrameCodec, model_id
 
 SIZE = 16
@@ -219,11 +220,11 @@ def main(
     """Write benchmarks/results/flood.json."""
     tables = models.load_tables(model)
     codec = FrameCodec(tables, model_id(models.full_books(model), tables))
-    frames = [codec.encode_frame(face) for face in draw(tables, FRAMES)]
-    bodies = cycle([codec.header() + b"".join(frames[at : at + SIZE]) for at in range(0, FRAMES, SIZE)])
+    payloads = [codec.payload(face) for face in draw(tables, FRAMES)]
     results: dict[str, Any] = {"seconds": seconds, "frames_in_a_request": SIZE, "floods": {}}
 
     def ingest(target: Target) -> float:
+        bodies = iter(uploads(codec.model_id, payloads, SIZE, seconds))
         return SIZE * asyncio.run(load(target, bodies, SIZE, seconds))
 
     with tempfile.TemporaryDirectory() as folder:
@@ -239,7 +240,7 @@ def main(
                     "frames_per_second": round(beside, 1), "ingest_share": round(beside / alone, 2),
                 }  # fmt: skip
                 typer.echo(f"{name}: {results['floods'][name]}", err=True)
-            results["floods"]["ready_locked"] = locked(target, pid, store, bodies)
+            results["floods"]["ready_locked"] = locked(target, pid, store, upload(codec.model_id, payloads[:SIZE]))
             typer.echo(f"ready_locked: {results['floods']['ready_locked']}", err=True)
     typer.echo(write("flood", results))
 
@@ -251,12 +252,12 @@ def server_pid() -> int:
     return int(found)
 
 
-def locked(target: Target, pid: int, store: Path, bodies: Iterator[bytes]) -> dict[str, Any]:
+def locked(target: Target, pid: int, store: Path, body: bytes) -> dict[str, Any]:
     """Figures while the store is locked and eight ask whether it is ready."""
     watch = Watch(target, pid)
     with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as writer, watch, flooded(ready, target):
         writer.execute("BEGIN IMMEDIATE")
-        sender = threading.Thread(target=post_until_stored, args=(target, bodies))
+        sender = threading.Thread(target=post_until_stored, args=(target, body))
         sender.start()
         time.sleep(LOCKED_SECONDS)
         writer.execute("ROLLBACK")
@@ -266,15 +267,13 @@ def locked(target: Target, pid: int, store: Path, bodies: Iterator[bytes]) -> di
     return watch.figures() | {"post_seconds": round(seconds, 3)}
 
 
-def post_until_stored(target: Target, bodies: Iterator[bytes]) -> None:
+def post_until_stored(target: Target, body: bytes) -> None:
     address = urlsplit(target.address)
     name, _, value = target.headers.strip().partition(": ")
-    body, number = next(bodies), next(target.sent)
-    headers = {name: value, "Edge-Device": "cam", "Edge-Sequence": str(number)}
     while True:
         wire = http.client.HTTPConnection(address.hostname or "", address.port, timeout=120)
         with contextlib.closing(wire), contextlib.suppress(OSError):
-            wire.request("POST", "/v1/frames", body, headers)
+            wire.request("POST", STREAMS_PATH, body, {name: value})
             if wire.getresponse().status == 200:
                 return
         time.sleep(0.1)

@@ -5,7 +5,7 @@
 Both are real servers in processes of their own, share their processor cores with the load, and take turns in one run:
 `edge-stscq serve`, with a token, the audit log and every check, and `benchmarks.server.blob_server`, same framework and
 durability, one row a request. In SQLite and, where it is installed, PostgreSQL. Faces are drawn from the model's
-frequency tables.
+frequency tables, and requests are of wire version 2, each a stream of its own, made before the clock starts.
 
 `numbering` is what the order of revisions costs in PostgreSQL: writers who share one database, and so wait for each
 other, against as many who have a database each on the same server.
@@ -13,6 +13,7 @@ other, against as many who have a database each on the same server.
 
 import asyncio
 import contextlib
+import math
 import re
 import signal
 import statistics
@@ -20,10 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import cycle
+from dataclasses import dataclass
+from itertools import cycle, islice
 from operator import eq
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,17 +36,23 @@ import typer
 from benchmarks.postgres import Cluster, binaries, cluster
 from benchmarks.record import write
 from edge_stscq.codec import store as models
+from edge_stscq.protocol import STREAMS_PATH
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.storage.face_store import FrameBatch
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace, FrameCodec, Tables, model_id
-from edge_stscq.stream.envelope import Source, WireFrame, device_stream_id
+from edge_stscq.stream.envelope import Clock, Source, WireFrame, device_stream_id, new_stream_key, stream_id
+from edge_stscq.stream.wire import write_stream
 
 SIZES = (1, 16, 256)
 """Frames in a body."""
 FRAMES = 16384
-"""Different ones, sent in turn: more than the server remembers."""
+"""Different payloads, sent in turn: more than the server remembers."""
+FASTEST = {1: 2_000, 16: 20_000, 256: 40_000}
+"""Frames a second for which bodies are made ahead, by frames in a body."""
+NOON = 1_790_000_000_000
+"""Milliseconds since 1970 UTC at which the first face of each stream was captured."""
 CONNECTIONS = 8
 SERVERS = ("edge-stscq", "opaque")
 
@@ -56,7 +63,6 @@ class Target:
 
     address: str
     headers: str
-    sent: Iterator[int] = field(default_factory=lambda: iter(range(0, 1 << 50, max(SIZES))))
 
 
 def main(
@@ -67,10 +73,7 @@ def main(
     """Write benchmarks/results/ingest.json."""
     tables = models.load_tables(model)
     codec = FrameCodec(tables, model_id(models.full_books(model), tables))
-    frames = [codec.encode_frame(face) for face in draw(tables, FRAMES)]
-    bodies = {
-        size: [codec.header() + b"".join(frames[at : at + size]) for at in range(0, FRAMES, size)] for size in SIZES
-    }
+    payloads = [codec.payload(face) for face in draw(tables, FRAMES)]
     results: dict[str, Any] = {"connections": CONNECTIONS, "seconds": seconds, "rounds": rounds, "stores": {}}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         places = {"SQLite": tuple(str(Path(folder) / f"{name}.db") for name in SERVERS)}
@@ -82,11 +85,11 @@ def main(
             with serve(model, ours, Path(folder)) as first, serve_opaque(opaque) as second:
                 targets = dict(zip(SERVERS, (first, second), strict=True))
                 results["stores"][name] = {
-                    str(size): compare(targets, these, size, seconds, rounds) for size, these in bodies.items()
+                    str(size): compare(targets, codec.model_id, payloads, size, seconds, rounds) for size in SIZES
                 }
                 typer.echo(f"{name}: {results['stores'][name]}", err=True)
         if found is not None:
-            results["numbering"] = numbering(postgres, frames[0], codec, seconds, rounds)
+            results["numbering"] = numbering(postgres, payloads[0], codec, seconds, rounds)
     typer.echo(write("ingest", results))
 
 
@@ -135,13 +138,34 @@ def running(*command: object) -> Iterator[str]:
         process.communicate(timeout=60)
 
 
-def compare(targets: dict[str, Target], bodies: list[bytes], size: int, seconds: float, rounds: int) -> dict[str, Any]:
+def upload(model: bytes, payloads: Sequence[bytes]) -> bytes:
+    """Body of a request: faces of a stream that no other request has."""
+    key = new_stream_key()
+    source = Source(stream_id(key), "cam", model, clock=Clock.SYNCHRONIZED)
+    frames = [
+        WireFrame(source, number, 3, payload, NOON + 1000 * number, quality=80)
+        for number, payload in enumerate(payloads)
+    ]
+    return write_stream(frames, key)
+
+
+def uploads(model: bytes, payloads: Sequence[bytes], size: int, seconds: float) -> list[bytes]:
+    """Bodies for some seconds."""
+    turn = cycle(payloads)
+    return [upload(model, list(islice(turn, size))) for _ in range(math.ceil(FASTEST[size] * seconds / size))]
+
+
+def compare(
+    targets: dict[str, Target], model: bytes, payloads: Sequence[bytes], size: int, seconds: float, rounds: int
+) -> dict[str, Any]:
     """Rates of both servers for bodies of one size, and their ratio: median over rounds and its range."""
-    turns = {name: cycle(bodies) for name in targets}
     rates: dict[str, list[float]] = {name: [] for name in targets}
     for round_ in range(rounds + 1):
+        lasts = seconds if round_ else 0.5
+        bodies = uploads(model, payloads, size, lasts)
         for name, target in targets.items():
-            rate = asyncio.run(load(target, turns[name], size if name == SERVERS[0] else 1, seconds if round_ else 0.5))
+            ours = name == SERVERS[0]
+            rate = asyncio.run(load(target, iter(bodies) if ours else cycle(bodies), size if ours else 1, lasts))
             if round_:  # the first warms up
                 rates[name].append(rate)
     ratios = [ours / opaque for ours, opaque in zip(*rates.values(), strict=True)]
@@ -164,8 +188,8 @@ async def load(target: Target, bodies: Iterator[bytes], stored: int, seconds: fl
         while time.perf_counter() - begin < seconds:
             body = next(bodies)
             head = (
-                f"POST /v1/frames HTTP/1.1\r\nHost: {address.netloc}\r\n{target.headers}Edge-Device: cam\r\n"
-                f"Edge-Sequence: {next(target.sent)}\r\nContent-Length: {len(body)}\r\n\r\n"
+                f"POST {STREAMS_PATH} HTTP/1.1\r\nHost: {address.netloc}\r\n{target.headers}"
+                f"Content-Length: {len(body)}\r\n\r\n"
             )
             writer.write(head.encode() + body)
             answer = await reader.readuntil(b"\r\n\r\n")
