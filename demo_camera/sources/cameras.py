@@ -33,6 +33,8 @@ class Camera:
     network: bool
     remedy: str
     """Next step if it cannot be opened or is gone."""
+    stream: bool = False
+    """True for what is live whatever length it tells, as a recorder's RTSP does: its newest picture, found again."""
 
     def __call__(self, reading: Reading) -> Iterator[Picture]:
         """Yield the newest picture whenever one is asked for.
@@ -43,7 +45,7 @@ class Camera:
         number = failed = 0
         lost = False
         while not reading.closed:
-            connection = _Connection(self.open, reading)
+            connection = _Connection(self.open, reading, self.stream)
             try:
                 while (picture := connection.take()) is not None:
                     reading.counters.reconnects += lost
@@ -52,7 +54,11 @@ class Camera:
                     number += 1
             finally:
                 connection.stop()
-            if reading.closed or (connection.finished and number):
+            if reading.closed:
+                return
+            if connection.finished and number:
+                if connection.missing:
+                    reading.say(f"{self.name} {connection.why}")
                 return
             options = reading.options
             if number == 0 or not (self.network and options.reconnect):
@@ -73,13 +79,16 @@ def _after(number: int) -> str:
 class _Connection:
     """One opening of a camera: a thread that reads it, and the newest picture."""
 
-    def __init__(self, opening: Callable[[], cv2.VideoCapture], reading: Reading) -> None:
+    def __init__(self, opening: Callable[[], cv2.VideoCapture], reading: Reading, stream: bool) -> None:
         self.why = "stopped"
         """Cause of its end, to be put behind the camera's name."""
         self.finished = False
-        """True at the end of a film that was read over the network."""
+        """True at the end of a film that was read over the network, and of a stream that tells its length."""
+        self.missing = False
+        """True if it is a film and ended before its length."""
         self._open = opening
         self._reading = reading
+        self._stream = stream
         self._changed = threading.Condition()
         self._newest: Picture | None = None
         self._over = self._stopped = False
@@ -129,20 +138,26 @@ class _Connection:
                 self._changed.notify_all()
 
     def _read(self, capture: cv2.VideoCapture) -> None:
-        film = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
-        failed = 0
+        length = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        film = length > 0 and not self._stream
+        came = failed = 0
         while not (self._stopped or self._reading.closed):
             began = time.monotonic()
             picture = self._next(capture, film)
             if picture is None:
                 failed += 1
                 if failed == _FAILURES or time.monotonic() - began >= self._reading.options.timeout:
-                    self.finished = film
+                    whole = came >= length - max(2, length // 50)
+                    self.finished = length > 0 and (whole or film)
+                    self.missing = film and not whole
+                    if self.missing:
+                        self.why = f"may be cut short: {came} pictures of about {length} were read"
                     return
                 time.sleep(0 if film else _PAUSE)
                 continue
             self._reading.counters.damaged += failed
             failed = 0
+            came += 1
             self._seen = time.monotonic()
             if isinstance(picture, Picture):
                 self._put(picture, film)
