@@ -3,10 +3,12 @@
 A thread reads as fast as the camera gives, so that a slow consumer is late by one picture and not by a queue of them.
 """
 
+import atexit
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import cv2
@@ -22,6 +24,8 @@ _FAILURES = 10
 """Reads in a row that fail before a camera counts as lost."""
 _PAUSE = 0.05
 """Seconds before a failed read is tried again."""
+_PATIENCE = 1.0
+"""Seconds that a thread has to end before it is left behind."""
 
 
 @dataclass
@@ -72,6 +76,18 @@ class Camera:
             failed, lost = failed + 1, True
 
 
+_left: dict[threading.Thread, float] = {}
+"""Threads that were left behind in a library, and when its own time-out must have ended them."""
+
+
+@atexit.register
+def _await_left() -> None:
+    """Wait for them at the end of the process: Python's end would abort it where one comes back from C++ meanwhile."""
+    with suppress(KeyboardInterrupt):
+        for thread, end in _left.items():
+            thread.join(max(0, end - time.monotonic()))
+
+
 def _after(number: int) -> str:
     return f" after {number} picture{'s' * (number != 1)}" if number else ""
 
@@ -118,7 +134,9 @@ class _Connection:
     def stop(self) -> None:
         """End the thread; one that hangs in a driver is left behind and ends when the driver lets it go."""
         self._stopped = True
-        self._thread.join(1)
+        self._thread.join(_PATIENCE)
+        if self._thread.is_alive():
+            _left[self._thread] = time.monotonic() + self._reading.options.timeout + _PATIENCE
 
     def _run(self) -> None:
         capture = None

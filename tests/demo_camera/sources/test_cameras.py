@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -208,6 +210,27 @@ def test_a_film_at_an_address_that_ends_early_says_so() -> None:
         source, lines = camera(FakeCapture(map(gray, range(came)), length=100), network=True)
         pictures, why = all_of(source)
         assert (len(pictures), why, lines.said) == (came, "", said)
+
+
+def test_a_process_does_not_end_while_a_camera_is_being_opened() -> None:
+    """Python ends threads that come back from C++ while it is ending by aborting the process, exit code 134."""
+    program = """
+import time, threading
+from demo_camera.sources import SourceOptions, cameras
+from demo_camera.sources.reading import Reading, ReadSource
+cameras._PATIENCE, opened = 0, threading.Event()
+def opening():
+    opened.set()
+    time.sleep(0.3)
+    print("let go", flush=True)
+    raise SystemExit
+source = ReadSource("door", True, cameras.Camera("door", opening, True, ""), Reading(SourceOptions()))
+threading.Thread(target=lambda: (opened.wait(), source.close())).start()
+assert list(source.pictures()) == []
+print("over", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "over\nlet go\n"), done.stderr
 
 
 def test_reconnecting_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
