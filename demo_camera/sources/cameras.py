@@ -3,10 +3,12 @@
 A thread reads as fast as the camera gives, so that a slow consumer is late by one picture and not by a queue of them.
 """
 
+import atexit
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import cv2
@@ -22,6 +24,8 @@ _FAILURES = 10
 """Reads in a row that fail before a camera counts as lost."""
 _PAUSE = 0.05
 """Seconds before a failed read is tried again."""
+_PATIENCE = 1.0
+"""Seconds that a thread has to end before it is left behind."""
 
 
 @dataclass
@@ -33,6 +37,8 @@ class Camera:
     network: bool
     remedy: str
     """Next step if it cannot be opened or is gone."""
+    stream: bool = False
+    """True for what is live whatever length it tells, as a recorder's RTSP does: its newest picture, found again."""
 
     def __call__(self, reading: Reading) -> Iterator[Picture]:
         """Yield the newest picture whenever one is asked for.
@@ -43,7 +49,7 @@ class Camera:
         number = failed = 0
         lost = False
         while not reading.closed:
-            connection = _Connection(self.open, reading)
+            connection = _Connection(self.open, reading, self.stream)
             try:
                 while (picture := connection.take()) is not None:
                     reading.counters.reconnects += lost
@@ -52,7 +58,11 @@ class Camera:
                     number += 1
             finally:
                 connection.stop()
-            if reading.closed or (connection.finished and number):
+            if reading.closed:
+                return
+            if connection.finished and number:
+                if connection.missing:
+                    reading.say(f"{self.name} {connection.why}")
                 return
             options = reading.options
             if number == 0 or not (self.network and options.reconnect):
@@ -66,6 +76,18 @@ class Camera:
             failed, lost = failed + 1, True
 
 
+_left: dict[threading.Thread, float] = {}
+"""Threads that were left behind in a library, and when its own time-out must have ended them."""
+
+
+@atexit.register
+def _await_left() -> None:
+    """Wait for them at the end of the process: Python's end would abort it where one comes back from C++ meanwhile."""
+    with suppress(KeyboardInterrupt):
+        for thread, end in _left.items():
+            thread.join(max(0, end - time.monotonic()))
+
+
 def _after(number: int) -> str:
     return f" after {number} picture{'s' * (number != 1)}" if number else ""
 
@@ -73,13 +95,16 @@ def _after(number: int) -> str:
 class _Connection:
     """One opening of a camera: a thread that reads it, and the newest picture."""
 
-    def __init__(self, opening: Callable[[], cv2.VideoCapture], reading: Reading) -> None:
+    def __init__(self, opening: Callable[[], cv2.VideoCapture], reading: Reading, stream: bool) -> None:
         self.why = "stopped"
         """Cause of its end, to be put behind the camera's name."""
         self.finished = False
-        """True at the end of a film that was read over the network."""
+        """True at the end of a film that was read over the network, and of a stream that tells its length."""
+        self.missing = False
+        """True if it is a film and ended before its length."""
         self._open = opening
         self._reading = reading
+        self._stream = stream
         self._changed = threading.Condition()
         self._newest: Picture | None = None
         self._over = self._stopped = False
@@ -109,7 +134,9 @@ class _Connection:
     def stop(self) -> None:
         """End the thread; one that hangs in a driver is left behind and ends when the driver lets it go."""
         self._stopped = True
-        self._thread.join(1)
+        self._thread.join(_PATIENCE)
+        if self._thread.is_alive():
+            _left[self._thread] = time.monotonic() + self._reading.options.timeout + _PATIENCE
 
     def _run(self) -> None:
         capture = None
@@ -129,20 +156,26 @@ class _Connection:
                 self._changed.notify_all()
 
     def _read(self, capture: cv2.VideoCapture) -> None:
-        film = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
-        failed = 0
+        length = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        film = length > 0 and not self._stream
+        came = failed = 0
         while not (self._stopped or self._reading.closed):
             began = time.monotonic()
             picture = self._next(capture, film)
             if picture is None:
                 failed += 1
                 if failed == _FAILURES or time.monotonic() - began >= self._reading.options.timeout:
-                    self.finished = film
+                    whole = came >= length - max(2, length // 50)
+                    self.finished = length > 0 and (whole or film)
+                    self.missing = film and not whole
+                    if self.missing:
+                        self.why = f"may be cut short: {came} pictures of about {length} were read"
                     return
                 time.sleep(0 if film else _PAUSE)
                 continue
             self._reading.counters.damaged += failed
             failed = 0
+            came += 1
             self._seen = time.monotonic()
             if isinstance(picture, Picture):
                 self._put(picture, film)

@@ -51,7 +51,10 @@ def open_source(word: str, options: SourceOptions = SourceOptions(), reporter: R
     if "://" in word:
         name = address_name(word)
         remedy = "check the address, the password and that it is on"
-        return source(name, True, Camera(name, partial(open_address, word, options.timeout), True, remedy))
+        stream = word.lower().startswith("rtsp")
+        return source(name, True, Camera(name, partial(open_address, word, options.timeout), True, remedy, stream))
+    if not word:
+        raise EdgeError("the source is empty; give a camera's number, a picture, a video or a folder, . for this one")
     path = Path(word)
     name = printable(word)
     try:

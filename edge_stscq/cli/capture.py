@@ -65,7 +65,7 @@ def capture(
     set_limit: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="One limit, e.g. sharpness=4 or head_pose_yaw=off; may be repeated."
+            "--set", metavar="NAME=VALUE", help="One limit, e.g. sharpness=50 or head_pose_yaw=off; may be repeated."
         ),
     ] = None,
     explain: Annotated[

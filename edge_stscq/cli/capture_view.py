@@ -136,6 +136,8 @@ def _show(picture: str, judgement: "Judgement") -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from edge_stscq.device.quality.verdict import MEASURES
+
     x, y, width, height = judgement.face.box
     refusal = "may pass" if judgement.refusal is None else f"refused: {judgement.refusal}"
     table = Table(
@@ -144,7 +146,7 @@ def _show(picture: str, judgement: "Judgement") -> None:
         caption=escape(f"{refusal}; quality {judgement.score} of 100"),
     )  # fmt: skip
     for one in judgement.verdicts:
-        limit = "off" if one.limit is None else f"{one.limit:g}"
+        limit = "off" if one.limit is None else f"{MEASURES[one.name].bound} {one.limit:g}"
         table.add_row(one.name, f"{one.value:.3g}", limit, "passes" if one.passed else one.reason)
     Console().print(table)
 

@@ -4,6 +4,7 @@ Names that ISO/IEC 29794-5 has for a component are used where the same property 
 own, and no conformance is claimed.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +39,7 @@ class Measure:
 
     reason: str
     words: str
-    """With a place for the number."""
+    """With a place for the number, as it is shown unless it would read like the limit."""
     bound: Literal["least", "most"]
 
 
@@ -59,6 +60,7 @@ MEASURES: dict[str, Measure] = {
     "landmark_shift": Measure("hardly a face", "shift of the points {:.1f} px", "most"),
 }
 """All measures by name, in the order in which they are judged."""
+_PLACE = re.compile(r"\{:[^}]*\}")
 
 
 def judge(name: str, value: float, limit: float | None, reason: str | None = None) -> Verdict:
@@ -72,10 +74,12 @@ def judge(name: str, value: float, limit: float | None, reason: str | None = Non
     """
     measure = MEASURES[name]
     reason = measure.reason if reason is None else reason
-    words = measure.words.format(value)
     if limit is None:
-        return Verdict(name, value, limit, True, reason, f"{words}, not limited")
+        return Verdict(name, value, limit, True, reason, f"{measure.words.format(value)}, not limited")
     least = measure.bound == "least"
     passed = value >= limit if least else value <= limit
+    words = measure.words.format(value)
+    if not passed and float(_PLACE.findall(measure.words)[0].format(value)) == limit:  # no "20 px is below 20"
+        words = _PLACE.sub("{:.6g}", measure.words).format(value)
     beside = f", at {measure.bound} {limit:g}" if passed else f" is {'below' if least else 'above'} {limit:g}"
     return Verdict(name, value, limit, passed, reason, words + beside)

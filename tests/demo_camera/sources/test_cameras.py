@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,8 +33,9 @@ def gray(level: int, height: int = 4) -> Rgb:
 class FakeCapture:
     """Capture that gives what it was told, one step a read: a picture, a failure (None), or something that it does."""
 
-    def __init__(self, steps: Iterable[Step], opened: bool = True) -> None:
+    def __init__(self, steps: Iterable[Step], opened: bool = True, length: float = -1) -> None:
         self._steps = iter(steps)
+        self._length = length
         self._opened = opened
         self._image: Rgb | None = None
         self.released = threading.Event()
@@ -51,8 +54,8 @@ class FakeCapture:
     def retrieve(self) -> tuple[bool, Rgb | None]:
         return True, self._image
 
-    def get(self, _: int) -> float:
-        return -1
+    def get(self, what: int) -> float:
+        return self._length if what == cv2.CAP_PROP_FRAME_COUNT else -1
 
     def set(self, *_: float) -> bool:
         return True
@@ -61,7 +64,9 @@ class FakeCapture:
         self.released.set()
 
 
-def camera(*captures: FakeCapture, network: bool = False, options: SourceOptions = QUICK) -> tuple[Source, Lines]:
+def camera(
+    *captures: FakeCapture, network: bool = False, stream: bool = False, options: SourceOptions = QUICK
+) -> tuple[Source, Lines]:
     """A source that opens the captures in turn, and what it says."""
     queue, lines = list(captures), Lines()
     closed = FakeCapture([], opened=False)
@@ -69,7 +74,7 @@ def camera(*captures: FakeCapture, network: bool = False, options: SourceOptions
     def opening() -> cv2.VideoCapture:
         return queue.pop(0) if queue else closed  # type: ignore[return-value]
 
-    reader = Camera("door", opening, network, "plug it in")
+    reader = Camera("door", opening, network, "plug it in", stream)
     return ReadSource("door", True, reader, Reading(options, lines)), lines
 
 
@@ -185,6 +190,47 @@ def test_a_network_camera_is_connected_again(monkeypatch: pytest.MonkeyPatch) ->
         "door cannot be opened; connecting again",
     ]
     assert all(part.released.wait(5) for part in parts)
+
+
+def test_a_stream_that_tells_its_length_is_live_until_all_of_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cameras, "_PAUSE", 0)
+    gate = threading.Semaphore(0)
+    parts = [FakeCapture(slowly(map(gray, part), gate), length=9) for part in (range(3), range(3, 12))]
+    options = SourceOptions(timeout=2, backoff=Backoff(0.01, 0.02))
+    source, lines = camera(*parts, network=True, stream=True, options=options)
+    pictures, why = all_of(source, gate)
+    assert [picture.image[0, 0, 0] for picture in pictures] == list(range(12))
+    assert all(picture.captured_ms for picture in pictures)
+    assert (why, source.counters.reconnects) == ("", 1)
+    assert [line.split(" in ")[0] for line in lines.said] == ["door stopped; connecting again"]
+
+
+def test_a_film_at_an_address_that_ends_early_says_so() -> None:
+    for came, said in ((99, []), (40, ["door may be cut short: 40 pictures of about 100 were read"])):
+        source, lines = camera(FakeCapture(map(gray, range(came)), length=100), network=True)
+        pictures, why = all_of(source)
+        assert (len(pictures), why, lines.said) == (came, "", said)
+
+
+def test_a_process_does_not_end_while_a_camera_is_being_opened() -> None:
+    """Python ends threads that come back from C++ while it is ending by aborting the process, exit code 134."""
+    program = """
+import time, threading
+from demo_camera.sources import SourceOptions, cameras
+from demo_camera.sources.reading import Reading, ReadSource
+cameras._PATIENCE, opened = 0, threading.Event()
+def opening():
+    opened.set()
+    time.sleep(0.3)
+    print("let go", flush=True)
+    raise SystemExit
+source = ReadSource("door", True, cameras.Camera("door", opening, True, ""), Reading(SourceOptions()))
+threading.Thread(target=lambda: (opened.wait(), source.close())).start()
+assert list(source.pictures()) == []
+print("over", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "over\nlet go\n"), done.stderr
 
 
 def test_reconnecting_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from tests.support.sources.pictures import Lines, file_of, film
 SERVER = Path(__file__).parents[2] / "support" / "sources" / "rtsp_server.py"
 PYTHON = "/usr/bin/python3"
 PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base -good -ugly"
-SOON = SourceOptions(timeout=2, backoff=Backoff(0.05, 0.2))
+SOON = SourceOptions(timeout=10, backoff=Backoff(0.05, 0.2))
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -99,7 +99,7 @@ def test_rtsp_that_stalls_is_noticed_and_connected_again(start: Start) -> None:
             os.kill(server.pid, signal.SIGCONT)
 
     said = GoOn()
-    options = SourceOptions(timeout=2, backoff=Backoff(0.05, 0.2))
+    options = SourceOptions(timeout=5, backoff=Backoff(0.05, 0.2))
     source = open_source(f"rtsp://127.0.0.1:{port}/cam", options, said)
     pictures = source.pictures()
     next(pictures)

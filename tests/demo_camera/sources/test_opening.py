@@ -91,6 +91,8 @@ def test_a_file_that_is_no_picture_is_refused(name: str, tmp_path: Path) -> None
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match="source is empty"):
+        open_source("")
     with pytest.raises(EdgeError, match="does not exist; give a camera's number"):
         open_source(str(tmp_path / "nowhere.png"))
     with pytest.raises(EdgeError, match="camera 99 cannot be opened"):
