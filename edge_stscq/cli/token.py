@@ -158,6 +158,7 @@ def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
     """List every token ever made, without its secret."""
     from dataclasses import asdict
 
+    from rich import box
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -166,9 +167,11 @@ def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found]))
         return
-    table = Table(Column("id", no_wrap=True), "device", "owner", "scopes", "created", "last used", "ends")
+    who = [Column(name, overflow="fold") for name in ("device", "owner", "scopes")]
+    when = [Column(name, no_wrap=True) for name in ("created", "last used", "ends")]
+    table = Table(Column("id", no_wrap=True), *who, *when, box=box.SIMPLE_HEAD, show_edge=False)
     for one in found:
-        end = f"revoked {one.revoked[:10]}" if one.revoked else (one.expires or "-")[:10]
+        end = f"revoked\n{one.revoked[:10]}" if one.revoked else (one.expires or "-")[:10]
         table.add_row(one.id, one.device, one.owner, " ".join(one.scopes), one.created[:10], one.used or "-", end)
     Console().print(table)
 
