@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
-def _lifetime(text: str) -> timedelta:
+def _lifetime(text: str | timedelta) -> timedelta:
+    if isinstance(text, timedelta):  # a default is parsed, too
+        return text
     found = re.fullmatch(r"([0-9]{1,5})([hd])", text)
     if found is None:
         raise typer.BadParameter("write a number of hours or days, e.g. 12h or 90d")
     return int(found[1]) * _UNITS[found[2]]
 
 
-def Lifetime(help: str) -> Any:  # noqa: N802, A002 - an option, as typer.Option is one
-    """Option for a time in hours or days."""
-    return typer.Option(help=help, metavar="DAYS", parser=_lifetime)
+def Lifetime(help: str, default: str | bool = True) -> Any:  # noqa: N802, A002 - an option, as typer.Option is one
+    """Option for a time in hours or days; `default` is what the help calls its default."""
+    return typer.Option(help=help, metavar="DAYS", parser=_lifetime, show_default=default)
 
 
-token = typer.Typer(help="Make, list and revoke the bearer tokens of a server.", no_args_is_help=True)
+token = typer.Typer(help="Make, rotate, list and revoke the bearer tokens of a server.", no_args_is_help=True)
 
 Tokens = Annotated[Path, typer.Option(help="SQLite file of the tokens; `serve` looks beside its --store.")]
 AuditLog = Annotated[Path | None, typer.Option(help="Audit log; otherwise audit.jsonl beside the tokens.")]
@@ -75,7 +77,7 @@ def create(
 @with_verbosity
 def rotate(
     token_id: Annotated[str, typer.Argument(help="The id that `token list` shows.")],
-    overlap: Annotated[timedelta, Lifetime("How long the earlier one still holds.")] = timedelta(days=1),
+    overlap: Annotated[timedelta, Lifetime("How long the earlier one still holds.", "1d")] = timedelta(days=1),
     output: Output = None,
     tokens: Tokens = Path("tokens.db"),
     audit: AuditLog = None,
@@ -156,6 +158,7 @@ def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
     """List every token ever made, without its secret."""
     from dataclasses import asdict
 
+    from rich import box
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -164,9 +167,11 @@ def show(tokens: Tokens = Path("tokens.db"), as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found]))
         return
-    table = Table(Column("id", no_wrap=True), "device", "owner", "scopes", "created", "last used", "ends")
+    who = [Column(name, overflow="fold") for name in ("device", "owner", "scopes")]
+    when = [Column(name, no_wrap=True) for name in ("created", "last used", "ends")]
+    table = Table(Column("id", no_wrap=True), *who, *when, box=box.SIMPLE_HEAD, show_edge=False)
     for one in found:
-        end = f"revoked {one.revoked[:10]}" if one.revoked else (one.expires or "-")[:10]
+        end = f"revoked\n{one.revoked[:10]}" if one.revoked else (one.expires or "-")[:10]
         table.add_row(one.id, one.device, one.owner, " ".join(one.scopes), one.created[:10], one.used or "-", end)
     Console().print(table)
 

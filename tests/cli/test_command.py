@@ -1,5 +1,6 @@
 """Every command: short help, old names of options, quiet and verbose; and nothing cut in a narrow terminal."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -90,3 +91,19 @@ def test_commands_stand_in_panels():
 @pytest.mark.parametrize(("number", "text"), [(0, "0 faces"), (1, "1 face"), (2000, "2,000 faces")])
 def test_numbers_have_their_nouns(number, text):
     assert count(number, "face") == text
+
+
+def test_every_default_is_a_value_of_its_option():
+    """What a command is given when an option is left out goes through the option's parser, too."""
+
+    def defaults(command, context):
+        for parameter in command.params:
+            value = parameter.get_default(context)
+            if value is not None and not parameter.required:
+                with contextlib.suppress(EdgeError):  # what it names need not be here
+                    parameter.process_value(context, value)
+        for name, below in getattr(command, "commands", {}).items():
+            defaults(below, typer.Context(below, info_name=name, parent=context, resilient_parsing=True))
+
+    command = typer.main.get_command(cli._app())
+    defaults(command, typer.Context(command, info_name="edge-stscq", resilient_parsing=True))
