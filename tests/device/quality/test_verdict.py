@@ -1,4 +1,4 @@
-"""What a verdict says of its measurement."""
+"""Words of a verdict about its measurement."""
 
 import pytest
 
