@@ -11,6 +11,8 @@ EXIT_CHECK_FAILED = 1
 """A check ran and its result is below the threshold (parity, selftest)."""
 EXIT_BAD_INPUT = 2
 """The command could not run: bad input, missing file, missing extra."""
+EXIT_INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended before it could end in its own way."""
 
 
 class EdgeError(Exception):

@@ -13,7 +13,7 @@ import typer
 from edge_stscq import __version__
 from edge_stscq.cli.command import Command, Group, with_verbosity
 from edge_stscq.cli.ui import Verbosity, verbosity
-from edge_stscq.errors import EXIT_BAD_INPUT, EdgeError
+from edge_stscq.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EdgeError
 
 # Command, file and panel of the help page, in the order a user meets them.
 _COMMANDS = (
@@ -79,3 +79,5 @@ def main() -> None:
             traceback.print_exception(error)
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT) from None
+    except KeyboardInterrupt:  # before a command was ready to end in its own way
+        raise SystemExit(EXIT_INTERRUPTED) from None

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from edge_stscq import cli
 from edge_stscq.cli.command import DEPRECATED, Command, with_verbosity
 from edge_stscq.cli.ui import Verbosity, count, note, set_verbosity, verbosity
-from edge_stscq.errors import EdgeError
+from edge_stscq.errors import EXIT_INTERRUPTED, EdgeError
 
 
 @pytest.fixture
@@ -107,3 +107,13 @@ def test_every_default_is_a_value_of_its_option():
 
     command = typer.main.get_command(cli._app())
     defaults(command, typer.Context(command, info_name="edge-stscq", resilient_parsing=True))
+
+
+def test_interrupt_before_a_command_begins_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == EXIT_INTERRUPTED
