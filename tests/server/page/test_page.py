@@ -135,7 +135,7 @@ def test_page_faces_arrive_and_are_found(
         assert not page.one("#empty").is_displayed()
         card = page.one("#grid .card")
         assert re.fullmatch(
-            rf"cam\s{len(entry.codec.encode_frame(basic))} B\s[\d:]+ [AP]M\sFind this person", card.text
+            rf"cam\s{len(entry.codec.encode_frame(basic))} B\s[\d:]+ [AP]M\sFind this person\sErase", card.text
         )
         post(url, entry, faces[:1])
         page.until_decoded(3)
