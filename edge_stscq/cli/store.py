@@ -190,11 +190,11 @@ def erase(
     typer.echo(f"{count(gone, 'face')} erased")
     for one in later:
         typer.echo(f"{one['device']} sent its last face {one['last_received']}; its spool may hold more of the same")
-    again = " ".join(["edge-stscq store erase", *_words(ids, stream, device, since, until, match, min_cosine)])
-    if match is None:
+    again = " ".join(["edge-stscq store erase", *_words(stream, device, since, until, match, min_cosine)])
+    if match is None and not ids:
         note(f"when these have drained, run again: {again} --store {place}")
     else:
-        note("when these have drained, search again with another face of the person; this one is erased")
+        note("when these have drained, search with another face of the person: --match ID")
     note("backups that were made before still hold them; `store restore` erases them again")
 
 
@@ -330,12 +330,12 @@ def _later(opened: "SqlFaceStore", faces: "Sequence[StoredFace]") -> list[dict[s
 
 
 def _words(
-    ids: Sequence[str] | None, stream: str | None, device: str | None, since: datetime | None, until: datetime | None,
-    match: str | None, min_cosine: float,
+    stream: str | None, device: str | None, since: datetime | None, until: datetime | None, match: str | None,
+    min_cosine: float,
 ) -> list[str]:  # fmt: skip
     """Arguments that ask for the same faces again."""
     options = {
         "--stream": stream, "--device": device, "--since": since and since.isoformat(),
         "--until": until and until.isoformat(), "--match": match, "--min-cosine": match and f"{min_cosine:g}",
     }  # fmt: skip
-    return [*(ids or ()), *(word for name, value in options.items() if value for word in (name, value))]
+    return [word for name, value in options.items() if value for word in (name, value)]

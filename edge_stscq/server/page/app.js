@@ -1,7 +1,7 @@
 // The gallery: a live grid of faces, devices, a search by example, and the token if the server asks for one.
 
 import { ask, askJson, base, onRefusedToken, retryPictures, token } from "./api.js";
-import { Devices, size } from "./devices.js";
+import { Devices, faces, size } from "./devices.js";
 import { Feed } from "./feed.js";
 import { Grid, timeOf } from "./grid.js";
 import { added, allNames, learn } from "./layers.js";
@@ -68,7 +68,7 @@ function drawHeld() {
 }
 
 function drawTotals() {
-  at("totals").textContent = grid.size ? `${grid.size} faces in ${size(grid.bytes)}` : "";
+  at("totals").textContent = grid.size ? `${faces(grid.size)} in ${size(grid.bytes)}` : "";
   at("empty").hidden = grid.size > 0;
   const device = devices.chosen;
   at("empty-title").textContent = device ? `No recent face of ${device}` : "No face yet";
@@ -76,7 +76,7 @@ function drawTotals() {
     ? "None of the last 1,000 changes is of this device. What it sends next shows here:"
     : "Let a camera send its faces here:";
   at("command").textContent =
-    `edge-stscq capture --source 0 --bundle BUNDLE --device ${device ?? "door-1"} --send ${String(base).replace(/[/]$/, "")}`;
+    `edge-stscq capture --source 0 --device ${device ?? "door-1"} --url ${String(base).replace(/[/]$/, "")}`;
 }
 
 let counted = 0;

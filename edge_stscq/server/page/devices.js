@@ -10,6 +10,8 @@ const template = document.getElementById("device");
 export const size = (bytes) =>
   bytes < 1000 ? `${bytes} B` : bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 
+export const faces = (count) => `${count} ${count === 1 ? "face" : "faces"}`;
+
 export function ago(seconds) {
   if (seconds < 5) return "now";
   const [many, unit] = seconds < 90 ? [seconds, "s"] : seconds < 5400 ? [seconds / 60, "min"]
@@ -53,7 +55,7 @@ export class Devices {
       const known = Number.isFinite(age);
       row.firstElementChild.dataset.state = !known ? "never" : age < FRESH ? "fresh" : "late";
       row.querySelector(".seen").textContent = known ? ago(age) : "";
-      row.querySelector(".rate").textContent = `last hour: ${device.faces_last_hour} faces, ${size(device.bytes_last_hour)}`;
+      row.querySelector(".rate").textContent = `last hour: ${faces(device.faces_last_hour)}, ${size(device.bytes_last_hour)}`;
     });
     this.more.hidden = devices.length <= MOST;
     this.more.textContent = `and ${devices.length - MOST} that were seen longer ago`;

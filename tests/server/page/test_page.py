@@ -128,16 +128,14 @@ def test_page_faces_arrive_and_are_found(
         page.until("document.getElementById('connection').dataset.state === 'live'")
         assert page.run("location.href") == f"{url}/"
         page.until("!document.getElementById('empty').hidden")
-        assert (
-            f"edge-stscq capture --source 0 --bundle BUNDLE --device door-1 --send {url}" in page.one("#command").text
-        )
+        assert f"edge-stscq capture --source 0 --device door-1 --url {url}" in page.one("#command").text
 
         post(url, entry, [basic])
         page.until_decoded(1)
         assert not page.one("#empty").is_displayed()
         card = page.one("#grid .card")
         assert re.fullmatch(
-            rf"cam\s{len(entry.codec.encode_frame(basic))} B\s[\d:]+ [AP]M\sFind this person", card.text
+            rf"cam\s{len(entry.codec.encode_frame(basic))} B\s[\d:]+ [AP]M\sFind this person\sErase", card.text
         )
         post(url, entry, faces[:1])
         page.until_decoded(3)
@@ -165,6 +163,7 @@ def test_page_faces_arrive_and_are_found(
 
         page.until("document.querySelectorAll('#devices li').length === 3")
         assert "last hour: 3 faces" in page.all("#devices li")[2].text
+        assert "last hour: 1 face," in page.all("#devices li")[1].text
         page.all("#devices button")[1].click()
         page.until("[...document.querySelectorAll('#grid .card')].map(one => one.dataset.id).join() === 'cam-0'")
         assert page.run("document.querySelectorAll('#devices [aria-pressed=true]').length") == 1
