@@ -26,6 +26,8 @@ SNIPPETS = {path.relative_to(REPOSITORY).as_posix(): list(SNIPPET.finditer(path.
 NOT_RUN = 0
 SUBSTITUTED = {"cv2.VideoCapture(0)": 'cv2.VideoCapture("portrait.png")'}
 """A camera by a portrait."""
+BUNDLE = "bundles/onnx-int8"
+"""Put there for the files that do not export it themselves."""
 SERVER = "http://127.0.0.1:8377"
 """Substituted by the address of a server, which starts for the files that speak of one."""
 
@@ -74,6 +76,9 @@ def test_snippets_run_in_order(
     script = script_of(SNIPPETS[name])
     if SERVER in script:
         script = script.replace(SERVER, request.getfixturevalue("server"))
+    if BUNDLE in script and "export(" not in script:
+        (folder / "bundles").mkdir()
+        (folder / BUNDLE).symlink_to(request.getfixturevalue("released").bundle)
     (folder / "snippets.py").write_text(script)
     done = subprocess.run(
         python("-W", "error::ResourceWarning", "snippets.py"), cwd=folder, env=environment, capture_output=True,

@@ -401,7 +401,7 @@ def test_signal_ends_a_camera_and_keeps_the_visit_that_goes_on(
     with Spool(spool) as kept:
         assert kept.waiting == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "bundle", "faces.spool", "faces.spool.taken", "faces.stsq", "refused",
+        "bundle", "faces.spool", "faces.spool-reserve", "faces.spool.taken", "faces.stsq", "refused",
     ]  # fmt: skip
 
 

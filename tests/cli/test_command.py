@@ -94,7 +94,7 @@ def test_numbers_have_their_nouns(number, text):
 
 
 def test_every_default_is_a_value_of_its_option():
-    """What a command is given when an option is left out goes through the option's parser, too."""
+    """Defaults go through the parsers of their options, too."""
 
     def defaults(command, context):
         for parameter in command.params:

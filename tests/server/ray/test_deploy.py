@@ -150,7 +150,7 @@ def test_ingress_replicas_agree(cluster: Cluster, entry: CatalogEntry, make_face
 def test_ingress_routes_and_limits(cluster: Cluster, entry: CatalogEntry) -> None:
     model = cluster.get("/v1/models").json()["models"][0]
     assert (model["model_id"], model["precision"]) == (entry.model_id.hex(), "float32")
-    assert cluster.get("/ready").json() == {"ok": True, "reason": None}
+    assert cluster.get("/ready").json() == {"ok": True, "reason": None, "decoder": "none"}
     assert httpx2.get(f"{cluster.url}/v1/models", timeout=60).status_code == 401
     headers = {"Edge-Device": "cam", "Edge-Sequence": "0", **local_bearer(cluster.url)}
     left = iter(range(1 << 10))
