@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
 from pydantic import ValidationError
@@ -117,7 +118,7 @@ class Sender:
         sleep: how to wait between two tries.
 
     Raises:
-        EdgeError: `url` is not an http(s) address, or `device` or `token` cannot stand in a header.
+        EdgeError: `url` is not an http(s) address or holds a password, or `device` or `token` cannot stand in a header.
 
     Example:
         >>> with Sender("http://127.0.0.1:8377", "door-1") as sender:
@@ -141,7 +142,13 @@ class Sender:
     ) -> None:
         self._url, self._batch, self._attempts = url.rstrip("/"), batch, attempts
         if not _is_address(self._url):
-            raise EdgeError(f"{url!r} is not a server address; use e.g. http://127.0.0.1:8377")
+            shown = url if "@" not in url else "this"  # what is no address may still hold a password
+            raise EdgeError(f"{shown!r} is not a server address; use e.g. http://127.0.0.1:8377")
+        if "@" in urlsplit(self._url).netloc:
+            raise EdgeError(
+                "the server's address holds a user name or password, which every message would show; "
+                "leave it out and give a token: --token-file FILE"
+            )
         check_device(device)
         self.device = device
         headers = {"User-Agent": f"edge-stscq/{__version__}", DEVICE_HEADER: device, "Accept-Encoding": "identity"}

@@ -212,3 +212,10 @@ def test_a_request_can_be_read_by_itself(server: FaceServer, file: bytes) -> Non
         sender.send_stream(file)
     numbers = [[frame.number for _, frame in read_frames(arrival.body)] for arrival in server.arrivals]
     assert numbers == [[n] for n in range(5)]
+
+
+@pytest.mark.parametrize("url", ["http://anna:secret@server:8377", "https://secret@server", "ftp://anna:secret@server"])
+def test_sender_address_with_a_password_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(EdgeError) as refused:
+        Sender(url, "door-1", token="t")
+    assert "secret" not in str(refused.value)
