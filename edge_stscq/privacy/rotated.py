@@ -62,7 +62,8 @@ class RotatedGroups(Scheme[Rotations]):
 
     def row(self, values: NDArray[np.float32], parameters: Rotations) -> NDArray[np.float32]:
         turned_back = np.einsum("gkd,gk->gd", parameters.kept, values.reshape(GROUPS, self.kept))
-        return turned_back.astype(np.float32).ravel()
+        scale = (GROUPS * self.kept / DIMS) ** 0.5  # an embedding scores about 1 against its own template
+        return (turned_back / scale).astype(np.float32).ravel()
 
     def scores(self, rows: NDArray[np.float32], unit: NDArray[np.float64]) -> NDArray[np.float32]:
         return rows @ unit.astype(np.float32)

@@ -93,6 +93,12 @@ def test_rounded_values_come_back_within_half_a_step(kept: int, bits: int, embed
     assert len(scheme.pack(values)) == kept * bits
 
 
+def test_own_template_of_rotated_groups_scores_about_one(embeddings: Embeddings, key: Key) -> None:
+    scheme = RotatedGroups()
+    scores = [scheme.match(scheme.enroll(unit, key(i)), unit, key(i)) for i, unit in enumerate(embeddings)]
+    assert np.mean(scores) == pytest.approx(1, abs=0.05)
+
+
 def test_draws_are_fixed_by_the_key(key: Key) -> None:
     """Values that a port must reproduce."""
     assert gaussian(key("a"), "test", (4,)).round(6).tolist() == GAUSSIAN
