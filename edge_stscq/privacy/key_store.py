@@ -181,9 +181,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _require(record: str, salts: Salts) -> str:
     if record not in salts:
-        raise EdgeError(
-            f"record {record!r} has no key: it was never enrolled, or it was revoked; enroll it again"
-        )
+        raise EdgeError(f"record {record!r} has no key: it was never enrolled, or it was revoked; enroll it again")
     return salts[record]
 
 

@@ -56,7 +56,8 @@ class PolyProtect(Scheme[Polynomial]):
         """Windows `[W, 5]` of a scaled embedding, zeros behind its end."""
         padded = np.zeros(self._index[-1, -1] + 1)
         padded[:EMBEDDING] = unit * (self.scale * EMBEDDING**0.5)
-        return padded[self._index]
+        windows: NDArray[np.float64] = padded[self._index]
+        return windows
 
     def protect(self, unit: NDArray[np.float64], parameters: Polynomial) -> NDArray[np.float32]:
         coefficients, exponents = parameters
@@ -78,8 +79,10 @@ class PolyProtect(Scheme[Polynomial]):
         protected = rows[:, : TERMS * TERMS] @ powers.reshape(TERMS * TERMS, self.windows).astype(np.float32)
         norms = np.sqrt(np.einsum("nw,nw->n", protected, protected))
         inner = np.einsum("nw,nw->n", protected, rows[:, TERMS * TERMS :])
-        return inner / np.maximum(norms, _LEAST)
+        cosines: NDArray[np.float32] = inner / np.maximum(norms, _LEAST)
+        return cosines
 
     def similarity(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
         norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-        return np.einsum("nw,nw->n", first, second) / np.maximum(norms, _LEAST)
+        cosines: NDArray[np.float32] = np.einsum("nw,nw->n", first, second) / np.maximum(norms, _LEAST)
+        return cosines

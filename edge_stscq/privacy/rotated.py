@@ -58,15 +58,19 @@ class RotatedGroups(Scheme[Rotations]):
     def unpack(self, content: bytes) -> NDArray[np.float32]:
         bits = np.unpackbits(np.frombuffer(content, np.uint8)).reshape(-1, self.bits)
         codes = bits @ (1 << np.arange(self.bits)[::-1])
-        return ((codes - 2 ** (self.bits - 1) + 0.5) * self._step).astype(np.float32)
+        values: NDArray[np.float32] = ((codes - 2 ** (self.bits - 1) + 0.5) * self._step).astype(np.float32)
+        return values
 
     def row(self, values: NDArray[np.float32], parameters: Rotations) -> NDArray[np.float32]:
         turned_back = np.einsum("gkd,gk->gd", parameters.kept, values.reshape(GROUPS, self.kept))
         scale = (GROUPS * self.kept / DIMS) ** 0.5  # an embedding scores about 1 against its own template
-        return (turned_back / scale).astype(np.float32).ravel()
+        row: NDArray[np.float32] = (turned_back / scale).astype(np.float32).ravel()
+        return row
 
     def scores(self, rows: NDArray[np.float32], unit: NDArray[np.float64]) -> NDArray[np.float32]:
-        return rows @ unit.astype(np.float32)
+        scores: NDArray[np.float32] = rows @ unit.astype(np.float32)
+        return scores
 
     def similarity(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.einsum("nd,nd->n", first, second) / np.float32(GROUPS)
+        cosines: NDArray[np.float32] = np.einsum("nd,nd->n", first, second) / np.float32(GROUPS)
+        return cosines

@@ -165,7 +165,10 @@ class Scheme(ABC, Generic[Parameters]):
                 f"a template of {self.name} has {self.template_bytes} bytes, not {len(template)}: it is cut off or "
                 "damaged; fetch it again"
             )
-        return key_id, self.unpack(content)
+        values = self.unpack(content)
+        if not np.isfinite(values).all():
+            raise EdgeError(f"the template of {self.name} holds numbers that are none: it is damaged; fetch it again")
+        return key_id, values
 
 
 class Gallery:

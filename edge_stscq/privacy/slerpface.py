@@ -51,7 +51,8 @@ class SlerpFace(Scheme[SlerpParameters]):
 
     def attention(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weights of the groups `[8]` of an embedding, of sum 1."""
-        return np.square(unit).reshape(GROUPS, DIMS).sum(1)
+        energies: NDArray[np.float64] = np.square(unit).reshape(GROUPS, DIMS).sum(1)
+        return energies
 
     def way(self, unit: NDArray[np.float64]) -> NDArray[np.float64]:
         """Parts of the way to their keys `[8]` that the groups of an embedding go."""
@@ -73,11 +74,13 @@ class SlerpFace(Scheme[SlerpParameters]):
         turned *= stored != 0
         inner = np.einsum("ngd,ngd->ng", turned, stored)
         norms = np.sqrt(np.einsum("ngd,ngd->ng", turned, turned))
-        return (inner / np.maximum(norms, np.float32(_LEAST))).sum(1, dtype=np.float32)
+        scores: NDArray[np.float32] = (inner / np.maximum(norms, np.float32(_LEAST))).sum(1, dtype=np.float32)
+        return scores
 
     def similarity(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
         query = unit_groups((first * (second != 0)).reshape(-1, GROUPS, DIMS))
-        return np.einsum("ngd,ngd->n", query, second.reshape(-1, GROUPS, DIMS))
+        scores: NDArray[np.float32] = np.einsum("ngd,ngd->n", query, second.reshape(-1, GROUPS, DIMS))
+        return scores
 
 
 Real = TypeVar("Real", np.float32, np.float64)

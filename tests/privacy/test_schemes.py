@@ -85,6 +85,16 @@ def test_truncated_template_is_refused(scheme: Scheme[Any], embeddings: Embeddin
             scheme.match(damaged, embeddings[0], key("a"))
 
 
+@pytest.mark.parametrize("scheme", [SCHEMES[0], SCHEMES[2]], ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_template_with_numbers_that_are_none_is_refused(
+    scheme: Scheme[Any], value: float, embeddings: Embeddings, key: Key
+) -> None:
+    template = scheme.enroll(embeddings[0], key("a"))[:-4] + np.array(value, "<f4").tobytes()
+    with pytest.raises(EdgeError, match="it is damaged"):
+        scheme.match(template, embeddings[0], key("a"))
+
+
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
 @pytest.mark.parametrize("other", SCHEMES, ids=lambda scheme: scheme.name)
 def test_template_of_another_scheme_is_refused_by_name(
