@@ -327,7 +327,8 @@ def privacy() -> str:
 @table
 def privacy_attacks() -> str:
     rows = []
-    for name, subject in _load("privacy")["results"]["subjects"].items():
+    found = _load("privacy")["results"]
+    for name, subject in found["subjects"].items():
         by = max(subject["linkage"], key=lambda attacker: float(subject["linkage"][attacker]["d_sys"]))
         linked = subject["linkage"][by]
         inverted = [
@@ -341,9 +342,15 @@ def privacy_attacks() -> str:
             f"{linked['maximal_linkability']:.3f}", *inverted,
             f"{_percent(searched['tokens_read'], 0)}, cosine {searched['cosine']:.2f}",
         ])  # fmt: skip
-    head = ["scheme", "D_sys of the best attacker", "maximal linkability"]
-    head += [f"inverted {key}, {count}" for key in ("without the key", "with it") for count in ("1 template", "10")]
-    return _markdown([*head, "tokens of the basic layer read, with the key"], rows)
+    head = ["scheme", f"D_sys of the best attacker ({found['linked']} faces)", "maximal linkability"]
+    head += [
+        f"inverted {key}, {count} ({found['attacked']} people)"
+        for key in ("without the key", "with it")
+        for count in ("1 template", "10")
+    ]
+    searched = next(iter(found["subjects"].values()))["brute_force"]
+    head += [f"tokens of the basic layer read, with the key ({_count(searched['faces'], 'face')})"]
+    return _markdown(head, rows)
 
 
 @table
