@@ -380,6 +380,101 @@ def film() -> str:
     return _markdown(head, rows)
 
 
+@table
+def privacy() -> str:
+    found = _load("privacy")["results"]
+    basic = [_accuracy(found["basic"]), _percent(found["basic"]["tar_at_far"])]
+    rows = [["unprotected, of the basic layer alone", "-", *basic, *basic, "-"]]
+    for name, subject in found["subjects"].items():
+        own, stolen, search = subject["accuracy"]["own"], subject["accuracy"]["stolen"], subject["search"]
+        rows.append([
+            name, str(subject["accuracy"]["template_bytes"]), _accuracy(own), _percent(own["tar_at_far"]),
+            _accuracy(stolen), _percent(stolen["tar_at_far"]),
+            f"{search['milliseconds']:.0f} ms, {search['mebibytes']:.0f} MiB",
+        ])  # fmt: skip
+    head = ["scheme", "template, bytes", "own secret", "same person accepted where 0.1 % of others are"]
+    return _markdown([*head, "stolen secret", "the same, stolen", "1 against 100,000"], rows)
+
+
+@table
+def privacy_attacks() -> str:
+    rows = []
+    found = _load("privacy")["results"]
+    for name, subject in found["subjects"].items():
+        by = max(subject["linkage"], key=lambda attacker: float(subject["linkage"][attacker]["d_sys"]))
+        linked = subject["linkage"][by]
+        inverted = [
+            f"{_percent(each['other_picture'])} (chance {_percent(each['chance'])})"
+            for kind in ("without_key", "with_key")
+            for each in (subject["inversion"][kind][0], subject["inversion"][kind][-1])
+        ]
+        searched = subject["brute_force"]
+        rows.append([
+            name, f"{linked['d_sys']:.3f} by {by} (floor {linked['floor']:.3f})",
+            f"{linked['maximal_linkability']:.3f}", *inverted,
+            f"{_percent(searched['tokens_read'], 0)}, cosine {searched['cosine']:.2f}",
+        ])  # fmt: skip
+    head = ["scheme", f"D_sys of the best attacker ({found['linked']} faces)", "maximal linkability"]
+    head += [
+        f"inverted {key}, {count} ({found['attacked']} people)"
+        for key in ("without the key", "with it")
+        for count in ("1 template", "10")
+    ]
+    searched = next(iter(found["subjects"].values()))["brute_force"]
+    head += [f"tokens of the basic layer read, with the key ({_count(searched['faces'], 'face')})"]
+    return _markdown(head, rows)
+
+
+@table
+def privacy_linkage() -> str:
+    subjects = _load("privacy")["results"]["subjects"]
+    attackers = list(next(iter(subjects.values()))["linkage"])
+    pools = [each["keys"] for each in next(iter(subjects.values()))["key_reuse"]]
+    rows = [
+        [
+            name, *(f"{subject['linkage'][attacker]['d_sys']:.3f}" for attacker in attackers),
+            *(_percent(each["linked"]) for each in subject["key_reuse"]),
+        ]
+        for name, subject in subjects.items()
+    ]  # fmt: skip
+    reuse = [f"found, {_count(size, 'key')} for all" if size else "found, fresh keys" for size in pools]
+    return _markdown(["scheme", *(f"D_sys by {attacker}" for attacker in attackers), *reuse], rows)
+
+
+@table
+def privacy_steps() -> str:
+    rows = [
+        [each["step"], *(f"{each[by]:.3f}" for by in ("score", "norms", "zeros")), _percent(each["accuracy"])]
+        for each in _load("privacy")["results"]["ablation"]["steps"]
+    ]
+    head = ["step", *(f"D_sys by {attacker}" for attacker in ("score", "norms", "zeros"))]
+    return _markdown([*head, "accuracy, stolen secret"], rows)
+
+
+@table
+def privacy_sizes() -> str:
+    rows = [
+        [each["scheme"], str(each["template_bytes"]), _percent(each["accuracy"]), f"{each['d_prime']:.2f}"]
+        for each in _load("privacy")["results"]["ablation"]["sizes"]
+    ]
+    return _markdown(["tried", "template, bytes", "accuracy, stolen secret", "d'"], rows)
+
+
+@table
+def privacy_group() -> str:
+    told = _load("privacy")["results"]["codebook_group"]
+    return _markdown(["the group tells of", "bits"], [[label, f"{bits:.3f}"] for label, bits in told.items()])
+
+
+@table
+def privacy_attention() -> str:
+    rows = [
+        [each["attention"], _percent(each["accuracy"]), f"{each['d_prime']:.2f}"]
+        for each in _load("privacy")["results"]["ablation"]["attention"]
+    ]
+    return _markdown(["weights of the groups", "accuracy, unprotected", "d'"], rows)
+
+
 def _load(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_bytes())
     return found

@@ -1,7 +1,7 @@
 """Arrows between packages point one way, and what a camera runs never brings torch.
 
 cli -> api -> {training, evaluation, targets, quantization, server, demo_camera}
-    -> {codec, data, recognizers, device, client, hub} -> bundle -> stream -> config -> {protocol, errors, _*}
+    -> {codec, data, recognizers, device, client, hub, privacy} -> bundle -> stream -> config -> {protocol, errors, _*}
 """
 
 import ast
@@ -36,7 +36,7 @@ _CONFIG = _FLOOR | {"config"}
 _STREAM = _CONFIG | {"stream"}
 _BUNDLE = _STREAM | {"bundle"}
 _CODEC = _BUNDLE | {"codec", "recognizers"}
-_ALL = _CODEC | {"data", "device", "client", "hub"}
+_ALL = _CODEC | {"data", "device", "client", "hub", "privacy"}
 
 ALLOWED: dict[str, set[str]] = {
     "edge_stscq": _ALL | {"api", "server"},  # the front door: names that are imported when they are used
@@ -47,12 +47,13 @@ ALLOWED: dict[str, set[str]] = {
     "bundle": _STREAM,
     "device": _BUNDLE,
     "client": _STREAM,
+    "privacy": _CONFIG,
     "hub": _BUNDLE,
     "codec": _CODEC - {"recognizers"} | {"hub"},
     "recognizers": _CODEC | {"data"},
     "data": _CODEC - {"recognizers"},
     "demo_camera": _BUNDLE | {"device", "client"},
-    "server": _ALL - {"device", "client", "hub", "recognizers", "data"},
+    "server": _ALL - {"device", "client", "hub", "recognizers", "data", "privacy"},  # it holds no key
     "training": _ALL - {"device", "client", "hub"},
     "quantization": _CODEC,
     "targets": _ALL - {"hub"} | {"quantization"},
@@ -66,7 +67,7 @@ ALLOWED: dict[str, set[str]] = {
 DEFERRED = {"edge_stscq.bundle.bundle": {"edge_stscq.device.encoder", "edge_stscq.hub.names"}}
 """Modules above that a method imports when it is called: a bundle opens without a runtime and brings one when asked."""
 
-TORCH_FREE = ("config", "stream", "bundle", "device", "client", "hub")
+TORCH_FREE = ("config", "stream", "bundle", "device", "client", "hub", "privacy")
 
 
 def package_of(module: str) -> str:

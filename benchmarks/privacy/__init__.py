@@ -1,0 +1,1 @@
+"""Attacks on protected templates, and what protection costs."""

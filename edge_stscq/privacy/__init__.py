@@ -1,0 +1,25 @@
+"""Protected templates: revocable, keyed, unlinkable under fresh keys; and the keys, kept apart from them."""
+
+from edge_stscq.privacy.key_store import KeyStore
+from edge_stscq.privacy.keys import RecordKey
+from edge_stscq.privacy.polyprotect import PolyProtect
+from edge_stscq.privacy.rotated import RotatedGroups
+from edge_stscq.privacy.scheme import Gallery, Scheme
+from edge_stscq.privacy.schemes import SCHEMES, scheme_named, scheme_of
+from edge_stscq.privacy.secret import read_secret, write_new_secret
+from edge_stscq.privacy.slerpface import SlerpFace
+
+__all__ = [
+    "SCHEMES",
+    "Gallery",
+    "KeyStore",
+    "PolyProtect",
+    "RecordKey",
+    "RotatedGroups",
+    "Scheme",
+    "SlerpFace",
+    "read_secret",
+    "scheme_named",
+    "scheme_of",
+    "write_new_secret",
+]
