@@ -33,11 +33,12 @@ ROUTES = {
     ("GET", "/v1/faces"): {"read"},
     ("GET", "/v1/faces/newest"): {"read"},
     ("GET", "/v1/faces/cam-0.png"): {"read"},
-    ("GET", "/v1/models"): {"send", "read", "match", "admin"},
+    ("GET", "/v1/models"): {"send", "read", "match", "admin", "delete"},
     ("POST", "/v1/match"): {"match"},
     ("GET", "/v1/devices"): {"read"},
     ("GET", "/openapi.json"): {"admin"},
     ("GET", "/metrics"): {"admin"},
+    ("DELETE", "/v1/faces/cam-0"): {"delete"},
 }
 """Scopes that open each route."""
 

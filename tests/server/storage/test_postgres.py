@@ -1,5 +1,6 @@
 """PostgreSQL goes away and comes back, belongs to somebody else, and asks for a password that nobody gets to see."""
 
+import asyncio
 import logging
 import re
 import subprocess
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 
 from benchmarks.postgres import PASSWORD, Cluster
+from edge_stscq._local_servers import local_token
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage import database
@@ -67,13 +69,17 @@ async def test_postgres_outage_and_recovery(
         assert (await post(0)).json()["stored"] == 1
         postgres.stop("immediate")
         try:
-            for answer in (await post(1), await client.get("/v1/faces"), await client.get("/ready")):
+            for answer in (await post(1), await client.get("/v1/faces")):
                 assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
                 assert answer.json() == {"error": "the store cannot be used now; the server's log says why"}
+            ready = await client.get("/ready")
+            assert (ready.status_code, ready.json()["ok"]) == (503, False)
             assert (await client.get("/health")).status_code == 200
         finally:
             postgres.start()
-        assert (await client.get("/ready")).status_code == 200
+        async with asyncio.timeout(30):
+            while (await client.get("/ready")).status_code != 200:  # an answer is kept for a second
+                await asyncio.sleep(0.1)
         assert [(await post(number)).json()["stored"] for number in (0, 1)] == [0, 1]
         assert [face["id"] for face in (await client.get("/v1/faces")).json()["faces"]] == ["cam-0", "cam-1"]
     logged = "\n".join(record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)
@@ -115,9 +121,12 @@ def test_postgres_serve_command(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     with served("--model", tiny_model, EDGE_STSCQ_STORE=url) as (address, process):
-        headers = {"Edge-Device": "cam", "Edge-Sequence": "3"}
+        token = local_token(address)
+        headers = {"Edge-Device": "cam", "Edge-Sequence": "3", "Authorization": f"Bearer {token}"}
         body = entry.codec.encode_stream(make_faces(2))
         assert httpx2.post(f"{address}/v1/frames", content=body, headers=headers, timeout=60).json()["stored"] == 2
     assert [face.id for face in open_store(url).page(0, 9)] == ["cam-3", "cam-4"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.jsonl", "tokens.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "audit.jsonl", "audit.strangers.jsonl", "local-token", "tokens.db",
+    ]  # fmt: skip
     assert re.search(r'"stored": 2', (tmp_path / "audit.jsonl").read_text())
