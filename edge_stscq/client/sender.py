@@ -152,6 +152,7 @@ class Sender:
         check_device(device)
         self.device = device
         headers = {"User-Agent": f"edge-stscq/{__version__}", DEVICE_HEADER: device, "Accept-Encoding": "identity"}
+        self._finds_token = token is None
         if token is None:
             token = local_token(url)
         if token:
@@ -296,6 +297,7 @@ class Sender:
     ) -> tuple[_Answer, int]:
         """The acknowledgement, and the tries it took."""
         for tries in range(1, self._attempts + 1):
+            self._show_local_token(request)
             before_try(_head_bytes(request) + len(request.content))
             try:
                 return self._try(kind, request), tries
@@ -352,6 +354,17 @@ class Sender:
         headers = {**headers, "Content-Type": "application/octet-stream"}
         return self._http.build_request("POST", self._url + path, content=body, headers=headers)
 
+    def _show_local_token(self, request: httpx2.Request) -> bool:
+        """Show the token of this machine's server, which may have started since; True if it is another than before.
+
+        A token that was given is shown anyway.
+        """
+        found = local_token(self._url) if self._finds_token else None
+        if found is None or request.headers.get("Authorization") == f"Bearer {found}":
+            return False
+        request.headers["Authorization"] = f"Bearer {found}"
+        return True
+
     def _try(self, kind: type[_Answer], request: httpx2.Request) -> _Answer:
         try:
             status, phrase, after, content = self._exchange(request)
@@ -368,6 +381,8 @@ class Sender:
             raise _PassingError(f"{self._url} answered {reason}, but not as a server of faces; check --url", after)
         if status in REFUSING:
             raise RequestRefusedError(f"{self._url} refused the frames: {reason}", reason, status == 413)
+        if status == 401 and self._show_local_token(request):
+            raise _PassingError(f"{self._url} answered {reason}, and has another token now")
         if status == 401:
             hint = "give the device's token with --token-file FILE or EDGE_STSCQ_TOKEN (`edge-stscq token create`)"
             raise EdgeError(f"{self._url} refused the frames: {reason}; {hint}")

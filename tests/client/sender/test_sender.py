@@ -9,11 +9,12 @@ from edge_stscq.client.sender import MAX_PAUSE, RequestRefusedError, Sender, Sen
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.protocol import FRAMES_PATH, STREAMS_PATH
 from edge_stscq.stream import CodedFace, FrameCodec
-from edge_stscq.stream.envelope import WireFrame, device_stream_id, key_of_device, stream_id
+from edge_stscq.stream.envelope import Source, WireFrame, device_stream_id, key_of_device, stream_id
 from edge_stscq.stream.frame import split_stream
 from edge_stscq.stream.wire import read_frames, write_sections, write_stream
 from tests.client.face_server import FaceServer
 from tests.client.filled import captured, coded
+from tests.support.fakes import stream_acknowledgement
 
 TOKEN = "0123456789abcdef"
 KEY, OTHER_KEY = bytes(range(16)), bytes(range(16, 32))
@@ -219,3 +220,23 @@ def test_sender_address_with_a_password_is_refused_and_not_shown(url: str) -> No
     with pytest.raises(EdgeError) as refused:
         Sender(url, "door-1", token="t")
     assert "secret" not in str(refused.value)
+
+
+def test_sender_finds_the_token_of_a_server_that_starts_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of this machine may be down, or start again, while a drain goes on."""
+    told = iter([None, None, "old", "new", "new"])
+    monkeypatch.setattr("edge_stscq.client.sender.local_token", lambda url: next(told, "new"))
+    shown: list[str | None] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        shown.append(request.headers.get("Authorization"))
+        if len(shown) == 1:
+            raise httpx2.ConnectError("refused")
+        if shown[-1] != "Bearer new":
+            return httpx2.Response(401, json={"error": "a valid bearer token is needed"})
+        return httpx2.Response(200, content=stream_acknowledgement(request.content))
+
+    frames = [WireFrame(Source(stream_id(bytes(16)), "cam", bytes(8)), 0, 1, b"a")]
+    with Sender("http://127.0.0.1:9", "cam", transport=httpx2.MockTransport(answer), sleep=lambda _: None) as sender:
+        assert sender.send_frames(frames, bytes(16)).answer.stored == 1
+    assert shown == [None, "Bearer old", "Bearer new"]
