@@ -34,7 +34,7 @@ class BasicLayer:
         center = ((identity["centre"] - identity["mean"]) @ identity["projection"][:, :size]).reshape(self.count, -1)
         deviations = codec.books[:, : self.count] - center[None, :, None]
         self.parts: NDArray[np.float32] = np.einsum("mtkd,etd->mtke", deviations, projection)
-        """What each entry adds to an embedding, before it is made a unit vector, `[M, T, K, 128]`."""
+        """Share of each entry in an embedding, before it is made a unit vector, `[M, T, K, 128]`."""
 
     def embed(self, group: int, tokens: NDArray[np.integer]) -> NDArray[np.float32]:
         """The sum `[128]` of the entries' parts."""
