@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from demo_camera.service.delivery import Delivery, Destination, SharedByteLimiter
 from demo_camera.service.notices import Notices
-from edge_stscq.client.byte_budget import Budget
+from edge_stscq.client.byte_budget import Budget, ByteLimiter
 from edge_stscq.client.spool import Spool
 from tests.client.filled import captured
 from tests.demo_camera.service.doubles import CODEC, Received, Receiver, Said, wait_for
@@ -116,7 +116,7 @@ def test_budget_holds_and_its_wait_ends_with_everything(spool: Path) -> None:
         wait_for(lambda: delivery.report.requests == 1)
         with Spool(spool) as more:
             more.put(captured(CODEC, 3))
-        assert limiter.level() < 0
+        assert ByteLimiter.level(limiter) < 0, "asked without the lock, which who waits for bytes holds"
         stopping.set()
         delivery.join(20)
         assert not delivery.is_alive()
