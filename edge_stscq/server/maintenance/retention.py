@@ -75,7 +75,11 @@ def expire(store: FaceStore, retention: Retention, now: float | None = None) -> 
         if period is None:
             continue
         while old := store.expired(now - period, MANY, device, tuple(retention.devices)):
-            gone += store.erase([FaceName(face.stream, face.sequence) for face in old], lasting=False)
+            erased = store.erase([FaceName(face.stream, face.sequence) for face in old], lasting=False)
+            if not erased:  # of damaged rows, which no name leads to: `store repair` is for these
+                log.error("%d faces that are too old are damaged and stay; see: edge-stscq store check", len(old))
+                break
+            gone += erased
     if gone:
         store.scrub()
     return gone

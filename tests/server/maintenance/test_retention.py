@@ -63,3 +63,13 @@ def test_retaining_sweeps_while_a_server_runs(tmp_path: Path, open_store: OpenSt
                 await asyncio.sleep(0.01)
 
     asyncio.run(serve())
+
+
+def test_expire_ends_where_nothing_can_be_erased(tmp_path: Path, open_store: OpenStore) -> None:
+    store = open_store(tmp_path / "faces.db")
+    accept(store, device_frames("cam", 0, b"a", b"b"))
+    with store._database.write() as db:
+        db.exec_driver_sql("UPDATE faces SET received = 1000, occurred = 1000")
+    store.erase = lambda names, lasting: 0  # type: ignore[method-assign]
+    assert expire(store, Retention.parse(["1h"])) == 0
+    assert store.count() == 2
