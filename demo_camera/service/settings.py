@@ -5,7 +5,6 @@ it is validated, so that everything that is wrong is known at once, and before a
 """
 
 from collections import Counter
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from demo_camera.service.files import as_value_error, private, readable, writable_folder
 from demo_camera.sources import Region
 from edge_stscq._limits import MAX_LAYERS
+from edge_stscq._local_servers import is_loopback
 from edge_stscq.client.byte_budget import parse_budget, parse_size
 from edge_stscq.client.spool import LEAST_BYTES
 from edge_stscq.device.quality import Limits
@@ -28,14 +28,6 @@ PREFIX = "EDGE_STSCQ_CAMERA_"
 ReadableFile = Annotated[Path, AfterValidator(readable)]
 SecretFile = Annotated[Path, AfterValidator(private)]
 """A file with one secret, that its owner alone reads."""
-
-
-def is_loopback(host: str) -> bool:
-    """True if `host` is a name or address that only this machine can reach."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _size(text: str) -> str:
