@@ -28,6 +28,7 @@ File = Annotated[
     Path,
     typer.Option("--store", envvar="EDGE_STSCQ_STORE", help="SQLite file of the store; no server may have it open."),
 ]
+Audit = Annotated[Path | None, typer.Option(help="Audit log; otherwise audit.jsonl beside the store.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[FACE]...", help="Ids of faces.")]
@@ -152,7 +153,7 @@ def erase(
     place: Store = "faces.db",
     yes: Yes = False,
     dry_run: Annotated[bool, typer.Option(help="Only show what would be erased.")] = False,
-    audit: Annotated[Path | None, typer.Option(help="Audit log; otherwise audit.jsonl beside the store.")] = None,
+    audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Erase faces for good, from the store and from the servers that have it open; late layers stay away.
@@ -160,7 +161,7 @@ def erase(
     Backups, PostgreSQL's archives and spools of cameras are not reached: the answer says where to look.
     """
     from edge_stscq.errors import EdgeError
-    from edge_stscq.server.auth.audit_log import annotate_erasure, audit_log
+    from edge_stscq.server.auth.audit_log import annotate_faces, audit_log
     from edge_stscq.server.storage.database import sibling_path
     from edge_stscq.server.storage.face_store import FaceName
 
@@ -178,10 +179,10 @@ def erase(
                 raise EdgeError(f"{count(len(faces), 'face')} would be erased; look with --dry-run, then give --yes")
             typer.confirm(f"Erase {count(len(faces), 'face')} for good?", abort=True)
         with audit_log(audit or sibling_path(place, "audit.jsonl")):
+            annotate_faces("store erase", len(faces), sorted({face.device for face in faces}))
             gone = 0
             for at in range(0, len(faces), 500):
                 gone += opened.erase([FaceName(face.stream, face.sequence) for face in faces[at : at + 500]])
-            annotate_erasure(gone, sorted({face.device for face in faces}))
         opened.scrub()
         later = _later(opened, faces)
     if as_json:
@@ -211,17 +212,22 @@ def export(
     min_cosine: MinCosine = 0.3,
     model: Model = None,
     place: Store = "faces.db",
+    audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Write faces as pictures, with what is known of each (times, device, frame) in faces.json: a person's own data."""
     from edge_stscq._files import make_folder, write_file
     from edge_stscq._images import encode_image
     from edge_stscq.errors import EdgeError, FrameError
+    from edge_stscq.server.auth.audit_log import annotate_faces, audit_log
+    from edge_stscq.server.storage.database import sibling_path
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise EdgeError(f"{output} is not an empty folder; choose another -o")
     with _opened(place) as opened:
         chosen = _chosen(opened, ids, stream, device, since, until, match, min_cosine, model)
+    with audit_log(audit or sibling_path(place, "audit.jsonl")):
+        annotate_faces("store export", len(chosen), sorted({face.device for face, _ in chosen}))
     codecs, told = _codecs(model), []
     make_folder(output)
     output.chmod(0o700)

@@ -141,6 +141,8 @@ def test_export_is_a_persons_own_data(place: Path, cameras: list[Camera], tiny_m
     output = tmp_path / "anna"
     told = answer("export", f"{cameras[0].stream}-1", "--store", place, "-o", output, "--model", tiny_model)
     assert (told["faces"], told["pictures"]) == (1, 1)
+    (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+    assert (json.loads(line)["what"], json.loads(line)["devices"]) == ("store export", ["door-1"])
     (row,) = json.loads((output / "faces.json").read_text())
     assert (row["device"], row["number"], row["layers"]) == ("door-1", 1, 3)
     assert row["captured"] is not None

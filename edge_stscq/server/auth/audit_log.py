@@ -99,9 +99,9 @@ def faces_shown(names: Iterable[str]) -> dict[str, str]:
     return shown | ({"*": f"{omitted} more"} if omitted else {})
 
 
-def annotate_erasure(faces: int, devices: Sequence[str]) -> None:
-    """Write the line of faces that were erased by a command on this machine: how many, and whose cameras'."""
-    _write_command("store erase", {"outcome": "done", "faces": faces, "devices": list(devices)})
+def annotate_faces(what: str, faces: int, devices: Sequence[str]) -> None:
+    """Write the line of faces that a command on this machine erases or hands over: how many, and whose cameras'."""
+    _write_command(what, {"outcome": "done", "faces": faces, "devices": list(devices)})
 
 
 def suppress(request: HTTPConnection) -> None:
