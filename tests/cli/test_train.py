@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import student, teacher
@@ -123,7 +124,7 @@ def test_a_recipe_becomes_a_complete_model(data: Path, tmp_path: Path) -> None:
     assert not torch.equal(before["seed"], after["seed"])
     group, tokens = store.load_student(model)(torch.zeros(1, 128, 128, 3, dtype=torch.uint8))
     assert store.load_decoder(model).decode(group, tokens).shape == (1, 128, 128, 3)
-    assert store.load_config(model).token_specific
+    assert model_folder.load_config(model).token_specific
     assert len((model / "log.jsonl").read_text().splitlines()) == 6
     assert again.returncode == 0, again.stderr
     assert refused.returncode == 2

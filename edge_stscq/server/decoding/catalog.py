@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_stscq.codec.matching import Matcher
-from edge_stscq.codec.store import load_config, load_frame_codec
+from edge_stscq.bundle.matcher import Matcher
+from edge_stscq.bundle.model_folder import load_config, load_frame_codec, load_matcher
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.frame import FrameCodec
@@ -50,7 +50,7 @@ class ModelCatalog:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._entries: dict[bytes, CatalogEntry] = {}
         for folder in folders:
-            entry = CatalogEntry(load_config(folder), load_frame_codec(folder), Matcher.load(folder).eval())
+            entry = CatalogEntry(load_config(folder), load_frame_codec(folder), load_matcher(folder))
             if entry.model_id in self._entries:
                 raise EdgeError(f"{folder} holds model {entry.model_id.hex()} a second time; name each model once")
             self._entries[entry.model_id] = entry

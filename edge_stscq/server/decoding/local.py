@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from edge_stscq._images import encode_image
 from edge_stscq.codec.execution_profile import profile_for
 from edge_stscq.server.decoding.batcher import MicroBatcher
-from edge_stscq.server.decoding.pool import DecoderPool
 from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.settings import ServerSettings
 
@@ -33,6 +32,10 @@ def in_process_backend(settings: ServerSettings) -> LocalBackend:
     Raises:
         EdgeError: a model folder is unusable, or the device is not there.
     """
+    from edge_stscq.server.decoding.pool import (
+        DecoderPool,  # and with it torch, which no other way to decode needs here
+    )
+
     pool = DecoderPool(settings.model, settings.device, settings.max_batch)
     pool.warm_up()
     return batching_backend(settings, pool.decode)

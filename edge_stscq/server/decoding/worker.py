@@ -7,8 +7,6 @@ it was decoding fail, and the next ones find a fresh one.
 """
 
 import multiprocessing
-import os
-import signal
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,7 +18,6 @@ from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.backend import BusyError
 from edge_stscq.server.decoding.confinement import User, run_confined
-from edge_stscq.server.decoding.pool import DecoderPool
 from edge_stscq.server.decoding.request import DecodeRequest
 
 START_SECONDS = 300.0
@@ -28,9 +25,6 @@ START_SECONDS = 300.0
 HUNG_SECONDS = 15.0
 """A batch that takes longer is not waited for: its decoder is replaced."""
 _END_SECONDS = 10.0
-_NICENESS = 10
-"""Added to the server's: where processors are short, requests are answered first and faces decoded with what is left. A
-server that answers late turns every face that it decodes into one that nobody waits for."""
 
 
 class DecoderProcess:
@@ -120,40 +114,3 @@ class DecoderProcess:
         self._process.kill()
         self._process.join()
         self._pipe.close()
-
-
-def work(
-    pipe: Connection, folders: tuple[Path, ...], device: str, max_batch: int | None, user: User | None,
-    given_up: list[str],
-) -> None:  # fmt: skip
-    """Decode what the pipe asks for until its other end is closed.
-
-    Args:
-        given_up: what the process has given up already, in words.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the server decides when this one ends
-    os.nice(_NICENESS)
-    try:
-        pool = DecoderPool(folders, device, max_batch)
-        pool.warm_up()
-        confinement = ", ".join([*([user.become()] if user else []), *given_up])
-    except Exception as error:
-        pipe.send((False, _line(error)))
-        return
-    pipe.send((True, confinement or "none"))
-    while True:
-        try:
-            requests: list[DecodeRequest] = pipe.recv()
-        except (EOFError, OSError):
-            os._exit(0)  # the server is gone, and there is nothing to tidy up
-        try:
-            pictures = np.stack(pool.decode(requests))
-        except Exception as error:
-            pipe.send(_line(error))
-        else:
-            pipe.send(None)
-            pipe.send_bytes(pictures.tobytes())
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}" if not isinstance(error, EdgeError) else str(error)

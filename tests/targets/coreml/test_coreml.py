@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edge_stscq._quiet import silence_exporters
+from edge_stscq.bundle.model_folder import load_config
 from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from edge_stscq.codec.encoder import student as new_student
-from edge_stscq.codec.store import load_config
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Codes
