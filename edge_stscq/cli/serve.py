@@ -150,7 +150,8 @@ def serve(
         from edge_stscq.server.app import create_app
 
         app = create_app(
-            settings, batching_backend(settings, decoder.decode), confinement=lambda: decoder.confinement
+            settings, batching_backend(settings, decoder.decode, decoder.unavailable),
+            confinement=lambda: decoder.confinement,
         )
         decoder.wait_until_ready()
         url, state = server_url(settings, listener.getsockname()[1], bool(tls)), app.state

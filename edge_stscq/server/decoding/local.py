@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from edge_stscq._images import encode_image
 from edge_stscq.codec.execution_profile import profile_for
+from edge_stscq.server.decoding.backend import BusyError
 from edge_stscq.server.decoding.batcher import MicroBatcher
 from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.settings import ServerSettings
@@ -17,12 +18,13 @@ LocalBackend = MicroBatcher[DecodeRequest, NDArray[np.uint8], bytes]
 
 
 def batching_backend(
-    settings: ServerSettings, decode: DecodeFn
+    settings: ServerSettings, decode: DecodeFn, unavailable: Callable[[], BusyError | None] = lambda: None
 ) -> MicroBatcher[DecodeRequest, NDArray[np.uint8], bytes]:
-    """Backend whose batches `decode` runs, for example `DecoderProcess.decode`."""
+    """Backend whose batches `decode` runs, for example `DecoderProcess.decode`; `unavailable` as for `MicroBatcher`."""
     return MicroBatcher(
         decode, encode_image, max_batch=profile_for(settings.device, settings.max_batch).max_batch,
         max_delay=settings.batch_delay, queue_size=settings.queue_size, deadline=settings.deadline,
+        unavailable=unavailable,
     )  # fmt: skip
 
 
