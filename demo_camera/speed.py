@@ -26,10 +26,10 @@ from demo_camera.sources import Picture
 from edge_stscq._images import read_image
 from edge_stscq._progress import Steps, no_steps
 from edge_stscq.bundle import Bundle
+from edge_stscq.bundle.matcher import Matcher
 from edge_stscq.device.crop import check, crop_face
 from edge_stscq.device.detect import Detector
 from edge_stscq.device.encoder import load_encoder
-from edge_stscq.device.matcher import Matcher
 from edge_stscq.device.quality import QualityGate
 from edge_stscq.errors import EdgeError
 

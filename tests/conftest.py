@@ -66,6 +66,32 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> "Released":
 
 
 @pytest.fixture(scope="session")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `model/` of fixed weights and its `bundles/`, whose bytes the lock knows; not to be written to."""
+    from tests.support.models.golden_model import make_golden
+    from tests.support.once import made_once
+
+    return made_once(tmp_path_factory, "golden", make_golden)
+
+
+@pytest.fixture(scope="session")
+def integer_bundles(integer_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Int8 bundles of `integer_model` by the name of the target; not to be written to."""
+    from targets import TARGETS
+    from targets.captured import capture_model
+    from targets.writer import write_bundle
+    from tests.support.once import made_once
+
+    def make(folder: Path) -> None:
+        source = capture_model(integer_model, "int8")
+        for target in TARGETS:
+            write_bundle(source, target, folder / f"{target.name}-int8")
+
+    place = made_once(tmp_path_factory, "integer-bundles", make)
+    return {target.name: place / f"{target.name}-int8" for target in TARGETS}
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete model of random weights, small enough to export in seconds, whose student uses both groups."""
     from tests.support.models.tiny_model import write_tiny_model

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.codec.integer.encoder import IntegerEncoder
 from quantization.integer_graph import integer_program, run_program
@@ -14,7 +15,7 @@ FOLDER = Path(__file__).parent.parent / "models" / "face128"
 
 
 def test_model_id_is_the_one_of_the_card() -> None:
-    found = store.load_frame_codec(FOLDER).model_id.hex()
+    found = model_folder.load_frame_codec(FOLDER).model_id.hex()
     assert f"model id `{found}`" in (FOLDER / "MODEL_CARD.md").read_text()
 
 

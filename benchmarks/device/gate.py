@@ -26,12 +26,12 @@ from benchmarks.device.scenes import Scene
 from benchmarks.record import record, write
 from edge_stscq._images import decode_image
 from edge_stscq.bundle import Bundle, open_bundle
+from edge_stscq.bundle.matcher import Matcher
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.data.crops import MAX_FILE_BYTES, open_crops
 from edge_stscq.device import load_encoder
 from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector
-from edge_stscq.device.matcher import Matcher
 from edge_stscq.device.quality import QualityGate
 from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError
 from edge_stscq.stream import CodedFace

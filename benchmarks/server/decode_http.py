@@ -25,9 +25,9 @@ import typer
 from benchmarks.record import write
 from benchmarks.server.load import Server, closed_loop, fill, random_faces, serving
 from edge_stscq._images import encode_image
+from edge_stscq.bundle.model_folder import load_frame_codec
 from edge_stscq.codec.execution_profile import PROFILES
 from edge_stscq.codec.face_decoder import FaceDecoder
-from edge_stscq.codec.store import load_frame_codec
 from edge_stscq.errors import EdgeError
 
 

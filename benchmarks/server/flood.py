@@ -28,7 +28,7 @@ import typer
 from benchmarks.record import write
 from benchmarks.server.ingest import Target, draw, load, serve, upload, uploads
 from benchmarks.server.load import resident_mib
-from edge_stscq.codec import store as models
+from edge_stscq.bundle import model_folder
 from edge_stscq.protocol import STREAMS_PATH
 from edge_stscq.stream import FrameCodec, model_id
 
@@ -218,8 +218,8 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, help="Of each flood.")] = 20,
 ) -> None:
     """Write benchmarks/results/flood.json."""
-    tables = models.load_tables(model)
-    codec = FrameCodec(tables, model_id(models.full_books(model), tables))
+    tables = model_folder.load_tables(model)
+    codec = FrameCodec(tables, model_id(model_folder.full_books(model), tables))
     payloads = [codec.payload(face) for face in draw(tables, FRAMES)]
     results: dict[str, Any] = {"seconds": seconds, "frames_in_a_request": SIZE, "floods": {}}
 

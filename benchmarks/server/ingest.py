@@ -35,7 +35,7 @@ import typer
 
 from benchmarks.postgres import Cluster, binaries, cluster
 from benchmarks.record import write
-from edge_stscq.codec import store as models
+from edge_stscq.bundle import model_folder
 from edge_stscq.protocol import STREAMS_PATH
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
@@ -71,8 +71,8 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each server.")] = 5,
 ) -> None:
     """Write benchmarks/results/ingest.json."""
-    tables = models.load_tables(model)
-    codec = FrameCodec(tables, model_id(models.full_books(model), tables))
+    tables = model_folder.load_tables(model)
+    codec = FrameCodec(tables, model_id(model_folder.full_books(model), tables))
     payloads = [codec.payload(face) for face in draw(tables, FRAMES)]
     results: dict[str, Any] = {"connections": CONNECTIONS, "seconds": seconds, "rounds": rounds, "stores": {}}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:

@@ -21,8 +21,8 @@ import typer
 
 from benchmarks.record import write
 from benchmarks.server.load import Answer, Connection, Server, closed_loop, connections, fill, random_faces, serving
+from edge_stscq.bundle.model_folder import load_config, load_frame_codec
 from edge_stscq.codec.execution_profile import PROFILES
-from edge_stscq.codec.store import load_config, load_frame_codec
 
 FACES = 8192
 CAPACITY_SECONDS = 20.0

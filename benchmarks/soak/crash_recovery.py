@@ -115,7 +115,7 @@ def run(model: Path, work: Path, faces: int, kills: int, longest: float, minutes
     Args:
         longest: a process is killed within so many seconds, at random.
     """
-    from edge_stscq.codec.store import load_frame_codec
+    from edge_stscq.bundle.model_folder import load_frame_codec
 
     work.mkdir(parents=True, exist_ok=True)
     path = work / "state.json"

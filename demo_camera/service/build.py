@@ -17,11 +17,11 @@ from demo_camera.service.settings import CameraSettings, Settings
 from demo_camera.sources import Region, Source, SourceOptions, open_source
 from edge_stscq._reporter import Silence
 from edge_stscq.bundle import Bundle
+from edge_stscq.bundle.matcher import Matcher
 from edge_stscq.bundle.selftest import selftest
 from edge_stscq.device import load_encoder
 from edge_stscq.device.crop import check
 from edge_stscq.device.detect import Detector
-from edge_stscq.device.matcher import Matcher
 from edge_stscq.device.quality import QualityGate
 
 _FIRST_TRACK = 2**31

@@ -125,7 +125,7 @@ def _bundles(model: Path, output: Path, out: Any) -> dict[str, Path]:
     """Bundle of each target that can be exported and run here; the released one where none can be exported."""
     from importlib.util import find_spec
 
-    from edge_stscq.codec.store import load_config
+    from edge_stscq.bundle.model_folder import load_config
     from edge_stscq.hub import resolve
 
     if find_spec("torchao") is None or find_spec("executorch") is None:

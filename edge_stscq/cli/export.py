@@ -105,7 +105,7 @@ def _is_there(folder: Path, model: Path) -> bool:
     """
     from edge_stscq.bundle import open_bundle
     from edge_stscq.bundle.manifest import MANIFEST
-    from edge_stscq.codec.store import load_frame_codec
+    from edge_stscq.bundle.model_folder import load_frame_codec
     from edge_stscq.errors import EdgeError
 
     if not (folder / MANIFEST).is_file():

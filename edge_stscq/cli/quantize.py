@@ -55,8 +55,9 @@ def quantize(
     from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, require
 
     require("torch", "executorch")
+    from edge_stscq.bundle.model_folder import load_config
     from edge_stscq.codec.encoder import EdgeEncoder
-    from edge_stscq.codec.store import load_config, load_student, save_student
+    from edge_stscq.codec.store import load_student, save_student
     from edge_stscq.data.crops import load_faces
     from quantization.pipeline import UnreachableAgreementError, quantize_student, split_faces
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from dataclasses import asdict, replace
@@ -137,6 +138,7 @@ def serve(
     from edge_stscq.server.decoding.worker import DecoderProcess
     from edge_stscq.server.front.server import BACKLOG, FrontServer
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what must be tidied up is, whichever signal ends it
     decoding = settings.model, settings.device, settings.max_batch
     files = (log, tokens_path(settings), sqlite_path(store_url(settings.store)))
     refuse_readable(filter(None, files), settings.model)
@@ -150,7 +152,8 @@ def serve(
         from edge_stscq.server.app import create_app
 
         app = create_app(
-            settings, batching_backend(settings, decoder.decode), confinement=lambda: decoder.confinement
+            settings, batching_backend(settings, decoder.decode, decoder.unavailable),
+            confinement=lambda: decoder.confinement,
         )
         decoder.wait_until_ready()
         url, state = server_url(settings, listener.getsockname()[1], bool(tls)), app.state

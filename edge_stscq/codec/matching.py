@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edge_stscq.bundle.model_folder import load_config
 from edge_stscq.codec.codebooks import SwitchedCodebooks
 from edge_stscq.codec.identity import IdentityHead
-from edge_stscq.codec.store import load_books, load_config, load_weights
+from edge_stscq.codec.store import load_books, load_weights
 
 
 class Matcher(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_stscq._progress import Progress, no_progress
-from edge_stscq.bundle import Bundle
+from edge_stscq.bundle import Bundle, model_folder
 from edge_stscq.bundle.match_rule import MatchRule
 from edge_stscq.codec import store
 from edge_stscq.codec.decoder import Decoder
@@ -115,11 +115,11 @@ class Codec:
         load = store.load_teacher if encoder == "teacher" else store.load_student
         net = cache(lambda: load(folder).to(device))
         return cls(
-            store.load_config(folder), encoder, encoder=net,
+            model_folder.load_config(folder), encoder, encoder=net,
             decoder=partial(FaceDecoder, folder, device, profile or PROFILES["cpu"]),
             matcher=lambda: _matcher(net()) if encoder == "teacher" else Matcher.load(folder).to(device),
-            books=partial(store.full_books, folder),
-            tables=store.load_tables(folder) if (folder / "tables.safetensors").exists() else None, folder=folder,
+            books=partial(model_folder.full_books, folder), folder=folder,
+            tables=model_folder.load_tables(folder) if (folder / "tables.safetensors").exists() else None,
         )  # fmt: skip
 
     @classmethod

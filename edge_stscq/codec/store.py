@@ -26,13 +26,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from edge_stscq.bundle.model_folder import load_config
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, student, teacher
 from edge_stscq.codec.integer.encoder import IntegerEncoder, ReferenceEncoder, on_token_grid
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream.entropy import model_id
-from edge_stscq.stream.frame import FrameCodec
 from edge_stscq.stream.tables import Tables
 
 _BOOKS = "codebooks.books"
@@ -73,29 +72,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
-def load_config(folder: Path) -> CodecConfig:
-    return CodecConfig.load(Path(folder) / "config.json")
-
-
 def load_books(folder: Path) -> Tensor:
     """Codebooks float32 [M, T, K, D]; T is 1 where a group shares one codebook."""
     return load_weights(Path(folder) / "codebooks.safetensors")["books"]
-
-
-def full_books(folder: Path) -> np.ndarray:
-    """Codebooks float32 [M, T, K, D] with a codebook for every position, as bundles and model ids see them."""
-    config, books = load_config(folder), load_books(folder)
-    return np.ascontiguousarray(books.expand(-1, config.tokens, -1, -1).numpy())
-
-
-def load_tables(folder: Path) -> Tables:
-    return Tables.load(Path(folder) / "tables.safetensors")
-
-
-def load_frame_codec(folder: Path) -> FrameCodec:
-    """Codec of the model's frames, which also tells its id; without any network."""
-    tables = load_tables(folder)
-    return FrameCodec(tables, model_id(full_books(folder), tables))
 
 
 def load_teacher(folder: Path) -> Teacher:

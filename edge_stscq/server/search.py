@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edge_stscq.config.codec import EMBEDDING
@@ -97,11 +96,7 @@ class FaceIndex:
 
     def embed(self, faces: Sequence[CodedFace], layers: int) -> NDArray[np.float32]:
         """Unit embeddings [N, 128] from the first `layers` layers of faces that have as many."""
-        end = self._matcher.config.layer_ends[layers - 1]
-        group = torch.tensor([face.group for face in faces])
-        tokens = torch.from_numpy(np.stack([face.tokens[:end] for face in faces]).astype(np.int64))
-        embeddings: NDArray[np.float32] = self._matcher(group, tokens, layers).numpy()
-        return embeddings
+        return self._matcher.embed(faces, layers)
 
     def add(self, changes: Sequence[Change]) -> None:
         """Take in what came, grew or went, in the order of its revisions; faces of other models are passed over."""

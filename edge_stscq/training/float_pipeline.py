@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
@@ -80,7 +81,7 @@ def distill(run: TrainingRun, model: Path) -> Path:
     trunk, faces, earlier = run.trunk(), run.faces(), None
     if run.start:
         earlier = require_kind(store.load_student(run.start), EdgeEncoder, run.start).requires_grad_(True)
-    distilled = _distill_identity(run, plan, trunk, faces, earlier, store.load_config(model).student_trunk)
+    distilled = _distill_identity(run, plan, trunk, faces, earlier, model_folder.load_config(model).student_trunk)
     embeddings = torch.empty(0)
     if plan.token_steps or not earlier:
         embeddings = cached_embeddings(faces, trunk, run.cache, run.reporter, run.device)

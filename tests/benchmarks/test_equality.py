@@ -15,7 +15,6 @@ from benchmarks.equality.places import PLACES, Setting, find, native, web
 from benchmarks.equality.places.base import Command, Place
 from benchmarks.equality.results import collate, differing
 from edge_stscq.errors import EdgeError
-from tests.support.models.released import Released
 
 COUNT = 20
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
@@ -26,18 +25,9 @@ def silent(text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, released: Released) -> Path:
-    """The released model's int8 bundles."""
-    for package in ("onnx", "executorch", "torch"):
-        pytest.importorskip(package, reason="needs the extras onnx and executorch")
-    from targets import TARGETS
-    from targets.captured import capture_model
-    from targets.writer import bundle_folder, write_bundle
-
-    folder, executorch = tmp_path_factory.mktemp("bundles"), TARGETS[1]
-    (folder / released.bundle.name).symlink_to(released.bundle)
-    write_bundle(capture_model(model_dir, "int8"), executorch, bundle_folder(folder, executorch, "int8"))
-    return folder
+def bundles(integer_bundles: dict[str, Path]) -> Path:
+    """Folder of the int8 bundles of a model whose student is made for integers."""
+    return integer_bundles["onnx"].parent
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_stscq.bundle.model_folder import load_frame_codec
 from edge_stscq.cli import main
 from edge_stscq.codec.face_decoder import FaceDecoder
-from edge_stscq.codec.store import load_frame_codec
 from edge_stscq.stream import CodedFace, FrameCodec
 
 Run = Callable[..., tuple[int, str, str]]

@@ -11,8 +11,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from edge_stscq._images import read_image
+from edge_stscq.bundle.model_folder import load_config, load_frame_codec
 from edge_stscq.cli.store import store as app
-from edge_stscq.codec.store import load_config, load_frame_codec
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace

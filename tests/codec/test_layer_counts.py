@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.config.recipe import Losses, odds
@@ -14,14 +15,14 @@ from edge_stscq.stream import CodedFace, FrameCodec
 
 
 def test_the_configuration_round_trips(layered_model: Path, tmp_path: Path) -> None:
-    config = store.load_config(layered_model)
+    config = model_folder.load_config(layered_model)
     config.save(tmp_path / "config.json")
     assert CodecConfig.load(tmp_path / "config.json") == config
     assert config.layer_ends == tuple(range(4, 4 * len(config.layers) + 1, 4))
 
 
 def test_pictures_are_decoded_from_every_prefix(layered_model: Path) -> None:
-    config = store.load_config(layered_model)
+    config = model_folder.load_config(layered_model)
     count, decoder = len(config.layers), store.load_decoder(layered_model)
     group, tokens = store.load_student(layered_model)(torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8))
     assert tokens.shape == (2, config.tokens)
@@ -37,7 +38,7 @@ def test_pictures_are_decoded_from_every_prefix(layered_model: Path) -> None:
 
 
 def test_frames_of_every_prefix_come_back_and_are_cut(layered_model: Path) -> None:
-    config, tables = store.load_config(layered_model), store.load_tables(layered_model)
+    config, tables = model_folder.load_config(layered_model), model_folder.load_tables(layered_model)
     count, codec = len(config.layers), FrameCodec(tables, b"\1" * 8)
     tokens = np.random.default_rng(0).integers(config.entries, size=config.tokens).astype(np.uint16)
     whole = CodedFace(1, tokens, count)
@@ -59,7 +60,7 @@ def test_frames_of_every_prefix_come_back_and_are_cut(layered_model: Path) -> No
 
 
 def test_training_has_sensible_numbers_for_any_count(layered_model: Path) -> None:
-    count = len(store.load_config(layered_model).layers)
+    count = len(model_folder.load_config(layered_model).layers)
     chances, pixels, identities = odds((), count), Losses().pixel_factors(count), Losses().identity_factors(count)
     assert len(chances) == len(pixels) == len(identities) == count
     assert sum(chances) == pytest.approx(1)

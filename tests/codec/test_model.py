@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.codec.model import Codec, as_crops
@@ -92,7 +93,7 @@ def test_parts_are_loaded_when_they_are_used(tiny_model: Path, tmp_path: Path, c
 
 def test_modules_in_memory_are_the_folders_codec(codec: Codec, crops: NDArray[np.uint8], tiny_model: Path) -> None:
     other = Codec.from_modules(
-        store.load_student(tiny_model), store.load_decoder(tiny_model), tables=store.load_tables(tiny_model)
+        store.load_student(tiny_model), store.load_decoder(tiny_model), tables=model_folder.load_tables(tiny_model)
     )
     assert other.frames.model_id == codec.frames.model_id
     assert other.compress(crops[:2]) == codec.compress(crops[:2])

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.codec.matching import Matcher
 from edge_stscq.errors import EdgeError
@@ -47,7 +48,7 @@ def test_damage_and_gaps_are_named(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_weights_of_another_configuration_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     folder = copy(tiny_model, tmp_path)
-    config = store.load_config(folder)
+    config = model_folder.load_config(folder)
     config.model_copy(update={"style_dim": 24}).save(folder / "config.json")
     with pytest.raises(EdgeError, match=r"decoder.safetensors does not fit config.json"):
         store.load_decoder(folder)

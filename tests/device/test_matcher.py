@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from edge_stscq.bundle import open_bundle
+from edge_stscq.bundle import model_folder, open_bundle
 from edge_stscq.codec import store
 from edge_stscq.codec.identity import IdentityHead
 from edge_stscq.codec.matching import Matcher as TorchMatcher
 from edge_stscq.device import Matcher
 from edge_stscq.errors import EdgeError
-from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.search import FaceIndex
 from edge_stscq.stream import CodedFace
 from edge_stscq.stream.envelope import Source, WireFrame, device_stream_id
@@ -37,7 +37,7 @@ WITHOUT_TORCH = """
 import sys
 import numpy as np
 from edge_stscq.bundle import open_bundle
-from edge_stscq.device.matcher import Matcher
+from edge_stscq.bundle.matcher import Matcher
 from edge_stscq.stream import CodedFace
 
 bundle, expected = open_bundle(sys.argv[1]), np.load(sys.argv[2])
@@ -79,7 +79,7 @@ def tiny_bundle(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def random_faces(model: Path, count: int) -> list[CodedFace]:
     """Whole faces of any tokens."""
-    config, random = store.load_config(model), np.random.default_rng(5)
+    config, random = model_folder.load_config(model), np.random.default_rng(5)
     return [
         CodedFace(int(random.integers(config.groups)), random.integers(config.entries, size=config.tokens), layers)
         for layers in [len(config.layers)] * count
@@ -89,7 +89,7 @@ def random_faces(model: Path, count: int) -> list[CodedFace]:
 def test_embeddings_are_those_of_torch_at_every_layer(model: Path, bundle: Path, tmp_path: Path) -> None:
     faces = random_faces(model, FACES)
     groups, tokens = np.array([face.group for face in faces]), np.stack([face.tokens for face in faces])
-    matcher, count = TorchMatcher.load(model), len(store.load_config(model).layers)
+    matcher, count = TorchMatcher.load(model), len(model_folder.load_config(model).layers)
     expected = {
         f"embeddings {layers}": matcher(torch.from_numpy(groups), torch.from_numpy(tokens.astype(np.int64)), layers)
         for layers in range(1, count + 1)
@@ -109,7 +109,7 @@ def test_cosines_are_those_of_the_server_for_faces_of_different_layers(model: Pa
     matcher = Matcher.of(open_bundle(bundle))
     ends = matcher.config.layer_ends
     faces = [face.truncate(1 + number % len(ends), ends) for number, face in enumerate(random_faces(model, 12))]
-    entry = CatalogEntry(store.load_config(model), store.load_frame_codec(model), TorchMatcher.load(model))
+    (entry,) = ModelCatalog([model])
     index = FaceIndex(entry, len(faces))
     source = Source(device_stream_id("cam"), "cam", entry.model_id)
     stored = [

@@ -4,14 +4,11 @@
 """
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "lock"
-GENERATE = bool(os.environ.get("GENERATE_EXPECTED"))
+from tests.support.models.golden_model import GENERATE, GOLDEN
 
 
 @pytest.fixture(scope="session")

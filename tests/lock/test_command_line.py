@@ -68,12 +68,12 @@ def test_help_pages_are_the_golden_ones(expected: Any) -> None:
 
 def test_json_keys_are_the_golden_ones(tiny_model: Path, tmp_path: Path, expected: Any) -> None:
     """Of the commands that need neither a bundle nor a server."""
+    from edge_stscq.bundle import model_folder
     from edge_stscq.client.spool import Spool
-    from edge_stscq.codec import store
     from edge_stscq.stream import CodedFace, FrameCodec, model_id
 
-    config, tables = store.load_config(tiny_model), store.load_tables(tiny_model)
-    codec = FrameCodec(tables, model_id(store.full_books(tiny_model), tables))
+    config, tables = model_folder.load_config(tiny_model), model_folder.load_tables(tiny_model)
+    codec = FrameCodec(tables, model_id(model_folder.full_books(tiny_model), tables))
     stream, tokens, spool = tmp_path / "faces.stsq", tmp_path / "tokens.db", tmp_path / "faces.spool"
     stream.write_bytes(codec.encode_stream([CodedFace(0, np.zeros(config.tokens, np.uint16), len(config.layer_ends))]))
     with Spool(spool, device="cam"):

@@ -159,6 +159,13 @@ def test_torch_free_modules_import_without_torch() -> None:
         "    heavy = {'torch', 'executorch', 'coremltools'} & sys.modules.keys()\n"
         "    if heavy: sys.exit(f'{name} brings {heavy}')\n"
     )
-    command = [sys.executable, "-P", "-c", code, *torch_free_modules(), "edge_stscq.cli.send", "edge_stscq.cli.spool"]
+    front = (
+        "edge_stscq.cli.send",
+        "edge_stscq.cli.spool",
+        "edge_stscq.cli.serve",
+        "edge_stscq.server.app",
+        "edge_stscq.server.decoding.worker",
+    )
+    command = [sys.executable, "-P", "-c", code, *torch_free_modules(), *front]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import numpy as np
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from benchmarks.postgres import Cluster, binaries, cluster
-from edge_stscq._local_servers import local_token
+from edge_stscq._local_servers import local_token, notes_folder
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.server.app import create_app
 from edge_stscq.server.auth.scope import Scope
@@ -180,8 +181,8 @@ def served() -> Served:
             assert address, line + process.communicate(timeout=180)[1]
             yield address[0], process
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+            if asked := process.poll() is None:
+                process.send_signal(signal.SIGTERM)
             try:
                 _, errors = process.communicate(timeout=180)
             except subprocess.TimeoutExpired:
@@ -190,6 +191,8 @@ def served() -> Served:
                 raise
         assert process.returncode in (0, -signal.SIGKILL)
         assert re.fullmatch(said, errors)
+        if asked:
+            assert not (notes_folder() / f"{urlsplit(address[0]).port}.json").exists(), "nothing of it is left"
 
     return start
 

@@ -9,8 +9,8 @@ import httpx2
 import numpy as np
 import pytest
 
+from edge_stscq.bundle.model_folder import load_config, load_frame_codec
 from edge_stscq.codec.face_decoder import FaceDecoder
-from edge_stscq.codec.store import load_config, load_frame_codec
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.stream import CodedFace, FrameCodec
 

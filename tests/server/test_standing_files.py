@@ -167,9 +167,7 @@ async def test_live_ends_with_its_token_whatever_its_holder_asks(
             assert (feed.close_code, 429 in statuses) == (1008, True)
 
 
-async def test_pictures_asked_for_by_strangers_do_not_count(
-    listen: Listen, make_app: MakeApp, issue: Issue
-) -> None:
+async def test_pictures_asked_for_by_strangers_do_not_count(listen: Listen, make_app: MakeApp, issue: Issue) -> None:
     """Nor by who does not take the answer: 300 of both leave room for who shows a token."""
     token = issue("*", "read")
     async with listen(make_app(), most_of_address=500) as (address, _):

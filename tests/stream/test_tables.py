@@ -111,9 +111,7 @@ def test_unreadable_tables_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("entries", [2, 5, 16, 17, 215, 256])
 @pytest.mark.parametrize("ends", [(1,), (3, 4), (5, 8, 13), (16, 32, 64)])
-def test_decode_many_is_decode_of_each(
-    entries: int, ends: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decode_many_is_decode_of_each(entries: int, ends: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of whole payloads, of any bytes, and of the longest and shortest there are."""
     random = np.random.default_rng(entries)
     shape = (3, ends[-1], entries)

@@ -30,10 +30,8 @@ def source(integer_model: Path) -> CapturedModel:
 
 
 @pytest.fixture(scope="module")
-def bundles(source: CapturedModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders by the name of the target; not to be written to."""
-    place = tmp_path_factory.mktemp("integers")
-    return {target.name: write_bundle(source, target, place / target.name).folder for target in TARGETS}
+def bundles(integer_bundles: dict[str, Path]) -> dict[str, Path]:
+    return integer_bundles
 
 
 @pytest.mark.parametrize("target", [target.name for target in TARGETS])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.trunk import IdentityTrunk
@@ -71,7 +72,7 @@ def test_chain_makes_a_complete_model(trained: Path) -> None:
     assert tokens[:, :8].max() < 3, "entries beyond a layer's share are never chosen"
     assert store.load_decoder(model).decode(group, tokens).shape == (2, 128, 128, 3)
     assert "precision: float32, as asked" in (trained / "finetune.txt").read_text()
-    assert store.load_tables(model).shape == (2, 20, 4)
+    assert model_folder.load_tables(model).shape == (2, 20, 4)
     phases = {json.loads(line)["stage"] for line in (model / "log.jsonl").read_text().splitlines()}
     assert phases == {"controls", "front", "student", "finetune"}
 
@@ -172,4 +173,4 @@ def test_two_processes_fit_one_model(data: Path, tmp_path: Path) -> None:
     words = ("train", "--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path, "--threads", 1)
     (done,) = run_commands(words, launcher=launcher)
     assert done.returncode == 0, done.stderr
-    assert store.load_tables(tmp_path / "closed-form" / "model").shape == (2, 20, 4)
+    assert model_folder.load_tables(tmp_path / "closed-form" / "model").shape == (2, 20, 4)

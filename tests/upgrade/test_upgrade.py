@@ -46,7 +46,7 @@ def stream() -> bytes:
 def codec() -> FrameCodec:
     """Made from the old model folder, as `decode` and `serve` do."""
     need_module("torch", "pip install 'edge-stscq[server]'")
-    from edge_stscq.codec.store import load_frame_codec
+    from edge_stscq.bundle.model_folder import load_frame_codec
 
     return load_frame_codec(SECOND / "model")
 

@@ -56,14 +56,16 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
         max_delay: seconds the oldest item of a batch may wait for company.
         queue_size: items that may wait.
         deadline: seconds after its arrival by which the batch of an item must have begun.
+        unavailable: asked before an item is taken; why the device takes none now, or None.
     """
 
     def __init__(
         self, run_batch: Callable[[Sequence[Item]], Sequence[Intermediate]],
         postprocess: Callable[[Intermediate], Result],
         *, max_batch: int, max_delay: float, queue_size: int, deadline: float,
+        unavailable: Callable[[], BusyError | None] = lambda: None,
     ) -> None:  # fmt: skip
-        self._run_batch, self._postprocess = run_batch, postprocess
+        self._run_batch, self._postprocess, self._unavailable = run_batch, postprocess, unavailable
         self._max_batch, self._max_delay, self._queue_size = max_batch, max_delay, queue_size
         self.deadline = deadline
         self._queue: OrderedDict[asyncio.Future[Result], _Queued[Item, Result]] = OrderedDict()
@@ -117,6 +119,8 @@ class MicroBatcher(Generic[Item, Intermediate, Result]):
         """Refusal of an item that came `waited` seconds ago, `queued_ahead` others before it; None if it has room."""
         if not self._running:
             return BusyError("the decoder's queue is not running")
+        if (busy := self._unavailable()) is not None:
+            return busy
         ahead = self._seconds_ahead(queued_ahead)
         if len(self._queue) + queued_ahead >= self._queue_size:
             return BusyError(f"the decoder's queue of {self._queue_size} is full", ahead)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_stscq.bundle.match_rule import MatchRule
-from edge_stscq.codec.matching import Matcher
-from edge_stscq.codec.store import load_config, load_frame_codec
+from edge_stscq.bundle.matcher import Matcher
+from edge_stscq.bundle.model_folder import load_config, load_frame_codec, load_matcher
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.frame import FrameCodec
@@ -56,7 +56,7 @@ class ModelCatalog:
             config, codec, rule = load_config(folder), load_frame_codec(folder), MatchRule.load(folder)
             if rule is not None:
                 rule.thresholds.check(codec.model_id, config.layer_names, str(folder))
-            entry = CatalogEntry(config, codec, Matcher.load(folder).eval(), rule)
+            entry = CatalogEntry(config, codec, load_matcher(folder), rule)
             if entry.model_id in self._entries:
                 raise EdgeError(f"{folder} holds model {entry.model_id.hex()} a second time; name each model once")
             self._entries[entry.model_id] = entry

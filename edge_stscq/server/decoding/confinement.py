@@ -164,6 +164,6 @@ def run_confined(
     end_with_parent()
     # CUDA's driver opens devices and sockets of its own at any time.
     done = [] if device == "cuda" else confine(folders)
-    from edge_stscq.server.decoding import worker  # PyTorch, and its threads
+    from edge_stscq.server.decoding.pool import work  # PyTorch, and its threads
 
-    worker.work(pipe, folders, device, max_batch, user, done)
+    work(pipe, folders, device, max_batch, user, done)

@@ -3,12 +3,12 @@
 Python runs one thread at a time. A decoder in the server's process waits for a turn at every operation of its network,
 and under a flood of requests hardly gets one; in a process of its own it has what the machine gives it. Requests and
 pictures cross a pipe. The process ends when the server does, however that ends; if it dies first, or hangs, the faces
-it was decoding fail, and the next ones find a fresh one.
+it was decoding fail, and another is begun at once. Until that one has loaded its networks, faces are refused and not
+kept waiting.
 """
 
 import multiprocessing
-import os
-import signal
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,7 +20,6 @@ from edge_stscq.config.codec import CROP
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.backend import BusyError
 from edge_stscq.server.decoding.confinement import User, run_confined
-from edge_stscq.server.decoding.pool import DecoderPool
 from edge_stscq.server.decoding.request import DecodeRequest
 
 START_SECONDS = 300.0
@@ -28,9 +27,6 @@ START_SECONDS = 300.0
 HUNG_SECONDS = 15.0
 """A batch that takes longer is not waited for: its decoder is replaced."""
 _END_SECONDS = 10.0
-_NICENESS = 10
-"""Added to the server's: where processors are short, requests are answered first and faces decoded with what is left. A
-server that answers late turns every face that it decodes into one that nobody waits for."""
 
 
 class DecoderProcess:
@@ -47,20 +43,36 @@ class DecoderProcess:
         confinement: what it has given up (see `confinement`), in words; known once it is ready.
     """
 
+    _process: multiprocessing.process.BaseProcess
+    _pipe: Connection
+
     def __init__(
         self, folders: Sequence[Path], device: str, max_batch: int | None = None, user: str | None = None
     ) -> None:
         self._arguments = tuple(folders), device, max_batch, User.named(user) if user else None
         self.confinement = "not started"
-        self._process, self._pipe = self._start()
+        self._start_took = 0.0
+        self._start()
 
-    def _start(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        parent_end, child_end = context.Pipe()
-        process = context.Process(target=run_confined, args=(child_end, *self._arguments), name="decoder", daemon=True)
-        process.start()
+        self._begun, self._ready = time.monotonic(), False
+        self._pipe, child_end = context.Pipe()
+        self._process = context.Process(
+            target=run_confined, args=(child_end, *self._arguments), name="decoder", daemon=True
+        )
+        self._process.start()
         child_end.close()
-        return process, parent_end
+
+    def unavailable(self) -> BusyError | None:
+        """Refusal of a face while the networks are being loaded, from any thread; None if it would be decoded."""
+        try:
+            if self._ready or self._pipe.poll():
+                return None
+        except OSError:  # closed: the next batch begins another
+            return None
+        left = self._start_took - (time.monotonic() - self._begun)
+        return BusyError("the decoder is starting", max(left, 1.0))
 
     @property
     def pid(self) -> int | None:
@@ -81,33 +93,48 @@ class DecoderProcess:
             done, said = False, f"its process ended with {self._process.exitcode}"
         if not done:
             raise EdgeError(f"the decoder cannot start: {said}")
-        self.confinement = said
+        self.confinement, self._ready, self._start_took = said, True, time.monotonic() - self._begun
 
     def decode(self, requests: Sequence[DecodeRequest]) -> list[NDArray[np.uint8]]:
         """RGB uint8 [128, 128, 3] of each request.
 
         Raises:
+            EdgeError: it cannot start, any more.
             RuntimeError: decoding them failed, or the process died of it.
-            BusyError: the process hung, and is replaced.
+            BusyError: the process hung, and is replaced; or it was, and is not ready yet.
         """
         if not self._process.is_alive():
-            self.close()
-            self._process, self._pipe = self._start()
+            self._replace()
+        if (busy := self.unavailable()) is not None:
+            raise busy
+        if not self._ready:
             self.wait_until_ready()
         try:
             self._pipe.send(list(requests))
-            if not self._pipe.poll(HUNG_SECONDS):
-                raise BusyError(self._hung(HUNG_SECONDS))
+            self._await_answer()
             problem = self._pipe.recv()
             if problem is not None:
                 raise RuntimeError(problem)
-            if not self._pipe.poll(HUNG_SECONDS):
-                raise BusyError(self._hung(HUNG_SECONDS))
+            self._await_answer()
             pictures = np.frombuffer(self._pipe.recv_bytes(), np.uint8)
             return [*pictures.reshape(len(requests), CROP, CROP, 3)]
         except (EOFError, OSError):
             self._process.join(_END_SECONDS)
-            raise RuntimeError(f"the decoder's process ended with {self._process.exitcode}") from None
+            code = self._process.exitcode
+            self._replace()
+            raise RuntimeError(f"the decoder's process ended with {code}") from None
+
+    def _await_answer(self) -> None:
+        """Wait for what the process sends next, and replace it if that does not come."""
+        if not self._pipe.poll(HUNG_SECONDS):
+            reason = self._hung(HUNG_SECONDS)
+            self._replace()
+            raise BusyError(reason, self._start_took)
+
+    def _replace(self) -> None:
+        """Begin another process, of which nothing is awaited."""
+        self.close()
+        self._start()
 
     def _hung(self, seconds: float) -> str:
         """End the process; why it had to."""
@@ -120,40 +147,3 @@ class DecoderProcess:
         self._process.kill()
         self._process.join()
         self._pipe.close()
-
-
-def work(
-    pipe: Connection, folders: tuple[Path, ...], device: str, max_batch: int | None, user: User | None,
-    given_up: list[str],
-) -> None:  # fmt: skip
-    """Decode what the pipe asks for until its other end is closed.
-
-    Args:
-        given_up: what the process has given up already, in words.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the server decides when this one ends
-    os.nice(_NICENESS)
-    try:
-        pool = DecoderPool(folders, device, max_batch)
-        pool.warm_up()
-        confinement = ", ".join([*([user.become()] if user else []), *given_up])
-    except Exception as error:
-        pipe.send((False, _line(error)))
-        return
-    pipe.send((True, confinement or "none"))
-    while True:
-        try:
-            requests: list[DecodeRequest] = pipe.recv()
-        except (EOFError, OSError):
-            os._exit(0)  # the server is gone, and there is nothing to tidy up
-        try:
-            pictures = np.stack(pool.decode(requests))
-        except Exception as error:
-            pipe.send(_line(error))
-        else:
-            pipe.send(None)
-            pipe.send_bytes(pictures.tobytes())
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}" if not isinstance(error, EdgeError) else str(error)

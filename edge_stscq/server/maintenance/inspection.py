@@ -15,6 +15,7 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import MAX_SEQUENCE
 from edge_stscq.server.maintenance.files import check_store, discard, exclusively, moved_aside, read_only, replace_store
 from edge_stscq.server.storage.database import Database, StoreError, sqlite_path, store_url
+from edge_stscq.server.storage.device_counts import recount
 from edge_stscq.server.storage.face_store import DamagedFaceError, StoredFace, face_name
 from edge_stscq.server.storage.sql_face_store import COLUMNS, SqlFaceStore, typed_row
 from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces
@@ -83,6 +84,9 @@ def inspect_store(place: Path | str, progress: Progress = no_progress) -> Inspec
                     _judge(face, last, found)
                 after = rows[-1].row
                 progress(len(rows))
+            if not found.damaged and (wrong := store.wrong_counts()):
+                devices = ", ".join(wrong[:5])
+                found.problems.append(f"what is counted of {devices} is not what there is; store repair counts anew")
         except StoreError as error:
             found.problems.append(f"reading ended: {error}")
     return found
@@ -158,6 +162,7 @@ def repair_store(path: Path, progress: Progress = no_progress) -> Repair:
                     rows = [dict(zip(_ERASED_COLUMNS, row, strict=True)) for row in part]
                     db.execute(insert(erased), [row | {"revision": revisions.given(row["revision"])} for row in rows])
                 db.execute(changes.update(), {"revision": revisions.last})
+                recount(db)
             kept = len(whole)
             made = max((found for (found,) in _readable(old, _MADE) if _is_count(found)), default=0)
             unnamed = max(0, made - kept - len(lost) - len(gone))

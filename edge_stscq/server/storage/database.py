@@ -41,6 +41,10 @@ _POSTGRES = {
 }
 
 
+LEAST_ROOM = 4 * 2**20
+"""Bytes: a request of 1 MiB, its indexes, and the log that it goes through."""
+
+
 class StoreError(Exception):
     """The database did not do what was asked: away, locked, full, read-only, replaced. The transaction is not kept."""
 
@@ -101,6 +105,20 @@ class Database:
         yield
         if self._file is not None:
             self._file.check()
+
+    def check_room(self) -> None:
+        """Check that what one request may bring would find room: a small write succeeds long after that.
+
+        PostgreSQL's disk is its operator's to watch.
+
+        Raises:
+            StoreError: there is none.
+        """
+        if self._file is None:
+            return
+        disk = os.statvfs(self._file.path.parent)
+        if disk.f_bavail * disk.f_frsize < LEAST_ROOM:
+            raise StoreError(f"database or disk is full: less than {LEAST_ROOM // 2**20} MiB are left")
 
     def scrub(self, *, rewrite: bool, table: str) -> None:
         """Leave nothing of removed rows behind: in SQLite's log, and with `rewrite` in the free room of its pages.

@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
 
+from edge_stscq.server.storage import device_counts
 from edge_stscq.server.storage.face_store import ErasedFace, FaceName
 from edge_stscq.server.storage.tables import erased, faces
 from edge_stscq.stream.envelope import Clock
@@ -52,16 +53,20 @@ def erased_among(db: Connection, numbers: Mapping[bytes, Iterable[int]]) -> set[
 def erase_rows(db: Connection, names: Sequence[FaceName], last: int, lasting: bool) -> int:
     """Remove the faces that are there, and keep their names with the revisions after `last`; how many there were."""
     devices: dict[FaceName, str] = {}
+    counted = device_counts.Changes()
     for stream in {name.stream for name in names}:
         for some in chunks(sorted(name.number for name in names if name.stream == stream)):
-            query = select(faces.c.sequence, faces.c.device).where(
+            query = select(faces.c.sequence, faces.c.device, func.length(faces.c.payload)).where(
                 faces.c.stream == stream, faces.c.sequence.in_(some)
             )
-            devices |= {FaceName(stream, number): device for number, device in db.execute(query)}
+            for number, device, size in db.execute(query):
+                devices[FaceName(stream, number)] = device
+                counted.remove(device, size)
     if not devices:
         return 0
     bound = [{"of": name.stream, "number": name.number} for name in devices]
     db.execute(_ROWS, bound)
+    device_counts.remove(db, counted)
     db.execute(_OLD_NAME, bound)
     now = time.time()
     db.execute(

@@ -13,15 +13,16 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, bindparam, case, func, select, tuple_, update
+from sqlalchemy import Connection, Select, bindparam, func, select, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_stscq.protocol import DEVICE_NAME, Refused, RefusedFrame
+from edge_stscq.server.storage import device_counts
 from edge_stscq.server.storage.database import Database, StoreError, store_url
 from edge_stscq.server.storage.erasure import chunks, erase_rows, erased_among, erased_since, older_than
 from edge_stscq.server.storage.face_store import (
@@ -82,8 +83,8 @@ class SqlFaceStore:
         """Store all in one transaction, durable when this returns."""
         with self._writing() as (db, last):
             numbers = _numbers(batches)
-            known = {_name_of(face): face for face in _known(db, numbers)}
-            transaction = _Transaction(known, {}, erased_among(db, numbers))
+            found = {_name_of(face): face for face in _known(db, numbers)}
+            transaction = _Transaction(dict(found), {}, erased_among(db, numbers), found)
             answers = [transaction.take(batch) for batch in batches]
             numbered = [(face, _values(face, last + at)) for at, face in enumerate(transaction.changed.values(), 1)]
             inserted = [values for face, values in numbered if face.row == _NEW]
@@ -93,6 +94,8 @@ class SqlFaceStore:
             if extended and db.execute(_EXTEND, extended).rowcount != len(extended):
                 raise StoreError("an index leads to rows of other faces; it is damaged")
             if numbered:
+                device_counts.add(db, _counted(transaction))
+                device_counts.recount(db, transaction.mended)
                 db.execute(changes.update(), {"revision": last + len(numbered)})
         return answers
 
@@ -182,21 +185,17 @@ class SqlFaceStore:
             return int(db.execute(select(changes.c.revision)).scalar_one())
 
     def devices(self, since: float) -> list[DeviceStats]:
-        """Statistics of every device; reads every face."""
-        size, recent = func.length(faces.c.payload) + FRAME_OVERHEAD, faces.c.received >= since
-        query = (
-            select(
-                faces.c.device, func.count(), func.sum(size), func.max(faces.c.received),
-                func.sum(case((recent, 1), else_=0)), func.sum(case((recent, size), else_=0)),
-            )
-            .group_by(faces.c.device)
-            .order_by(faces.c.device)
-        )  # fmt: skip
+        """Statistics of every device; reads the faces since then, and no others."""
+        size = func.sum(func.length(faces.c.payload) + FRAME_OVERHEAD)
+        query = select(faces.c.device, func.count(), size).where(faces.c.received >= since).group_by(faces.c.device)
         with self._database.read() as db:
-            return [
-                DeviceStats(str(name), count, int(total), last or 0.0, int(late), int(late_total))
-                for name, count, total, last, late, late_total in db.execute(query)
-            ]
+            recent = {str(name): (count, int(late)) for name, count, late in db.execute(query)}
+            return [DeviceStats(*one, *recent.get(one[0], (0, 0))) for one in device_counts.totals(db)]
+
+    def wrong_counts(self) -> list[str]:
+        """Devices whose counts are not those of their faces; reads every face."""
+        with self._database.read() as db:
+            return device_counts.wrong_counts(db)
 
     def count_erased(self) -> int:
         """Names that are kept of erased faces."""
@@ -211,6 +210,7 @@ class SqlFaceStore:
         """Write what is written already: a full disk shows in nothing less."""
         with self._writing() as (db, last):
             db.execute(changes.update(), {"revision": last})
+        self._database.check_room()
 
     def close(self) -> None:
         self._database.close()
@@ -269,11 +269,15 @@ class _Transaction:
         known: faces as they are, those of the batches before included.
         changed: what is to be written, without revisions.
         erased: names that never come back.
+        found: faces as they were before.
+        mended: devices of which a damaged face was sent again.
     """
 
     known: dict[_Name, StoredFace]
     changed: dict[_Name, StoredFace]
     erased: Set[_Name]
+    found: Mapping[_Name, StoredFace]
+    mended: set[str] = field(default_factory=set)
 
     def take(self, batch: FrameBatch) -> list[WriteResult | RefusedFrame] | Exception:
         """Decide what becomes of each frame, or why none is stored."""
@@ -287,6 +291,9 @@ class _Transaction:
                     continue
                 old = accepted.get(name) or self.known.get(name)
                 result = "stored" if old is None else _against(old, frame, batch)
+                if result == "mended":
+                    self.mended.add(frame.source.device)
+                    result = "extended"
                 if result in ("stored", "extended"):
                     accepted[name] = _row_of(frame, old, now)
                 results.append(result)
@@ -300,17 +307,31 @@ class _Transaction:
         return results
 
 
+def _counted(transaction: _Transaction) -> device_counts.Changes:
+    """What a transaction changes of the counts of devices."""
+    counted = device_counts.Changes()
+    for name, face in transaction.changed.items():
+        if face.device in transaction.mended:
+            continue
+        counted.add(face.device, face.payload, face.received)
+        if (old := transaction.found.get(name)) is not None:
+            counted.remove(old.device, len(old.payload))
+    return counted
+
+
 def _erased(frame: WireFrame) -> RefusedFrame:
     stream = frame.source.stream_id.hex()
     return RefusedFrame(stream=stream, number=frame.number, code=Refused.ERASED, reason="the face was erased")
 
 
-def _against(old: StoredFace, new: WireFrame, batch: FrameBatch) -> WriteResult | RefusedFrame:
+def _against(
+    old: StoredFace, new: WireFrame, batch: FrameBatch
+) -> WriteResult | Literal["mended"] | RefusedFrame:
     """Result of a frame whose name is known."""
     try:
         stored = old.frame()
     except DamagedFaceError:
-        return "extended"  # a damaged row is mended by a whole frame
+        return "mended"  # a damaged row by a whole frame
     if not (is_same_capture(stored, new) and batch.same_face(stored, new)):
         stream, number = new.source.stream_id.hex(), new.number
         reason = f"{old.id} is already another face"

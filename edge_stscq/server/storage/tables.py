@@ -76,6 +76,17 @@ faces = Table(
     sqlite_strict=True,
 )
 
+devices = Table(
+    "devices",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("faces", whole, nullable=False),
+    Column("bytes", whole, nullable=False),
+    Column("last_received", real, nullable=False),
+    sqlite_strict=True,
+)
+"""Counts of the faces above, by device (see `device_counts`)."""
+
 changes = Table(
     "changes",
     metadata,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from benchmarks.soak.crash_recovery import judge, make_faces, run
 from benchmarks.soak.fleet import SPOOLS, Fleet
+from edge_stscq.bundle.model_folder import load_frame_codec
 from edge_stscq.client.spool import Spool
-from edge_stscq.codec.store import load_frame_codec
 
 FACES, KILLS = 90, 6
 

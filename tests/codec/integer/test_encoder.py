@@ -5,6 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.codec.integer.encoder import TOKEN_STEP, IntegerEncoder, ReferenceEncoder
 from edge_stscq.codec.integer.grid import EXACT, SIGNED
@@ -101,7 +102,7 @@ def test_integer_models_are_saved_and_loaded_as_they_are(integer_model: Path, tm
     small, whole = store.load_student(integer_model), store.load_teacher(integer_model)
     assert isinstance(small, IntegerEncoder)
     assert isinstance(whole, ReferenceEncoder)
-    store.load_config(integer_model).save(tmp_path / "config.json")
+    model_folder.load_config(integer_model).save(tmp_path / "config.json")
     store.save_teacher(tmp_path, whole)
     store.save_student(tmp_path, small)
     again, teacher = store.load_student(tmp_path), store.load_teacher(tmp_path)
@@ -128,7 +129,7 @@ def test_integer_models_match_and_decode_as_others_do(integer_model: Path) -> No
 def test_files_of_a_float_student_are_refused_by_name(integer_model: Path, tiny_model: Path, tmp_path: Path) -> None:
     for name in ("student.safetensors", "codebooks.safetensors"):
         (tmp_path / name).write_bytes((tiny_model / name).read_bytes())
-    store.load_config(integer_model).save(tmp_path / "config.json")
+    model_folder.load_config(integer_model).save(tmp_path / "config.json")
     with pytest.raises(EdgeError, match=r"student.safetensors does not fit config.json"):
         store.load_student(tmp_path)
 

@@ -30,8 +30,6 @@ def test_likeness_falls_with_blur(distance: Distance, picture: NDArray[np.uint8]
     assert 0 < distance(picture, little) < distance(picture, much) < 4
 
 
-def test_a_change_of_light_looks_smaller_than_another_picture(
-    distance: Distance, picture: NDArray[np.uint8]
-) -> None:
+def test_a_change_of_light_looks_smaller_than_another_picture(distance: Distance, picture: NDArray[np.uint8]) -> None:
     darker = (picture * 0.9).astype(np.uint8)
     assert distance(picture, darker) < 0.5 * distance(picture, picture[:, ::-1].copy())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edge_stscq._progress import Progress, no_progress
-from edge_stscq.codec import store
+from edge_stscq.bundle import model_folder
 from edge_stscq.codec.model import Codec
 from edge_stscq.data.crops import Faces
 from edge_stscq.errors import EdgeError
@@ -36,7 +36,7 @@ def test_a_model_folder_is_judged_layer_by_layer(tiny_model: Path, faces: Faces,
     assert sum(done) == report.faces == 8
     assert report.subject == encoder
     assert [layer.name for layer in report.layers] == ["basic", "middle", "enhanced"]
-    assert [layer.tokens for layer in report.layers] == list(store.load_config(tiny_model).layer_ends)
+    assert [layer.tokens for layer in report.layers] == list(model_folder.load_config(tiny_model).layer_ends)
     sizes = [layer.payload_bytes for layer in report.layers]
     assert 2 <= sizes[0] < sizes[1] < sizes[2] <= 8  # 12 tokens of 4 bits and a group of 1 bit
     assert all(layer.compressed is not None and layer.compressed.pairs == 4 for layer in report.layers)

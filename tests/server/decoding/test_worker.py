@@ -56,13 +56,24 @@ def test_worker_survives_failed_batch(worker: DecoderProcess, requests: list[Dec
     assert worker.pid == before
 
 
+def decode_when_ready(worker: DecoderProcess, requests: list[DecodeRequest]) -> list[np.ndarray]:
+    """What a client gets that comes again when it is told to."""
+    end = time.monotonic() + 120
+    while (busy := worker.unavailable()) is not None:
+        assert time.monotonic() < end, "the decoder did not start"
+        assert busy.retry_after >= 1
+        time.sleep(0.05)
+    return worker.decode(requests)
+
+
 def test_worker_restarts_after_kill(worker: DecoderProcess, requests: list[DecodeRequest]) -> None:
     before = worker.pid
     os.kill(before, signal.SIGSTOP)
     os.kill(before, signal.SIGKILL)
-    with contextlib.suppress(RuntimeError):  # it may be gone before it is asked
+    with pytest.raises((RuntimeError, BusyError), match=r"ended with -9|the decoder is starting"):
         worker.decode(requests)
-    assert len(worker.decode(requests)) == len(requests)
+    assert worker.unavailable() is not None, "the next face is refused, not kept waiting"
+    assert len(decode_when_ready(worker, requests)) == len(requests)
     assert worker.pid != before
 
 
@@ -77,7 +88,10 @@ def test_worker_hung_is_replaced(
     assert [type(outcome) for outcome in outcomes] == [BusyError] * len(requests)
     assert "did nothing for 0.2 seconds" in str(outcomes[0])
     monkeypatch.setattr(worker_module, "HUNG_SECONDS", 60)
-    assert len(worker.decode(requests)) == len(requests)
+    assert "the decoder is starting" in str(worker.unavailable())
+    with pytest.raises(BusyError, match="the decoder is starting"):
+        worker.decode(requests)
+    assert len(decode_when_ready(worker, requests)) == len(requests)
     assert worker.pid != before
 
 
@@ -123,6 +137,16 @@ def test_server_outlives_killed_worker(
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         (worker,) = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(int(worker), signal.SIGKILL)
-        answers = [httpx2.get(f"{url}/v1/faces/cam-0.png", headers=bearer, timeout=60) for _ in range(2)]
+        answers = [httpx2.get(f"{url}/v1/faces/cam-0.png", headers=bearer, timeout=60)]
+        ready = [httpx2.get(f"{url}/ready")]
+        end = time.monotonic() + 120
+        while answers[-1].status_code != 200 and time.monotonic() < end:
+            time.sleep(float(answers[-1].headers.get("Retry-After", 0)))
+            answers.append(httpx2.get(f"{url}/v1/faces/cam-0.png", headers=bearer, timeout=60))
         assert answers[-1].content == first.content
+        assert answers[0].status_code in (500, 503), "the face that it died of, or the first that found it dead"
+        assert {answer.status_code for answer in answers[1:-1]} <= {503}
+        assert ready[0].status_code == 503
+        assert "the decoder is starting" in ready[0].text
+        assert httpx2.get(f"{url}/ready").status_code == 200
         assert first.status_code == 200

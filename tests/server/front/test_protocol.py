@@ -18,8 +18,7 @@ pytestmark = pytest.mark.anyio
 Listen = Callable[..., AbstractAsyncContextManager[tuple[str, FastAPI]]]
 GET = b"GET /health HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = (
-    b"POST /v1/frames HTTP/1.1\r\nHost: a\r\nEdge-Device: cam\r\nEdge-Sequence: 0\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n"
+    b"POST /v1/frames HTTP/1.1\r\nHost: a\r\nEdge-Device: cam\r\nEdge-Sequence: 0\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 
 
@@ -85,9 +84,7 @@ async def test_protocol_pipelined_requests(listen: Listen) -> None:
         assert sum(type(each) is RequestResponseCycle for each in gc.get_objects()) <= 2 * MAX_PIPELINED
 
 
-async def test_protocol_silent_and_slow_connections_are_cut(
-    listen: Listen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_protocol_silent_and_slow_connections_are_cut(listen: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections_module, "HEAD_SECONDS", 0.2)
     async with listen() as (address, _):
         host, port = address.split(":")

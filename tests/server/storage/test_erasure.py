@@ -125,9 +125,7 @@ def test_scrub_rewrites_a_file_that_did_not_overwrite(
     assert not any(secret in found.read_bytes() for found in tmp_path.iterdir())
 
 
-def test_scrub_beside_a_reader_says_so(
-    tmp_path: Path, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scrub_beside_a_reader_says_so(tmp_path: Path, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "WAIT_SECONDS", 0.1)
     path = tmp_path / "faces.db"
     store = open_store(path)

@@ -7,6 +7,7 @@ import safetensors.numpy
 
 from edge_stscq.bundle import Golden
 from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, PROJECTION, TABLES, Manifest, TensorSpec, sha256_files
+from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.config.codec import CROP
 from targets.captured import identity_projection
@@ -16,10 +17,10 @@ from tests.support.bundles.sums_bundle import RANGE
 def write_unrun_bundle(folder: Path, model: Path) -> Path:
     """Write the bundle; its one golden picture is black and its tokens are all 0."""
     folder.mkdir()
-    config, books, frames = store.load_config(model), store.full_books(model), store.load_frame_codec(model)
+    config, books, frames = model_folder.load_config(model), model_folder.full_books(model), model_folder.load_frame_codec(model)
     (folder / "encoder.onnx").write_bytes(b"")
     safetensors.numpy.save_file({"books": books}, folder / CODEBOOKS)
-    store.load_tables(model).save(folder / TABLES)
+    model_folder.load_tables(model).save(folder / TABLES)
     identity_projection(store.load_student(model)).save(folder / PROJECTION)
     group, tokens = np.zeros(1, np.int32), np.zeros((1, config.tokens), np.int32)
     golden = Golden(np.zeros((1, CROP, CROP, 3), np.uint8), group, tokens, group, tokens, None)

@@ -4,9 +4,6 @@ The student's weights are random, so its codebooks are filled with its own token
 have the same tokens and agreement would say nothing.
 """
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +15,9 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edge_stscq._quiet import silence_exporters
+from edge_stscq.bundle.model_folder import load_config
 from edge_stscq.codec.encoder import EdgeEncoder, normalize_image
 from edge_stscq.codec.encoder import student as new_student
-from edge_stscq.codec.store import load_config
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Codes
@@ -188,20 +185,6 @@ def test_floats_are_float32(full: Lowered, int8: Lowered) -> None:
         dtypes = {output.dtype for operation in program.operations for output in operation.outputs}
         assert np.dtype(np.float16) not in dtypes
         assert np.dtype(np.float32) in dtypes
-
-
-def test_another_process_writes_the_same_bytes(int8: Lowered, tmp_path: Path) -> None:
-    with silence_exporters():
-        torch.export.save(int8.program, tmp_path / "program.pt2")
-    code = (
-        "import sys, pathlib, torch, torchao.quantization.pt2e\n"
-        "from targets import coreml\n"
-        "coreml.TARGET.lower(torch.export.load(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "program.pt2"), str(tmp_path / "b.mlpackage")]
-    environment = os.environ | {"PYTHONHASHSEED": "12345", "PYTHONPATH": str(Path(coreml.__file__).parents[2])}
-    subprocess.run(command, check=True, env=environment, capture_output=True, timeout=500)
-    assert contents(tmp_path / "b.mlpackage") == contents(int8.package)
 
 
 def contents(package: Path) -> dict[str, bytes]:

@@ -1,7 +1,7 @@
-"""Matching on the device: identity is read from tokens with numpy alone, as the server reads it.
+"""Matching in the compressed domain: identity is read from tokens with numpy alone, on devices and servers alike.
 
-The arithmetic is that of `codec/matching.py`, which the server's search uses: cosines of the two agree within 1e-5, and
-a threshold that was chosen for one holds for the other.
+The arithmetic is that of `codec/matching.py`, by which models are trained and judged: cosines of the two agree within
+1e-5.
 """
 
 from collections.abc import Iterable
@@ -9,10 +9,11 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.bundle import Bundle, IdentityProjection
+from edge_stscq.bundle.bundle import Bundle
+from edge_stscq.bundle.projection import IdentityProjection
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import CodedFace
+from edge_stscq.stream.face import CodedFace
 
 _LEAST_NORM = np.float32(1e-12)
 

@@ -1,0 +1,85 @@
+"""A model folder without its networks, read with numpy alone: its codec, its frames, how its faces match.
+
+Who answers requests or reads streams needs no more, and starts without torch.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from edge_stscq.bundle.matcher import Matcher
+from edge_stscq.bundle.projection import IdentityProjection
+from edge_stscq.config.codec import CodecConfig
+from edge_stscq.errors import EdgeError
+from edge_stscq.stream import FrameCodec, Tables, model_id
+
+
+def load_config(folder: Path) -> CodecConfig:
+    """Shape of the model's codec.
+
+    Raises:
+        EdgeError: its file is missing or no configuration.
+    """
+    return CodecConfig.load(Path(folder) / "config.json")
+
+
+def load_tables(folder: Path) -> Tables:
+    """The model's frequency tables.
+
+    Raises:
+        EdgeError: their file is missing or damaged.
+    """
+    return Tables.load(Path(folder) / "tables.safetensors")
+
+
+def full_books(folder: Path) -> NDArray[np.float32]:
+    """Codebooks float32 `[M, T, K, D]` with a codebook for every position, as bundles and model ids see them.
+
+    Raises:
+        EdgeError: a file is missing or damaged.
+    """
+    books = _arrays(Path(folder) / "codebooks.safetensors", ("books",))["books"]
+    groups, _, entries, dim = books.shape
+    return np.ascontiguousarray(np.broadcast_to(books, (groups, load_config(folder).tokens, entries, dim)))
+
+
+def load_frame_codec(folder: Path) -> FrameCodec:
+    """Codec of the model's frames, which also tells its id.
+
+    Raises:
+        EdgeError: a file is missing or damaged.
+    """
+    tables = load_tables(folder)
+    return FrameCodec(tables, model_id(full_books(folder), tables))
+
+
+def load_matcher(folder: Path) -> Matcher:
+    """The matcher of the model's coded faces.
+
+    Raises:
+        EdgeError: a file is missing or damaged, or holds no projection.
+    """
+    config, path = load_config(folder), Path(folder) / "student.safetensors"
+    prefix = "head." if config.student_layers else "head.identity."
+    names = {prefix + name: name for name in ("projection", "mean", "centre")}
+    found = {names[name]: array for name, array in _arrays(path, names).items()}
+    try:
+        tensors = {"center" if name == "centre" else name: array for name, array in found.items()}
+        projection = IdentityProjection.from_tensors(tensors, config)
+    except ValueError as error:
+        raise EdgeError(f"{path} does not fit config.json ({error}); copy the model folder again") from None
+    return Matcher(config, full_books(folder), projection)
+
+
+def _arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+    """Those of these tensors that a file has, as float32."""
+    try:
+        with safe_open(path, "np") as file:
+            return {name: file.get_tensor(name).astype(np.float32) for name in set(names).intersection(file.keys())}
+    except FileNotFoundError:
+        raise EdgeError(f"{path} does not exist; the model folder is incomplete, train or copy it again") from None
+    except (SafetensorError, OSError) as error:
+        raise EdgeError(f"{path} is damaged ({error}); copy the model folder again") from None
