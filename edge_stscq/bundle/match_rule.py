@@ -99,7 +99,7 @@ class MatchRule:
         return found
 
     def verdict(self, a: NDArray[np.float32], b: NDArray[np.float32], layers: int, track: bool = False) -> Verdict:
-        """What to say of two unit embeddings `[128]`; `track`: `b` is the average of a visit's (`track_average`)."""
+        """Verdict on two unit embeddings `[128]`; `track`: `b` is the average of a visit's (`track_average`)."""
         return self.thresholds.verdict(float(self.scores(a[None], b[None], layers)[0, 0]), layers, track)
 
     @classmethod

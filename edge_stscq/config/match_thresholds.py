@@ -64,7 +64,7 @@ class Limits(_Frozen):
         return self
 
     def verdict(self, score: float) -> Verdict:
-        """What to say of two faces that are so much alike.
+        """Verdict on two faces of such a score.
 
         Example:
             >>> limits.verdict(0.9)
@@ -157,7 +157,7 @@ class MatchThresholds(_Frozen):
         return row.track
 
     def verdict(self, score: float, layers: int, track: bool = False) -> Verdict:
-        """What to say of two faces; arguments and errors as of `limits`."""
+        """Verdict on two faces; arguments and errors as of `limits`."""
         return self.limits(layers, track).verdict(score)
 
     @classmethod

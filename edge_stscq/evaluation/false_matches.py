@@ -51,7 +51,7 @@ _STEP = 1e-4
 
 @dataclass(frozen=True)
 class People:
-    """Who is on each crop.
+    """Names of people, by crop.
 
     Attributes:
         names: of the crops, without folder and suffix.
@@ -143,9 +143,70 @@ def measure_rule(
         progress: told of every batch of faces done, of the cohort's, too.
 
     Raises:
+        EdgeError: as `measure_codes`, or the cohort has too few faces.
+    """
+    _check(codec, faces, people)
+    codes = encode_faces(codec, faces, progress)
+    if cohort is not None:
+        others = [encode_faces(codec, each, progress) for each in cohort.values()]
+        fitted, names, count = fit_cohort(codec, others), tuple(cohort), sum(map(len, others))
+        return measure_codes(codec, faces, people, sources, codes, fitted, names, count)
+    rule = codec.rule
+    if rule is None or rule.cohort is None:
+        return measure_codes(codec, faces, people, sources, codes, None, (), 0)
+    own = rule.thresholds.measured
+    return measure_codes(codec, faces, people, sources, codes, rule.cohort, own.cohort, own.cohort_faces or 0)
+
+
+def encode_faces(codec: Codec, faces: Faces, progress: Progress = no_progress) -> Codes:
+    """Codes of all faces; `progress` is told of every batch."""
+    parts = []
+    for part in batches(len(faces)):
+        parts.append(codec.encode(faces.images[part]))
+        progress(len(faces.images[part]))
+    return Codes.concatenate(parts)
+
+
+def measure_codes(
+    codec: Codec, faces: Faces, people: People, sources: Sequence[str], codes: Codes, cohort: Cohort | None,
+    cohort_of: Sequence[str], cohort_faces: int,
+) -> MatchRule:  # fmt: skip
+    """Measure the thresholds of each layer on codes that were made before.
+
+    Args:
+        codes: of `faces`, by the codec's encoder.
+        cohort: that scores are held against; None for plain cosines.
+        cohort_of, cohort_faces: sets and number of the faces behind it.
+
+    Raises:
         EdgeError: they make fewer than 100,000 stranger pairs, a crop is missing, or the model has no frequency tables
             or no identity tokens in its first layer.
     """
+    order, identity, pairs = _check(codec, faces, people)
+    labels = {name: np.array(values)[order] for name, values in people.labels.items()}
+    rows = []
+    for layers, name in enumerate(codec.config.layer_names, 1):
+        density = None if cohort is None else partial(cohort.density, layers=layers)
+        scores = _Scores(codec.embed(codes, layers), identity, density)
+        pair = _limits(scores.strangers(), pairs, scores.same())
+        by_label = tuple(_by_label(scores, labels, pair))
+        rows.append(LayerThresholds(name=name, pair=pair, track=scores.track_limits(), labels=by_label))
+    thresholds = MatchThresholds(
+        model_id=codec.frames.model_id.hex(),
+        measured=Measurement(
+            encoder=codec.name, crops=tuple(sources), crops_sha256=hashlib.sha256(faces.images.tobytes()).hexdigest(),
+            faces=len(faces), people=len(set(people.identity)), stranger_pairs=pairs,
+            cohort=tuple(cohort_of), cohort_faces=cohort_faces or None,
+            cohort_sha256=None if cohort is None else hashlib.sha256(cohort.to_bytes()).hexdigest(),
+            track_faces=None if rows[0].track is None else TRACK_FACES,
+        ),
+        layers=tuple(rows),
+    )  # fmt: skip
+    return MatchRule(thresholds, cohort)
+
+
+def _check(codec: Codec, faces: Faces, people: People) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:
+    """Row of each face in `people`, number of its person, and how many pairs of strangers there are."""
     at = {name: row for row, name in enumerate(people.names)}
     if missing := sorted(set(faces.names) ^ at.keys()):
         raise EdgeError(f"crops and identities do not fit: {missing[0]} is in one of them only")
@@ -159,41 +220,19 @@ def measure_rule(
         )
     if not codec.config.layers[0].identity:
         raise EdgeError(f"the first layer of {codec.config.name} has no identity tokens: it cannot be matched")
-    names, codes = codec.config.layer_names, _encode(codec, faces, progress)
-    fitted, cohort_of, cohort_faces = _cohort(codec, cohort, progress)
-    labels = {name: np.array(values)[order] for name, values in people.labels.items()}
-    rows = []
-    for layers, name in enumerate(names, 1):
-        unit = codec.embed(codes, layers)
-        against = _Scores(unit, identity, None if fitted is None else partial(fitted.density, layers=layers))
-        pair = _limits(against.strangers(), pairs, against.same())
-        rows.append(
-            LayerThresholds(
-                name=name, pair=pair, track=against.track_limits(), labels=tuple(_by_label(against, labels, pair))
-            )
-        )
-    thresholds = MatchThresholds(
-        model_id=codec.frames.model_id.hex(),
-        measured=Measurement(
-            encoder=codec.name, crops=tuple(sources), crops_sha256=hashlib.sha256(faces.images.tobytes()).hexdigest(),
-            faces=len(faces), people=len(set(people.identity)), stranger_pairs=pairs,
-            cohort=cohort_of, cohort_faces=cohort_faces,
-            cohort_sha256=None if fitted is None else hashlib.sha256(fitted.to_bytes()).hexdigest(),
-            track_faces=None if rows[0].track is None else TRACK_FACES,
-        ),
-        layers=tuple(rows),
-    )  # fmt: skip
-    return MatchRule(thresholds, fitted)
+    return order, identity, pairs
 
 
-def fit_cohort(units: Sequence[NDArray[np.float32]]) -> Cohort:
-    """Centers of spherical k-means (Dhillon & Modha 2001) over unit embeddings `[N, 128]`, of each number of layers.
+def fit_cohort(codec: Codec, codes: Sequence[Codes]) -> Cohort:
+    """Centers of spherical k-means (Dhillon & Modha 2001) over faces, in the embeddings of each number of layers.
 
     Raises:
         EdgeError: there are fewer than 1,280 faces.
     """
-    if len(units[0]) < CENTERS * LEAST_FACES:
-        raise EdgeError(f"a cohort needs {CENTERS * LEAST_FACES:,} faces or more, not {len(units[0]):,}")
+    together = Codes.concatenate(list(codes))
+    if len(together) < CENTERS * LEAST_FACES:
+        raise EdgeError(f"a cohort needs {CENTERS * LEAST_FACES:,} faces or more, not {len(together):,}")
+    units = [codec.embed(together, layers) for layers in range(1, 1 + len(codec.config.layers))]
     return Cohort(np.stack([_spherical_centers(unit) for unit in units]).astype(np.float16))
 
 
@@ -211,28 +250,6 @@ def _spherical_centers(unit: NDArray[np.float32]) -> NDArray[np.float32]:
             sums[cluster] = unit[np.argsort(-(unit @ start))[:LEAST_FACES]].sum(0)
         centers = sums / np.linalg.norm(sums, axis=1, keepdims=True)
     return centers
-
-
-def _cohort(
-    codec: Codec, sets: Mapping[str, Faces] | None, progress: Progress
-) -> tuple[Cohort | None, tuple[str, ...], int | None]:
-    """A cohort fitted to sets of faces, or the codec's own; where it is from."""
-    if sets is not None:
-        codes = Codes.concatenate([_encode(codec, faces, progress) for faces in sets.values()])
-        units = [codec.embed(codes, layers) for layers in range(1, 1 + len(codec.config.layers))]
-        return fit_cohort(units), tuple(sets), len(codes)
-    if codec.rule is None:
-        return None, (), None
-    measured = codec.rule.thresholds.measured
-    return codec.rule.cohort, measured.cohort, measured.cohort_faces
-
-
-def _encode(codec: Codec, faces: Faces, progress: Progress) -> Codes:
-    parts = []
-    for part in batches(len(faces)):
-        parts.append(codec.encode(faces.images[part]))
-        progress(len(faces.images[part]))
-    return Codes.concatenate(parts)
 
 
 def rate(matches: int, pairs: int) -> Rate:
