@@ -101,7 +101,7 @@ def create_app(
         faces.list_routes(guard, store),
         meta.model_routes(guard, catalog, settings.device),
         faces.image_routes(guard, resolver, backend, cache, admission),
-        match.routes(guard, resolver, store, indexes, feed),
+        match.routes(guard, resolver, catalog, store, indexes, feed),
         devices.routes(guard, device_stats),
         faces.erase_routes(guard, resolver, store, feed),
         live.routes(guard, feed, connections, trail),
