@@ -87,8 +87,10 @@ def create_app(
                 yield
         finally:
             store.close()
-            for part in (guard, trail, readiness, *([] if pictures is None else [pictures])):
+            for part in (guard, trail, readiness):
                 part.close()
+            if pictures is not None:
+                pictures.close()
 
     app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, openapi_url=None)
     app.add_middleware(LoadSheddingMiddleware, admission=admission, route=faces.IMAGE_PATH)

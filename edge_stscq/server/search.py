@@ -24,6 +24,7 @@ from edge_stscq.errors import FrameError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import Change, ErasedFace, StoredFace
+from edge_stscq.stream.envelope import WireFrame
 from edge_stscq.stream.face import CodedFace
 
 log = logging.getLogger(__name__)
@@ -105,20 +106,29 @@ class FaceIndex:
 
     def add(self, changes: Sequence[Change]) -> None:
         """Take in what came, grew or went, in the order of its revisions; faces of other models are passed over."""
-        coded: dict[str, tuple[StoredFace, CodedFace]] = {}
+        latest: dict[str, tuple[StoredFace, WireFrame]] = {}
         gone: set[str] = set()
         for stored in changes:
+            name = stored.id
             if isinstance(stored, ErasedFace):
-                coded.pop(stored.id, None)
-                gone.add(stored.id)
+                latest.pop(name, None)
+                gone.add(name)
                 continue
             if stored.model != self._codec.model_id:
                 continue
-            gone.discard(stored.id)
+            gone.discard(name)
             try:
-                coded[stored.id] = stored, self._codec.face(stored.frame())
+                latest[name] = stored, stored.frame()
             except FrameError as error:
-                log.error("%s cannot be found by example: %s", stored.id, error)
+                latest.pop(name, None)
+                log.error("%s cannot be found by example: %s", name, error)
+        coded: dict[str, tuple[StoredFace, CodedFace]] = {}
+        faces = self._codec.faces([frame for _, frame in latest.values()])
+        for (name, (stored, _)), face in zip(latest.items(), faces, strict=True):
+            if isinstance(face, FrameError):
+                log.error("%s cannot be found by example: %s", name, face)
+            else:
+                coded[name] = stored, face
         embedded: dict[int, dict[str, tuple[NDArray[np.float32], np.float32]]] = {}
         for prefix in self._rows:
             having = {face_id: face for face_id, (_, face) in coded.items() if face.layers >= prefix}

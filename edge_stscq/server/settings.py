@@ -72,7 +72,7 @@ class ServerSettings(BaseModel):
     bytes_per_minute: ByteSize = Field(default=ByteSize(8 << 20), ge=1, description="bodies of one device")
     max_body_bytes: ByteSize = Field(default=ByteSize(1 << 20), ge=64)
     bundle: Path | None = Field(
-        default=None, description="bundle of one of the models, which codes uploaded pictures; without it none are taken"
+        default=None, description="a model's bundle, by which to code uploaded pictures; none are taken without it"
     )
     max_picture_bytes: ByteSize = Field(default=ByteSize(8 << 20), ge=64, description="largest uploaded picture")
     max_frames: int = Field(default=1024, ge=1, description="frames in one request")

@@ -16,7 +16,15 @@ from edge_stscq.config.match_thresholds import Limits
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME
 from edge_stscq.server.api.faces import find_permitted
-from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo, Match, MatchPage, MatchThresholdPair, PictureMatchPage, Threshold
+from edge_stscq.server.api.schemas import (
+    ErrorAnswer,
+    FaceInfo,
+    Match,
+    MatchPage,
+    MatchThresholdPair,
+    PictureMatchPage,
+    Threshold,
+)
 from edge_stscq.server.auth.audit_log import annotate, faces_shown
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
@@ -28,7 +36,6 @@ from edge_stscq.server.search import FaceIndexes, SearchHit
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceStore, StoredFace, undamaged
 from edge_stscq.stream.frame import MAGIC
-
 
 Layers = Annotated[int, Query(ge=1, le=MAX_LAYERS)]
 Limited = Annotated[int, Query(ge=1, le=100)]
@@ -47,7 +54,9 @@ def routes(
     catalog: ModelCatalog,
     store: FaceStore,
     indexes: FaceIndexes,
-    feed: ChangeFeed, pictures: PictureEncoder | None = None, max_picture_bytes: int = 8 << 20,
+    feed: ChangeFeed,
+    pictures: PictureEncoder | None = None,
+    max_picture_bytes: int = 8 << 20,
 ) -> APIRouter:
     router, matches = APIRouter(prefix="/v1"), Depends(guard.require(Scope.MATCH))
 
@@ -83,7 +92,7 @@ def routes(
         min_cosine: Cosine = -1,
         principal: Principal = matches,
     ) -> PictureMatchPage:
-        """Search by the largest face of a JPEG, PNG or WebP file, coded as a camera codes it, and judged by its gate."""
+        """Search by the largest face of a JPEG, PNG or WebP file, coded and judged as a camera does it."""
         if device is not None:
             principal.check_device(device)
         if pictures is None:
@@ -98,9 +107,7 @@ def routes(
         example = DecodeRequest(seen.model_id, face)
         page = await asyncio.to_thread(answer, example, limit, device, principal.only_device, min_cosine)
         annotate(request, layers=layers, count=len(page.faces), faces=faces_shown(face.id for face in page.faces))
-        return PictureMatchPage(
-            **dict(page), quality=seen.quality, box=seen.box, faces_in_picture=seen.faces
-        )
+        return PictureMatchPage(**dict(page), quality=seen.quality, box=seen.box, faces_in_picture=seen.faces)
 
     def answer(
         example: DecodeRequest, limit: int, device: str | None, only: str | None, min_cosine: float

@@ -1,13 +1,14 @@
 """Process that codes uploaded pictures: what it reads came from strangers, so it may do nothing else.
 
-It gives up files, sockets and programs before anything is imported (`decoding/confinement.py`), then brings what a camera
-has: the detector, the gate and the bundle's encoder. The server's own process never imports these. It answers in JSON,
-since whoever takes this process over must not choose what the server unpickles.
+It gives up files, sockets and programs before anything is imported (`decoding/confinement.py`), then brings what a
+camera has: the detector, the gate and the bundle's encoder. The server's own process never imports these. It answers
+in JSON, since whoever takes this process over must not choose what the server unpickles.
 """
 
 import json
 import os
 import signal
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ def run(pipe: Connection, bundle: Path, user: User | None) -> None:
     """Code the pictures that come through the pipe, until its other end is closed."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the server decides when this one ends
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # after this nothing is opened for writing
     done = confine([bundle])
     from edge_stscq.errors import EdgeError
 
     os.nice(NICENESS)
     try:
-        code = _coder(bundle)
+        code = _silently(nowhere, lambda: _coder(bundle))
         given_up = ", ".join([*([user.become()] if user else []), *done])
     except Exception as error:
         pipe.send_bytes(_json({"error": _line(error)}))
@@ -81,6 +83,17 @@ def _coder(bundle: Path) -> Any:
         return answer | {"group": coded.group, "tokens": coded.tokens.tolist(), "layers": coded.layers}
 
     return code
+
+
+def _silently(nowhere: int, load: Callable[[], Any]) -> Any:
+    """Load without the runtimes' chatter of devices that they may not look at; an error is raised as ever."""
+    kept = os.dup(2)
+    os.dup2(nowhere, 2)
+    try:
+        return load()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -196,7 +196,8 @@ async def test_match_by_picture_and_its_refusals(
         deeper = await client.post("/v1/match/picture?layers=2", content=hopper, headers=headers)
         assert (deeper.json()["layers"], deeper.json()["verdict"]) == (2, "same person")
         for content, query, status, said in (
-            (hopper + b"x", "", 413, "over"), (b"GIF89a", "", 422, "not a picture"), (hopper, "?layers=9", 400, "layers"),
+            (hopper + b"x", "", 413, "over"), (b"GIF89a", "", 422, "not a picture"),
+            (hopper, "?layers=9", 400, "layers"),
         ):  # fmt: skip
             refused = await client.post(f"/v1/match/picture{query}", content=content, headers=headers)
             assert refused.status_code == status
