@@ -124,20 +124,18 @@ class FaceIndex:
                 log.error("%s cannot be found by example: %s", name, face)
             else:
                 coded[name] = stored, face
-        embedded: dict[int, dict[str, NDArray[np.float32]]] = {}
-        for prefix in self._rows:
-            having = {face_id: face for face_id, (_, face) in coded.items() if face.layers >= prefix}
-            if having:
-                embedded[prefix] = dict(zip(having, self.embed(list(having.values()), prefix), strict=True))
+        layers = np.array([face.layers for _, face in coded.values()], np.uint8)
+        devices = np.array([stored.device for stored, _ in coded.values()], "S64")
+        having = {prefix: np.flatnonzero(layers >= prefix) for prefix in self._rows}
+        found = [face for _, face in coded.values()]
+        embedded = {prefix: self.embed([found[at] for at in those], prefix) for prefix, those in having.items()}
         with self._lock:
             for face_id in gone & self._slots.keys():
                 self._remove(face_id)
-            for face_id, (stored, face) in coded.items():
-                slot = self._slot(face_id)
-                self._layers[slot], self._devices[slot] = face.layers, stored.device.encode()
-                for prefix, rows_of in embedded.items():
-                    if face_id in rows_of:
-                        self._rows[prefix][slot] = rows_of[face_id]
+            slots = np.array([self._slot(face_id) for face_id in coded], np.intp)  # of equal ones, the last is kept
+            self._layers[slots], self._devices[slots] = layers, devices
+            for prefix, those in having.items():
+                self._rows[prefix][slots[those]] = embedded[prefix]
             if changes:
                 self.revision = changes[-1].revision
 
