@@ -34,10 +34,11 @@ RETRY_SECONDS = 1.0
 
 
 class SearchHit(NamedTuple):
-    """A face and its cosine to the one searched for, -1 to 1."""
+    """A face, its cosine to the one searched for, -1 to 1, and the score that it is judged by (`bundle.match_rule`)."""
 
     id: str
     cosine: float
+    score: float
 
 
 def find_similar(
@@ -75,10 +76,11 @@ class FaceIndex:
 
     def __init__(self, model: CatalogEntry, capacity: int) -> None:
         self._codec, self._capacity, self._lock = model.codec, capacity, threading.Lock()
-        self._matcher = model.matcher
+        self._matcher, self._rule = model.matcher, model.rule
         counts = np.cumsum([layer.identity for layer in self._matcher.config.layers])
         self._prefixes = [int(np.searchsorted(counts, count)) + 1 for count in counts]
         self._rows = {prefix: np.zeros((capacity, EMBEDDING), np.float32) for prefix in set(self._prefixes)}
+        self._densities = {prefix: np.zeros(capacity, np.float32) for prefix in self._rows}
         self._layers = np.zeros(capacity, np.uint8)
         self._devices = np.zeros(capacity, "S64")
         self._ids: list[str] = []
@@ -98,6 +100,9 @@ class FaceIndex:
     def embed(self, faces: Sequence[CodedFace], layers: int) -> NDArray[np.float32]:
         """Unit embeddings [N, 128] from the first `layers` layers of faces that have as many."""
         return self._matcher.embed(faces, layers)
+
+    def _density(self, unit: NDArray[np.float32], layers: int) -> NDArray[np.float32]:
+        return np.zeros(len(unit), np.float32) if self._rule is None else self._rule.density(unit, layers)
 
     def add(self, changes: Sequence[Change]) -> None:
         """Take in what came, grew or went, in the order of its revisions; faces of other models are passed over."""
@@ -126,9 +131,10 @@ class FaceIndex:
                 coded[name] = stored, face
         layers = np.array([face.layers for _, face in coded.values()], np.uint8)
         devices = np.array([stored.device for stored, _ in coded.values()], "S64")
-        having = {prefix: np.flatnonzero(layers >= prefix) for prefix in self._rows}
         found = [face for _, face in coded.values()]
+        having = {prefix: those for prefix in self._rows if len(those := np.flatnonzero(layers >= prefix))}
         embedded = {prefix: self.embed([found[at] for at in those], prefix) for prefix, those in having.items()}
+        densities = {prefix: self._density(units, prefix) for prefix, units in embedded.items()}
         with self._lock:
             for face_id in gone & self._slots.keys():
                 self._remove(face_id)
@@ -136,6 +142,7 @@ class FaceIndex:
             self._layers[slots], self._devices[slots] = layers, devices
             for prefix, those in having.items():
                 self._rows[prefix][slots[those]] = embedded[prefix]
+                self._densities[prefix][slots[those]] = densities[prefix]
             if changes:
                 self.revision = changes[-1].revision
 
@@ -160,7 +167,12 @@ class FaceIndex:
         moved = self._ids.pop()
         if slot != last:
             self._ids[slot], self._slots[moved] = moved, slot
-        columns: list[NDArray[Any]] = [*self._rows.values(), self._layers, self._devices]
+        columns: list[NDArray[Any]] = [
+            *self._rows.values(),
+            *self._densities.values(),
+            self._layers,
+            self._devices,
+        ]
         for column in columns:
             column[slot] = column[last]
             column[last] = np.zeros((), column.dtype)
@@ -178,16 +190,21 @@ class FaceIndex:
             min_cosine: only faces at least so much alike.
         """
         prefix = self._prefixes[face.layers - 1]
-        query = self.embed([face], prefix)[0]
+        query = self.embed([face], prefix)
+        own = self._density(query, prefix)
         with self._lock:
             held = len(self._ids)
-            cosines = np.clip(self._rows[prefix][:held] @ query, -1, 1)
+            cosines = np.clip(self._rows[prefix][:held] @ query[0], -1, 1)
             wanted = (self._layers[:held] >= prefix) & (cosines >= min_cosine)
             if device is not None:
                 wanted &= self._devices[:held] == device.encode()
             slots = np.flatnonzero(wanted)
-            best = slots[np.argsort(-cosines[slots], kind="stable")[:limit]]
-            return [SearchHit(self._ids[slot], float(cosines[slot])) for slot in best]
+            scores = cosines[slots] - (self._densities[prefix][slots] + own) * np.float32(0.5)
+            best = np.argsort(-scores, kind="stable")[:limit]
+            return [
+                SearchHit(self._ids[slot], float(cosines[slot]), float(score))
+                for slot, score in zip(slots[best], scores[best], strict=True)
+            ]
 
 
 class FaceIndexes:

@@ -71,6 +71,10 @@ class ServerSettings(BaseModel):
     requests_per_minute: float = Field(default=1200, ge=1, description="of one device")
     bytes_per_minute: ByteSize = Field(default=ByteSize(8 << 20), ge=1, description="bodies of one device")
     max_body_bytes: ByteSize = Field(default=ByteSize(1 << 20), ge=64)
+    bundle: Path | None = Field(
+        default=None, description="a model's bundle, by which to code uploaded pictures; none are taken without it"
+    )
+    max_picture_bytes: ByteSize = Field(default=ByteSize(8 << 20), ge=64, description="largest uploaded picture")
     max_frames: int = Field(default=1024, ge=1, description="frames in one request")
     body_seconds: float = Field(default=30, gt=0, description="a body that arrives slower than this is dropped")
     max_batch: int | None = Field(

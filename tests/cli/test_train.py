@@ -93,7 +93,7 @@ def data(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_processes_make_a_complete_model_of_a_recipe(data: Path, tmp_path: Path) -> None:
-    """What one process does alone is tried stage by stage in `tests/training`."""
+    """One process alone is tried stage by stage in `tests/training`."""
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517")
     common = ("--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path)
     other = tmp_path / "other.toml"

@@ -309,7 +309,7 @@ class _Transaction:
 
 
 def _counted(transaction: _Transaction) -> device_counts.Changes:
-    """What a transaction changes of the counts of devices."""
+    """Changes of a transaction to the counts of devices."""
     counted = device_counts.Changes()
     for name, face in transaction.changed.items():
         if face.device in transaction.mended:
