@@ -47,7 +47,7 @@ test: $(READY) ## ruff, mypy and pytest, at the same time
 	@$(MAKE) --no-print-directory --jobs 2 lint pytest
 
 pytest: $(READY) # slow files begin, see tests/conftest.py: no core is left alone with one at the end
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -2,8 +2,8 @@
 
 A server that made a token for its own machine notes under its port, in the user's folder of states, where the token is
 and which process it is; no secret is in the note. Who sends to a loopback address without a token looks there. A note
-is believed while its process lives, and both files are believed only if they are this user's alone: a process that
-takes the port of a server which has ended gets no token.
+is believed while its process lives (on Linux that very one, not a later one of its number), and both files are believed
+only if they are this user's alone: a process that takes the port of a server which has ended gets no token.
 """
 
 import json
@@ -43,7 +43,8 @@ def noted_server(port: int, token_file: Path | None) -> Iterator[None]:
     note, pid = notes_folder() / f"{port}.json", os.getpid()
     make_folder(note.parent, "XDG_STATE_HOME")
     note.parent.chmod(0o700)
-    write_file(note, json.dumps({"pid": pid, "token_file": str(token_file.absolute())}).encode(), private=True)
+    said = {"pid": pid, "began": _began(pid), "token_file": str(token_file.absolute())}
+    write_file(note, json.dumps(said).encode(), private=True)
     try:
         yield
     finally:
@@ -66,8 +67,18 @@ def local_token(url: str) -> str | None:
             return None
         note = json.loads(_own_text(notes_folder() / f"{port}.json"))
         os.kill(note["pid"], 0)
+        if note["began"] != _began(note["pid"]):
+            return None
         return _own_text(Path(note["token_file"])).strip() or None
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, in Linux's ticks since the machine did; None where that is not told."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
         return None
 
 

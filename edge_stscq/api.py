@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from edge_stscq.bundle import Bundle
     from edge_stscq.bundle.manifest import Precision
+    from edge_stscq.bundle.match_rule import MatchRule
     from edge_stscq.codec.model import Codec
     from edge_stscq.config.thresholds import Thresholds
     from edge_stscq.data.crops import Faces
@@ -291,6 +292,48 @@ def evaluate(
             codec, faces, chosen, nets, progress, wanted, None if cache is None else Path(cache),
             appearance=appearance, masks=masks,
         )  # fmt: skip
+
+
+def thresholds(
+    codec: Codec, crops: Path | str | Sequence[Path | str], *, identities: Path | str | None = None,
+    pairs: Path | str | None = None, cohort: Sequence[Path | str] = (), steps: Steps = no_steps,
+) -> MatchRule:  # fmt: skip
+    """Measure from which score on two faces are one person's, on all pairs of strangers in sets of crops.
+
+    Args:
+        codec: as it is loaded, or `with_encoder` of a bundle.
+        crops: folder or `.tar` of aligned crops, or several; no training may have seen these people.
+        identities: CSV file that begins with `name,identity` and any labels: who is on the crops.
+        pairs: LFW's pairs.txt, besides or in its place: the crops that it names, whose names are people.
+        cohort: folders or `.tar`s of crops of other people, whose clusters scores are held against; those of the
+            model's own cohort if there are none.
+
+    Returns:
+        Scores that 1 in 1,000 and 1 in 10,000 stranger pairs pass, by layer; `save` keeps them in a model's folder.
+
+    Raises:
+        EdgeError: a file is missing or damaged, or there are too few people.
+
+    Example:
+        >>> rule = thresholds(Codec.load("models/face64"), "crops", identities="people.csv")
+        >>> rule.thresholds.verdict(0.7, layers=2)
+        'same person'
+    """
+    require("torch", "train")
+    from edge_stscq.data.crops import load_faces
+    from edge_stscq.evaluation.false_matches import gather_faces, lfw_people, measure_rule, read_people
+    from edge_stscq.evaluation.verification.pairs import read_pair_lines
+
+    people = [] if identities is None else [read_people(Path(identities))]
+    if pairs is not None:
+        people.append(lfw_people(name for line in read_pair_lines(Path(pairs)) for name in line[:2]))
+    if not people:
+        raise EdgeError("nothing says who is on the crops; give --identities, or LFW's --pairs")
+    sources = [Path(one) for one in ([crops] if isinstance(crops, Path | str) else crops)]
+    faces, everyone = gather_faces(sources, people)
+    others = {Path(one).name: load_faces(Path(one)) for one in cohort}
+    with steps("faces", len(faces) + sum(map(len, others.values()))) as progress:
+        return measure_rule(codec, faces, everyone, [one.name for one in sources], others or None, progress)
 
 
 def rate(

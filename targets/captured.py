@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_stscq.bundle import IdentityProjection
 from edge_stscq.bundle.manifest import Precision, QuantizationSpec
+from edge_stscq.bundle.match_rule import MatchRule
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Codes, Tables
@@ -36,6 +37,7 @@ class CapturedModel:
         other: as good an answer where it is a tie, the expected one elsewhere; `targets/golden.py` says what a tie is.
         books: float32 [M, T, K, D].
         projection: reads an embedding back from identity tokens.
+        rule: scores and thresholds for matching, of a model that was measured.
     """
 
     config: CodecConfig
@@ -49,6 +51,7 @@ class CapturedModel:
     projection: IdentityProjection
     quantisation: QuantizationSpec | None
     signed_program: "ExportedProgram | None" = None
+    rule: MatchRule | None = None
 
     @property
     def exact(self) -> bool:
@@ -95,7 +98,7 @@ def capture_model(
             found = integers.capture(student, books)
             return CapturedModel(
                 config, precision, found.unsigned, found.images, found.expected, found.expected, books,
-                tables, projection, QuantizationSpec(scheme=integers.SCHEME), found.signed,
+                tables, projection, QuantizationSpec(scheme=integers.SCHEME), found.signed, codec.rule,
             )  # fmt: skip
         student = student.float_twin()
     elif precision != "fp32":
@@ -122,6 +125,7 @@ def capture_model(
     expected = Codes(*run_graph(program, images), layers)
     return CapturedModel(
         config, precision, program, images, expected, other, books, tables, projection, quantisation,
+        rule=codec.rule,
     )  # fmt: skip
 
 

@@ -98,6 +98,8 @@ def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: 
         write_file(place / CODEBOOKS, safetensors.numpy.save({"books": source.books}))
         source.tables.save(place / TABLES)
         source.projection.save(place / PROJECTION)
+        if source.rule is not None:
+            source.rule.save(place)
         _write_manifest(source, target, place, source.expected)
         answer, runtime = verify_in_subprocess(place)
         agreement = float(np.mean(answer.tokens == source.expected.tokens))

@@ -274,6 +274,55 @@ def groups() -> str:
 
 
 @table
+def thresholds() -> str:
+    """Scores of each layer that brings identity tokens, against one face and against a visit's average."""
+    rows = []
+    for index, layer in _measured("with_cohort"):
+        for against, limits in (("one face", layer["pair"]), ("a visit's average", layer["track"])):
+            loose, strict = limits["perhaps"], limits["same_person"]
+            cells = [f"{loose['score']:.3f}", _percent(loose["same_accepted"]["rate"])]
+            cells += [f"{strict['score']:.3f}", _percent(strict["same_accepted"]["rate"])]
+            rows.append([_added(layer["name"], index), against, *cells])
+    head = ["layers", "compared with", "perhaps, 1 in 1,000", "accepts of one person"]
+    return _markdown([*head, "same person, 1 in 10,000", "accepts of one person"], rows)
+
+
+@table
+def false_matches() -> str:
+    """False matches by label at the thresholds of all, and those that cosines alone would have at theirs."""
+    rows, layers = [], _measured("with_cohort")
+    plain = [layer for _, layer in _measured("cosines_alone")]
+    order = sorted(enumerate(layers[0][1]["labels"]), key=lambda one: (one[1]["label"], _leading(one[1]["value"])))
+    for number, first in order:
+        row = [first["label"], first["value"], f"{first['people']:,}"]
+        for (_, layer), alone in zip(layers, plain, strict=True):
+            found = layer["labels"][number]
+            row += [_interval(found["perhaps"]), _interval(found["same_person"])]
+            row.append(_percent(alone["labels"][number]["perhaps"]["rate"], 2))
+        rows.append(row)
+    head = ["label", "value", "people"]
+    for index, layer in layers:
+        name = _added(layer["name"], index)
+        head += [f"{name}: at 1 in 1,000", "at 1 in 10,000", "cosine alone, at its 1 in 1,000"]
+    return _markdown(head, rows)
+
+
+def _measured(which: str) -> list[tuple[int, dict[str, Any]]]:
+    """Rows of the layers that bring identity tokens, with their place; others judge by those before them."""
+    rows = list(enumerate(_load("false-matches")["results"][which]["layers"]))
+    return [(index, row) for index, row in rows if not index or row["pair"] != rows[index - 1][1]["pair"]]
+
+
+def _leading(value: str) -> int:
+    """Number that a label begins with, 0 without one: ages in their order."""
+    return int(found.group()) if (found := re.match(r"\d+", value)) else 0
+
+
+def _interval(rate: Mapping[str, float]) -> str:
+    return f"{100 * rate['rate']:.3f} % ({100 * rate['low']:.3f} to {100 * rate['high']:.3f})"
+
+
+@table
 def ablation() -> str:
     found, rows = _load("ablation")["results"], []
     for each in found:

@@ -29,8 +29,11 @@ from edge_stscq.bundle.manifest import (
     read_manifest,
     sha256_files,
 )
+from edge_stscq.bundle.match_rule import COHORT, MatchRule
 from edge_stscq.bundle.projection import IdentityProjection
 from edge_stscq.config.codec import CodecConfig
+from edge_stscq.config.match_thresholds import FILE as THRESHOLDS
+from edge_stscq.config.match_thresholds import MatchThresholds
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
 
@@ -129,6 +132,26 @@ class Bundle:
             return IdentityProjection.from_tensors(tensors, self.config)
         except ValueError as error:
             raise BundleError(f"{self.folder / PROJECTION}: {error}; {REEXPORT_HINT}") from None
+
+    @cached_property
+    def rule(self) -> MatchRule | None:
+        """Scores and thresholds by which two faces are one person's; None in a bundle without any.
+
+        Raises:
+            BundleError: they are damaged, or of another model.
+        """
+        if THRESHOLDS not in self.manifest.files:
+            return None
+        where = str(self.folder / THRESHOLDS)
+        try:
+            found = MatchThresholds.parse(self.read(THRESHOLDS), where)
+            found.check(self.frames.model_id, self.config.layer_names, where)
+            cohort = self.read(COHORT) if COHORT in self.manifest.files else None
+            return MatchRule.of(found, cohort, str(self.folder / COHORT))
+        except BundleError:
+            raise
+        except EdgeError as error:
+            raise BundleError(str(error)) from None
 
 
 def open_bundle(folder: Path | str, trusted_key: Path | None = None) -> Bundle:

@@ -11,6 +11,8 @@ A bundle is a folder sent to a device:
                               "other_groups", "other_tokens": as good an answer at a tie, elsewhere the same;
                               "payloads" uint8 [bytes], "payload_lengths" int32 [G, L]: groups and tokens as
                               entropy-coded bytes, picture by picture, each cut after 1, 2, ... and all L layers
+    thresholds.json           of a model that was measured: scores from which on two faces are one person's
+    cohort.safetensors        "centers" float16 [L, C, 128]: what these scores are held against
 
 A runtime loads an artefact whose weights were altered without a word and answers with other tokens, so the manifest
 lists the sha256 of every file of the folder, and of itself, and nothing that is not listed may lie there but

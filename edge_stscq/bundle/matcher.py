@@ -58,16 +58,21 @@ class Matcher:
         Raises:
             EdgeError: a face has fewer layers, or is not of this model.
         """
-        found = list(faces)
-        for face in found:
-            self._check(face)
+        found, ends = list(faces), self.config.layer_ends
+        for count in {face.layers for face in found}:
+            self.config.check_layers(count)
+        if any(len(face.tokens) != ends[face.layers - 1] for face in found):
+            raise self._of_another_model()
         if layers is None:
             layers = min((face.layers for face in found), default=1)
-        end = self.config.layer_ends[self.config.check_layers(layers) - 1]
+        end = ends[self.config.check_layers(layers) - 1]
         if any(face.layers < layers for face in found):
             raise EdgeError(f"a face has fewer than {layers} layers; compare by the layers that all faces have")
-        positions = self._positions[self._positions < end]
         group = np.array([face.group for face in found], np.intp)
+        whole = np.concatenate([face.tokens for face in found]) if found else np.zeros(0, np.uint16)
+        if found and not (0 <= group.min() <= group.max() < self.config.groups and whole.max() < self.config.entries):
+            raise self._of_another_model()
+        positions = self._positions[self._positions < end]
         tokens = np.array([face.tokens[positions] for face in found], np.intp).reshape(len(found), len(positions))
         words = self._books[group[:, None], positions, tokens].reshape(len(found), len(positions) * self.config.dim)
         size = words.shape[1]
@@ -75,6 +80,17 @@ class Matcher:
         norm = np.linalg.norm(deviation, axis=1, keepdims=True)
         unit: NDArray[np.float32] = (deviation / np.maximum(norm, _LEAST_NORM)).astype(np.float32, copy=False)
         return unit
+
+    def basis(self, layers: int) -> NDArray[np.float32]:
+        """Orthonormal columns float32 `[128, r]` of the space in which embeddings of so many layers lie.
+
+        `unit @ basis` has the same products as `unit`, in fewer numbers.
+        """
+        size = int((self._positions < self.config.layer_ends[self.config.check_layers(layers) - 1]).sum())
+        columns = self._projection[:, : size * self.config.dim].astype(np.float64)
+        left, values, _ = np.linalg.svd(columns, full_matrices=False)
+        found: NDArray[np.float32] = left[:, values > 1e-6 * max(values.max(initial=0.0), 1.0)].astype(np.float32)
+        return found
 
     def cosine(self, a: CodedFace, b: CodedFace) -> float:
         """Cosine similarity of two faces, -1 to 1, by the layers that both have.
@@ -85,10 +101,7 @@ class Matcher:
         first, second = self.embed((a, b))
         return float(np.clip(first @ second, -1, 1))
 
-    def _check(self, face: CodedFace) -> None:
-        """Refuse a face of another model, as far as it can be told from its shape."""
-        config = self.config
-        count = config.layer_ends[config.check_layers(face.layers) - 1]
-        known = 0 <= face.group < config.groups and len(face.tokens) == count
-        if not known or face.tokens.max() >= config.entries:
-            raise EdgeError(f"the face is of another model than {config.name}; match it with the bundle that coded it")
+    def _of_another_model(self) -> EdgeError:
+        """Refusal of a face of another model, as far as it can be told from its shape."""
+        name = self.config.name
+        return EdgeError(f"the face is of another model than {name}; match it with the bundle that coded it")

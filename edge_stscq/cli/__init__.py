@@ -39,6 +39,7 @@ _COMMANDS = (
     ("sign", "sign", "Make a model"),
     ("parity", "parity", "Judge"),
     ("evaluate", "evaluate", "Judge"),
+    ("thresholds", "thresholds", "Judge"),
     ("bench", "bench", "Judge"),
 )
 

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edge_stscq.cli.ui import count
+from edge_stscq.config.match_thresholds import LayerThresholds, MatchThresholds, Rate
 from edge_stscq.config.thresholds import Check
 from edge_stscq.evaluation.parity.accuracy import Accuracy
 from edge_stscq.evaluation.parity.compare import Parity
@@ -69,6 +70,43 @@ def _accuracy_table(report: Accuracy) -> Group:
 def _verdict(checks: Sequence[Check]) -> list[str]:
     failed = [f"[red]failed[/red]: {escape(str(check))}" for check in checks if not check.passed]
     return failed or ["[green]passed[/green] every threshold"] if checks else []
+
+
+def thresholds_table(found: MatchThresholds) -> Group:
+    """The scores of each layer and their rates, then false matches by label."""
+    origin = found.measured
+    scores = Table("layers", title=f"{origin.encoder}: scores that stranger pairs pass")
+    for heading in ("compared with", "1 in 1,000", "same person\naccepted", "1 in 10,000", "same person\naccepted"):
+        scores.add_column(heading, justify="right")
+    for row in found.layers:
+        for against, limits in (("one face", row.pair), ("a visit's average", row.track)):
+            if limits is not None:
+                cells = []
+                for limit in (limits.perhaps, limits.same_person):
+                    accepted = limit.same_accepted
+                    cells += [f"{limit.score:.3f}", "-" if accepted is None else f"{accepted.rate:.1%}"]
+                scores.add_row(escape(row.name), against, *cells)
+    tables = [scores, *(_label_table(row) for row in found.layers if row.labels)]
+    return Group(
+        *tables,
+        f"{count(origin.stranger_pairs, 'pair')} of strangers, {count(origin.faces, 'face')} of "
+        f"{origin.people:,} people from {escape(', '.join(origin.crops))}; intervals of 95 %, and 1 in 10,000 is "
+        "claimed of no label: its pairs are too few",
+    )
+
+
+def _label_table(row: LayerThresholds) -> Table:
+    table = Table("label", "", "people", title=f"false matches by label, {escape(row.name)}")
+    for heading in ("at 1 in 1,000", "at 1 in 10,000"):
+        table.add_column(heading, justify="right")
+    for one in row.labels:
+        rates = (_interval(one.perhaps), _interval(one.same_person))
+        table.add_row(escape(one.label), escape(one.value), str(one.people), *rates)
+    return table
+
+
+def _interval(rate: Rate) -> str:
+    return f"{rate.rate:.3%} ({rate.low:.3%} to {rate.high:.3%})"
 
 
 def verification_table(report: VerificationReport) -> Group:

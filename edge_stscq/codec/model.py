@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_stscq._progress import Progress, no_progress
 from edge_stscq.bundle import Bundle, model_folder
+from edge_stscq.bundle.match_rule import MatchRule
 from edge_stscq.codec import store
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder
@@ -177,6 +178,23 @@ class Codec:
         if self.tables is None:
             raise EdgeError("the model has no frequency tables yet, and so no frames; finish its training")
         return FrameCodec(self.tables, model_id(self.books, self.tables))
+
+    @cached_property
+    def rule(self) -> MatchRule | None:
+        """Scores and thresholds by which two faces are one person's; None in memory and of a model not measured.
+
+        Raises:
+            EdgeError: they are damaged, or of another model.
+
+        Example:
+            >>> a, b = codec.embed(codes, layers=2)
+            >>> codec.rule.verdict(a, b, layers=2)
+            'perhaps'
+        """
+        found = None if self.folder is None else MatchRule.load(self.folder)
+        if found is not None:
+            found.thresholds.check(self.frames.model_id, self.config.layer_names, str(self.folder))
+        return found
 
     def check_bundle(self, bundle: Bundle) -> None:
         """Refuse a bundle that was not exported from this model.

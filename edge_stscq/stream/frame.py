@@ -38,8 +38,8 @@ HEADER_BYTES = len(MAGIC) + 1 + MODEL_ID_BYTES
 CRC_BYTES = 4
 FRAME_OVERHEAD = 1 + 1 + CRC_BYTES
 """Bytes of a frame beside a payload of less than 128 bytes."""
-_REMEMBERED = 4096
-"""Payloads whose faces are kept, 3 MB at most: a server that has stored a face soon indexes and decodes it."""
+_REMEMBERED = 8192
+"""Payloads whose faces are kept, 6 MB at most: a server that has stored a face soon indexes and decodes it."""
 
 
 ARCHIVE = "archive"

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import numpy as np
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from benchmarks.postgres import Cluster, binaries, cluster
-from edge_stscq._local_servers import local_token
+from edge_stscq._local_servers import local_token, notes_folder
 from edge_stscq.codec.face_decoder import FaceDecoder
 from edge_stscq.server.app import create_app
 from edge_stscq.server.auth.scope import Scope
@@ -29,6 +30,7 @@ from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.front.connections import MAX_OF_ADDRESS, Connections
 from edge_stscq.server.front.server import FrontServer
+from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
@@ -101,17 +103,17 @@ class ShowsToken:
 
 @pytest.fixture
 def make_app(tiny_model: Path, tmp_path: Path) -> MakeApp:
-    """`make_app(**settings)`: an application whose store outlives it within a test.
+    """`make_app(pictures=None, **settings)`: an application whose store outlives it within a test.
 
     Its clients are let in for everything, unless the test has issued tokens.
     """
     own, shown = tmp_path / "tokens.db", ""
 
-    def make(**changes: object) -> FastAPI:
+    def make(pictures: PictureEncoder | None = None, **changes: object) -> FastAPI:
         nonlocal shown
         chosen = {"model": tiny_model, "store": tmp_path / "faces.db", **changes}
         alone = not own.exists() and "host" not in changes
-        app = create_app(ServerSettings.model_validate(chosen))
+        app = create_app(ServerSettings.model_validate(chosen), pictures=pictures)
         if alone:
             with contextlib.closing(TokenStore(own, create=True)) as tokens:
                 shown = tokens.create("*", Scope)[1]
@@ -180,8 +182,8 @@ def served() -> Served:
             assert address, line + process.communicate(timeout=180)[1]
             yield address[0], process
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+            if asked := process.poll() is None:
+                process.send_signal(signal.SIGTERM)
             try:
                 _, errors = process.communicate(timeout=180)
             except subprocess.TimeoutExpired:
@@ -190,6 +192,8 @@ def served() -> Served:
                 raise
         assert process.returncode in (0, -signal.SIGKILL)
         assert re.fullmatch(said, errors)
+        if asked:
+            assert not (notes_folder() / f"{urlsplit(address[0]).port}.json").exists(), "nothing of it is left"
 
     return start
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.codec.execution_profile import PROFILES
 from edge_stscq.config.codec import CodecConfig
+from edge_stscq.config.match_thresholds import Limit, Verdict
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.storage.face_store import StoredFace
 
@@ -99,15 +100,54 @@ class Match(FaceInfo):
     """A stored face that is like the one searched for."""
 
     cosine: float = Field(ge=-1, le=1, description="similarity of their embeddings")
+    score: float = Field(description="what it is judged by: the cosine, less how near both faces are to faces at large")
+    verdict: Verdict | None = Field(description="null: the false matches of this model were never measured")
+
+
+class Threshold(_Response):
+    """A score, and the share of pairs of strangers that pass it."""
+
+    score: float
+    false_match_rate: float
+
+    @classmethod
+    def of(cls, limit: Limit) -> "Threshold":
+        """Of a limit of the model's rule."""
+        return cls(score=limit.score, false_match_rate=limit.false_match_rate)
+
+
+class MatchThresholdPair(_Response):
+    """Thresholds of both verdicts."""
+
+    same_person: Threshold
+    perhaps: Threshold
 
 
 class MatchPage(_Response):
-    """The faces most alike, best first."""
+    """The faces most alike, best first by their score, and what to say of the best."""
 
     layers: int = Field(description="layers that were compared")
     searched: int = Field(description="faces in the index, of all devices")
     complete: bool = Field(description="whether the index holds all changes that the server knows of")
+    verdict: Verdict | None = Field(description="of the best face; null: this model was never measured")
+    false_match_rate: float | None = Field(
+        description="of one comparison with a stranger, at the threshold that the best face passes; null: at none"
+    )
+    expected_strangers: float | None = Field(
+        description="faces of strangers that are expected to pass this threshold among those that were compared"
+    )
+    thresholds: MatchThresholdPair | None
     faces: list[Match]
+
+
+class PictureMatchPage(MatchPage):
+    """The faces most like the largest of an uploaded picture."""
+
+    quality: int = Field(ge=0, le=100, description="of the face in the picture")
+    box: tuple[float, float, float, float] | None = Field(
+        description="of this face: x, y, width and height in pixels of the upright picture"
+    )
+    faces_in_picture: int
 
 
 class DeviceInfo(_Response):

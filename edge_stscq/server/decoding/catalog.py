@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_stscq.bundle.match_rule import MatchRule
 from edge_stscq.bundle.matcher import Matcher
 from edge_stscq.bundle.model_folder import load_config, load_frame_codec, load_matcher
 from edge_stscq.config.codec import CodecConfig
@@ -28,11 +29,13 @@ class CatalogEntry:
         config: shape of the codec.
         codec: reads and writes its frames.
         matcher: reads identity from its tokens.
+        rule: scores and thresholds by which two of its faces are one person's; None of a model not measured.
     """
 
     config: CodecConfig
     codec: FrameCodec
     matcher: Matcher
+    rule: MatchRule | None = None
 
     @property
     def model_id(self) -> bytes:
@@ -50,7 +53,10 @@ class ModelCatalog:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._entries: dict[bytes, CatalogEntry] = {}
         for folder in folders:
-            entry = CatalogEntry(load_config(folder), load_frame_codec(folder), load_matcher(folder))
+            config, codec, rule = load_config(folder), load_frame_codec(folder), MatchRule.load(folder)
+            if rule is not None:
+                rule.thresholds.check(codec.model_id, config.layer_names, str(folder))
+            entry = CatalogEntry(config, codec, load_matcher(folder), rule)
             if entry.model_id in self._entries:
                 raise EdgeError(f"{folder} holds model {entry.model_id.hex()} a second time; name each model once")
             self._entries[entry.model_id] = entry

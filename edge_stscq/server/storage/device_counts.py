@@ -36,7 +36,7 @@ _REMOVE = (
 
 @dataclass
 class Change:
-    """What a transaction adds to one device, or takes from it."""
+    """Sum of all that a transaction adds to one device, or takes from it."""
 
     faces: int = 0
     bytes: int = 0

@@ -29,6 +29,8 @@ STREAM_NAME = re.compile("[0-9a-f]{32}")
 log = logging.getLogger(__name__)
 
 _version_1_stream = lru_cache(1024)(device_stream_id)
+_source = lru_cache(1024)(Source)
+"""Rows of one stream have one; checking it takes longer than the rest of a row."""
 
 
 class DamagedFaceError(FrameError):
@@ -85,7 +87,7 @@ class StoredFace:
             DamagedFaceError: the row was damaged in the store.
         """
         try:
-            source = Source(self.stream, self.device, self.model, self.coder, self.kind, Clock(self.clock))
+            source = _source(self.stream, self.device, self.model, self.coder, self.kind, Clock(self.clock))
             frame = WireFrame(
                 source, self.sequence, self.layers, self.payload, self.captured_ms, self.track, self.quality,
                 self.extensions, self.checksum,

@@ -86,7 +86,7 @@ class SqlFaceStore:
             found = {_name_of(face): face for face in _known(db, numbers)}
             transaction = _Transaction(dict(found), {}, erased_among(db, numbers), found)
             answers = [transaction.take(batch) for batch in batches]
-            numbered = [(face, _values(face, last + at)) for at, face in enumerate(transaction.changed.values(), 1)]
+            numbered = [(face, (*_written(face), last + at)) for at, face in enumerate(transaction.changed.values(), 1)]
             inserted = [values for face, values in numbered if face.row == _NEW]
             extended = [_extension(face.row, values) for face, values in numbered if face.row != _NEW]
             if inserted:
@@ -308,7 +308,7 @@ class _Transaction:
 
 
 def _counted(transaction: _Transaction) -> device_counts.Changes:
-    """What a transaction changes of the counts of devices."""
+    """Changes of a transaction to the counts of devices."""
     counted = device_counts.Changes()
     for name, face in transaction.changed.items():
         if face.device in transaction.mended:
@@ -352,22 +352,25 @@ def _row_of(frame: WireFrame, old: StoredFace | None, now: float) -> StoredFace:
 _written = attrgetter(*(_ATTRIBUTES.get(name, name) for name in COLUMNS[1:-1]))
 
 
-def _values(face: StoredFace, revision: int) -> dict[str, Any]:
-    """Columns of a row but its own number."""
-    return dict(zip(COLUMNS[1:], (*_written(face), revision), strict=True))
+def _insert(db: Connection, rows: list[tuple[Any, ...]]) -> None:
+    """Insert rows by the driver itself: SQLAlchemy's own way costs each of them as much as the database does.
 
-
-def _insert(db: Connection, rows: list[dict[str, Any]]) -> None:
-    """Insert rows by the driver itself: SQLAlchemy's own way costs each of them as much as the database does."""
+    Args:
+        rows: values of all columns but the row's own number, in their order.
+    """
     compiled = faces.insert().compile(dialect=db.dialect, column_keys=COLUMNS[1:])
-    names = compiled.positiontup if compiled.positional else None
-    db.exec_driver_sql(str(compiled), rows if names is None else [tuple(row[name] for name in names) for row in rows])
+    if compiled.positional:
+        assert compiled.positiontup == [*COLUMNS[1:]]
+        db.exec_driver_sql(str(compiled), rows)
+    else:
+        db.exec_driver_sql(str(compiled), [dict(zip(COLUMNS[1:], row, strict=True)) for row in rows])
 
 
-def _extension(row: int, values: dict[str, Any]) -> dict[str, Any]:
+def _extension(row: int, values: tuple[Any, ...]) -> dict[str, Any]:
     """Values of `_EXTEND`: the row of this face alone."""
-    changed = {f"new_{name}": values[name] for name in _EXTENDED}
-    return {"at": row, "of": values["stream"], "number": values["sequence"]} | changed
+    named = dict(zip(COLUMNS[1:], values, strict=True))
+    changed = {f"new_{name}": named[name] for name in _EXTENDED}
+    return {"at": row, "of": named["stream"], "number": named["sequence"]} | changed
 
 
 def _read(db: Connection, query: Select[Any], **values: object) -> Iterator[StoredFace]:

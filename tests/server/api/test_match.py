@@ -73,9 +73,9 @@ async def found(client: httpx2.AsyncClient, count: int, body: object, token: str
             if page["searched"] == count and page["complete"]:
                 break
             await asyncio.sleep(0.02)
-    cosines = [face["cosine"] for face in page["faces"]]
-    assert cosines == sorted(cosines, reverse=True)
-    assert all(query.get("min_cosine", -1) <= cosine <= 1 for cosine in cosines)
+    scores = [face["score"] for face in page["faces"]]
+    assert scores == sorted(scores, reverse=True)
+    assert all(query.get("min_cosine", -1) <= face["cosine"] <= 1 for face in page["faces"])
     return [face["id"] for face in page["faces"]]
 
 
@@ -100,6 +100,55 @@ async def test_match_same_person_first(
         assert await found(client, 3, basic, limit=1) == ["door-1-0"]
         assert await found(client, 3, basic, device="door-2") == ["door-2-0"]
         assert await found(client, 3, basic, device="nobody") == []
+
+
+@pytest.mark.anyio
+async def test_match_says_who_is_whom_and_nobody(
+    serve: Serve, model_dir: Path, people: dict[str, CodedFace], make_app: MakeApp
+) -> None:
+    hopper, again, collins = (people[name] for name in ("grace_hopper", "grace_hopper again", "astronaut"))
+    app = make_app(model=model_dir)
+    (entry,) = app.state.catalog
+    assert entry.rule is not None
+    async with serve(app=app) as client:
+        await post(client, entry, [hopper], "door-1")
+        await found(client, 1, entry.codec.encode_stream([hopper]))
+        for layers in (1, 2, 3):
+            limits = entry.rule.thresholds.limits(layers)
+            for face, verdict in ((again, "same person"), (collins, "nobody here")):
+                query = {"layers": str(layers)}
+                answer = await client.post(
+                    "/v1/match", params=query, content=entry.codec.encode_stream([face]),
+                    headers={"Authorization": "Bearer -"},
+                )  # fmt: skip
+                page = answer.json()
+                (best,) = page["faces"]
+                units = entry.matcher.embed([face, hopper], layers)
+                score = float(entry.rule.scores(units[:1], units[1:], layers)[0, 0])
+                assert best["score"] == pytest.approx(score, abs=1e-4)
+                assert page["verdict"] == best["verdict"] == limits.verdict(score) == verdict
+                passed = limits.passed(score)
+                rate = None if passed is None else passed.false_match_rate
+                assert (page["false_match_rate"], page["expected_strangers"]) == (rate, rate)  # of one face
+                strict = {"score": limits.same_person.score, "false_match_rate": 1e-4}
+                assert page["thresholds"]["same_person"] == strict
+
+
+@pytest.mark.anyio
+async def test_match_of_empty_store_is_nobody_and_of_unmeasured_model_unknown(
+    serve: Serve, model_dir: Path, people: dict[str, CodedFace], make_app: MakeApp, make_faces: MakeFaces,
+    entry: CatalogEntry,
+) -> None:  # fmt: skip
+    app = make_app(model=model_dir)
+    (measured,) = app.state.catalog
+    for one, own, face in ((app, measured, people["astronaut"]), (None, entry, make_faces(1)[0])):
+        async with serve(app=one) as client:
+            stream = own.codec.encode_stream([face])
+            answer = await client.post("/v1/match", content=stream, headers={"Authorization": "Bearer -"})
+            page = answer.json()
+            assert page["verdict"] == ("nobody here" if one else None)
+            assert (page["thresholds"] is None) == (one is None)
+            assert page["faces"] == []
 
 
 @pytest.mark.anyio

@@ -73,8 +73,11 @@ def test_local_token_of_a_server_that_is_gone(token_file: Path, state: Path) -> 
     os.waitpid(child, 0)
     with noted_server(8377, token_file):
         note = state / "8377.json"
-        note.write_text(json.dumps({"pid": child, "token_file": str(token_file)}))
-        assert local_token("http://127.0.0.1:8377") is None
+        said = json.loads(note.read_bytes())
+        assert local_token("http://127.0.0.1:8377") == "stscq_text"
+        for changed in ({"pid": child}, {"pid": 1}, {"began": "1"}):
+            note.write_text(json.dumps(said | changed))
+            assert local_token("http://127.0.0.1:8377") is None, changed
 
 
 @pytest.mark.parametrize("shared", ["note", "token"])

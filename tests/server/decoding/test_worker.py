@@ -57,7 +57,7 @@ def test_worker_survives_failed_batch(worker: DecoderProcess, requests: list[Dec
 
 
 def decode_when_ready(worker: DecoderProcess, requests: list[DecodeRequest]) -> list[np.ndarray]:
-    """What a client gets that comes again when it is told to."""
+    """Pictures that a client gets who comes again when it is told to."""
     end = time.monotonic() + 120
     while (busy := worker.unavailable()) is not None:
         assert time.monotonic() < end, "the decoder did not start"

@@ -21,7 +21,7 @@ OpenStore = Callable[[Path | str], SqlFaceStore]
 
 
 def counted(store: SqlFaceStore) -> list[DeviceStats]:
-    """What reading every face finds."""
+    """Statistics found by reading every face."""
     found: dict[str, list[tuple[int, float]]] = {}
     for face in store.page(0, 10_000):
         found.setdefault(face.device, []).append((len(face.payload) + FRAME_OVERHEAD, face.received))
