@@ -216,6 +216,9 @@ class FaceStore(Protocol):
     def find(self, face_id: str) -> StoredFace | None:
         """The face with this `StoredFace.id`, or None."""
 
+    def find_all(self, face_ids: Sequence[str]) -> list[StoredFace]:
+        """The faces that have these ids, in their order, without those that are not there."""
+
     def page(
         self, after: int, limit: int, device: str | None = None, since: float | None = None, until: float | None = None
     ) -> list[StoredFace]:

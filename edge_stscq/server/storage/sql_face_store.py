@@ -9,6 +9,7 @@ Waiting for the disk is most of a commit, so whoever has several requests hands 
 wait, and an answer to each as if it had come alone.
 """
 
+import itertools
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
@@ -58,7 +59,6 @@ _NEW = 0
 _NAME = re.compile(rf"({DEVICE_NAME})-(0|[1-9][0-9]{{0,15}})")
 _LAST = select(changes.c.revision).with_for_update()
 _OF_STREAM = _FACE.where(faces.c.stream == bindparam("stream"))
-_NAMED = _OF_STREAM.where(faces.c.sequence == bindparam("sequence"))
 _SPAN = _OF_STREAM.where(faces.c.sequence.between(bindparam("low"), bindparam("high")))
 _AMONG = _OF_STREAM.where(faces.c.sequence.in_(bindparam("numbers", expanding=True)))
 _EXTENDED = tuple(name for name in COLUMNS if name not in ("row", "stream", "sequence"))
@@ -101,18 +101,17 @@ class SqlFaceStore:
         return answers
 
     def find(self, face_id: str) -> StoredFace | None:
-        match = _NAME.fullmatch(face_id)
-        if match is None:
-            return None
-        streams = [device_stream_id(match[1])]
-        if STREAM_NAME.fullmatch(match[1]):
-            streams.insert(0, bytes.fromhex(match[1]))
+        return next(iter(self.find_all([face_id])), None)
+
+    def find_all(self, face_ids: Sequence[str]) -> list[StoredFace]:
+        asked = [_names(face_id) for face_id in face_ids]
+        numbers: dict[bytes, set[int]] = {}
+        for stream, number in itertools.chain.from_iterable(asked):
+            numbers.setdefault(stream, set()).add(number)
         with self._database.read() as db:
-            for name in ((stream, int(match[2])) for stream in streams):
-                found = next(_read(db, _NAMED, stream=name[0], sequence=name[1]), None)
-                if found is not None and _name_of(found) == name:  # a damaged index may lead to another row
-                    return found
-        return None
+            found = {_name_of(face): face for face in _known(db, numbers)}
+        first = (next((found[name] for name in names if name in found), None) for names in asked)
+        return [face for face in first if face is not None]
 
     def page(
         self,
@@ -230,6 +229,17 @@ class SqlFaceStore:
 
 
 _Name = tuple[bytes, int]
+
+
+def _names(face_id: str) -> list[_Name]:
+    """Stream and number that an id may mean, the likelier first; none if it is no id."""
+    match = _NAME.fullmatch(face_id)
+    if match is None:
+        return []
+    streams = [device_stream_id(match[1])]
+    if STREAM_NAME.fullmatch(match[1]):
+        streams.insert(0, bytes.fromhex(match[1]))
+    return [(stream, int(match[2])) for stream in streams]
 
 
 def _name_of(face: StoredFace) -> _Name:
