@@ -127,7 +127,7 @@ async def test_protocol_refused_websocket_writes_no_log(listen: Listen, caplog: 
 def test_protocol_answer_to_a_connection_that_was_cut_writes_no_log(
     listen: Listen, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """uvicorn tells the last of several requests alone that its client is gone, and uvloop raises at what others write."""
+    """uvicorn tells the last of several requests alone that its client is gone; uvloop raises at what others write."""
     cut: list[int] = []
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
