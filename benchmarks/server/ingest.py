@@ -204,6 +204,12 @@ async def load(target: Target, bodies: Iterator[bytes], stored: int, seconds: fl
             )
             writer.write(head.encode() + body)
             answer = await reader.readuntil(b"\r\n\r\n")
+            while answer.startswith(b"HTTP/1.1 503"):  # of connections there are too many; as a camera, try again
+                writer.close()
+                await asyncio.sleep(1)
+                reader, writer = await asyncio.open_connection(address.hostname, address.port)
+                writer.write(head.encode() + body)
+                answer = await reader.readuntil(b"\r\n\r\n")
             length = int(re.search(rb"content-length: (\d+)", answer)[1])  # type: ignore[index]
             said = await reader.readexactly(length)
             if not answer.startswith(b"HTTP/1.1 200") or f'"stored":{stored},'.encode() not in said:
