@@ -322,7 +322,7 @@ class CaptureLoop:
         step.captures.append(Capture(shot.picture, shot.face, shot.crop, coded, shot.score, track))
 
     def _coded(self, shot: Shot, track: int | None) -> CapturedFace:
-        """What travels of a face: its tokens, or a template and nothing else."""
+        """The tokens of a face on their way, or a template and nothing else."""
         if self.protector is not None:
             assert self.matcher is not None
             template = self.protector.protect(self.matcher.embed([shot.code])[0])

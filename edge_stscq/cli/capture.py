@@ -221,7 +221,7 @@ def capture(
 def _protector(
     device: str, secret: str | None, keys: Path | None, places: "Sequence[Path | str | None]"
 ) -> "Protector":
-    """What makes templates for a file; nothing is written if it could not be kept, or a picture would be, too."""
+    """The maker of templates for a file; nothing is written if it could not be kept, or a picture would be, too."""
     from edge_stscq.errors import EdgeError
     from edge_stscq.privacy import KeyStore, Protector, read_secret, scheme_named
 
