@@ -79,6 +79,11 @@ class SqlFaceStore:
         self._database = Database(store_url(place), LAYOUT)
         self.name = self._database.name
 
+    @property
+    def database(self) -> Database:
+        """The database, for the rows that stand beside the faces."""
+        return self._database
+
     def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         """Store all in one transaction, durable when this returns."""
         with self._writing() as (db, last):
@@ -324,9 +329,7 @@ def _erased(frame: WireFrame) -> RefusedFrame:
     return RefusedFrame(stream=stream, number=frame.number, code=Refused.ERASED, reason="the face was erased")
 
 
-def _against(
-    old: StoredFace, new: WireFrame, batch: FrameBatch
-) -> WriteResult | Literal["mended"] | RefusedFrame:
+def _against(old: StoredFace, new: WireFrame, batch: FrameBatch) -> WriteResult | Literal["mended"] | RefusedFrame:
     """Result of a frame whose name is known."""
     try:
         stored = old.frame()
