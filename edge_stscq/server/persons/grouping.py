@@ -223,7 +223,8 @@ class Grouper:
         if face.track is not None:
             found = self._visits.get(self._by_track.get((face.stream, face.track), 0))
             return found if found is not None and self._is_near(found, face) else None
-        likeness, best = self._likeness[face.model], (float("-inf"), None)
+        likeness = self._likeness[face.model]
+        best: tuple[float, _Visit | None] = float("-inf"), None
         near = [self._visits[one] for one in self._recent[face.device][-64:] if one in self._visits]
         for visit in near:
             if visit.model == face.model and self._is_near(visit, face):
@@ -342,8 +343,8 @@ class Grouper:
                 for kind, one in db.execute(select(gone.c.kind, gone.c.id).where(gone.c.changed > after))
             ]
             rows = {row.id: row for row in read_visits(db, changed_visits(after, _ALL))}
-            for some in chunks(sorted(self._pending)):
-                rows |= {row.id: row for row in read_visits(db, visit_query(ids=some))}
+            for ids in chunks(sorted(self._pending)):
+                rows |= {row.id: row for row in read_visits(db, visit_query(ids=ids))}
             edited = select(persons.c.id).where(persons.c.edited == 1)
             self._edited = set(db.execute(edited).scalars())
             enrolled = [tuple(row) for row in db.execute(select(enrollments))]
@@ -364,10 +365,10 @@ class Grouper:
                 (row.id, member) for row in some for member in row.members[: BEST if row.id not in old else None]
                 if member.name not in old.get(row.id, {})
             ]  # fmt: skip
-            ids = {row.id: row for row in some}
+            by_id = {row.id: row for row in some}
             found = {}
             for visit_id, member in wanted:
-                stored = self._store.find(ids[visit_id].face_id(member))
+                stored = self._store.find(by_id[visit_id].face_id(member))
                 if stored is not None:
                     found[stored.id] = stored
             units = self._coded(list(found.values()))

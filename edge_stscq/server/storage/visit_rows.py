@@ -4,15 +4,19 @@ A visit without faces goes, and with its last visit a person: name, and what was
 until the enrollment is forgotten.
 """
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from edge_stscq.server.storage.face_store import FaceName
 from edge_stscq.server.storage.tables import (
     edit_persons,
     edits,
     enrollments,
+    faces,
     gone,
     grouping,
     persons,
@@ -97,3 +101,32 @@ def note_gone(db: Connection, kind: str, ids: Sequence[int], changed: int) -> No
 def chunks(ids: Sequence[int]) -> Iterable[Sequence[int]]:
     """At most `MANY` of them at a time: databases bound what a query may name."""
     return (ids[at : at + MANY] for at in range(0, len(ids), MANY))
+
+
+def carry(db: Connection, read: Callable[[str], Sequence[Sequence[Any]]]) -> None:
+    """Take visits, persons and enrollments over into a repaired store, as far as they can be read and have faces.
+
+    What was noted of edits is left behind, and every face is looked at again: those in a visit stay there.
+
+    Args:
+        read: answers a query with the rows of the damaged store that can be read.
+    """
+    highest = 0
+    for table in (visits, visit_faces, persons, enrollments):
+        names = [column.name for column in table.columns]
+        for row in read(f"SELECT {', '.join(names)} FROM {table.name}"):
+            with contextlib.suppress(SQLAlchemyError), db.begin_nested():
+                db.execute(insert(table), [dict(zip(names, row, strict=True))])
+    there = exists().where(faces.c.stream == visit_faces.c.stream, faces.c.sequence == visit_faces.c.sequence)
+    db.execute(delete(visit_faces).where(~there))
+    known = select(visits.c.id)
+    db.execute(delete(visit_faces).where(visit_faces.c.visit.not_in(known)))
+    whole = select(visit_faces.c.visit)
+    db.execute(delete(visits).where(visits.c.id.not_in(whole) | visits.c.person.not_in(select(persons.c.id))))
+    db.execute(delete(visit_faces).where(visit_faces.c.visit.not_in(known)))
+    used = select(visits.c.person).union(select(enrollments.c.person))
+    db.execute(delete(persons).where(persons.c.id.not_in(used)))
+    for table in (visits, persons, enrollments):
+        highest = max(highest, int(db.execute(select(func.max(table.c.id))).scalar() or 0))
+    changed = max(int(db.execute(select(func.max(one.c.changed))).scalar() or 0) for one in (visits, persons))
+    db.execute(update(grouping).values(revision=0, made=highest, changed=changed))

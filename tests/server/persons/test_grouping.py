@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.maintenance.inspection import repair_store
 from edge_stscq.server.persons.editing import Enrolled, NoPersonError, PersonStore, UndoError
 from edge_stscq.server.persons.grouping import Grouper
 from edge_stscq.server.persons.rows import PersonRow
@@ -304,3 +305,22 @@ def test_changes_tell_all_that_came_and_went(
     store.erase([FaceName(camera.source.stream_id, 3)])
     found = people.changes(after)
     assert (len(found.gone_visits), len(found.gone_persons), found.visits) == (1, 1, [])
+
+
+def test_repair_keeps_visits_persons_and_names(
+    tmp_path: Path, open_store: OpenStore, judged: CatalogEntry, camera: Camera, make_faces: MakeFaces
+) -> None:
+    path = tmp_path / "faces.db"
+    with contextlib.closing(SqlFaceStore(path)) as store:
+        ann, ben = make_faces(2)
+        for number, face in enumerate([ann, ben, ann]):
+            see(store, camera, face, number, 1000 * number, track=number)
+        group(Grouper(store, [judged], GAP))
+        people = PersonStore(store)
+        person = people.visits(1)[0].person
+        people.name(person, "Ann")
+    repair_store(path)
+    mended = open_store(path)
+    group(Grouper(mended, [judged], GAP))
+    assert partition(mended) == [[[0], [2]], [[1]]]
+    assert PersonStore(mended).person(person).name == "Ann"
