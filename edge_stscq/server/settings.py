@@ -86,7 +86,9 @@ class ServerSettings(BaseModel):
     cache_bytes: ByteSize = Field(
         default=ByteSize(64 << 20), ge=0, description="decoded faces that are kept in memory; 0 keeps none"
     )
-    match_faces: int = Field(default=100_000, ge=1, description="newest faces that can be found by example")
+    match_faces: int | None = Field(
+        default=None, ge=1, description="newest faces that can be found by example; all if None, at 1.1 KB each"
+    )
     retain: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         default=(), description="periods after which faces are erased: 30d, NAME=48h for one device; h, d, w or forever"
     )

@@ -86,27 +86,31 @@ def routes(
     @router.post("/match/picture", responses={"4XX": {"model": ErrorAnswer}})
     async def post_match_picture(
         request: Request,
-        layers: Layers = 1,
+        layers: Layers | None = None,
         limit: Limited = 20,
         device: Device = None,
         min_cosine: Cosine = -1,
         principal: Principal = matches,
     ) -> PictureMatchPage:
-        """Search by the largest face of a JPEG, PNG or WebP file, coded and judged as a camera does it."""
+        """Search by the largest face of a JPEG, PNG or WebP file, coded and judged as a camera does it.
+
+        All layers are compared, unless fewer are asked for.
+        """
         if device is not None:
             principal.check_device(device)
         if pictures is None:
             raise HTTPException(503, "this server codes no pictures; start it with --bundle")
         pictures.check_free()
         seen = await pictures.encode(await guard.body(request, principal, max_picture_bytes))
-        annotate(request, layers=layers, count=0, picture="refused" if seen.face is None else "coded")
+        annotate(request, count=0, picture="refused" if seen.face is None else "coded")
         if seen.face is None:
             raise HTTPException(422, seen.reason)
         entry = catalog.find(seen.model_id, "this picture")
-        face = seen.face.truncate(entry.config.check_layers(layers), entry.config.layer_ends)
+        count = seen.face.layers if layers is None else entry.config.check_layers(layers)
+        face = seen.face.truncate(count, entry.config.layer_ends)
         example = DecodeRequest(seen.model_id, face)
         page = await asyncio.to_thread(answer, example, limit, device, principal.only_device, min_cosine)
-        annotate(request, layers=layers, count=len(page.faces), faces=faces_shown(face.id for face in page.faces))
+        annotate(request, layers=count, count=len(page.faces), faces=faces_shown(face.id for face in page.faces))
         return PictureMatchPage(**dict(page), quality=seen.quality, box=seen.box, faces_in_picture=seen.faces)
 
     def answer(

@@ -14,15 +14,48 @@ export class Search {
     this.grid = new Grid(at("results"), (face) => this.find(face));
     this.others = new Grid(at("others-list"), (face) => this.find(face));
     at("search-close").onclick = () => this.close();
+    at("picture").onclick = () => at("picture-file").click();
+    at("picture-file").onchange = ({ target }) => {
+      const [file] = target.files;
+      target.value = "";
+      if (file) this.findInPicture(file);
+    };
     document.addEventListener("keydown", ({ key }) => key === "Escape" && !this.section.hidden && this.close());
   }
 
-  async find(face, device = this.device) {
+  begin(device) {
     if (this.section.hidden) this.from = document.activeElement;
     this.device = device;
     this.clear();
     this.section.hidden = false;
     at("search-note").textContent = "searching…";
+    at("search-title").focus();
+    this.section.scrollIntoView({ block: "nearest" });
+  }
+
+  // The largest face of a picture, which the server codes as a camera would and does not keep.
+  async findInPicture(file) {
+    this.begin(null);
+    const image = Object.assign(document.createElement("img"), { className: "there", alt: `The picture ${file.name}` });
+    const item = document.createElement("li");
+    item.append(Object.assign(document.createElement("div"), { className: "picture" }));
+    item.firstChild.append(image);
+    at("example-layers").append(item);
+    image.onload = () => URL.revokeObjectURL(image.src);
+    image.src = URL.createObjectURL(file);
+    at("example-facts").textContent = file.name;
+    try {
+      const found = await askJson(`v1/match/picture?limit=${LIMIT}`, { method: "POST", body: file });
+      const count = found.faces_in_picture;
+      at("example-facts").textContent += `\n${count > 1 ? `the largest of ${count} faces` : "one face"}`;
+      this.tell(found, found.faces, [`the first ${found.layers} layers`]);
+    } catch (error) {
+      at("search-note").textContent = error.message;
+    }
+  }
+
+  async find(face, device = this.device) {
+    this.begin(device);
     at("example-facts").textContent = `${face.device}\n${timeOf(face.captured ?? face.received)}\n${face.bytes} bytes`;
     const names = namesOf(face);
     const parts = added(names);
@@ -39,8 +72,6 @@ export class Search {
       at("example-layers").append(item);
       show(image, face.id, layers);
     }
-    at("search-title").focus();
-    this.section.scrollIntoView({ block: "nearest" });
     try {
       const found = await this.match(face, face.layers);
       if (face.layers > 1) {

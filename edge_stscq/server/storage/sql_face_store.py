@@ -11,7 +11,7 @@ wait, and an answer to each as if it had come alone.
 
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -50,6 +50,7 @@ COLUMNS = (
 _ATTRIBUTES = {"captured": "captured_ms"}
 _TYPES = (int, str, bytes, int, bytes, bytes, int, int, int, int, int, bytes, int, bytes, int, float, float, int)
 _NULLABLE = {"captured", "track", "quality"}
+_ALLOWED = tuple((kind, type(None)) if name in _NULLABLE else kind for name, kind in zip(COLUMNS, _TYPES, strict=True))
 _NOTHING = tuple(None if name in _NULLABLE else kind() for name, kind in zip(COLUMNS, _TYPES, strict=True))
 _FACE = select(*(faces.c[name] for name in COLUMNS))
 _NEW = 0
@@ -377,11 +378,13 @@ def _extension(row: int, values: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _read(db: Connection, query: Select[Any], **values: object) -> Iterator[StoredFace]:
-    return (typed_row(found) for found in db.execute(query, values))
+    return map(typed_row, db.execute(query, values).all())
 
 
-def typed_row(found: Iterable[Any]) -> StoredFace:
+def typed_row(found: Sequence[Any]) -> StoredFace:
     """A row; what is of another type, as SQLite gives it out of a damaged file, counts as nothing."""
+    if all(map(isinstance, found, _ALLOWED)):
+        return StoredFace(*found)
     values: list[Any] = [
         value if isinstance(value, kind) else nothing
         for value, kind, nothing in zip(found, _TYPES, _NOTHING, strict=True)
