@@ -80,6 +80,11 @@ class SqlFaceStore:
         self._database = Database(store_url(place), LAYOUT)
         self.name = self._database.name
 
+    @property
+    def database(self) -> Database:
+        """The database, for the rows that stand beside the faces."""
+        return self._database
+
     def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         """Store all in one transaction, durable when this returns."""
         with self._writing() as (db, last):
