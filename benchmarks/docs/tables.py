@@ -526,6 +526,22 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+@table
+def entropy() -> str:
+    models = _load("entropy-face64")["results"]["models"]
+    before = models[0]["bytes_by_prefix"][-1]
+    rows = [
+        [
+            one["model"], f"{one['parameters']:,}", *(f"{bits:.1f}" for bits in one["bits_by_layer"]),
+            *(f"{size:.2f}" for size in one["bytes_by_prefix"]),
+            f"{100 * (1 - one['bytes_by_prefix'][-1] / before):.1f} %",
+        ]
+        for one in models
+    ]  # fmt: skip
+    head = ["model", "numbers", "basic, bits", "middle", "enhanced", "1 layer, bytes", "2", "3", "shorter than today"]
+    return _markdown(head, rows)
+
+
 def _markdown(head: Row, rows: Iterable[Row]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
