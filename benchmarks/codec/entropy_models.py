@@ -200,7 +200,8 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, blocked: Tensor) -> Tensor:
         count, length, _ = x.shape
         parts = self.mix(self.before(x)).view(count, length, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(*parts.unbind(0), attn_mask=~blocked)
+        asked, keys, values = parts.unbind(0)
+        seen = functional.scaled_dot_product_attention(asked, keys, values, attn_mask=~blocked)
         x = x + self.out(seen.transpose(1, 2).flatten(2))
         result: Tensor = x + self.down(functional.relu(self.up(self.between(x))))
         return result
