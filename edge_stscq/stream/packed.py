@@ -21,7 +21,7 @@ from edge_stscq.stream.face import CodedFace
 PACKED_OR_STATIC = hashlib.sha256(b"edge-stscq coder 2\n").digest()[:CODER_ID_BYTES]
 """Coder id of `Packed` over the static tables that belong to a model id."""
 CoderName = Literal["static", "packed"]
-"""What a bundle's payloads are coded with: the static tables, or those or packing."""
+"""Coders of a bundle: the static tables alone, or bounded by packing."""
 
 
 class Packed:

@@ -80,7 +80,7 @@ async def test_streams_refused_alone(serve: Serve, entry: CatalogEntry, make_fac
 
 
 async def test_streams_packing_coder_is_kept(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
-    """Under another name the same face of the tables' coder is kept too; under the same one the two are a conflict."""
+    """The same face by the coder of the tables, under the same name, is a conflict."""
     codec = entry.codec
     camera, (face,) = Camera(FrameCodec(codec.entropy, codec.model_id, PACKED_OR_STATIC)), make_faces(1)
     too_long = camera.frame(face, 1).with_payload(1, b"\xff" * 99)
