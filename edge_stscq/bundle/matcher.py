@@ -81,6 +81,17 @@ class Matcher:
         unit: NDArray[np.float32] = (deviation / np.maximum(norm, _LEAST_NORM)).astype(np.float32, copy=False)
         return unit
 
+    def basis(self, layers: int) -> NDArray[np.float32]:
+        """Orthonormal columns float32 `[128, r]` of the space in which embeddings of so many layers lie.
+
+        `unit @ basis` has the same products as `unit`, in fewer numbers.
+        """
+        size = int((self._positions < self.config.layer_ends[self.config.check_layers(layers) - 1]).sum())
+        columns = self._projection[:, : size * self.config.dim].astype(np.float64)
+        left, values, _ = np.linalg.svd(columns, full_matrices=False)
+        found: NDArray[np.float32] = left[:, values > 1e-6 * max(values.max(initial=0.0), 1.0)].astype(np.float32)
+        return found
+
     def cosine(self, a: CodedFace, b: CodedFace) -> float:
         """Cosine similarity of two faces, -1 to 1, by the layers that both have.
 

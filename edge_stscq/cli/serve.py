@@ -31,6 +31,14 @@ def serve(
             help="Model folder, or name, whose frames are accepted; repeat for more. face64 if none is given.",
         ),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            parser=folder,
+            metavar=FOLDER,
+            help="Bundle of a model, to search by uploaded pictures; it codes them in a confined process.",
+        ),
+    ] = None,
     store: Annotated[
         str,
         typer.Option(
@@ -102,7 +110,7 @@ def serve(
 
     The first start makes a token for this machine, which its other commands find by themselves.
     """
-    from edge_stscq.errors import require
+    from edge_stscq.errors import EdgeError, require
 
     require("uvicorn", "server")
     require("fastapi", "server")
@@ -137,6 +145,8 @@ def serve(
         typer.echo(json.dumps(asdict(what)) if as_json else f"{what}\n{what.page(sys.stdout.isatty())}")
 
     if engine == "ray":
+        if settings.bundle is not None:
+            raise EdgeError("pictures are coded by servers of one process; leave --bundle out, or --engine ray")
         from edge_stscq.server.ray.deploy import RayOptions, parse_replicas, run
 
         least, most = parse_replicas(replicas)
@@ -150,6 +160,8 @@ def serve(
     from edge_stscq.server.decoding.local import batching_backend
     from edge_stscq.server.decoding.worker import DecoderProcess
     from edge_stscq.server.front.server import BACKLOG, FrontServer
+    from edge_stscq.server.pictures.encoder import PictureEncoder
+    from edge_stscq.server.pictures.process import EncoderProcess
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what must be tidied up is, whichever signal ends it
     decoding = settings.model, settings.device, settings.max_batch
@@ -158,20 +170,28 @@ def serve(
         from edge_stscq.server.sealing.face_seal import key_path
 
         files = *files, key_path(settings.seal_keys, settings.store), *_secret_file(settings.seal)
-    refuse_readable(filter(None, files), settings.model)
+    places = settings.model if settings.bundle is None else (*settings.model, settings.bundle)
+    refuse_readable([file for file in files if file is not None], places)
     with (
         contextlib.closing(_bound(settings.host, settings.port)) as listener,
         noted_server(listener.getsockname()[1], token_file),
         contextlib.closing(DecoderProcess(*decoding, settings.decoder_user)) as decoder,
+        contextlib.ExitStack() as opened,
         audit_log(log),
     ):
+        coder = None
+        if settings.bundle is not None:
+            coder = opened.enter_context(contextlib.closing(EncoderProcess(settings.bundle, settings.decoder_user)))
         listener.listen(BACKLOG)  # not before the note: who is connected finds the token
         from edge_stscq.server.app import create_app
 
         app = create_app(
             settings, batching_backend(settings, decoder.decode, decoder.unavailable),
-            confinement=lambda: decoder.confinement,
-        )
+            confinement=lambda: decoder.confinement, pictures=None if coder is None else PictureEncoder(coder.encode),
+        )  # fmt: skip
+        if coder is not None:
+            app.state.catalog.find(coder.model_id, str(settings.bundle))
+            coder.wait_until_ready()
         decoder.wait_until_ready()
         url, state = server_url(settings, listener.getsockname()[1], bool(tls)), app.state
         announce(Announcement(url, state.catalog.names, settings.device, state.store.name))

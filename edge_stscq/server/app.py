@@ -25,6 +25,7 @@ from edge_stscq.server.ingest import REQUESTS_PER_COMMIT, Answer, Ingest, Upload
 from edge_stscq.server.maintenance.retention import Retention, retaining
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.middleware import Admission, LoadSheddingMiddleware, RequestMetricsMiddleware
+from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.readiness import Readiness
 from edge_stscq.server.search import FaceIndexes, following
 from edge_stscq.server.security_headers import SecurityHeadersMiddleware
@@ -51,13 +52,14 @@ def open_store(settings: ServerSettings) -> SqlFaceStore:
 
 def create_app(
     settings: ServerSettings, backend: DecoderBackend | None = None, store: FaceStore | None = None,
-    confinement: Callable[[], str] = lambda: "none",
+    confinement: Callable[[], str] = lambda: "none", pictures: PictureEncoder | None = None,
 ) -> FastAPI:  # fmt: skip
     """Build the application.
 
     Args:
         backend: decodes the faces; None decodes in this process.
         store: keeps the faces, and is closed with the application; None opens `settings.store`.
+        pictures: codes uploaded pictures, and is closed with the application; None takes none.
         confinement: says what the decoder has given up, for `/ready`.
 
     Raises:
@@ -100,6 +102,8 @@ def create_app(
             store.close()
             for part in (guard, trail, readiness):
                 part.close()
+            if pictures is not None:
+                pictures.close()
 
     app = FastAPI(title="edge-stscq", version=__version__, lifespan=lifespan, openapi_url=None)
     app.add_middleware(LoadSheddingMiddleware, admission=admission, route=faces.IMAGE_PATH)
@@ -109,12 +113,13 @@ def create_app(
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
     app.add_middleware(TrustedProxyMiddleware, proxies=settings.trusted_proxies)
     app.state.catalog, app.state.store, app.state.backend, app.state.guard = catalog, store, backend, guard
+    app.state.pictures = pictures
     for router in (
         frames.routes(guard, queue, feed, metrics),
         faces.list_routes(guard, store),
         meta.model_routes(guard, catalog, settings.device),
         faces.image_routes(guard, resolver, backend, cache, admission),
-        match.routes(guard, resolver, catalog, store, indexes, feed),
+        match.routes(guard, resolver, catalog, store, indexes, feed, pictures, settings.max_picture_bytes),
         devices.routes(guard, device_stats),
         faces.erase_routes(guard, resolver, store, feed),
         live.routes(guard, feed, connections, trail),

@@ -2,11 +2,12 @@
 
 Models are not compared with each other.
 Identity is read from tokens, without decoding a picture: a row is the unit vector of a face, and a search is one
-matrix product. Layers that bring no identity tokens do not change an embedding, so there is one matrix for each prefix
-of layers that does: face64 has two, of the basic layer and of basic and middle.
+matrix product over all of them, so its answers are exact. Layers that bring no identity tokens do not change an
+embedding, so there are vectors for each prefix of layers that does: face64 has two, 64 numbers of the basic layer and
+128 of basic and middle.
 
-The newest `capacity` faces are held and an older one makes room for each that comes beyond. A face takes 512 bytes a
-matrix and about 300 for its name, 130 MB for 100,000 faces of the released model; memory is taken up as they come.
+All faces are held, or the newest `capacity`, where an older one makes room for each that comes beyond. A face of the
+released model takes about 1.1 KB with its name; memory is taken up as they come. Nothing is kept on the disk.
 """
 
 import asyncio
@@ -14,14 +15,14 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.config.codec import EMBEDDING
 from edge_stscq.errors import FrameError
 from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.index_blocks import IndexBlocks
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import Change, ErasedFace, StoredFace
 from edge_stscq.stream.envelope import WireFrame
@@ -68,21 +69,20 @@ class FaceIndex:
 
     Args:
         model: whose faces it holds.
-        capacity: most faces held, at least 1.
+        capacity: most faces held, at least 1; None holds all.
 
     Attributes:
         revision: of the last change that was added.
     """
 
-    def __init__(self, model: CatalogEntry, capacity: int) -> None:
+    def __init__(self, model: CatalogEntry, capacity: int | None = None) -> None:
         self._codec, self._capacity, self._lock = model.codec, capacity, threading.Lock()
         self._matcher, self._rule = model.matcher, model.rule
         counts = np.cumsum([layer.identity for layer in self._matcher.config.layers])
         self._prefixes = [int(np.searchsorted(counts, count)) + 1 for count in counts]
-        self._rows = {prefix: np.zeros((capacity, EMBEDDING), np.float32) for prefix in set(self._prefixes)}
-        self._densities = {prefix: np.zeros(capacity, np.float32) for prefix in self._rows}
-        self._layers = np.zeros(capacity, np.uint8)
-        self._devices = np.zeros(capacity, "S64")
+        self._bases = {prefix: self._matcher.basis(prefix) for prefix in set(self._prefixes)}
+        self._blocks = IndexBlocks({prefix: basis.shape[1] for prefix, basis in self._bases.items()})
+        self._devices: dict[str, int] = {}
         self._ids: list[str] = []
         self._slots: dict[str, int] = {}
         self._oldest = self.revision = 0
@@ -95,7 +95,7 @@ class FaceIndex:
         """Faces that can be found of one device, or of all."""
         with self._lock:
             held = len(self._ids)
-            return held if device is None else int((self._devices[:held] == device.encode()).sum())
+            return held if device is None else self._blocks.count(held, self._devices.get(device, -1))
 
     def embed(self, faces: Sequence[CodedFace], layers: int) -> NDArray[np.float32]:
         """Unit embeddings [N, 128] from the first `layers` layers of faces that have as many."""
@@ -130,20 +130,19 @@ class FaceIndex:
             else:
                 coded[name] = stored, face
         embedded: dict[int, dict[str, tuple[NDArray[np.float32], np.float32]]] = {}
-        for prefix in self._rows:
+        for prefix, basis in self._bases.items():
             having = {face_id: face for face_id, (_, face) in coded.items() if face.layers >= prefix}
             if having:
                 units = self.embed(list(having.values()), prefix)
-                embedded[prefix] = dict(zip(having, zip(units, self._density(units, prefix), strict=True), strict=True))
+                densities = self._density(units, prefix)
+                embedded[prefix] = dict(zip(having, zip(units @ basis, densities, strict=True), strict=True))
         with self._lock:
             for face_id in gone & self._slots.keys():
                 self._remove(face_id)
             for face_id, (stored, face) in coded.items():
-                slot = self._slot(face_id)
-                self._layers[slot], self._devices[slot] = face.layers, stored.device.encode()
-                for prefix, rows_of in embedded.items():
-                    if face_id in rows_of:
-                        self._rows[prefix][slot], self._densities[prefix][slot] = rows_of[face_id]
+                vectors = {prefix: rows_of[face_id] for prefix, rows_of in embedded.items() if face_id in rows_of}
+                device = self._devices.setdefault(stored.device, len(self._devices))
+                self._blocks.put(self._slot(face_id), face.layers, device, vectors)
             if changes:
                 self.revision = changes[-1].revision
 
@@ -152,7 +151,7 @@ class FaceIndex:
         slot = self._slots.get(face_id)
         if slot is not None:
             return slot
-        if len(self._ids) < self._capacity:
+        if self._capacity is None or len(self._ids) < self._capacity:
             slot = len(self._ids)
             self._ids.append(face_id)
         else:
@@ -168,15 +167,7 @@ class FaceIndex:
         moved = self._ids.pop()
         if slot != last:
             self._ids[slot], self._slots[moved] = moved, slot
-        columns: list[NDArray[Any]] = [
-            *self._rows.values(),
-            *self._densities.values(),
-            self._layers,
-            self._devices,
-        ]
-        for column in columns:
-            column[slot] = column[last]
-            column[last] = np.zeros((), column.dtype)
+        self._blocks.move(last, slot)
         self._oldest %= max(len(self._ids), 1)
 
     def search(
@@ -192,26 +183,18 @@ class FaceIndex:
         """
         prefix = self._prefixes[face.layers - 1]
         query = self.embed([face], prefix)
-        own = self._density(query, prefix)
+        (own,), wanted = self._density(query, prefix), None if device is None else self._devices.get(device, -1)
         with self._lock:
-            held = len(self._ids)
-            cosines = np.clip(self._rows[prefix][:held] @ query[0], -1, 1)
-            wanted = (self._layers[:held] >= prefix) & (cosines >= min_cosine)
-            if device is not None:
-                wanted &= self._devices[:held] == device.encode()
-            slots = np.flatnonzero(wanted)
-            scores = cosines[slots] - (self._densities[prefix][slots] + own) * np.float32(0.5)
-            best = np.argsort(-scores, kind="stable")[:limit]
-            return [
-                SearchHit(self._ids[slot], float(cosines[slot]), float(score))
-                for slot, score in zip(slots[best], scores[best], strict=True)
-            ]
+            best = self._blocks.best(
+                len(self._ids), prefix, (query @ self._bases[prefix])[0], own, limit, wanted, min_cosine
+            )
+            return [SearchHit(self._ids[slot], cosine, score) for slot, cosine, score in best]
 
 
 class FaceIndexes:
-    """One index for each model, each of `capacity` faces."""
+    """One index for each model, each of `capacity` faces at most."""
 
-    def __init__(self, models: Iterable[CatalogEntry], capacity: int) -> None:
+    def __init__(self, models: Iterable[CatalogEntry], capacity: int | None = None) -> None:
         self._of = {model.model_id: FaceIndex(model, capacity) for model in models}
 
     def __len__(self) -> int:
@@ -233,9 +216,9 @@ class FaceIndexes:
             index.add(changes)
 
 
-async def follow_changes(index: FaceIndexes, feed: ChangeFeed, capacity: int) -> None:
-    """Fill the indexes with the newest faces and keep them up to date; runs until it is cancelled."""
-    after = await feed.start(None, capacity)
+async def follow_changes(index: FaceIndexes, feed: ChangeFeed, capacity: int | None) -> None:
+    """Fill the indexes with all faces, or the newest, and keep them up to date; runs until it is cancelled."""
+    after = 0 if capacity is None else await feed.start(None, capacity)
     while True:
         try:
             async for faces in feed.changes(max(after, index.revision)):
@@ -246,7 +229,7 @@ async def follow_changes(index: FaceIndexes, feed: ChangeFeed, capacity: int) ->
 
 
 @asynccontextmanager
-async def following(index: FaceIndexes, feed: ChangeFeed, capacity: int) -> AsyncIterator[None]:
+async def following(index: FaceIndexes, feed: ChangeFeed, capacity: int | None) -> AsyncIterator[None]:
     """Run `follow_changes` until the block ends."""
     task = asyncio.create_task(follow_changes(index, feed, capacity), name="index")
     try:

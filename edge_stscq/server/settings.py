@@ -78,6 +78,10 @@ class ServerSettings(BaseModel):
     requests_per_minute: float = Field(default=1200, ge=1, description="of one device")
     bytes_per_minute: ByteSize = Field(default=ByteSize(8 << 20), ge=1, description="bodies of one device")
     max_body_bytes: ByteSize = Field(default=ByteSize(1 << 20), ge=64)
+    bundle: Path | None = Field(
+        default=None, description="a model's bundle, by which to code uploaded pictures; none are taken without it"
+    )
+    max_picture_bytes: ByteSize = Field(default=ByteSize(8 << 20), ge=64, description="largest uploaded picture")
     max_frames: int = Field(default=1024, ge=1, description="frames in one request")
     body_seconds: float = Field(default=30, gt=0, description="a body that arrives slower than this is dropped")
     max_batch: int | None = Field(
@@ -89,7 +93,9 @@ class ServerSettings(BaseModel):
     cache_bytes: ByteSize = Field(
         default=ByteSize(64 << 20), ge=0, description="decoded faces that are kept in memory; 0 keeps none"
     )
-    match_faces: int = Field(default=100_000, ge=1, description="newest faces that can be found by example")
+    match_faces: int | None = Field(
+        default=None, ge=1, description="newest faces that can be found by example; all if None, at 1.1 KB each"
+    )
     retain: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         default=(), description="periods after which faces are erased: 30d, NAME=48h for one device; h, d, w or forever"
     )

@@ -65,8 +65,14 @@ ALLOWED: dict[str, set[str]] = {
 }
 """Packages (modules, on the shared floor) that each one may import, besides itself."""
 
-DEFERRED = {"edge_stscq.bundle.bundle": {"edge_stscq.device.encoder", "edge_stscq.hub.names"}}
-"""Modules above that a method imports when it is called: a bundle opens without a runtime and brings one when asked."""
+DEFERRED = {
+    "edge_stscq.bundle.bundle": {"edge_stscq.device.encoder", "edge_stscq.hub.names"},
+    "edge_stscq.server.pictures.child": {
+        "edge_stscq.device.detect", "edge_stscq.device.encoder", "edge_stscq.device.quality.gate",
+    },
+}  # fmt: skip
+"""Modules above that a function imports when it is called: a bundle opens without a runtime and brings one when asked;
+a camera's parts come in the confined process that codes uploaded pictures, and never in the server's own."""
 
 TORCH_FREE = ("config", "stream", "bundle", "device", "client", "hub", "privacy", "sealing")
 

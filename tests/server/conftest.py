@@ -30,6 +30,7 @@ from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.front.connections import MAX_OF_ADDRESS, Connections
 from edge_stscq.server.front.server import FrontServer
+from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
@@ -102,17 +103,17 @@ class ShowsToken:
 
 @pytest.fixture
 def make_app(tiny_model: Path, tmp_path: Path) -> MakeApp:
-    """`make_app(**settings)`: an application whose store outlives it within a test.
+    """`make_app(pictures=None, **settings)`: an application whose store outlives it within a test.
 
     Its clients are let in for everything, unless the test has issued tokens.
     """
     own, shown = tmp_path / "tokens.db", ""
 
-    def make(**changes: object) -> FastAPI:
+    def make(pictures: PictureEncoder | None = None, **changes: object) -> FastAPI:
         nonlocal shown
         chosen = {"model": tiny_model, "store": tmp_path / "faces.db", **changes}
         alone = not own.exists() and "host" not in changes
-        app = create_app(ServerSettings.model_validate(chosen))
+        app = create_app(ServerSettings.model_validate(chosen), pictures=pictures)
         if alone:
             with contextlib.closing(TokenStore(own, create=True)) as tokens:
                 shown = tokens.create("*", Scope)[1]

@@ -8,7 +8,7 @@ faces; until that is done, answers say `complete: false`.
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_stscq._limits import MAX_LAYERS
@@ -16,17 +16,31 @@ from edge_stscq.config.match_thresholds import Limits
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME
 from edge_stscq.server.api.faces import find_permitted
-from edge_stscq.server.api.schemas import FaceInfo, Match, MatchPage, MatchThresholdPair, Threshold
+from edge_stscq.server.api.schemas import (
+    ErrorAnswer,
+    FaceInfo,
+    Match,
+    MatchPage,
+    MatchThresholdPair,
+    PictureMatchPage,
+    Threshold,
+)
 from edge_stscq.server.auth.audit_log import annotate, faces_shown
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.decoding.resolver import RequestResolver
+from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.search import FaceIndexes, SearchHit
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceStore, StoredFace, undamaged
 from edge_stscq.stream.frame import MAGIC
+
+Layers = Annotated[int, Query(ge=1, le=MAX_LAYERS)]
+Limited = Annotated[int, Query(ge=1, le=100)]
+Device = Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")]
+Cosine = Annotated[float, Query(ge=-1, le=1)]
 
 
 class _Example(BaseModel):
@@ -41,16 +55,18 @@ def routes(
     store: FaceStore,
     indexes: FaceIndexes,
     feed: ChangeFeed,
+    pictures: PictureEncoder | None = None,
+    max_picture_bytes: int = 8 << 20,
 ) -> APIRouter:
     router, matches = APIRouter(prefix="/v1"), Depends(guard.require(Scope.MATCH))
 
     @router.post("/match")
     async def post_match(
         request: Request,
-        layers: Annotated[int, Query(ge=1, le=MAX_LAYERS)] = 1,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        device: Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")] = None,
-        min_cosine: Annotated[float, Query(ge=-1, le=1)] = -1,
+        layers: Layers = 1,
+        limit: Limited = 20,
+        device: Device = None,
+        min_cosine: Cosine = -1,
         principal: Principal = matches,
     ) -> MatchPage:
         if device is not None:
@@ -66,6 +82,36 @@ def routes(
         page = await asyncio.to_thread(answer, example, limit, device, principal.only_device, min_cosine)
         annotate(request, layers=layers, count=len(page.faces), faces=faces_shown(face.id for face in page.faces))
         return page
+
+    @router.post("/match/picture", responses={"4XX": {"model": ErrorAnswer}})
+    async def post_match_picture(
+        request: Request,
+        layers: Layers | None = None,
+        limit: Limited = 20,
+        device: Device = None,
+        min_cosine: Cosine = -1,
+        principal: Principal = matches,
+    ) -> PictureMatchPage:
+        """Search by the largest face of a JPEG, PNG or WebP file, coded and judged as a camera does it.
+
+        All layers are compared, unless fewer are asked for.
+        """
+        if device is not None:
+            principal.check_device(device)
+        if pictures is None:
+            raise HTTPException(503, "this server codes no pictures; start it with --bundle")
+        pictures.check_free()
+        seen = await pictures.encode(await guard.body(request, principal, max_picture_bytes))
+        annotate(request, count=0, picture="refused" if seen.face is None else "coded")
+        if seen.face is None:
+            raise HTTPException(422, seen.reason)
+        entry = catalog.find(seen.model_id, "this picture")
+        count = seen.face.layers if layers is None else entry.config.check_layers(layers)
+        face = seen.face.truncate(count, entry.config.layer_ends)
+        example = DecodeRequest(seen.model_id, face)
+        page = await asyncio.to_thread(answer, example, limit, device, principal.only_device, min_cosine)
+        annotate(request, layers=count, count=len(page.faces), faces=faces_shown(face.id for face in page.faces))
+        return PictureMatchPage(**dict(page), quality=seen.quality, box=seen.box, faces_in_picture=seen.faces)
 
     def answer(
         example: DecodeRequest, limit: int, device: str | None, only: str | None, min_cosine: float

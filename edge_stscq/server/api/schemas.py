@@ -140,6 +140,16 @@ class MatchPage(_Response):
     faces: list[Match]
 
 
+class PictureMatchPage(MatchPage):
+    """The faces most like the largest of an uploaded picture."""
+
+    quality: int = Field(ge=0, le=100, description="of the face in the picture")
+    box: tuple[float, float, float, float] | None = Field(
+        description="of this face: x, y, width and height in pixels of the upright picture"
+    )
+    faces_in_picture: int
+
+
 class DeviceInfo(_Response):
     """Statistics of one device; the last hour is by the server's clock."""
 

@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -147,14 +148,19 @@ class Guard:
         token = await self._token(await BEARER(request))
         return token is not None and scope in token.scopes
 
-    async def body(self, request: Request, principal: Principal) -> bytes:
+    async def body(self, request: Request, principal: Principal, limit: int | None = None) -> bytes:
         """The request's body, counted against the principal's allowance while it arrives.
+
+        Args:
+            limit: most bytes of it; those of the settings if None.
 
         Raises:
             HTTPException: 429 over the allowance, 413 too large, 408 too slow.
         """
         _raise_if_limited(request, self._bytes.acquire(principal.key, 0), "bytes")
-        return await _read_body(request, self._settings, lambda size: self._bytes.charge(principal.key, size))
+        limit = self._settings.max_body_bytes if limit is None else limit
+        charge = partial(self._bytes.charge, principal.key)
+        return await _read_body(request, limit, self._settings.body_seconds, charge)
 
     def close(self) -> None:
         self._tokens.close()
@@ -193,7 +199,7 @@ def _forbidden(message: str, scopes: tuple[Scope, ...] = ()) -> HTTPException:
     return HTTPException(403, message, {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"{scope}'})
 
 
-async def _read_body(request: Request, settings: ServerSettings, on_bytes: Callable[[int], None]) -> bytes:
+async def _read_body(request: Request, limit: int, seconds: float, on_bytes: Callable[[int], None]) -> bytes:
     """Read the body with limits on size and time; a declared length may be absent or a lie.
 
     Nothing beyond the limit is kept.
@@ -204,20 +210,20 @@ async def _read_body(request: Request, settings: ServerSettings, on_bytes: Calla
     Raises:
         HTTPException: 413 over `max_body_bytes`, 408 slower than `body_seconds`.
     """
-    message = f"the body is over {settings.max_body_bytes} bytes; send fewer frames in a request"
+    message = f"the body is over {limit} bytes; send less in a request"
     too_large = HTTPException(413, message, {"Connection": "close"})
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > settings.max_body_bytes:
+    if declared.isdecimal() and int(declared) > limit:
         raise too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(settings.body_seconds):
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 on_bytes(len(chunk))
-                if len(body) + len(chunk) > settings.max_body_bytes:
+                if len(body) + len(chunk) > limit:
                     raise too_large
                 body += chunk
     except TimeoutError:
-        message = f"the body took over {settings.body_seconds:g} seconds to arrive"
+        message = f"the body took over {seconds:g} seconds to arrive"
         raise HTTPException(408, message, {"Connection": "close"}) from None
     return bytes(body)

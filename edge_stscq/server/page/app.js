@@ -130,6 +130,7 @@ function drawChoice(names) {
 function showLayers(layers) {
   grid.showLayers(layers);
   search.grid.showLayers(layers);
+  search.others.showLayers(layers);
 }
 
 async function begin() {

@@ -4,6 +4,7 @@ import { forget, show } from "./api.js";
 import { namesOf } from "./layers.js";
 
 const MOST = 120;
+const WORDS = { "same person": "same person", perhaps: "perhaps", "nobody here": "a stranger" };
 const template = document.getElementById("card");
 
 export function timeOf(text) {
@@ -84,8 +85,11 @@ export class Grid {
     find.ariaLabel = `Find this person: ${face.id}, ${time.textContent}`;
     if (face.cosine !== undefined) {
       part("likeness").hidden = false;
-      part("likeness").querySelector("b").textContent = face.cosine.toFixed(2);
-      part("likeness").querySelector("i").style.width = `${Math.max(0, face.cosine) * 100}%`;
+      const likeness = face.score ?? face.cosine;
+      part("likeness").title = `likeness ${likeness.toFixed(2)}`;
+      part("likeness").dataset.verdict = face.verdict ?? "";
+      part("likeness").querySelector("b").textContent = WORDS[face.verdict] ?? likeness.toFixed(2);
+      part("likeness").querySelector("i").style.width = `${Math.min(1, Math.max(0, likeness)) * 100}%`;
     }
     show(image, face.id, Math.min(face.layers, this.shown));
   }

@@ -18,6 +18,8 @@ from edge_stscq.server.auth.rate_limit import RateLimited, RateLimiter
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.pictures.encoder import PictureEncoder
+from edge_stscq.server.pictures.process import EncodedPicture
 from edge_stscq.server.security_headers import SECURITY_HEADERS
 from edge_stscq.stream import CodedFace
 from tests.support.stored_faces import Camera
@@ -35,6 +37,7 @@ ROUTES = {
     ("GET", "/v1/faces/cam-0.png"): {"read"},
     ("GET", "/v1/models"): {"send", "read", "match", "admin", "delete"},
     ("POST", "/v1/match"): {"match"},
+    ("POST", "/v1/match/picture"): {"match"},
     ("GET", "/v1/devices"): {"read"},
     ("GET", "/openapi.json"): {"admin"},
     ("GET", "/metrics"): {"admin"},
@@ -65,7 +68,8 @@ async def test_guard_scope_of_every_route(
     bodies = {"/v2/frames": Camera(entry.codec).faces(make_faces(1))}
     monkeypatch.setattr(guard_module, "FAILURES_PER_MINUTE", 1000)
     tokens = {str(scope): issue("*", scope) for scope in Scope}
-    async with serve(host="0.0.0.0") as client:
+    seen = EncodedPicture(entry.model_id, make_faces(1)[0], None, 90, (0, 0, 1, 1), 1)
+    async with serve(host="0.0.0.0", pictures=PictureEncoder(lambda data: seen)) as client:
         declared = (await client.get("/openapi.json", headers=bearer(tokens["admin"]))).json()["paths"]
         asked = {path.replace("cam-0", "{face_id}") for _, path in ROUTES} - {"/openapi.json"}
         assert set(declared) == asked | {"/health", "/ready"}

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import re
+import shutil
 import socket
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from edge_stscq._local_servers import local_token
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
 from tests.server.conftest import local_bearer
+from tests.support.models.match_rules import rule_of
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
@@ -66,8 +68,9 @@ class Page:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def complaints(self) -> list[str]:
-        """Messages of the browser's console since the last look."""
-        return [line["message"] for line in self.driver.get_log("browser")]
+        """Messages of the console since the last look, but of pictures that a busy decoder had no time for."""
+        lines = [line["message"] for line in self.driver.get_log("browser")]
+        return [line for line in lines if not re.search(r"\.png\?layers=\d+ - .* 503 ", line)]
 
 
 @pytest.fixture(scope="module")
@@ -306,3 +309,42 @@ def test_page_under_a_prefix(
         with behind_prefix(url, b"upstream") as prefixed:
             page.driver.get(f"{prefixed}#token={local_token(url)}")
             page.until("/pass Host on/.test(document.getElementById('connection-text').textContent)")
+
+
+def test_page_says_who_it_is(
+    served: Served, page: Page, tiny_model: Path, tmp_path: Path, entry: CatalogEntry, make_faces: MakeFaces
+) -> None:
+    """The face sent again is the same person, others are strangers and folded away; a picture needs a bundle."""
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    rule_of(entry.model_id.hex(), ("basic", "middle", "enhanced"), None, same_person=0.999, perhaps=0.998).save(model)
+    first, *others = make_faces(6)
+    with served("--model", model, "--store", tmp_path / "faces.db") as (url, _):
+        post(url, entry, [first, *others])
+        post(url, entry, [first], device="door")
+        page.driver.get(f"{url}/#token={local_token(url)}")
+        page.until_decoded(3, 7)
+        page.one("#grid .card[data-id='door-0'] .find").click()
+        page.until("!document.getElementById('verdict').hidden")
+        assert page.one("#verdict-word").text == "1 face of the same person"
+        assert "1 stranger in 10,000 passes for the same person" in page.one("#verdict-error").text
+        (card,) = page.all("#results .card")
+        assert card.get_attribute("data-id") == "cam-0"
+        assert card.find_element("css selector", ".likeness").text == "same person"
+        assert page.one("#others-title").text == "5 faces of strangers, most alike first"
+        assert not page.one("#others-list").is_displayed()
+        page.one("#others-title").click()
+        page.until("document.querySelectorAll('#others-list .card').length === 5")
+
+        page.one("#others-list .card[data-id='cam-3'] .find").click()
+        page.until("document.getElementById('verdict-word').textContent === 'Nobody here'")
+        assert not page.all("#results .card")
+        assert_named(page)
+        for width, height in (PHONE, WIDE):
+            page.size(width, height)
+            assert page.run("document.documentElement.scrollWidth <= innerWidth")
+
+        picture = tmp_path / "face.png"
+        picture.write_bytes((Path(__file__).parents[3] / "edge_stscq/server/page/icon.svg").read_bytes())
+        page.one("#picture-file").send_keys(str(picture))
+        page.until("document.getElementById('search-note').textContent.includes('start it with --bundle')")
+        assert not page.one("#verdict").is_displayed()

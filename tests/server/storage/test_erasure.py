@@ -193,7 +193,8 @@ def test_index_forgets_erased_faces(entry: CatalogEntry, make_faces: MakeFaces) 
     assert (len(index), index.revision) == (4, 11)
     assert {hit.id for hit in index.search(faces[1], 9)} == {"cam-0", "cam-2", "cam-3", "cam-4"}
     assert all(hit.id == f"cam-{number}" for number in (0, 2, 3, 4) for hit in index.search(faces[number], 1))
-    assert all(not held[4:].any() for held in index._rows.values()), "nothing of it stays in memory"
+    (block,) = index._blocks._blocks
+    assert all(not column[4:].any() for column in block.columns), "nothing of it stays in memory"
     index.add([rows[5], ErasedFace("cam", CAM, 5, 12)])
     assert len(index) == 4
     index.add([ErasedFace("cam", CAM, number, 20 + number) for number in range(5)])

@@ -1,0 +1,106 @@
+"""Rows of an index, in blocks: it grows without being copied, and a search stays in the processor's cache.
+
+A row is the vector of a face in the coordinates of its layers, how near it is to the cohort, its device and how many
+layers it has. Vectors that can only lie in a subspace, as those of a basic layer do, are held in its coordinates: fewer
+numbers, the same products.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 1 << 16
+"""Rows of a block."""
+
+
+class _Block:
+    """Empty rows."""
+
+    def __init__(self, dimensions: Mapping[int, int]) -> None:
+        self.vectors = {prefix: np.zeros((BLOCK, size), np.float32) for prefix, size in dimensions.items()}
+        self.densities = {prefix: np.zeros(BLOCK, np.float32) for prefix in dimensions}
+        self.layers = np.zeros(BLOCK, np.uint8)
+        self.devices = np.zeros(BLOCK, np.int32)
+
+    @property
+    def columns(self) -> list[NDArray[np.generic]]:
+        return [*self.vectors.values(), *self.densities.values(), self.layers, self.devices]
+
+
+class IndexBlocks:
+    """Rows `0 .. n`, numbered by whoever uses them. Not for several threads at once.
+
+    Args:
+        dimensions: numbers in a vector, by the prefix of layers that it is of.
+    """
+
+    def __init__(self, dimensions: Mapping[int, int]) -> None:
+        self._dimensions = dict(dimensions)
+        self._blocks: list[_Block] = []
+
+    def put(
+        self, row: int, layers: int, device: int, vectors: Mapping[int, tuple[NDArray[np.float32], np.float32]]
+    ) -> None:
+        """Write a row, one beyond the last or an earlier one; prefixes that are not among `vectors` stay as they are.
+
+        Args:
+            vectors: by prefix, the vector and its density.
+        """
+        if row >= len(self._blocks) * BLOCK:
+            self._blocks.append(_Block(self._dimensions))
+        block, at = self._blocks[row // BLOCK], row % BLOCK
+        block.layers[at], block.devices[at] = layers, device
+        for prefix, (vector, density) in vectors.items():
+            block.vectors[prefix][at], block.densities[prefix][at] = vector, density
+
+    def move(self, source: int, target: int) -> None:
+        """Put one row in the place of another, and zeros in its own."""
+        from_block, into = self._blocks[source // BLOCK], self._blocks[target // BLOCK]
+        for old, new in zip(from_block.columns, into.columns, strict=True):
+            new[target % BLOCK] = old[source % BLOCK]
+            old[source % BLOCK] = np.zeros((), old.dtype)
+
+    def count(self, held: int, device: int) -> int:
+        """Rows of a device among the first `held`."""
+        return sum(int((block.devices[: held - start] == device).sum()) for start, block in self._parts(held))
+
+    def best(
+        self, held: int, prefix: int, query: NDArray[np.float32], density: float, limit: int, device: int | None,
+        min_cosine: float,
+    ) -> list[tuple[int, float, float]]:  # fmt: skip
+        """Row, cosine and score of the best, best first and earlier rows before later of the same score.
+
+        Args:
+            held: rows in use.
+            query: unit vector in the coordinates of `prefix`.
+            density: of the face it is of.
+            limit: most rows.
+            device: only rows of it; None is all.
+            min_cosine: only rows at least so much alike.
+        """
+        rows, cosines, scores = [], [], []
+        for start, block in self._parts(held):
+            end = min(held - start, BLOCK)
+            alike = np.clip(block.vectors[prefix][:end] @ query, -1, 1)
+            judged = alike - (block.densities[prefix][:end] + np.float32(density)) * np.float32(0.5)
+            wanted = (block.layers[:end] >= prefix) & (alike >= min_cosine)
+            if device is not None:
+                wanted &= block.devices[:end] == device
+            chosen = np.flatnonzero(wanted)
+            if len(chosen) > limit:
+                least = np.partition(judged[chosen], -limit)[-limit]
+                chosen = chosen[judged[chosen] >= least]
+            rows.append(start + chosen)
+            cosines.append(alike[chosen])
+            scores.append(judged[chosen])
+        if not rows:
+            return []
+        row, cosine, score = np.concatenate(rows), np.concatenate(cosines), np.concatenate(scores)
+        order = np.lexsort((row, -score))[:limit]
+        return [(int(row[at]), float(cosine[at]), float(score[at])) for at in order]
+
+    def _parts(self, held: int) -> Sequence[tuple[int, _Block]]:
+        """Blocks in use, each with the number of its first row."""
+        used = -(-held // BLOCK)
+        return [(number * BLOCK, block) for number, block in enumerate(self._blocks[:used])]
