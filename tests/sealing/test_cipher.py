@@ -1,4 +1,4 @@
-"""What is sealed opens by its key, in its place, unchanged; and by nothing else."""
+"""Sealed texts open by their key, in their place, unchanged; and by nothing else."""
 
 import pickle
 import secrets
