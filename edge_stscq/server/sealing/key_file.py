@@ -186,7 +186,7 @@ def _wrapped(db: Connection, stream: bytes, wanted: set[int]) -> Iterator[tuple[
 
 
 def about(name: FaceName) -> bytes:
-    """What a wrapped key is about: its face's name."""
+    """Name of a face, as its wrapped key is sealed about it."""
     return b"key of\n" + name.stream + _NAME.pack(name.number)
 
 
