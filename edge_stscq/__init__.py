@@ -8,6 +8,7 @@
     face = codec.decompress(data)[0]                           # uint8 [128, 128, 3]
     codes = codec.encode(crops)                                # group [N], tokens [N, T]
     cosines = codec.embed(codes) @ codec.embed(codes).T        # who is who, nothing decoded
+    said = codec.rule.verdict(*codec.embed(codes[:2], layers=2), layers=2)  # "same person", "perhaps" or "nobody here"
 
     calibration = es.quantize(codec, faces=crops, held_out=others, min_agreement=0.97)
     bundle = es.export(codec, target="onnx", calibration=calibration)
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edge_stscq import server
     from edge_stscq._images import encode_image, read_image
-    from edge_stscq.api import benchmark, distill, evaluate, export, finetune, parity, quantize, rate, train
+    from edge_stscq.api import benchmark, distill, evaluate, export, finetune, parity, quantize, rate, thresholds, train
     from edge_stscq.bundle.bundle import Bundle
     from edge_stscq.client.sender import Sender
     from edge_stscq.client.spool import Spool
@@ -62,6 +63,7 @@ __all__ = [
     "rate",
     "read_image",
     "server",
+    "thresholds",
     "train",
 ]
 

@@ -7,6 +7,7 @@ defect.
 import tempfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from pydantic_core import from_json
 
 from edge_stscq.bundle.manifest import MANIFEST, SELF_HASH_FIELD, Manifest, sealed_json
 from edge_stscq.errors import EdgeError, FrameError
-from edge_stscq.stream import FrameCodec, Tables, model_id
+from edge_stscq.stream import FrameCodec, Tables, model_id, protected_face, read_protected
+from edge_stscq.stream.envelope import Kind, WireFrame
 from edge_stscq.stream.frame import split_stream
 from edge_stscq.stream.wire import PREAMBLE, read_frames, write_sections
 from fuzz import FOLDER
@@ -56,6 +58,7 @@ def reads(data: bytes) -> bool:
     assert [frame for _, frame in read_frames(again)] == [frame.verify() for _, frame in read]
     faces = []
     for _, frame in read:
+        _template(frame)
         try:
             face = codec().face(frame)
         except FrameError:
@@ -67,6 +70,21 @@ def reads(data: bytes) -> bool:
     except FrameError:
         assert len(faces) < len(read)
     return True
+
+
+def _template(frame: WireFrame) -> None:
+    """A template that is read makes the same frame again, and no frame is both a template and a face."""
+    try:
+        template = read_protected(frame)
+    except FrameError:
+        return
+    source = frame.source
+    captured = protected_face(
+        template, source.model_id, frame.captured_ms, source.clock, track=frame.track, quality=frame.quality
+    )
+    made = replace(captured, extensions=frame.extensions)
+    assert made.frames(source.stream_id, source.device, frame.number) == (frame,)
+    assert source.kind != Kind.TOKENS
 
 
 def stream(data: bytes) -> bool:

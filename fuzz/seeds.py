@@ -88,6 +88,9 @@ def files() -> list[bytes]:
     extended = [replace(one, extensions=b"\x05\x02\xca\xfe", checksum=-1) for one in timed[:2]]
     critical = replace(timed[2], extensions=b"\x05\x00\x85\x01\x07", checksum=-1)
     template = WireFrame(replace(timed[0].source, kind=Kind.PROTECTED), 0, 1, bytes(41), NOON)
+    shortest = replace(template, number=1, payload=b"\x02" + bytes(9), checksum=-1)
+    longest = replace(template, number=2, payload=b"\x03" + bytes(511), extensions=b"\x05\x02\xca\xfe", checksum=-1)
+    too_long = replace(template, number=3, payload=bytes(513), checksum=-1)
     coder = WireFrame(replace(timed[0].source, coder_id=b"learned!"), 1, 15, bytes(130), NOON)
     last = WireFrame(
         replace(timed[0].source, clock=Clock.UNSYNCHRONIZED, device="d" * 64), MAX_SEQUENCE, 3, timed[2].payload,
@@ -102,6 +105,7 @@ def files() -> list[bytes]:
         write_stream([*extended, critical], KEY),
         write_stream([template, coder], KEY),
         write_stream([last], KEY),
+        write_stream([template, shortest, longest, too_long], KEY),
         write_stream(wire_frames(faces(3, seed=3)), KEY),
     ]
 

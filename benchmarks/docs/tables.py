@@ -344,6 +344,18 @@ def _interval(rate: Mapping[str, float]) -> str:
 
 
 @table
+def scale_up() -> str:
+    results = _load("scale-up")["results"]
+    rows = [
+        [what, f"{each['median']:.0f} ms", f"{each['p95']:.0f} ms"] for what, each in results["milliseconds"].items()
+    ]
+    rows.append(["restart until ready", f"{results['restart']['ready_s']:.1f} s", ""])
+    rows.append(["restart until every face is found", f"{results['restart']['all_faces_found_s']:.0f} s", ""])
+    rows.append(["memory of the server", f"{results['server_mib']:,} MiB", ""])
+    return _markdown([f"{results['faces']:,} faces", "median", "95th percentile"], rows)
+
+
+@table
 def ablation() -> str:
     found, rows = _load("ablation")["results"], []
     for each in found:

@@ -231,6 +231,7 @@ def main(
         store = Path(folder) / "faces.db"
         with serve(model, str(store), Path(folder)) as target:
             pid = server_pid()
+            wait_until_ready(target)
             ingest(target)  # warm
             for name, flood in FLOODS.items():
                 alone, watch = ingest(target), Watch(target, pid)
@@ -243,6 +244,18 @@ def main(
             results["floods"]["ready_locked"] = locked(target, pid, store, upload(codec.model_id, payloads[:SIZE]))
             typer.echo(f"ready_locked: {results['floods']['ready_locked']}", err=True)
     typer.echo(write("flood", results))
+
+
+def wait_until_ready(target: Target) -> None:
+    """Wait until the decoder is loaded, too: that takes both cores for a while, flood or not."""
+    address = urlsplit(target.address)
+    while True:
+        wire = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+        with contextlib.closing(wire):
+            wire.request("GET", "/ready")
+            if wire.getresponse().status == 200:
+                return
+        time.sleep(1)
 
 
 def server_pid() -> int:

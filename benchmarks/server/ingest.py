@@ -7,6 +7,9 @@ Both are real servers in processes of their own, share their processor cores wit
 durability, one row a request. In SQLite and, where it is installed, PostgreSQL. Faces are drawn from the model's
 frequency tables, and requests are of wire version 2, each a stream of its own, made before the clock starts.
 
+`shares` is what a stored frame costs in SQLite by the processor's time, in one thread and without HTTP: its bytes read
+and checked, its payload decoded, its row stored and committed, and, behind the answer, its row read back and indexed.
+
 `numbering` is what the order of revisions costs in PostgreSQL: writers who share one database, and so wait for each
 other, against as many who have a database each on the same server.
 """
@@ -21,13 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle, islice
 from operator import eq
 from pathlib import Path
 from typing import Annotated, Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -39,6 +43,10 @@ from edge_stscq.bundle import model_folder
 from edge_stscq.protocol import STREAMS_PATH
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
+from edge_stscq.server.decoding.catalog import ModelCatalog
+from edge_stscq.server.ingest import Ingest, StreamUpload
+from edge_stscq.server.search import FaceIndexes
+from edge_stscq.server.storage.change_feed import PAGE
 from edge_stscq.server.storage.face_store import FrameBatch
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace, FrameCodec, Tables, model_id
@@ -54,6 +62,8 @@ FASTEST = {1: 2_000, 16: 20_000, 256: 40_000}
 NOON = 1_790_000_000_000
 """Milliseconds since 1970 UTC at which the first face of each stream was captured."""
 CONNECTIONS = 8
+SHARES_FRAMES = 8192
+"""Frames of which shares are measured: as many as a codec remembers."""
 SERVERS = ("edge-stscq", "opaque")
 
 
@@ -88,6 +98,7 @@ def main(
                     str(size): compare(targets, codec.model_id, payloads, size, seconds, rounds) for size in SIZES
                 }
                 typer.echo(f"{name}: {results['stores'][name]}", err=True)
+        results["shares"] = {str(size): shares(model, codec.model_id, payloads, size, Path(folder)) for size in SIZES}
         if found is not None:
             results["numbering"] = numbering(postgres, payloads[0], codec, seconds, rounds)
     typer.echo(write("ingest", results))
@@ -193,6 +204,12 @@ async def load(target: Target, bodies: Iterator[bytes], stored: int, seconds: fl
             )
             writer.write(head.encode() + body)
             answer = await reader.readuntil(b"\r\n\r\n")
+            while answer.startswith(b"HTTP/1.1 503"):  # of connections there are too many; as a camera, try again
+                writer.close()
+                await asyncio.sleep(1)
+                reader, writer = await asyncio.open_connection(address.hostname, address.port)
+                writer.write(head.encode() + body)
+                answer = await reader.readuntil(b"\r\n\r\n")
             length = int(re.search(rb"content-length: (\d+)", answer)[1])  # type: ignore[index]
             said = await reader.readexactly(length)
             if not answer.startswith(b"HTTP/1.1 200") or f'"stored":{stored},'.encode() not in said:
@@ -203,6 +220,48 @@ async def load(target: Target, bodies: Iterator[bytes], stored: int, seconds: fl
 
     await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
     return acknowledged / (time.perf_counter() - begin)
+
+
+def shares(model: Path, name: bytes, payloads: Sequence[bytes], size: int, folder: Path) -> dict[str, Any]:
+    """Microseconds of the processor for a frame, by stage; a commit takes a request of each connection."""
+    catalog, spent = ModelCatalog([model]), dict.fromkeys(("decode", "store_and_commit", "index"), 0.0)
+    (entry,) = catalog
+    bodies = [StreamUpload("cam", body) for body in uploads(name, payloads, size, SHARES_FRAMES / FASTEST[size])]
+
+    def timed(stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any) -> Any:
+            begin = time.process_time()
+            try:
+                return call(*arguments)
+            finally:
+                spent[stage] += time.process_time() - begin
+
+        return wrapped
+
+    with contextlib.closing(SqlFaceStore(folder / f"shares{size}.db")) as store:
+        ingest, index = Ingest(catalog, store, size), FaceIndexes(catalog, SHARES_FRAMES)
+        decode, accept_all = timed("decode", entry.codec.faces), timed("store_and_commit", store.accept_all)
+        with patch.object(entry.codec, "faces", decode), patch.object(store, "accept_all", accept_all):
+            begin = time.process_time()
+            for some in range(0, len(bodies), CONNECTIONS):
+                for answer in ingest.accept(bodies[some : some + CONNECTIONS]):
+                    if isinstance(answer, Exception):
+                        raise answer
+            whole = time.process_time() - begin
+        follow = timed("index", lambda after: _indexed(store, index, after))
+        after: int | None = 0
+        while after is not None:
+            after = follow(after)
+    frames = size * len(bodies)
+    spent["read_and_check"] = whole - spent["decode"] - spent["store_and_commit"]
+    return {stage: round(seconds / frames * 1e6, 1) for stage, seconds in sorted(spent.items())}
+
+
+def _indexed(store: SqlFaceStore, index: FaceIndexes, after: int) -> int | None:
+    """Index a page of changes; the revision of its last, None at the end."""
+    found = store.changes(after, PAGE)
+    index.add(found)
+    return found[-1].revision if found else None
 
 
 def numbering(postgres: Cluster, frame: bytes, codec: FrameCodec, seconds: float, rounds: int) -> dict[str, Any]:

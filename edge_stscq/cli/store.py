@@ -16,9 +16,11 @@ from edge_stscq.cli.ui import count, note, progress_bar
 
 if TYPE_CHECKING:
     from edge_stscq.codec.model import Codec
+    from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
     from edge_stscq.server.sealing.face_seal import FaceSeal
     from edge_stscq.server.storage.face_store import StoredFace
     from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+    from edge_stscq.stream import CodedFace
 
 store = typer.Typer(help="Check, repair, back up, export and erase the faces of a server.", no_args_is_help=True)
 
@@ -52,7 +54,12 @@ Since = Annotated[
 ]
 Until = Annotated[datetime | None, typer.Option(help="Faces captured before then.")]
 Like = Annotated[
-    str | None, typer.Option("--match", metavar="FACE", help="Faces of the person of this face, by --min-cosine.")
+    str | None,
+    typer.Option(
+        "--match",
+        metavar="FACE",
+        help="Faces of the person of this face, by --min-cosine: its id, or a file whose first face it is.",
+    ),
 ]
 MinCosine = Annotated[
     float, typer.Option(min=-1, max=1, help="With --match: least likeness; docs/gallery.md says what it means.")
@@ -218,10 +225,10 @@ def erase(
     for one in later:
         typer.echo(f"{one['device']} sent its last face {one['last_received']}; its spool may hold more of the same")
     again = " ".join(["edge-stscq store erase", *_words(stream, device, since, until, match, min_cosine)])
-    if match is None and not ids:
+    if not ids and (match is None or Path(match).is_file()):
         note(f"when these have drained, run again: {again} --store {place}")
     else:
-        note("when these have drained, search with another face of the person: --match ID")
+        note("when these have drained, search with another face of the person: --match ID, or a file of `store export`")
     if seal is None:
         note("backups that were made before still hold them; `store restore` erases them again")
     else:
@@ -246,7 +253,10 @@ def export(
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write faces as pictures, with what is known of each (times, device, frame) in faces.json: a person's own data."""
+    """Write faces as pictures, with what is known of each (times, device, frame) in faces.json: a person's own data.
+
+    MODEL.stsq has them as frames; `erase --match MODEL.stsq` finds what a camera sends of the same person later.
+    """
     from edge_stscq._files import make_folder, write_file
     from edge_stscq._images import encode_image
     from edge_stscq.errors import EdgeError, FrameError
@@ -260,6 +270,7 @@ def export(
     with audit_log(audit or sibling_path(place, "audit.jsonl")):
         annotate_faces("store export", len(chosen), sorted({face.device for face, _ in chosen}))
     codecs, told = _codecs(model), []
+    coded: dict[bytes, list[CodedFace]] = {}
     make_folder(output)
     output.chmod(0o700)
     with progress_bar("faces", len(chosen)) as progress:
@@ -268,11 +279,15 @@ def export(
             codec = codecs.get(face.model)
             with contextlib.suppress(FrameError):
                 if codec is not None:
-                    picture = codec.decode([codec.frames.face(face.frame())])[0]
+                    read = codec.frames.face(face.frame())
+                    coded.setdefault(face.model, []).append(read)
+                    picture = codec.decode([read])[0]
                     row["picture"] = f"{face.id}.png"
                     write_file(output / f"{face.id}.png", encode_image(picture))
             told.append(row)
             progress(1)
+    for name, faces in coded.items():
+        write_file(output / f"{name.hex()}.stsq", codecs[name].frames.write(faces))
     write_file(output / "faces.json", (json.dumps(told, indent=1) + "\n").encode())
     pictures = sum(row["picture"] is not None for row in told)
     if as_json:
@@ -329,11 +344,29 @@ def _chosen(
     from edge_stscq.server.search import find_similar
 
     catalog = ModelCatalog(model or (folder(MODEL),))
-    (example,) = Selection((match,)).find(opened)
-    entry = catalog.find(example.model, f"face {match}")
-    face = entry.codec.face(example.frame())
+    entry, face = _example(match, catalog, opened)
     found = find_similar(selection.find(opened), entry, face, face.layers, min_cosine)
     return sorted(found, key=lambda one: -(one[1] or 0.0))
+
+
+def _example(match: str, catalog: "ModelCatalog", opened: "SqlFaceStore") -> "tuple[CatalogEntry, CodedFace]":
+    """The face whose person is meant: the first of a file, or one of the store."""
+    from edge_stscq.errors import EdgeError, FrameError
+    from edge_stscq.server.maintenance.selection import Selection
+    from edge_stscq.stream.frame import file_model_id, read_stream
+
+    if not Path(match).is_file():
+        (example,) = Selection((match,)).find(opened)
+        entry = catalog.find(example.model, f"face {match}")
+        return entry, entry.codec.face(example.frame())
+    try:
+        data = read_stream(Path(match))
+        entry = catalog.find(file_model_id(data), match)
+        return entry, next(entry.codec.read(data))
+    except FrameError as error:
+        raise EdgeError(f"{match} holds no face: {error}") from None
+    except StopIteration:
+        raise EdgeError(f"{match} holds no face; make one with `edge-stscq encode` or `store export`") from None
 
 
 def _codecs(model: Sequence[Path] | None) -> "dict[bytes, Codec]":

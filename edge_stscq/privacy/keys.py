@@ -13,7 +13,10 @@ from edge_stscq.errors import EdgeError
 SALT_BYTES = 32
 KEY_BYTES = 32
 KEY_ID_BYTES = 8
+TAG_BYTES = 7
+"""So a template of the scheme for use has 64 bytes; a forger who cannot try offline has one chance in 2^56 a try."""
 _RECORD, _ID, _STREAM = b"edge-stscq record key", b"edge-stscq key id", b"edge-stscq draws\n"
+_TAG = b"edge-stscq template tag"
 
 
 def hkdf(secret: bytes, salt: bytes, info: bytes, size: int) -> bytes:
@@ -52,22 +55,27 @@ class RecordKey:
         self.id = hkdf(key, b"", _ID, KEY_ID_BYTES)
 
     @classmethod
-    def derive(cls, secret: bytes, salt: bytes) -> "RecordKey":
+    def derive(cls, secret: bytes, salt: bytes, record: str = "") -> "RecordKey":
         """The key of the record that has this salt.
 
         Args:
             salt: 32 random bytes, of this record alone.
+            record: name, so that the salt of one record is no key of another.
 
         Raises:
             EdgeError: a salt has 32 bytes.
         """
         if len(salt) != SALT_BYTES:
             raise EdgeError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
-        return cls(hkdf(secret, salt, _RECORD, KEY_BYTES))
+        return cls(hkdf(secret, salt, _RECORD + (b"\n" + record.encode() if record else b""), KEY_BYTES))
 
     def stream(self, purpose: str, size: int) -> bytes:
         """`size` pseudorandom bytes (SHAKE-256), others for every purpose."""
         return hashlib.shake_256(_STREAM + self._key + purpose.encode()).digest(size)
+
+    def tag(self, data: bytes) -> bytes:
+        """HMAC-SHA-256 of a template without its tag, its first 7 bytes."""
+        return hmac.digest(hkdf(self._key, b"", _TAG, 32), data, "sha256")[:TAG_BYTES]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a record key is not written anywhere; derive it again from its salt")

@@ -1,4 +1,4 @@
-"""Rotated groups: SlerpFace with its flaws mended, in 57 bytes.
+"""Rotated groups: SlerpFace with its flaws mended, in 64 bytes.
 
 A group of the embedding is made a unit vector, turned by a random rotation of its own instead of towards a key,
 loses the same number of dimensions as every other, and is rounded. A unit vector under a uniform rotation is uniform on

@@ -1,10 +1,12 @@
 """Protected templates: an identity embedding under a record key, and how another embedding is compared with it.
 
-A template is one byte for the scheme, eight for the key, and the content, whose size the scheme fixes. It is matched
+A template is one byte for the scheme, eight for the key, the content, whose size the scheme fixes, and a tag of seven
+bytes under the key over all of that, so that whoever holds the key notices a template that was changed. It is matched
 with an embedding and the record's key; templates of one key may be compared with each other. Keys, and rows that were
 expanded with them, are as secret as the embeddings themselves.
 """
 
+import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Generic, NamedTuple, TypeVar
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_stscq.config.codec import EMBEDDING
 from edge_stscq.errors import EdgeError
-from edge_stscq.privacy.keys import KEY_ID_BYTES, RecordKey
+from edge_stscq.privacy.keys import KEY_ID_BYTES, TAG_BYTES, RecordKey
 
 Parameters = TypeVar("Parameters")
 HEADER_BYTES = 1 + KEY_ID_BYTES
@@ -27,6 +29,7 @@ class Template(NamedTuple):
     scheme: int
     key_id: bytes
     content: bytes
+    tag: bytes
 
 
 def read_template(data: bytes) -> Template:
@@ -35,9 +38,9 @@ def read_template(data: bytes) -> Template:
     Raises:
         EdgeError: it is too short for any.
     """
-    if len(data) <= HEADER_BYTES:
+    if len(data) <= HEADER_BYTES + TAG_BYTES:
         raise EdgeError(f"a template of {len(data)} bytes is cut off; fetch it again")
-    return Template(data[0], data[1:HEADER_BYTES], data[HEADER_BYTES:])
+    return Template(data[0], data[1:HEADER_BYTES], data[HEADER_BYTES:-TAG_BYTES], data[-TAG_BYTES:])
 
 
 def scheme_name(number: int) -> str:
@@ -54,7 +57,7 @@ class Scheme(ABC, Generic[Parameters]):
     Attributes:
         number: first byte of a template, 1 to 255.
         name: in recipes and messages.
-        content_bytes: of a template, without its header of nine bytes.
+        content_bytes: of a template, without its header of nine bytes and its tag of seven.
 
     Example:
         >>> template = scheme.enroll(matcher.embed([face])[0], key)
@@ -68,7 +71,7 @@ class Scheme(ABC, Generic[Parameters]):
     @property
     def template_bytes(self) -> int:
         """Bytes of a template."""
-        return HEADER_BYTES + self.content_bytes
+        return HEADER_BYTES + self.content_bytes + TAG_BYTES
 
     def enroll(self, embedding: NDArray[np.float32], key: RecordKey) -> bytes:
         """The template of an embedding.
@@ -81,7 +84,8 @@ class Scheme(ABC, Generic[Parameters]):
             EdgeError: the embedding is no unit vector.
         """
         content = self.pack(self.protect(_checked(embedding), self.parameters(key)))
-        return bytes([self.number]) + key.id + content
+        body = bytes([self.number]) + key.id + content
+        return body + key.tag(body)
 
     def match(self, template: bytes, embedding: NDArray[np.float32], key: RecordKey) -> float:
         """Score of an embedding against a template; higher is more alike, each scheme has its own threshold.
@@ -93,6 +97,8 @@ class Scheme(ABC, Generic[Parameters]):
 
     def compare(self, first: bytes, second: bytes) -> float:
         """Score of two templates of one key, as when a camera protects with the key of the record it asks for.
+
+        Without the key their tags are not checked; `checked` does that.
 
         Raises:
             EdgeError: they are of other schemes or of two keys, or cut off.
@@ -118,13 +124,18 @@ class Scheme(ABC, Generic[Parameters]):
         """Stored values of a template of this scheme and key.
 
         Raises:
-            EdgeError: it is of another scheme or key, or cut off.
+            EdgeError: it is of another scheme or key, cut off, or was changed since it was made.
         """
         key_id, values = self._read(template)
         if key_id != key.id:
             raise EdgeError(
                 f"the template is of key {key_id.hex()}, not {key.id.hex()}: another secret, or the record was renewed "
                 "since; use the record's key of today and enroll again what was revoked"
+            )
+        if not hmac.compare_digest(key.tag(template[:-TAG_BYTES]), template[-TAG_BYTES:]):
+            raise EdgeError(
+                f"the template of key {key_id.hex()} was changed since it was made: its tag differs; fetch it again, "
+                "and see who can write the store"
             )
         return values
 
@@ -157,7 +168,7 @@ class Scheme(ABC, Generic[Parameters]):
         """Scores `[N]` of stored values `[N, ...]` against others."""
 
     def _read(self, template: bytes) -> tuple[bytes, NDArray[np.float32]]:
-        number, key_id, content = read_template(template)
+        number, key_id, content, _ = read_template(template)
         if number != self.number:
             raise EdgeError(f"the template is of scheme {scheme_name(number)}, not {self.name}; enroll the face again")
         if len(content) != self.content_bytes:

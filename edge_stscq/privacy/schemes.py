@@ -19,7 +19,7 @@ def scheme_named(name: str) -> Scheme[Any]:
 
     Example:
         >>> scheme_named("rotated").template_bytes
-        57
+        64
     """
     for scheme in SCHEMES:
         if scheme.name == name:

@@ -65,15 +65,37 @@ def read_private(path: Path, what: str) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            if os.name == "posix":
-                if stat.S_IMODE(found.st_mode) & 0o077:
-                    raise EdgeError(f"others can read or write the {what} file {path}; run: chmod 600 {path}")
-                if found.st_uid not in (0, os.geteuid()):
-                    raise EdgeError(f"the {what} file {path} belongs to another user; run: chown {os.geteuid()} {path}")
+            _check_rights(os.fstat(file.fileno()), path, what)
             return file.read()
     except OSError as error:
-        raise EdgeError(f"cannot read the {what} file {path}: {error.strerror}; check its path and rights") from error
+        raise _unreadable(path, what, error) from error
+
+
+def check_private(path: Path, what: str) -> None:
+    """Refuse what `read_private` would, without opening it: closing a file takes SQLite's locks on it away.
+
+    Raises:
+        EdgeError: as `read_private`.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, what, error) from error
+    _check_rights(found, path, what)
+    if not stat.S_ISREG(found.st_mode):
+        raise EdgeError(f"cannot read the {what} file {path}: it is no file; check its path")
+
+
+def _check_rights(found: os.stat_result, path: Path, what: str) -> None:
+    if os.name == "posix":
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            raise EdgeError(f"others can read or write the {what} file {path}; run: chmod 600 {path}")
+        if found.st_uid not in (0, os.geteuid()):
+            raise EdgeError(f"the {what} file {path} belongs to another user; run: chown {os.geteuid()} {path}")
+
+
+def _unreadable(path: Path, what: str, error: OSError) -> EdgeError:
+    return EdgeError(f"cannot read the {what} file {path}: {error.strerror}; check its path and rights")
 
 
 def _printed(command: str) -> bytes:
@@ -93,7 +115,7 @@ def _from_keyring(service: str, user: str) -> bytes:
     try:
         keyring, errors = import_module("keyring"), import_module("keyring.errors")
     except ImportError as error:
-        raise MissingExtraError("keyring is not installed; run: pip install keyring") from error
+        raise MissingExtraError("keyring is not installed; run: pip install 'edge-stscq[keyring]'") from error
     try:
         found: str | None = keyring.get_password(service, user)
     except errors.KeyringError:

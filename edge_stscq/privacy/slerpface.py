@@ -32,7 +32,7 @@ class SlerpParameters(NamedTuple):
 
 
 class SlerpFace(Scheme[SlerpParameters]):
-    """Groups turned towards a key, some dimensions dropped, weighted by attention; 521 bytes."""
+    """Groups turned towards a key, some dimensions dropped, weighted by attention; 528 bytes."""
 
     number = 1
     name = "slerpface"

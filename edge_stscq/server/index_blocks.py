@@ -19,13 +19,13 @@ class _Block:
 
     def __init__(self, dimensions: Mapping[int, int]) -> None:
         self.vectors = {prefix: np.zeros((BLOCK, size), np.float32) for prefix, size in dimensions.items()}
-        self.densities = {prefix: np.zeros(BLOCK, np.float32) for prefix in dimensions}
+        self.halves = {prefix: np.zeros(BLOCK, np.float32) for prefix in dimensions}  # of densities
         self.layers = np.zeros(BLOCK, np.uint8)
         self.devices = np.zeros(BLOCK, np.int32)
 
     @property
     def columns(self) -> list[NDArray[np.generic]]:
-        return [*self.vectors.values(), *self.densities.values(), self.layers, self.devices]
+        return [*self.vectors.values(), *self.halves.values(), self.layers, self.devices]
 
 
 class IndexBlocks:
@@ -52,7 +52,7 @@ class IndexBlocks:
         block, at = self._blocks[row // BLOCK], row % BLOCK
         block.layers[at], block.devices[at] = layers, device
         for prefix, (vector, density) in vectors.items():
-            block.vectors[prefix][at], block.densities[prefix][at] = vector, density
+            block.vectors[prefix][at], block.halves[prefix][at] = vector, density * np.float32(0.5)
 
     def move(self, source: int, target: int) -> None:
         """Put one row in the place of another, and zeros in its own."""
@@ -79,26 +79,27 @@ class IndexBlocks:
             device: only rows of it; None is all.
             min_cosine: only rows at least so much alike.
         """
-        rows, cosines, scores = [], [], []
+        rows, cosines, scores = np.empty(0, np.intp), np.empty(0, np.float32), np.empty(0, np.float32)
+        floor = np.float32(-np.inf)  # score of the last that would be among the best so far
         for start, block in self._parts(held):
             end = min(held - start, BLOCK)
-            alike = np.clip(block.vectors[prefix][:end] @ query, -1, 1)
-            judged = alike - (block.densities[prefix][:end] + np.float32(density)) * np.float32(0.5)
-            wanted = (block.layers[:end] >= prefix) & (alike >= min_cosine)
+            alike = block.vectors[prefix][:end] @ query
+            judged = alike - block.halves[prefix][:end]
+            near = np.flatnonzero(judged >= floor)
+            wanted = (block.layers[near] >= prefix) & (alike[near] >= min_cosine)
             if device is not None:
-                wanted &= block.devices[:end] == device
-            chosen = np.flatnonzero(wanted)
-            if len(chosen) > limit:
-                least = np.partition(judged[chosen], -limit)[-limit]
-                chosen = chosen[judged[chosen] >= least]
-            rows.append(start + chosen)
-            cosines.append(alike[chosen])
-            scores.append(judged[chosen])
-        if not rows:
-            return []
-        row, cosine, score = np.concatenate(rows), np.concatenate(cosines), np.concatenate(scores)
-        order = np.lexsort((row, -score))[:limit]
-        return [(int(row[at]), float(cosine[at]), float(score[at])) for at in order]
+                wanted &= block.devices[near] == device
+            near = near[wanted]
+            rows, cosines = np.concatenate([rows, start + near]), np.concatenate([cosines, alike[near]])
+            scores = np.concatenate([scores, judged[near]])
+            if len(scores) >= limit:
+                floor = np.partition(scores, -limit)[-limit]
+                kept = scores >= floor
+                rows, cosines, scores = rows[kept], cosines[kept], scores[kept]
+        order = np.lexsort((rows, -scores))[:limit]
+        return [
+            (int(rows[at]), min(max(float(cosines[at]), -1.0), 1.0), float(scores[at]) - density / 2) for at in order
+        ]
 
     def _parts(self, held: int) -> Sequence[tuple[int, _Block]]:
         """Blocks in use, each with the number of its first row."""

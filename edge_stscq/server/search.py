@@ -186,7 +186,7 @@ class FaceIndex:
         (own,), wanted = self._density(query, prefix), None if device is None else self._devices.get(device, -1)
         with self._lock:
             best = self._blocks.best(
-                len(self._ids), prefix, (query @ self._bases[prefix])[0], own, limit, wanted, min_cosine
+                len(self._ids), prefix, (query @ self._bases[prefix])[0], float(own), limit, wanted, min_cosine
             )
             return [SearchHit(self._ids[slot], cosine, score) for slot, cosine, score in best]
 

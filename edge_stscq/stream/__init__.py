@@ -5,6 +5,7 @@ from edge_stscq.stream.entropy import EntropyModel, model_id
 from edge_stscq.stream.envelope import CapturedFace, Clock
 from edge_stscq.stream.face import CodedFace
 from edge_stscq.stream.frame import HEADER_BYTES, Frame, FrameCodec, stream_model_id
+from edge_stscq.stream.protected import protected_face, read_protected
 from edge_stscq.stream.tables import Tables
 
 __all__ = [
@@ -18,5 +19,7 @@ __all__ = [
     "FrameCodec",
     "Tables",
     "model_id",
+    "protected_face",
+    "read_protected",
     "stream_model_id",
 ]

@@ -23,13 +23,16 @@ def decode_varint(buffer: bytes, offset: int, most: int, name: str) -> tuple[int
         FrameError: it is cut off, longer, or not in its shortest form.
     """
     value = 0
-    for position in range(most):
-        byte = byte_at(buffer, offset + position, name)
-        value |= (byte & 0x7F) << 7 * position
-        if byte < 0x80:
-            if byte == 0 and position:
-                raise FrameError(f"{name} is not written in its shortest form: the frame is damaged")
-            return value, offset + position + 1
+    try:
+        for position in range(most):
+            byte = buffer[offset + position]
+            value |= (byte & 0x7F) << 7 * position
+            if byte < 0x80:
+                if byte == 0 and position:
+                    raise FrameError(f"{name} is not written in its shortest form: the frame is damaged")
+                return value, offset + position + 1
+    except IndexError:
+        raise FrameError(f"truncated: no {name}") from None
     raise FrameError(f"{name} has more than {most} bytes: the frame is damaged")
 
 

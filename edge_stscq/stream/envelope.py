@@ -11,7 +11,6 @@ import struct
 import zlib
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import lru_cache
 
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError, FrameError
@@ -98,6 +97,8 @@ class Source:
     coder_id: bytes = STATIC_TABLES
     kind: int = Kind.TOKENS
     clock: Clock = Clock.NONE
+    prefix_crc: int = field(init=False, repr=False, compare=False)
+    """CRC-32 of what the checksums of all its frames begin with."""
 
     def __post_init__(self) -> None:
         check_device(self.device)
@@ -108,16 +109,11 @@ class Source:
                 raise EdgeError(f"a {name} has {size} bytes, not {len(value)}")
         if not 0 <= self.kind <= 255:
             raise EdgeError(f"kind {self.kind} is not 0 to 255")
-
-
-@lru_cache(1024)
-def _prefix_crc(source: Source) -> int:
-    """CRC-32 of what the checksums of all frames of a source begin with."""
-    name = source.device.encode()
-    return zlib.crc32(b"".join((
-        b"STSQ\x02", bytes([source.clock, source.kind]), source.model_id, source.coder_id, source.stream_id,
-        bytes([len(name)]), name,
-    )))  # fmt: skip
+        device = self.device.encode()
+        object.__setattr__(self, "prefix_crc", zlib.crc32(b"".join((
+            b"STSQ\x02", bytes([self.clock, self.kind]), self.model_id, self.coder_id, self.stream_id,
+            bytes([len(device)]), device,
+        ))))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +166,8 @@ class WireFrame:
             raise EdgeError(f"track {self.track} is not 0 to {MAX_TRACK}")
         if not 0 <= (self.quality or 0) <= MAX_QUALITY:
             raise EdgeError(f"quality {self.quality} is not 0 to {MAX_QUALITY}")
-        check_extensions(self.extensions)
+        if self.extensions:
+            check_extensions(self.extensions)
         made = self._checksum()
         if self.checksum == -1:
             object.__setattr__(self, "checksum", made)
@@ -183,7 +180,7 @@ class WireFrame:
             NO_QUALITY if self.quality is None else self.quality, self.layers, len(self.extensions),
         )  # fmt: skip
         tail = len(self.payload).to_bytes(2, "little")
-        return zlib.crc32(b"".join((capture, self.extensions, tail, self.payload)), _prefix_crc(self.source))
+        return zlib.crc32(b"".join((capture, self.extensions, tail, self.payload)), self.source.prefix_crc)
 
     def verify(self) -> "WireFrame":
         """The frame itself.

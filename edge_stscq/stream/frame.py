@@ -154,6 +154,8 @@ class FrameCodec:
         source = frame.source
         if source.model_id != self.model_id:
             raise UnreadableFrameError(f"it is of model {source.model_id.hex()}, this is model {self.model_id.hex()}")
+        if source.kind == Kind.PROTECTED:
+            raise UnreadableFrameError("it is a protected template, from which no face is drawn without its key")
         if source.kind != Kind.TOKENS:
             raise UnreadableFrameError(f"it holds no tokens but kind {source.kind}")
         if source.coder_id != STATIC_TABLES:

@@ -152,6 +152,36 @@ def test_export_is_a_persons_own_data(place: Path, cameras: list[Camera], tiny_m
     assert "is not an empty folder" in str(again.exception)
 
 
+def test_erase_person_by_a_file_again_when_a_spool_has_drained(
+    place: Path, cameras: list[Camera], tiny_model: Path, tmp_path: Path
+) -> None:
+    person = ("--match", f"{cameras[0].stream}-0", "--min-cosine", 0.999, "--model", tiny_model)
+    answer("export", "--store", place, "-o", tmp_path / "anna", *person)
+    (file,) = (tmp_path / "anna").glob("*.stsq")
+    with_file = ("erase", "--match", file, *person[2:])
+    first = run(*with_file, "--store", place, "--yes")
+    assert "2 faces erased" in first.stdout
+    assert f"run again: edge-stscq store erase --match {file} --min-cosine 0.999" in " ".join(first.stderr.split())
+    with contextlib.closing(SqlFaceStore(place)) as opened:  # a spool that was offline for a day
+        codec = cameras[0].codec
+        same = next(codec.read(file.read_bytes()))
+        accept(opened, [cameras[0].frame(same, 9, NOON + 600_000)])
+    assert answer(*with_file, "--store", place, "--yes")["erased"] == 1
+    assert answer(*with_file, "--store", place, "--yes")["erased"] == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"STSQ\x02", b"no stream at all"])
+def test_match_file_without_a_face_is_refused_in_one_line(
+    place: Path, tiny_model: Path, tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "empty.stsq"
+    file.write_bytes(content)
+    done = run("erase", "--store", place, "--match", file, "--model", tiny_model, "--yes")
+    assert isinstance(done.exception, EdgeError)
+    assert f"{file} holds no face" in str(done.exception)
+    assert len(left(place)) == 8
+
+
 def test_backup_erase_restore(place: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     assert answer("backup", "-o", copy, "--store", place) == {"backup": str(copy), "faces": 8}

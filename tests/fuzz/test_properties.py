@@ -70,6 +70,12 @@ def test_a_writer_that_writes_something_else_is_caught(monkeypatch):
         PROPERTIES["file"](SEEDS["file"][-1])
 
 
+def test_a_template_that_is_read_as_something_else_is_caught(monkeypatch):
+    monkeypatch.setattr(properties, "read_protected", lambda frame: bytes(64))
+    with pytest.raises(AssertionError):
+        PROPERTIES["file"](SEEDS["file"][-2])
+
+
 def test_an_error_that_is_not_ours_is_caught(monkeypatch):
     def fails(*_):
         raise IndexError("a defect")

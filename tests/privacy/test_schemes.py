@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.privacy import SCHEMES, PolyProtect, RecordKey, Scheme, scheme_named, scheme_of
+from edge_stscq.privacy.keys import TAG_BYTES
 from edge_stscq.stream.envelope import MAX_PAYLOAD
 
 Key = Callable[..., RecordKey]
@@ -35,8 +36,24 @@ def test_template_has_its_stated_size_and_names_scheme_and_key(
     assert scheme_of(template).name == scheme.name
 
 
-def test_template_of_rotated_groups_is_at_most_64_bytes() -> None:
-    assert scheme_named("rotated").template_bytes <= 64
+def test_template_of_rotated_groups_has_64_bytes() -> None:
+    assert scheme_named("rotated").template_bytes == 64
+
+
+@ALL
+def test_template_changed_in_any_byte_is_refused(scheme: Scheme[Any], embeddings: Embeddings, key: Key) -> None:
+    template = scheme.enroll(embeddings[0], key("a"))
+    for place in (*range(9, len(template), 7), len(template) - 1):
+        changed = template[:place] + bytes([template[place] ^ 1]) + template[place + 1 :]
+        with pytest.raises(EdgeError, match="changed since it was made: its tag differs|holds numbers that are none"):
+            scheme.match(changed, embeddings[0], key("a"))
+
+
+@ALL
+def test_content_and_tag_of_another_record_are_refused(scheme: Scheme[Any], embeddings: Embeddings, key: Key) -> None:
+    own, other = (scheme.enroll(embeddings[i], key(name)) for i, name in ((0, "a"), (1, "b")))
+    with pytest.raises(EdgeError, match="changed since it was made: its tag differs|holds numbers that are none"):
+        scheme.gallery([own[:9] + other[9:]], [key("a")])
 
 
 @ALL
@@ -77,7 +94,7 @@ def test_wrong_key_is_refused_by_name(scheme: Scheme[Any], embeddings: Embedding
 
 
 @ALL
-@pytest.mark.parametrize("end", [0, 1, 9, 10, -1])
+@pytest.mark.parametrize("end", [0, 1, 9, 10, 16, 17, -1])
 def test_truncated_template_is_refused(scheme: Scheme[Any], embeddings: Embeddings, key: Key, end: int) -> None:
     template = scheme.enroll(embeddings[0], key("a"))
     for damaged in (template[:end], template + b"\0"):
@@ -90,7 +107,8 @@ def test_truncated_template_is_refused(scheme: Scheme[Any], embeddings: Embeddin
 def test_template_with_numbers_that_are_none_is_refused(
     scheme: Scheme[Any], value: float, embeddings: Embeddings, key: Key
 ) -> None:
-    template = scheme.enroll(embeddings[0], key("a"))[:-4] + np.array(value, "<f4").tobytes()
+    body = scheme.enroll(embeddings[0], key("a"))[: -TAG_BYTES - 4] + np.array(value, "<f4").tobytes()
+    template = body + key("a").tag(body)
     with pytest.raises(EdgeError, match="it is damaged"):
         scheme.match(template, embeddings[0], key("a"))
 

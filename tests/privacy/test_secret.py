@@ -114,5 +114,5 @@ def test_key_ring_that_does_not_answer_or_is_not_there_is_told(monkeypatch: pyte
     with pytest.raises(EdgeError, match="key ring does not answer; unlock it"):
         read_secret("keyring:edge-stscq/matcher")
     monkeypatch.setitem(sys.modules, "keyring", None)
-    with pytest.raises(MissingExtraError, match="pip install keyring"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'edge-stscq\[keyring\]'"):
         read_secret("keyring:edge-stscq/matcher")

@@ -56,6 +56,9 @@ class MemoryFaceStore:
     def find(self, face_id: str) -> StoredFace | None:
         return next((face for face in self._faces.values() if face.id == face_id), None)
 
+    def find_all(self, face_ids: Sequence[str]) -> list[StoredFace]:
+        return [face for face in map(self.find, face_ids) if face is not None]
+
     def page(
         self, after: int, limit: int, device: str | None = None, since: float | None = None, until: float | None = None
     ) -> list[StoredFace]:

@@ -120,8 +120,7 @@ def routes(
         hits = {hit.id: hit for hit in index.search(example.face, limit, device or only, min_cosine)}
         rule, searched = catalog.find(example.model_id, "this face").rule, index.count(only)
         limits = None if rule is None else rule.thresholds.limits(example.layers)
-        found = [stored for stored in map(store.find, hits) if stored is not None]
-        best = [_match(face, hits[face.id], limits) for face in undamaged(found)]
+        best = [_match(face, hits[face.id], limits) for face in undamaged(store.find_all(list(hits)))]
         passed = None if limits is None or not best else limits.passed(best[0].score)
         rate = None if passed is None else passed.false_match_rate
         strangers = None if rate is None else rate * index.count(device or only)

@@ -1,8 +1,8 @@
 """Connections of a server: how many, whose, which of them wait, and which of them take nothing.
 
 Whoever opens connections and is silent on them has shown no token, so only numbers and times can bound him. A limit
-that refuses the next one would lock out everybody else; here it is the connection that has waited longest for a request
-which makes room, of the same address first.
+that refuses the next one would lock out everybody else; here it is the connection that has waited longest which makes
+room, of the same address first: for a request, or for its client to take anything of an answer.
 """
 
 from dataclasses import dataclass
@@ -35,6 +35,11 @@ class _Connection:
     waiting_since: float | None
     unsent: int = 0
     unsent_since: float = 0.0
+
+    @property
+    def still_since(self) -> float | None:
+        """Since when its client has done nothing that it should; None if the server is at work for it."""
+        return self.unsent_since if self.unsent else self.waiting_since
 
 
 class Connections:
@@ -71,14 +76,14 @@ class Connections:
         return max(self._of_address, key=self._of_address.__getitem__)
 
     def _make_room(self, address: str | None) -> bool:
-        waiting = [
-            (connection.waiting_since, number, transport)
+        still = [
+            (since, number, transport)
             for number, (transport, connection) in enumerate(self._open.items())
-            if connection.address == address and connection.waiting_since is not None
+            if connection.address == address and (since := connection.still_since) is not None
         ]
-        if not waiting:
+        if not still:
             return False
-        transport = min(waiting)[2]
+        transport = min(still)[2]
         self.leave(transport)
         transport.abort()
         return True

@@ -42,6 +42,23 @@ class _TooMuchError(Exception):
     pass
 
 
+class _Outlet:
+    """Transport that lets what is written after its end pass, as asyncio's own does.
+
+    uvloop's raises, and the application would log at the will of whoever hangs up or is cut.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+
 class BoundedHttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 of one connection."""
 
@@ -57,10 +74,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_bytes = 0  # of the present piece
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(_Outlet(transport))  # type: ignore[arg-type]
         address = parse_address(self.client[0]) if self.client else None
         key = None if address is None or is_trusted(address, self.config.proxies) else address_key(address)
-        if not self.config.open.admit(transport, key, self.loop.time()):
+        if not self.config.open.admit(self.transport, key, self.loop.time()):
             self._refuse(503, "too many connections; try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:

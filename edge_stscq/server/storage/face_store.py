@@ -29,8 +29,12 @@ STREAM_NAME = re.compile("[0-9a-f]{32}")
 log = logging.getLogger(__name__)
 
 _version_1_stream = lru_cache(1024)(device_stream_id)
-_source = lru_cache(1024)(Source)
-"""Rows of one stream have one; checking it takes longer than the rest of a row."""
+
+
+@lru_cache(1024)
+def _source(stream: bytes, device: str, model: bytes, coder: bytes, kind: int, clock: int) -> Source:
+    """Source of a row: rows of one stream have one, and checking it takes longer than the rest of a row."""
+    return Source(stream, device, model, coder, kind, Clock(clock))
 
 
 KEYLESS, UNREADABLE, UNSEALED = -2, -3, -4
@@ -104,7 +108,7 @@ class StoredFace:
             kind = KeylessFaceError if self.checksum == KEYLESS else DamagedFaceError
             raise kind(f"face {self.id} cannot be read: {_REASONS[self.checksum]}")
         try:
-            source = _source(self.stream, self.device, self.model, self.coder, self.kind, Clock(self.clock))
+            source = _source(self.stream, self.device, self.model, self.coder, self.kind, self.clock)
             frame = WireFrame(
                 source, self.sequence, self.layers, self.payload, self.captured_ms, self.track, self.quality,
                 self.extensions, self.checksum,
@@ -228,6 +232,9 @@ class FaceStore(Protocol):
 
     def find(self, face_id: str) -> StoredFace | None:
         """The face with this `StoredFace.id`, or None."""
+
+    def find_all(self, face_ids: Sequence[str]) -> list[StoredFace]:
+        """The faces that have these ids, in their order, without those that are not there."""
 
     def page(
         self, after: int, limit: int, device: str | None = None, since: float | None = None, until: float | None = None

@@ -9,6 +9,7 @@ Waiting for the disk is most of a commit, so whoever has several requests hands 
 wait, and an answer to each as if it had come alone.
 """
 
+import itertools
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
@@ -65,6 +66,7 @@ STORED = (*COLUMNS, "sealed")
 _ATTRIBUTES = {"captured": "captured_ms"}
 _TYPES = (int, str, bytes, int, bytes, bytes, int, int, int, int, int, bytes, int, bytes, int, float, float, int)
 _NULLABLE = {"captured", "track", "quality"}
+_ALLOWED = tuple((kind, type(None)) if name in _NULLABLE else kind for name, kind in zip(COLUMNS, _TYPES, strict=True))
 _NOTHING = tuple(None if name in _NULLABLE else kind() for name, kind in zip(COLUMNS, _TYPES, strict=True))
 _FACE = select(*(faces.c[name] for name in STORED))
 _NEW = 0
@@ -73,7 +75,6 @@ _NAME = re.compile(rf"({DEVICE_NAME})-(0|[1-9][0-9]{{0,15}})")
 _LAST = select(changes.c.revision, changes.c.seal).with_for_update()
 _UNSEALED = _FACE.where(faces.c.sealed == 0).order_by(faces.c.row)
 _OF_STREAM = _FACE.where(faces.c.stream == bindparam("stream"))
-_NAMED = _OF_STREAM.where(faces.c.sequence == bindparam("sequence"))
 _SPAN = _OF_STREAM.where(faces.c.sequence.between(bindparam("low"), bindparam("high")))
 _AMONG = _OF_STREAM.where(faces.c.sequence.in_(bindparam("numbers", expanding=True)))
 _EXTENDED = tuple(name for name in STORED if name not in ("row", "stream", "sequence"))
@@ -165,18 +166,17 @@ class SqlFaceStore:
         return answers
 
     def find(self, face_id: str) -> StoredFace | None:
-        match = _NAME.fullmatch(face_id)
-        if match is None:
-            return None
-        streams = [device_stream_id(match[1])]
-        if STREAM_NAME.fullmatch(match[1]):
-            streams.insert(0, bytes.fromhex(match[1]))
+        return next(iter(self.find_all([face_id])), None)
+
+    def find_all(self, face_ids: Sequence[str]) -> list[StoredFace]:
+        asked = [_names(face_id) for face_id in face_ids]
+        numbers: dict[bytes, set[int]] = {}
+        for stream, number in itertools.chain.from_iterable(asked):
+            numbers.setdefault(stream, set()).add(number)
         with self._database.read() as db:
-            for name in ((stream, int(match[2])) for stream in streams):
-                found = next(iter(self._read(db, _NAMED, stream=name[0], sequence=name[1])), None)
-                if found is not None and _name_of(found) == name:  # a damaged index may lead to another row
-                    return found
-        return None
+            found = {_name_of(face): face for face in self._known(db, numbers)}
+        first = (next((found[name] for name in names if name in found), None) for names in asked)
+        return [face for face in first if face is not None]
 
     def page(
         self,
@@ -342,6 +342,17 @@ class SqlFaceStore:
 _Name = tuple[bytes, int]
 
 
+def _names(face_id: str) -> list[_Name]:
+    """Stream and number that an id may mean, the likelier first; none if it is no id."""
+    match = _NAME.fullmatch(face_id)
+    if match is None:
+        return []
+    streams = [device_stream_id(match[1])]
+    if STREAM_NAME.fullmatch(match[1]):
+        streams.insert(0, bytes.fromhex(match[1]))
+    return [(stream, int(match[2])) for stream in streams]
+
+
 def _name_of(face: StoredFace) -> _Name:
     return face.stream, face.sequence
 
@@ -484,8 +495,10 @@ def _without_key(face: StoredFace) -> StoredFace:
     return replace(face, payload=b"", extensions=b"", checksum=KEYLESS)
 
 
-def typed_row(found: Iterable[Any]) -> StoredFace:
+def typed_row(found: Sequence[Any]) -> StoredFace:
     """A row; what is of another type, as SQLite gives it out of a damaged file, counts as nothing."""
+    if all(map(isinstance, found, _ALLOWED)):
+        return StoredFace(*found)
     values: list[Any] = [
         value if isinstance(value, kind) else nothing
         for value, kind, nothing in zip(found, _TYPES, _NOTHING, strict=True)

@@ -53,6 +53,19 @@ def test_connections_refused_when_all_are_at_work() -> None:
     assert len(connections) == 3
 
 
+def test_connections_whose_client_reads_nothing_make_room() -> None:
+    connections = Connections(most=10, most_of_address=3)
+    works, stuck, reads = admitted(connections, "192.0.2.7", 3)
+    for each in (works, stuck, reads):
+        connections.set_waiting(each, None)
+    stuck.unsent = reads.unsent = 80_000
+    for second in range(1, 4):
+        connections.sweep(second)
+        reads.unsent -= 2 * WRITE_BYTES
+    admitted(connections, "192.0.2.7", 1, now=4)
+    assert (works.aborted, stuck.aborted, reads.aborted) == (False, True, False)
+
+
 def test_connections_of_a_named_proxy_are_limited_in_all_alone() -> None:
     connections = Connections(most=6, most_of_address=2)
     behind = admitted(connections, None, 6)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 
 import pytest
+import uvloop
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -120,3 +122,32 @@ async def test_protocol_refused_websocket_writes_no_log(listen: Listen, caplog: 
                 await connect(f"ws://{address}/v1/live", proxy=None)
         await told(address, b"nonsense\r\n\r\n")
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+def test_protocol_answer_to_a_connection_that_was_cut_writes_no_log(
+    listen: Listen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """uvicorn tells the last of several requests alone that its client is gone; uvloop raises at what others write."""
+    cut: list[int] = []
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        cycles = [found for found in gc.get_objects() if type(found) is RequestResponseCycle]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        cycles[0].transport.abort()
+        async with asyncio.timeout(30):
+            while not any(cycle.disconnected for cycle in cycles):  # uvicorn tells the last one alone
+                await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": b"more"})
+        cut.append(len(cycles))
+
+    async def ask() -> None:
+        gc.collect()
+        app = FastAPI()
+        app.mount("/", answer)
+        async with listen(app=app) as (address, _):
+            await told(address, (GET + b"\r\n") * 2)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask())
+    assert cut == [2]
+    assert "Traceback" not in capsys.readouterr().err

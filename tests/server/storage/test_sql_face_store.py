@@ -281,3 +281,12 @@ def test_open_waits_for_lock(tmp_path: Path) -> None:
         holder.execute("COMMIT")
         holder.close()
         opening.result(60).close()
+
+
+def test_find_all_keeps_order_and_leaves_out_unknown(open_store: OpenStore, place: str) -> None:
+    store = open_store(place)
+    stored_faces.accept(store, device_frames("cam", 0, b"a", b"b", b"c"))
+    stored_faces.accept(store, device_frames("door", 7, b"d"))
+    asked = ["door-7", "cam-2", "cam-9", "nobody-0", "no id", "cam-0", "cam-2", f"{device_stream_id('cam').hex()}-1"]
+    assert [face.id for face in store.find_all(asked)] == ["door-7", "cam-2", "cam-0", "cam-2", "cam-1"]
+    assert store.find_all([]) == []
