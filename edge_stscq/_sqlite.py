@@ -31,6 +31,11 @@ def read_signature(db: sqlite3.Connection) -> Signature:
     return Signature(*(db.execute(query).fetchone()[0] for query in queries))
 
 
+def read_version(db: sqlite3.Connection) -> int:
+    """Version of the layout of an open file."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
 def sign(db: sqlite3.Connection, application_id: int, version: int) -> None:
     """Mark an open file as a program's own, with the version of its layout."""
     db.execute(f"PRAGMA application_id={application_id:d}")

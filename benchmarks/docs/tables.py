@@ -184,6 +184,27 @@ def equality() -> str:
 
 
 @table
+def sealing() -> str:
+    results = _load("sealing")["results"]
+    clear, sealed = results["clear"], results["sealed"]
+    rows = [
+        [name, *(form.format(store[key]) for store in (clear, sealed)), f"{sealed[key] / clear[key]:.2f}"]
+        for name, key, form in (
+            (f"ingest, {results['frames_per_request']} faces a request", "ingest_faces_per_s", "{:,.0f} faces/s"),
+            ("a face by its name, as a match begins", "face_ms", "{:.2f} ms"),
+            ("restart: read and index", "restart_us_per_face", "{:,.0f} µs a face"),
+            ("store on disk", "bytes_per_face", "{:,.0f} bytes a face"),
+        )
+    ]
+    rows += [
+        ["key file on disk", "-", f"{results['key_bytes_per_face']:,.0f} bytes a face", ""],
+        ["`store seal`", "-", f"{results['seal_faces_per_s']:,.0f} faces/s", ""],
+        ["`store rotate`", "-", f"{results['rotate_keys_per_s']:,.0f} keys/s", ""],
+    ]
+    return _markdown([f"{results['faces']:,} faces", "in the clear", "sealed", "ratio"], rows)
+
+
+@table
 def gate() -> str:
     rows = []
     for each in _load("gate")["results"]["conditions"]:

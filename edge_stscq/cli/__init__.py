@@ -29,7 +29,7 @@ _COMMANDS = (
     ("camera", "camera", "On the device"),
     ("serve", "serve", "On the server"),
     ("token", "token", "On the server"),
-    ("store", "store", "On the server"),
+    ("store", "store_keys", "On the server"),
     ("person", "person", "On the server"),
     ("decode", "decode", "On the server"),
     ("train", "train", "Make a model"),

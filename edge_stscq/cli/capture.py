@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_stscq.cli.options import BUNDLE, FOLDER, Ca, Cert, Key, Token, TokenFile, TrustedKey, connection, folder
+from edge_stscq.cli.spool import Seal, spool_secret
 from edge_stscq.cli.ui import note, progress_console
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def capture(
     spool: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep the frames here until `spool drain` has sent them.")
     ] = None,
+    seal: Seal = None,
     spool_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Bound of the spool, e.g. 64MiB; the oldest faces make room.")
     ] = None,
@@ -178,7 +180,7 @@ def capture(
             refused = CropFolder(save_refused, "--save-refused")
             loop.on_refused = lambda name, judgement: refused.put_refused(judgement)
         if spool is not None:
-            waiting = stack.enter_context(Spool(spool, device, max_bytes=room))
+            waiting = stack.enter_context(Spool(spool, device, max_bytes=room, secret=spool_secret(seal)))
             kept = SpoolOutlet(waiting, Journal.beside(spool, waiting.stream_id))
             loop.numbers = count(waiting.status().next)  # at least one face of each visit so far is in this stream
             outlets.append(kept)

@@ -46,6 +46,19 @@ def serve(
             help="Where the faces are: a SQLite file, made if absent, or postgresql+psycopg://USER@HOST/DATABASE.",
         ),
     ] = "faces.db",
+    seal: Annotated[
+        str | None,
+        typer.Option(
+            envvar="EDGE_STSCQ_SEAL", metavar="SOURCE",
+            help="Of a sealed store: its secret, as file:PATH, command:PROGRAM or keyring:SERVICE/USER.",
+        ),
+    ] = None,
+    seal_keys: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="EDGE_STSCQ_SEAL_KEYS", help="Of a sealed store: its key file; otherwise keys.db beside it."
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8377,
     device: Annotated[Literal["cpu", "cuda"], typer.Option("--accelerator", help="cuda decodes in bfloat16.")] = "cpu",
@@ -155,7 +168,11 @@ def serve(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what must be tidied up is, whichever signal ends it
     decoding = settings.model, settings.device, settings.max_batch
-    files = (log, tokens_path(settings), sqlite_path(store_url(settings.store)))
+    files: tuple[Path | None, ...] = (log, tokens_path(settings), sqlite_path(store_url(settings.store)))
+    if settings.seal is not None:
+        from edge_stscq.server.sealing.face_seal import key_path
+
+        files = *files, key_path(settings.seal_keys, settings.store), *_secret_file(settings.seal)
     places = settings.model if settings.bundle is None else (*settings.model, settings.bundle)
     refuse_readable([file for file in files if file is not None], places)
     with (
@@ -184,6 +201,11 @@ def serve(
         server = FrontServer(app, proxies=settings.trusted_proxies, tls=tls)
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
+
+
+def _secret_file(source: str) -> tuple[Path, ...]:
+    kind, _, rest = source.partition(":")
+    return (Path(rest),) if kind == "file" else ()
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

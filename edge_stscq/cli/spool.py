@@ -22,11 +22,29 @@ spool = typer.Typer(help="Faces that wait on the device for a server.", no_args_
 
 SpoolFile = Annotated[Path, typer.Argument(metavar="FILE", help="Spool, made by `capture --spool`.")]
 
+Seal = Annotated[
+    str | None,
+    typer.Option(
+        envvar="EDGE_STSCQ_SPOOL_SEAL", metavar="SOURCE",
+        help="Seal the spool with this device's secret: file:PATH, command:PROGRAM or keyring:SERVICE/USER.",
+    ),
+]  # fmt: skip
+
+
+def spool_secret(source: str | None) -> bytes | None:
+    """Secret of a sealed spool, None if no source is given."""
+    if source is None:
+        return None
+    from edge_stscq.sealing.secret import read_secret
+
+    return read_secret(source)
+
 
 @spool.command("status", cls=Command)
 @with_verbosity
 def status(
     file: SpoolFile,
+    seal: Seal = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counters as one JSON object.")] = False,
 ) -> None:
     """Show what waits, and what became of all faces so far."""
@@ -38,7 +56,7 @@ def status(
 
     from edge_stscq.client.spool import Spool
 
-    with Spool(file) as opened:
+    with Spool(file, secret=spool_secret(seal)) as opened:
         state, refusals = opened.status(), opened.refusals()
     if as_json:
         typer.echo(json.dumps({"spool": str(file), **asdict(state)}))
@@ -74,6 +92,7 @@ def status(
 @with_verbosity
 def drain(
     file: SpoolFile,
+    seal: Seal = None,
     url: Url = "http://127.0.0.1:8377",
     token: Token = None,
     token_file: TokenFile = None,
@@ -111,7 +130,7 @@ def drain(
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         Progress(*columns, console=console, disable=as_json or console.quiet or not sys.stderr.isatty()) as progress,
-        Spool(file) as opened,
+        Spool(file, secret=spool_secret(seal)) as opened,
         Sender(url, opened.device, token=bearer, batch=batch, attempts=attempts, tls=tls) as sender,
     ):
         bar = progress.add_task("send", total=opened.waiting, counters="")
@@ -143,12 +162,13 @@ def drain(
 @with_verbosity
 def retry(
     file: SpoolFile,
+    seal: Seal = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the count as one JSON object.")] = False,
 ) -> None:
     """Let faces that a server refused be sent again."""
     from edge_stscq.client.spool import Spool
 
-    with Spool(file) as opened:
+    with Spool(file, secret=spool_secret(seal)) as opened:
         freed = opened.retry()
         waiting = opened.waiting
     if as_json:
@@ -161,6 +181,7 @@ def retry(
 @with_verbosity
 def drop(
     file: SpoolFile,
+    seal: Seal = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the count as one JSON object.")] = False,
 ) -> None:
@@ -168,7 +189,7 @@ def drop(
     from edge_stscq.client.spool import Spool
     from edge_stscq.errors import EdgeError
 
-    with Spool(file) as opened:
+    with Spool(file, secret=spool_secret(seal)) as opened:
         refused = count(opened.status().refused, "refused face")
         if not yes:
             if not sys.stdin.isatty():
@@ -186,6 +207,7 @@ def drop(
 @with_verbosity
 def purge(
     file: SpoolFile,
+    seal: Seal = None,
     below: Annotated[int | None, typer.Option(min=0, help="Only faces with smaller numbers.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the count as one JSON object.")] = False,
@@ -194,7 +216,7 @@ def purge(
     from edge_stscq.client.spool import Spool
     from edge_stscq.errors import EdgeError
 
-    with Spool(file) as opened:
+    with Spool(file, secret=spool_secret(seal)) as opened:
         if not yes:
             if not sys.stdin.isatty():
                 raise EdgeError(f"{count(opened.waiting, 'face')} waiting in {file}; give --yes to remove them unsent")

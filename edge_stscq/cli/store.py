@@ -17,6 +17,7 @@ from edge_stscq.cli.ui import count, note, progress_bar
 if TYPE_CHECKING:
     from edge_stscq.codec.model import Codec
     from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
+    from edge_stscq.server.sealing.face_seal import FaceSeal
     from edge_stscq.server.storage.face_store import StoredFace
     from edge_stscq.server.storage.sql_face_store import SqlFaceStore
     from edge_stscq.stream import CodedFace
@@ -31,6 +32,18 @@ File = Annotated[
     typer.Option("--store", envvar="EDGE_STSCQ_STORE", help="SQLite file of the store; no server may have it open."),
 ]
 Audit = Annotated[Path | None, typer.Option(help="Audit log; otherwise audit.jsonl beside the store.")]
+Seal = Annotated[
+    str | None,
+    typer.Option(
+        envvar="EDGE_STSCQ_SEAL",
+        metavar="SOURCE",
+        help="Of a sealed store: its secret, as file:PATH, command:PROGRAM or keyring:SERVICE/USER.",
+    ),
+]
+SealKeys = Annotated[
+    Path | None,
+    typer.Option(envvar="EDGE_STSCQ_SEAL_KEYS", help="Of a sealed store: its key file; otherwise keys.db beside it."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[FACE]...", help="Ids of faces.")]
@@ -62,7 +75,7 @@ _SHOWN = 20
 
 @store.command("check", cls=Command)
 @with_verbosity
-def check(place: Store = "faces.db", as_json: AsJson = False) -> None:
+def check(place: Store = "faces.db", seal: Seal = None, seal_keys: SealKeys = None, as_json: AsJson = False) -> None:
     """Read every face and hold it against its checksum. Exit code 1: something is damaged."""
     from dataclasses import asdict
 
@@ -70,15 +83,16 @@ def check(place: Store = "faces.db", as_json: AsJson = False) -> None:
     from edge_stscq.server.maintenance.inspection import inspect_store
 
     with progress_bar("reading", None) as progress:
-        found = inspect_store(place, progress)
+        found = inspect_store(place, progress, _seal(seal, seal_keys, place))
     if as_json:
         typer.echo(json.dumps({**asdict(found), "whole": found.whole}))
     else:
-        for line in [*found.problems, *(one.reason for one in found.damaged)]:
+        for line in [*found.problems, *(one.reason for one in found.damaged), *map(_keyless, found.keyless)]:
             typer.echo(line)
         damaged = f", {len(found.damaged)} damaged" if found.damaged else ""
-        typer.echo(f"{found.store}: {count(found.faces, 'face')} whole{damaged}, {found.erased} erased")
-        if not found.whole and "://" not in place:
+        keyless = f", {len(found.keyless)} without a key" if found.keyless else ""
+        typer.echo(f"{found.store}: {count(found.faces, 'face')} whole{damaged}{keyless}, {found.erased} erased")
+        if (found.damaged or found.problems) and "://" not in place:
             note(f"next: stop the server, then edge-stscq store repair --store {place}")
     if not found.whole:
         raise typer.Exit(EXIT_CHECK_FAILED)
@@ -86,14 +100,16 @@ def check(place: Store = "faces.db", as_json: AsJson = False) -> None:
 
 @store.command("repair", cls=Command)
 @with_verbosity
-def repair(file: File = Path("faces.db"), as_json: AsJson = False) -> None:
+def repair(
+    file: File = Path("faces.db"), seal: Seal = None, seal_keys: SealKeys = None, as_json: AsJson = False
+) -> None:
     """Write what is whole into a new file in its place; the old one is kept under another name."""
     from dataclasses import asdict
 
     from edge_stscq.server.maintenance.inspection import repair_store
 
     with progress_bar("reading", None) as progress:
-        done = repair_store(file, progress)
+        done = repair_store(file, progress, _seal(seal, seal_keys, file))
     if as_json:
         typer.echo(json.dumps(asdict(done)))
         return
@@ -112,16 +128,22 @@ def repair(file: File = Path("faces.db"), as_json: AsJson = False) -> None:
 def backup(
     output: Annotated[Path, typer.Option("--output", "-o", help="New file.")],
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy a store as it is at one moment, while servers use it, and check the copy."""
     from edge_stscq.server.maintenance.backup import backup_store
 
-    faces = backup_store(place, output)
+    key = _seal(seal, seal_keys, place)
+    faces = backup_store(place, output, key)
     if as_json:
         typer.echo(json.dumps({"backup": str(output), "faces": faces}))
     else:
         typer.echo(f"{output}: {count(faces, 'face')}, all whole")
+        if key is not None:
+            note("its keys are not in it; copy them elsewhere: edge-stscq store backup-keys -o FOLDER --keep 30d")
+            return
         note("it holds templates in the clear, also of faces that are erased later; tokens are a file of their own")
 
 
@@ -130,6 +152,8 @@ def backup(
 def restore(
     copy: Annotated[Path, typer.Argument(metavar="BACKUP", help="File that `store backup` made.")],
     file: File = Path("faces.db"),
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Put a backup in the place of a store. What was erased from the store since stays erased."""
@@ -137,7 +161,7 @@ def restore(
 
     from edge_stscq.server.maintenance.backup import restore_store
 
-    done = restore_store(copy, file)
+    done = restore_store(copy, file, _seal(seal, seal_keys, file))
     if as_json:
         typer.echo(json.dumps(asdict(done)))
         return
@@ -158,6 +182,8 @@ def erase(
     min_cosine: MinCosine = 0.3,
     model: Model = None,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     yes: Yes = False,
     dry_run: Annotated[bool, typer.Option(help="Only show what would be erased.")] = False,
     audit: Audit = None,
@@ -172,7 +198,7 @@ def erase(
     from edge_stscq.server.storage.database import sibling_path
     from edge_stscq.server.storage.face_store import FaceName
 
-    with _opened(place) as opened:
+    with _opened(place, seal, seal_keys) as opened:
         chosen = _chosen(opened, ids, stream, device, since, until, match, min_cosine, model)
         faces = [face for face, _ in chosen]
         if not as_json or dry_run:
@@ -203,7 +229,10 @@ def erase(
         note(f"when these have drained, run again: {again} --store {place}")
     else:
         note("when these have drained, search with another face of the person: --match ID, or a file of `store export`")
-    note("backups that were made before still hold them; `store restore` erases them again")
+    if seal is None:
+        note("backups that were made before still hold them; `store restore` erases them again")
+    else:
+        note("their keys are deleted: no copy of the store can be read for them, but with a copy of its key file")
 
 
 @store.command("export", cls=Command)
@@ -219,6 +248,8 @@ def export(
     min_cosine: MinCosine = 0.3,
     model: Model = None,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
@@ -234,7 +265,7 @@ def export(
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise EdgeError(f"{output} is not an empty folder; choose another -o")
-    with _opened(place) as opened:
+    with _opened(place, seal, seal_keys) as opened:
         chosen = _chosen(opened, ids, stream, device, since, until, match, min_cosine, model)
     with audit_log(audit or sibling_path(place, "audit.jsonl")):
         annotate_faces("store export", len(chosen), sorted({face.device for face, _ in chosen}))
@@ -265,8 +296,20 @@ def export(
         typer.echo(f"{output}: {count(len(told), 'face')}, {count(pictures, 'picture')}, faces.json")
 
 
+def _seal(source: str | None, keys: Path | None, place: str | Path) -> "FaceSeal | None":
+    if source is None and keys is None:
+        return None
+    from edge_stscq.server.sealing.face_seal import open_seal
+
+    return open_seal(source, keys, place)
+
+
+def _keyless(face_id: str) -> str:
+    return f"face {face_id} cannot be read: its key is gone: it was erased, or the key file is older than the store"
+
+
 @contextlib.contextmanager
-def _opened(place: str) -> "Iterator[SqlFaceStore]":
+def _opened(place: str, seal: str | None, seal_keys: Path | None) -> "Iterator[SqlFaceStore]":
     from edge_stscq.errors import EdgeError, require
 
     require("sqlalchemy", "server")
@@ -277,7 +320,7 @@ def _opened(place: str) -> "Iterator[SqlFaceStore]":
     if path is not None and not path.exists():
         raise EdgeError(f"there is no store {path}; give its path with --store")
     try:
-        with contextlib.closing(SqlFaceStore(place)) as opened:
+        with contextlib.closing(SqlFaceStore(place, _seal(seal, seal_keys, place))) as opened:
             yield opened
     except StoreError as error:
         raise EdgeError(f"the store failed: {error}; run this again") from None

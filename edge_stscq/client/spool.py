@@ -18,11 +18,13 @@ layers; when none has any left, the oldest faces are dropped. Both are counted. 
 """
 
 import sqlite3
+import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
+from typing import Any
 
 from edge_stscq.client.lease import Lease, LeaseRun, Part, pack_frame
 from edge_stscq.client.spool_file import SpoolFile
@@ -60,7 +62,7 @@ _PARTS: dict[Part, str] = {
 }
 """Which of a face's frames is leased, the table it is in, and of which faces."""
 _FRAME_OVERHEAD = 12
-"""Bytes of a frame beside its payload, at most."""
+"""Bytes of a frame beside its payload, at most, and if it is not sealed."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Spool:
         start: numbers below it are never given to a face.
         max_bytes: bound of the room, 64 KiB or more; as it was if None, 64 MiB at first.
         clock: seconds since 1970 UTC, the same in all processes.
+        secret: of the device, with which all that waits is encrypted (docs/spool.md); a spool in the clear is sealed.
 
     Attributes:
         device: as given when it was made.
@@ -141,13 +144,14 @@ class Spool:
         start: int = 0,
         max_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
+        secret: bytes | None = None,
     ) -> None:
         if not 0 <= start <= MAX_SEQUENCE:
             raise EdgeError(f"the first face cannot have the number {start}; numbers are 0 to {MAX_SEQUENCE}")
         if max_bytes is not None and max_bytes < LEAST_BYTES:
             raise EdgeError(f"a spool of {max_bytes} bytes is too small; give it {LEAST_BYTES // 1024}KiB or more")
         self._clock = clock
-        self._file = SpoolFile(Path(path), device, max_bytes or MAX_BYTES)
+        self._file = SpoolFile(Path(path), device, max_bytes or MAX_BYTES, secret)
         try:
             self.device, self.key, most = self._file.with_reserve(lambda db: self._begin(db, start, max_bytes))
             self.stream_id = stream_id(self.key)
@@ -209,7 +213,10 @@ class Spool:
                 db.execute("SAVEPOINT face")
                 db.execute("INSERT INTO faces VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
                 for table, frame in zip(("basics", "further"), frames, strict=False):
-                    db.execute(f"INSERT INTO {table} VALUES (?, ?)", (number, pack_frame(frame)))
+                    data = pack_frame(frame)
+                    if self._file.seal is not None:
+                        data = self._file.seal.seal(data, self.stream_id, number, captured, table)
+                    db.execute(f"INSERT INTO {table} VALUES (?, ?)", (number, data))
                 if self._file.used(db) <= most:
                     return number
                 db.execute("ROLLBACK TO face")
@@ -370,7 +377,7 @@ class Spool:
             run = LeaseRun(self.key, self.device)
             for row in rows:
                 try:
-                    if not run.add(row):
+                    if not run.add(self._opened(row)):
                         break
                 except FrameError as error:
                     if not _delete_frame(db, row[0], row[-2]):
@@ -381,6 +388,16 @@ class Spool:
                 self._check_found(db, lease)
                 return lease
         return None
+
+    def _opened(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A row of `_PARTS` with its frame as it was put; `FrameError` if it is damaged."""
+        if self._file.seal is None:
+            return row
+        number, captured, table, data = row[0], row[6], row[-2], row[-1]
+        try:
+            return *row[:-1], self._file.seal.open(data, self.stream_id, number, captured, table)
+        except (EdgeError, TypeError, struct.error) as error:
+            raise FrameError(str(error)) from None
 
     def _check_found(self, db: sqlite3.Connection, lease: Lease) -> None:
         """Refuse to send what is read and would not be found again to be forgotten: it would be sent for ever."""

@@ -12,23 +12,29 @@ beside the file, and goes when nothing else is left.
 """
 
 import os
+import secrets
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from edge_stscq._sqlite import immediate_transaction, read_signature, sign
+from edge_stscq._sqlite import immediate_transaction, read_signature, read_version, sign
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import check_device
-from edge_stscq.stream.envelope import new_stream_key
+from edge_stscq.stream.envelope import new_stream_key, stream_id
+
+if TYPE_CHECKING:
+    from edge_stscq.sealing.spool_seal import SpoolSeal
 
 RESERVE = 256 * 1024
 """Bytes: the log of what 1,000 faces leave behind."""
 
 _APPLICATION_ID = int.from_bytes(b"SPOL")
 _VERSION = 3
+_SEALED_VERSION = 4
+"""Of a file whose frames are sealed: an earlier program refuses it."""
 _LONGEST_REASON = 200
 """Characters of SQLite's words: of a damaged definition, it quotes all."""
 _PRAGMAS = (
@@ -73,6 +79,9 @@ _STATE = """CREATE TABLE state (
     seal INTEGER NOT NULL DEFAULT 0
 ) STRICT"""
 """`seal` is a CRC-32 of device and key: every checksum in the file depends on them."""
+_BUNDLE = 500
+"""Frames that are read at a time."""
+_SEALING = "CREATE TABLE sealing (salt BLOB NOT NULL, verifier BLOB NOT NULL) STRICT"
 _MODEL_1 = "CREATE TABLE faces (sequence INTEGER PRIMARY KEY, model BLOB NOT NULL, captured REAL NOT NULL) STRICT"
 _FROM_VERSION_1 = (
     *(f"DROP TRIGGER {name}" for name in ("come", "go", "shrink")),
@@ -114,13 +123,19 @@ class SpoolFile:
     Args:
         device: name of the device that it is of.
         max_bytes: bound that a new file gets.
+        secret: of the device; the frames of the file are sealed with it, if they are not yet.
+
+    Attributes:
+        seal: of its frames, None if they lie in the clear.
 
     Raises:
         EdgeError: there is no file, it is of another device or program or a newer version, it is damaged, or it cannot
-            be written. It is left as it was.
+            be written; it is sealed, and no secret is given or another one. It is left as it was.
     """
 
-    def __init__(self, path: Path, device: str | None, max_bytes: int) -> None:
+    def __init__(self, path: Path, device: str | None, max_bytes: int, secret: bytes | None = None) -> None:
+        self.seal: SpoolSeal | None = None
+        self._version = 0
         self._prepared = False
         self._path, self._reserve = path, path.with_name(f"{path.name}-reserve")
         if device is not None:
@@ -136,6 +151,8 @@ class SpoolFile:
         self._db = self._connect()
         try:
             self.with_reserve(lambda db: self._prepare(db, device, max_bytes))
+            self._open_seal(secret)
+            self._version = _VERSION if self.seal is None else _SEALED_VERSION
         except EdgeError:
             self.close()
             raise
@@ -159,7 +176,7 @@ class SpoolFile:
             for statement in (*(_FROM_VERSION_1 if found.version == 1 else ()), *_FROM_VERSION_2):
                 db.execute(statement)
             self._begin(db, db.execute("SELECT device FROM state").fetchone()[0])
-        elif found.version != _VERSION:
+        elif found.version not in (_VERSION, _SEALED_VERSION):
             raise EdgeError(
                 f"{self._path} is of spool version {found.version}, this program's is {_VERSION}; upgrade edge-stscq"
             )
@@ -175,6 +192,46 @@ class SpoolFile:
         key = new_stream_key()
         db.execute(_BEGIN_STREAM, (key, _seal(device, key)))
         sign(db, _APPLICATION_ID, _VERSION)
+
+    def _open_seal(self, secret: bytes | None) -> None:
+        """Open the seal of a sealed file, or seal one that is in the clear if there is a secret."""
+        with self.transaction() as db:
+            sealed = read_signature(db).version == _SEALED_VERSION
+            salt, verifier = self.state(db, "SELECT salt, verifier FROM sealing") if sealed else (None, None)
+        if secret is None:
+            if sealed:
+                raise EdgeError(f"the spool {self._path} is sealed; give the device's secret with --seal file:PATH")
+            return
+        from edge_stscq.sealing.cipher import SALT_BYTES
+        from edge_stscq.sealing.spool_seal import SpoolSeal
+
+        if sealed:
+            self.seal = SpoolSeal(secret, salt)
+            if not secrets.compare_digest(self.seal.verifier, verifier):
+                raise EdgeError(f"the spool {self._path} is sealed with another secret; give the one of this device")
+            return
+        salt = secrets.token_bytes(SALT_BYTES)
+        seal = SpoolSeal(secret, salt)
+        self.with_reserve(lambda db: self._seal_frames(db, seal, salt))
+        self.seal = seal
+        self.vacuum()
+
+    def _seal_frames(self, db: sqlite3.Connection, seal: "SpoolSeal", salt: bytes) -> None:
+        """Seal all frames of a file that is in the clear, in one transaction; leases end, and may be taken again."""
+        db.execute(_SEALING)
+        db.execute("INSERT INTO sealing VALUES (?, ?)", (salt, seal.verifier))
+        (key,) = self.state(db, "SELECT key FROM state")
+        stream = stream_id(key)
+        for table in ("basics", "further"):
+            query = f"SELECT sequence, captured, frame FROM {table} JOIN faces USING (sequence) WHERE sequence > ?"
+            last = -1
+            while rows := db.execute(f"{query} ORDER BY sequence LIMIT {_BUNDLE}", (last,)).fetchall():
+                sealed = [
+                    (seal.seal(frame, stream, number, captured, table), number) for number, captured, frame in rows
+                ]
+                db.executemany(f"UPDATE {table} SET frame = ? WHERE sequence = ?", sealed)
+                last = rows[-1][0]
+        sign(db, _APPLICATION_ID, _SEALED_VERSION)
 
     @staticmethod
     def used(db: sqlite3.Connection) -> int:
@@ -213,6 +270,8 @@ class SpoolFile:
                     self._db.execute(f"PRAGMA {pragma}")
                 self._prepared = True
             with immediate_transaction(self._db) as db:
+                if self._version and read_version(db) != self._version:
+                    raise EdgeError(f"the spool {self._path} was sealed meanwhile; start this again with --seal")
                 yield db
         self._check_in_place()
 

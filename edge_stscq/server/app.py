@@ -38,6 +38,19 @@ from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.server.storage.write_queue import GroupCommitQueue
 
 
+def open_store(settings: ServerSettings) -> SqlFaceStore:
+    """The store of these settings, through its seal if it is sealed.
+
+    Raises:
+        EdgeError: the store, its secret or its key file cannot be used.
+    """
+    if settings.seal is None and settings.seal_keys is None:
+        return SqlFaceStore(settings.store)
+    from edge_stscq.server.sealing.face_seal import open_seal
+
+    return SqlFaceStore(settings.store, open_seal(settings.seal, settings.seal_keys, settings.store))
+
+
 def create_app(
     settings: ServerSettings, backend: DecoderBackend | None = None, store: FaceStore | None = None,
     confinement: Callable[[], str] = lambda: "none", pictures: PictureEncoder | None = None,
@@ -58,7 +71,7 @@ def create_app(
         >>> uvicorn.run(app, port=8377)
     """
     catalog, tokens = ModelCatalog(settings.model), open_tokens(settings)
-    store = store or SqlFaceStore(settings.store)
+    store = store or open_store(settings)
     backend = backend or in_process_backend(settings)
     guard, resolver, admission = Guard(settings, tokens), RequestResolver(catalog, store), Admission(backend)
     feed, connections, device_stats = (

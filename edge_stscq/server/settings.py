@@ -56,6 +56,13 @@ class ServerSettings(BaseModel):
     store: Path | str = Field(
         default="faces.db", description="where the accepted frames are: a path or a URL, see `database.store_url`"
     )
+    seal: str | None = Field(
+        default=None,
+        description="of a sealed store: its secret, file:PATH, command:PROGRAM or keyring:SERVICE/USER",
+    )
+    seal_keys: Path | None = Field(
+        default=None, description="key file of a sealed store; keys.db beside the store if None"
+    )
     host: str = "127.0.0.1"
     port: int = Field(default=8377, ge=0, le=65535, description="0 takes a free port")
     device: Literal["cpu", "cuda"] = "cpu"

@@ -36,7 +36,7 @@ _CONFIG = _FLOOR | {"config"}
 _STREAM = _CONFIG | {"stream"}
 _BUNDLE = _STREAM | {"bundle"}
 _CODEC = _BUNDLE | {"codec", "recognizers"}
-_ALL = _CODEC | {"data", "device", "client", "hub", "privacy"}
+_ALL = _CODEC | {"data", "device", "client", "hub", "privacy", "sealing"}
 
 ALLOWED: dict[str, set[str]] = {
     "edge_stscq": _ALL | {"api", "server"},  # the front door: names that are imported when they are used
@@ -46,14 +46,15 @@ ALLOWED: dict[str, set[str]] = {
     "stream": _CONFIG,
     "bundle": _STREAM,
     "device": _BUNDLE,
-    "client": _STREAM,
+    "client": _STREAM | {"sealing"},
     "privacy": _CONFIG,
+    "sealing": _CONFIG | {"privacy"},  # whose sources of secrets it has
     "hub": _BUNDLE,
     "codec": _CODEC - {"recognizers"} | {"hub"},
     "recognizers": _CODEC | {"data"},
     "data": _CODEC - {"recognizers"},
     "demo_camera": _BUNDLE | {"device", "client"},
-    "server": _ALL - {"device", "client", "hub", "recognizers", "data", "privacy"},  # it holds no key
+    "server": _ALL - {"device", "client", "hub", "recognizers", "data", "privacy"},  # it holds no key of a template
     "training": _ALL - {"device", "client", "hub"},
     "quantization": _CODEC,
     "targets": _ALL - {"hub"} | {"quantization"},
@@ -73,7 +74,7 @@ DEFERRED = {
 """Modules above that a function imports when it is called: a bundle opens without a runtime and brings one when asked;
 a camera's parts come in the confined process that codes uploaded pictures, and never in the server's own."""
 
-TORCH_FREE = ("config", "stream", "bundle", "device", "client", "hub", "privacy")
+TORCH_FREE = ("config", "stream", "bundle", "device", "client", "hub", "privacy", "sealing")
 
 
 def package_of(module: str) -> str:

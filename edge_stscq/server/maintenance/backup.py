@@ -12,6 +12,7 @@ from edge_stscq._sqlite import FAILURES
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.maintenance.files import discard, exclusively, moved_aside, read_only, replace_store
 from edge_stscq.server.maintenance.inspection import inspect_store
+from edge_stscq.server.sealing.face_seal import FaceSeal
 from edge_stscq.server.storage.database import Database, sqlite_path, store_url
 from edge_stscq.server.storage.erasure import erase_rows
 from edge_stscq.server.storage.face_store import FaceName
@@ -22,8 +23,13 @@ _PAGES = 4096
 """Copied at a time; writers get their turn between."""
 
 
-def backup_store(place: Path | str, output: Path) -> int:
+def backup_store(place: Path | str, output: Path, seal: FaceSeal | None = None) -> int:
     """Copy the store at `place` to a new file, as it is at one moment; servers may go on meanwhile.
+
+    The keys of a sealed store are not in the copy; `backup_keys` copies them elsewhere.
+
+    Args:
+        seal: of a sealed store.
 
     Returns:
         Faces in the copy, all of them read and whole.
@@ -48,7 +54,7 @@ def backup_store(place: Path | str, output: Path) -> int:
             contextlib.closing(sqlite3.connect(partial)) as copy,
         ):
             source.backup(copy, pages=_PAGES)
-        found = inspect_store(partial)
+        found = inspect_store(partial, seal=seal)
         if not found.whole:
             raise EdgeError(f"{path} is damaged and not backed up; see: edge-stscq store check --store {path}")
         with contextlib.closing(sqlite3.connect(partial)) as copy:
@@ -65,19 +71,27 @@ def backup_store(place: Path | str, output: Path) -> int:
 
 @dataclass(frozen=True)
 class Restored:
-    """Result: faces in the store, those of the backup that had been erased since, and where the old file is."""
+    """Result: faces in the store, those of the backup that had been erased since, and where the old file is.
+
+    Attributes:
+        keyless: of these, faces of which only the missing key told.
+    """
 
     store: str
     faces: int
     erased: int
+    keyless: int
     moved: str | None
 
 
-def restore_store(backup: Path, path: Path) -> Restored:
+def restore_store(backup: Path, path: Path, seal: FaceSeal | None = None) -> Restored:
     """Put a copy of a backup in the place of the store at `path`; the old one is moved aside.
 
-    Faces that were erased from the store are erased from the copy, so far as the old file can be read. Revisions go on
-    above those of both.
+    Faces that were erased from the store are erased from the copy, so far as the old file can be read. Faces
+    whose key is gone from the key file are erased as well. Revisions go on above those of both.
+
+    Args:
+        seal: of a sealed store.
 
     Raises:
         EdgeError: the backup is absent, damaged or no store; or a server has the store open.
@@ -91,23 +105,25 @@ def restore_store(backup: Path, path: Path) -> Restored:
             os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             with contextlib.closing(sqlite3.connect(fresh)) as copy:
                 source.backup(copy)
-        inspected = inspect_store(fresh)
+        inspected = inspect_store(fresh, seal=seal)
     except (OSError, *FAILURES) as error:
         discard(fresh)
         raise EdgeError(f"{backup} cannot be read as a backup: {error}; choose another") from None
     except EdgeError:
         discard(fresh)
         raise
-    if not inspected.whole:
+    if inspected.damaged or inspected.problems:
         discard(fresh)
         raise EdgeError(f"{backup} is damaged; see: edge-stscq store check --store {backup}")
-    gone, last, aside = 0, 0, None
+    gone, keyless, last, aside = 0, 0, 0, None
     try:
         if path.exists():
             with exclusively(path) as old:
                 names, last = _erased(old)
-                gone = _apply(fresh, names, last)
+                gone = _apply(fresh, names, last, seal)
             aside = moved_aside(path, "replaced")
+        if inspected.keyless:
+            keyless = _drop_keyless(fresh, inspected.keyless, seal)
     except BaseException:
         discard(fresh)
         raise
@@ -115,7 +131,8 @@ def restore_store(backup: Path, path: Path) -> Restored:
         os.rename(fresh, path)
     else:
         replace_store(fresh, path, aside)
-    return Restored(str(path), inspected.faces - gone, gone, None if aside is None else str(aside))
+    left = inspected.faces + len(inspected.keyless) - gone - keyless
+    return Restored(str(path), left, gone + keyless, keyless, None if aside is None else str(aside))
 
 
 def _erased(db: sqlite3.Connection) -> tuple[list[tuple[bytes, int, str, float]], int]:
@@ -128,7 +145,7 @@ def _erased(db: sqlite3.Connection) -> tuple[list[tuple[bytes, int, str, float]]
     return names, last
 
 
-def _apply(fresh: Path, names: list[tuple[bytes, int, str, float]], last: int) -> int:
+def _apply(fresh: Path, names: list[tuple[bytes, int, str, float]], last: int, seal: FaceSeal | None) -> int:
     """Erase faces of the copy; also names that it does not have stay away. How many faces there were."""
     with contextlib.closing(Database(store_url(fresh), LAYOUT)) as database, database.write() as db:
         begin = max(last, db.execute(select(changes.c.revision)).scalar_one())
@@ -142,6 +159,15 @@ def _apply(fresh: Path, names: list[tuple[bytes, int, str, float]], last: int) -
         if rows:
             db.execute(insert(erased), rows)
         db.execute(changes.update(), {"revision": begin + gone + len(rows)})
-    with contextlib.closing(SqlFaceStore(fresh)) as store:
+    with contextlib.closing(SqlFaceStore(fresh, seal)) as store:
+        store.scrub()
+    return gone
+
+
+def _drop_keyless(fresh: Path, ids: list[str], seal: FaceSeal | None) -> int:
+    """Remove faces of the copy that no key opens any more; they may come again."""
+    with contextlib.closing(SqlFaceStore(fresh, seal)) as store:
+        there = [face for face in map(store.find, ids) if face is not None]
+        gone = store.erase([FaceName(face.stream, face.sequence) for face in there], lasting=False)
         store.scrub()
     return gone

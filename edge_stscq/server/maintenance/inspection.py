@@ -15,10 +15,11 @@ from edge_stscq._sqlite import FAILURES
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import MAX_SEQUENCE
 from edge_stscq.server.maintenance.files import check_store, discard, exclusively, moved_aside, read_only, replace_store
+from edge_stscq.server.sealing.face_seal import FaceSeal
 from edge_stscq.server.storage.database import Database, StoreError, sqlite_path, store_url
 from edge_stscq.server.storage.device_counts import recount
-from edge_stscq.server.storage.face_store import DamagedFaceError, StoredFace, face_name
-from edge_stscq.server.storage.sql_face_store import COLUMNS, SqlFaceStore, typed_row
+from edge_stscq.server.storage.face_store import DamagedFaceError, KeylessFaceError, StoredFace, face_name
+from edge_stscq.server.storage.sql_face_store import COLUMNS, STORED, SqlFaceStore, opened_rows
 from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces
 from edge_stscq.server.storage.visit_rows import carry
 from edge_stscq.stream.envelope import ID_BYTES
@@ -46,6 +47,7 @@ class Inspection:
         faces: that are whole.
         erased: names that are kept of erased faces.
         damaged: faces that are not whole.
+        keyless: sealed faces whose key is gone, by id: they were erased, or the key file is older than the store.
         problems: of the database itself, a line each.
     """
 
@@ -53,28 +55,31 @@ class Inspection:
     faces: int = 0
     erased: int = 0
     damaged: list[DamagedRow] = field(default_factory=list)
+    keyless: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
-        return not (self.damaged or self.problems)
+        return not (self.damaged or self.keyless or self.problems)
 
 
-def inspect_store(place: Path | str, progress: Progress = no_progress) -> Inspection:
+def inspect_store(place: Path | str, progress: Progress = no_progress, seal: FaceSeal | None = None) -> Inspection:
     """Read every face of the store at `place` and hold it against its checksum; nothing is changed.
 
     Args:
         progress: told how many faces were read.
+        seal: of a sealed store.
 
     Raises:
-        EdgeError: there is no store, or it is another program's, of a newer version or too damaged to be opened.
+        EdgeError: there is no store, or it is another program's, of a newer version or too damaged to be opened, or
+            sealed by other keys.
     """
     path = sqlite_path(store_url(place))
     if path is not None:
         _check_there(path)
         with contextlib.closing(read_only(path)) as db:
             check_store(db, path)
-    with contextlib.closing(SqlFaceStore(place)) as store:
+    with contextlib.closing(SqlFaceStore(place, seal)) as store:
         found = Inspection(store.name)
         if path is not None:
             found.problems += _integrity(path)
@@ -99,6 +104,8 @@ def _judge(face: StoredFace, last: int, found: Inspection) -> None:
         face.frame()
         if not 0 < face.revision <= last:
             raise DamagedFaceError(f"revision {face.revision} was never given")
+    except KeylessFaceError:
+        found.keyless.append(face.id)
     except DamagedFaceError as error:
         found.damaged.append(DamagedRow(face.id, str(error)))
     else:
@@ -139,7 +146,7 @@ class Repair:
     moved: str
 
 
-def repair_store(path: Path, progress: Progress = no_progress) -> Repair:
+def repair_store(path: Path, progress: Progress = no_progress, seal: FaceSeal | None = None) -> Repair:
     """Write what is whole of a SQLite store into a new file in its place; the old one is moved aside.
 
     Rows are found through the table, from both ends, and through each index, so that a damaged page takes no more than
@@ -150,20 +157,27 @@ def repair_store(path: Path, progress: Progress = no_progress) -> Repair:
     """
     _check_there(path)
     with exclusively(path) as old:
+        reader = _RowReader(old, seal, path)
         fresh = path.with_name(f"{path.name}.repaired")
         discard(fresh)
         with contextlib.closing(Database(store_url(fresh), LAYOUT)) as new:
-            whole, lost = _salvaged(old, progress)
+            whole, lost = _salvaged(reader, progress)
             gone = [row for row in _readable(old, _ERASED) if _is_erased(row)]
             revisions = _Revisions(_readable(old, _LAST))
             with new.write() as db:
                 for some in _chunks(whole):
-                    inserted = [_values(face) | {"revision": revisions.given(face.revision)} for face in some]
+                    sealed = some if seal is None else seal.seal_many(some)
+                    inserted = [
+                        _values(face) | {"revision": revisions.given(face.revision), "sealed": int(seal is not None)}
+                        for face in sealed
+                    ]
                     db.execute(insert(faces), inserted)
                 for part in _chunks(gone):
                     rows = [dict(zip(_ERASED_COLUMNS, row, strict=True)) for row in part]
                     db.execute(insert(erased), [row | {"revision": revisions.given(row["revision"])} for row in rows])
                 db.execute(changes.update(), {"revision": revisions.last})
+                if seal is not None:
+                    db.execute(changes.update(), {"seal": seal.id, "sealed": 1})
                 recount(db)
                 carry(db, partial(_readable, old))
             kept = len(whole)
@@ -212,13 +226,41 @@ def _is_erased(row: tuple[Any, ...]) -> bool:
     return typed and len(stream) == ID_BYTES and 0 <= number <= MAX_SEQUENCE
 
 
-def _salvaged(old: sqlite3.Connection, progress: Progress) -> tuple[list[StoredFace], list[DamagedRow]]:
+class _RowReader:
+    """Reads single rows of a damaged store, through its seal if it is sealed.
+
+    Raises:
+        EdgeError: it is sealed and no seal is given, it is not and one is, or it hangs on another key file.
+    """
+
+    def __init__(self, db: sqlite3.Connection, seal: FaceSeal | None, path: Path) -> None:
+        self.db, self._seal = db, seal
+        has_mark = any(row[1] == "sealed" for row in _readable(db, "PRAGMA table_info(faces)"))
+        found = next((one for (one,) in _readable(db, "SELECT seal FROM changes")), None)
+        sealed = has_mark and bool(found or _readable(db, "SELECT 1 FROM faces NOT INDEXED WHERE sealed = 1 LIMIT 1"))
+        if sealed and seal is None:
+            raise EdgeError(f"{path} is sealed and cannot be read without its key; give --seal file:SECRET")
+        if seal is not None and not sealed:
+            raise EdgeError(f"{path} is not sealed; omit --seal")
+        if seal is not None and found not in (None, seal.id):
+            raise EdgeError(f"{path} is sealed by keys of another file; give its own with --seal-keys")
+        columns = ", ".join(f'"{name}"' for name in (STORED if has_mark else COLUMNS))
+        self._query = f'SELECT {columns}{"" if has_mark else ", 0"} FROM faces NOT INDEXED WHERE "row" = ?'
+
+    def fetch(self, row: int) -> StoredFace | None:
+        with contextlib.suppress(*FAILURES):
+            found = self.db.execute(self._query, (row,)).fetchone()
+            return None if found is None else opened_rows([found], self._seal)[0]
+        return None
+
+
+def _salvaged(reader: _RowReader, progress: Progress) -> tuple[list[StoredFace], list[DamagedRow]]:
     """The faces that are whole, by row and each name once, and what is lost."""
     whole: dict[str, StoredFace] = {}
     lost: list[tuple[int, str, str | None]] = []
-    names, rows = _row_numbers(old)
+    names, rows = _row_numbers(reader.db)
     for row in sorted(rows):
-        face = _fetch(old, row)
+        face = reader.fetch(row)
         reason = _damage(face)
         if face is not None and reason is None:
             whole.setdefault(face.id, face)
@@ -229,6 +271,8 @@ def _salvaged(old: sqlite3.Connection, progress: Progress) -> tuple[list[StoredF
         DamagedRow(name if name and name not in whole else f"row {row}", str(reason)) for row, name, reason in lost
     ]
     return list(whole.values()), named
+
+
 _BY_NAME = "sqlite_autoindex_faces_1"
 _INDEXES = (_BY_NAME, "faces_revision", "faces_device_row", "faces_device_occurred", "faces_received", "faces_occurred")
 
@@ -261,14 +305,6 @@ def _readable(db: sqlite3.Connection, query: str) -> list[Any]:
     with contextlib.suppress(*FAILURES):
         found.extend(db.execute(query))
     return found
-
-
-def _fetch(db: sqlite3.Connection, row: int) -> StoredFace | None:
-    columns = ", ".join(f'"{name}"' for name in COLUMNS)
-    with contextlib.suppress(*FAILURES):
-        found = db.execute(f'SELECT {columns} FROM faces NOT INDEXED WHERE "row" = ?', (row,)).fetchone()
-        return None if found is None else typed_row(found)
-    return None
 
 
 def _damage(face: StoredFace | None) -> str | None:

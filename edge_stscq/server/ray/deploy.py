@@ -23,10 +23,10 @@ from typing import Any
 from edge_stscq.codec.execution_profile import profile_for
 from edge_stscq.errors import EdgeError, require
 from edge_stscq.server.announcement import Announce, Announcement, server_url
+from edge_stscq.server.app import open_store
 from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.ray.proxy import CALLBACK, MAX_BODY_BYTES
 from edge_stscq.server.settings import ServerSettings
-from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 
 APPLICATION = "edge-stscq"
 INGRESS_REQUESTS = 1024
@@ -197,7 +197,7 @@ def run(settings: ServerSettings, options: RayOptions, audit: Path, tls: dict[st
     """
     check(settings, options, tls)
     models = ModelCatalog(settings.model).names
-    with contextlib.closing(SqlFaceStore(settings.store)) as store:
+    with contextlib.closing(open_store(settings)) as store:
         kept = store.name
     url = server_url(settings, settings.port, bool(tls))
     with running(settings, options, audit, tls):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, literal, select, text, union_all
 
-from edge_stscq.server.storage.tables import devices, faces
+from edge_stscq.server.storage.tables import devices, faces, payload_bytes
 from edge_stscq.stream.frame import FRAME_OVERHEAD
 
-_SIZE = func.length(faces.c.payload) + FRAME_OVERHEAD
+_SIZE = payload_bytes + FRAME_OVERHEAD
 _COUNTED = select(faces.c.device, func.count(), func.sum(_SIZE), func.max(faces.c.received)).group_by(faces.c.device)
 _ADD = text(
     "INSERT INTO devices (device, faces, bytes, last_received) VALUES (:name, :faces, :bytes, :received) "

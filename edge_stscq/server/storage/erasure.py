@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, case, or_, select
 
 from edge_stscq.server.storage import device_counts, visit_rows
 from edge_stscq.server.storage.face_store import ErasedFace, FaceName
-from edge_stscq.server.storage.tables import erased, faces
+from edge_stscq.server.storage.tables import erased, faces, payload_bytes
 from edge_stscq.stream.envelope import Clock
 
 REMEMBERED = 7 * 86400.0
@@ -56,7 +56,7 @@ def erase_rows(db: Connection, names: Sequence[FaceName], last: int, lasting: bo
     counted = device_counts.Changes()
     for stream in {name.stream for name in names}:
         for some in chunks(sorted(name.number for name in names if name.stream == stream)):
-            query = select(faces.c.sequence, faces.c.device, func.length(faces.c.payload)).where(
+            query = select(faces.c.sequence, faces.c.device, payload_bytes).where(
                 faces.c.stream == stream, faces.c.sequence.in_(some)
             )
             for number, device, size in db.execute(query):
@@ -91,6 +91,16 @@ def erased_since(db: Connection, after: int, limit: int, device: str | None) -> 
     if device is not None:
         query = query.where(erased.c.device == device)
     return [ErasedFace(str(name), bytes(stream), number, at) for name, stream, number, at in db.execute(query)]
+
+
+def erased_without_face(db: Connection, after: int) -> list[FaceName]:
+    """Names that were erased after revision `after`, but for faces that came again."""
+    again = and_(faces.c.stream == erased.c.stream, faces.c.sequence == erased.c.sequence)
+    query = select(erased.c.stream, erased.c.sequence).where(erased.c.revision > after)
+    return [
+        FaceName(bytes(stream), number)
+        for stream, number in db.execute(query.where(~select(faces.c.row).where(again).exists()))
+    ]
 
 
 def older_than(query: Select[Any], before: float) -> Select[Any]:

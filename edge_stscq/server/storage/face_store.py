@@ -37,8 +37,21 @@ def _source(stream: bytes, device: str, model: bytes, coder: bytes, kind: int, c
     return Source(stream, device, model, coder, kind, Clock(clock))
 
 
+KEYLESS, UNREADABLE, UNSEALED = -2, -3, -4
+"""Checksums of a face of a sealed store that cannot be read."""
+_REASONS = {
+    KEYLESS: "its key is gone: it was erased, or the key file is older than the store",
+    UNREADABLE: "it is not as it was sealed",
+    UNSEALED: "it is not sealed, in a store that is",
+}
+
+
 class DamagedFaceError(FrameError):
     """A row that is not as it was written."""
+
+
+class KeylessFaceError(DamagedFaceError):
+    """A sealed face whose key is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +102,11 @@ class StoredFace:
 
         Raises:
             DamagedFaceError: the row was damaged in the store.
+            KeylessFaceError: its key is gone.
         """
+        if self.checksum in _REASONS:
+            kind = KeylessFaceError if self.checksum == KEYLESS else DamagedFaceError
+            raise kind(f"face {self.id} cannot be read: {_REASONS[self.checksum]}")
         try:
             source = _source(self.stream, self.device, self.model, self.coder, self.kind, self.clock)
             frame = WireFrame(

@@ -12,22 +12,32 @@ wait, and an answer to each as if it had come alone.
 import itertools
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, Select, bindparam, func, select, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import DEVICE_NAME, Refused, RefusedFrame
 from edge_stscq.server.storage import device_counts
 from edge_stscq.server.storage.database import Database, StoreError, store_url
-from edge_stscq.server.storage.erasure import chunks, erase_rows, erased_among, erased_since, older_than
+from edge_stscq.server.storage.erasure import (
+    chunks,
+    erase_rows,
+    erased_among,
+    erased_since,
+    erased_without_face,
+    older_than,
+)
 from edge_stscq.server.storage.face_store import (
+    KEYLESS,
     STREAM_NAME,
+    UNSEALED,
     Change,
     DamagedFaceError,
     DeviceStats,
@@ -39,29 +49,35 @@ from edge_stscq.server.storage.face_store import (
     is_same_capture,
     occurrence,
 )
-from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces
+from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces, payload_bytes
 from edge_stscq.stream.envelope import WireFrame, device_stream_id
 from edge_stscq.stream.frame import FRAME_OVERHEAD
+
+if TYPE_CHECKING:
+    from edge_stscq.server.sealing.face_seal import FaceSeal
 
 COLUMNS = (
     "row", "device", "stream", "sequence", "model", "coder", "kind", "clock", "captured", "track", "quality",
     "extensions", "layers", "payload", "checksum", "received", "occurred", "revision",
 )  # fmt: skip
 """In the order of `StoredFace`."""
+STORED = (*COLUMNS, "sealed")
+"""Columns of a row: the last one says whether its payload, extensions and checksum are sealed."""
 _ATTRIBUTES = {"captured": "captured_ms"}
 _TYPES = (int, str, bytes, int, bytes, bytes, int, int, int, int, int, bytes, int, bytes, int, float, float, int)
 _NULLABLE = {"captured", "track", "quality"}
 _ALLOWED = tuple((kind, type(None)) if name in _NULLABLE else kind for name, kind in zip(COLUMNS, _TYPES, strict=True))
 _NOTHING = tuple(None if name in _NULLABLE else kind() for name, kind in zip(COLUMNS, _TYPES, strict=True))
-_FACE = select(*(faces.c[name] for name in COLUMNS))
+_FACE = select(*(faces.c[name] for name in STORED))
 _NEW = 0
 """Row of a face that has none yet."""
 _NAME = re.compile(rf"({DEVICE_NAME})-(0|[1-9][0-9]{{0,15}})")
-_LAST = select(changes.c.revision).with_for_update()
+_LAST = select(changes.c.revision, changes.c.seal).with_for_update()
+_UNSEALED = _FACE.where(faces.c.sealed == 0).order_by(faces.c.row)
 _OF_STREAM = _FACE.where(faces.c.stream == bindparam("stream"))
 _SPAN = _OF_STREAM.where(faces.c.sequence.between(bindparam("low"), bindparam("high")))
 _AMONG = _OF_STREAM.where(faces.c.sequence.in_(bindparam("numbers", expanding=True)))
-_EXTENDED = tuple(name for name in COLUMNS if name not in ("row", "stream", "sequence"))
+_EXTENDED = tuple(name for name in STORED if name not in ("row", "stream", "sequence"))
 _EXTEND = (
     update(faces)
     .where(faces.c.row == bindparam("at"), faces.c.stream == bindparam("of"), faces.c.sequence == bindparam("number"))
@@ -72,13 +88,59 @@ _EXTEND = (
 class SqlFaceStore:
     """Open or create the store at `place` (a path or a URL, see `store_url`); `FaceStore` describes the methods.
 
+    Args:
+        seal: by which a sealed store is read and written; it is closed with the store.
+        converting: True to open a store that is not sealed yet, or not all of it. From then on nobody writes into it in
+            the clear, whoever has it open.
+
     Raises:
-        EdgeError: it cannot be opened, is not such a store, is of a newer version, or cannot be written.
+        EdgeError: it cannot be opened, is not such a store, is of a newer version, or cannot be written; it is sealed
+            and no seal is given, or another one, or the other way round.
     """
 
-    def __init__(self, place: Path | str) -> None:
+    def __init__(self, place: Path | str, seal: "FaceSeal | None" = None, *, converting: bool = False) -> None:
+        self._seal = seal
         self._database = Database(store_url(place), LAYOUT)
         self.name = self._database.name
+        try:
+            self._check_seal(converting)
+            self._forget_erased()
+        except StoreError as error:
+            self.close()
+            raise EdgeError(f"{self.name} is not usable: {error}; choose another --store") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_seal(self, converting: bool) -> None:
+        with self._database.read() as db:
+            seal, sealed = db.execute(select(changes.c.seal, changes.c.sealed)).one()
+        if self._seal is None:
+            if seal is not None:
+                raise EdgeError(f"{self.name} is sealed and cannot be read without its key; give --seal file:SECRET")
+        elif seal is None and not converting:
+            raise EdgeError(
+                f"{self.name} is not sealed; run: edge-stscq store seal --store {self.name}, or omit --seal"
+            )
+        elif seal not in (None, self._seal.id):
+            raise EdgeError(f"{self.name} is sealed by keys of another file; give its own with --seal-keys")
+        elif not sealed and not converting:
+            raise EdgeError(f"a part of {self.name} is not sealed yet; finish it: edge-stscq store seal")
+
+        if self._seal is not None and seal is None:
+            with self._database.write() as db:
+                db.execute(_LAST)
+                db.execute(changes.update(), {"seal": self._seal.id})
+
+    def _forget_erased(self) -> None:
+        """Delete the keys of faces that were erased, also by a process that died before it came to that."""
+        if self._seal is None:
+            return
+        with self._writing() as (db, last):
+            after = self._seal.keys.revision
+            names = erased_without_face(db, after if after <= last else 0)
+            if names or after != last:
+                self._seal.keys.forget(names, last)
 
     @property
     def database(self) -> Database:
@@ -89,10 +151,13 @@ class SqlFaceStore:
         """Store all in one transaction, durable when this returns."""
         with self._writing() as (db, last):
             numbers = _numbers(batches)
-            found = {_name_of(face): face for face in _known(db, numbers)}
+            found = {_name_of(face): face for face in self._known(db, numbers)}
             transaction = _Transaction(dict(found), {}, erased_among(db, numbers), found)
             answers = [transaction.take(batch) for batch in batches]
-            numbered = [(face, (*_written(face), last + at)) for at, face in enumerate(transaction.changed.values(), 1)]
+            written = self._sealed(list(transaction.changed.values()))
+            numbered = [
+                (face, (*_written(face), last + at, int(self._seal is not None))) for at, face in enumerate(written, 1)
+            ]
             inserted = [values for face, values in numbered if face.row == _NEW]
             extended = [_extension(face.row, values) for face, values in numbered if face.row != _NEW]
             if inserted:
@@ -114,7 +179,7 @@ class SqlFaceStore:
         for stream, number in itertools.chain.from_iterable(asked):
             numbers.setdefault(stream, set()).add(number)
         with self._database.read() as db:
-            found = {_name_of(face): face for face in _known(db, numbers)}
+            found = {_name_of(face): face for face in self._known(db, numbers)}
         first = (next((found[name] for name in names if name in found), None) for names in asked)
         return [face for face in first if face is not None]
 
@@ -157,7 +222,7 @@ class SqlFaceStore:
         if device is not None:
             query = query.where(faces.c.device == device)
         with self._database.read() as db:
-            found: list[Change] = [*_read(db, query.limit(limit)), *erased_since(db, after, limit, device)]
+            found: list[Change] = [*self._read(db, query.limit(limit)), *erased_since(db, after, limit, device)]
         return sorted(found, key=lambda change: change.revision)[:limit]
 
     def erase(self, names: Sequence[FaceName], *, lasting: bool = True) -> int:
@@ -165,6 +230,8 @@ class SqlFaceStore:
             count = erase_rows(db, names, last, lasting)
             if count:
                 db.execute(changes.update(), {"revision": last + count})
+        if count:
+            self._forget_erased()
         return count
 
     def expired(self, before: float, limit: int, device: str | None, others: Collection[str] = ()) -> list[StoredFace]:
@@ -184,6 +251,8 @@ class SqlFaceStore:
             with self._database.write() as db:
                 db.execute(changes.update(), {"overwrites": 1})
             self._database.scrub(rewrite=False, table=faces.name)
+        if self._seal is not None:
+            self._seal.keys.scrub()
 
     def latest_revision(self) -> int:
         with self._database.read() as db:
@@ -191,7 +260,7 @@ class SqlFaceStore:
 
     def devices(self, since: float) -> list[DeviceStats]:
         """Statistics of every device; reads the faces since then, and no others."""
-        size = func.sum(func.length(faces.c.payload) + FRAME_OVERHEAD)
+        size = func.sum(payload_bytes + FRAME_OVERHEAD)
         query = select(faces.c.device, func.count(), size).where(faces.c.received >= since).group_by(faces.c.device)
         with self._database.read() as db:
             recent = {str(name): (count, int(late)) for name, count, late in db.execute(query)}
@@ -219,18 +288,60 @@ class SqlFaceStore:
 
     def close(self) -> None:
         self._database.close()
+        if self._seal is not None:
+            self._seal.keys.close()
+
+    def seal_some(self, limit: int) -> int:
+        """Seal at most `limit` faces that are in the clear, in one transaction; returns how many that were."""
+        with self._writing() as (db, _):
+            rows = [typed_row(found[:-1]) for found in db.execute(_UNSEALED.limit(limit))]
+            sealed = [(*_written(face), face.revision, 1) for face in self._sealed(rows)]
+            if rows:
+                db.execute(_EXTEND, [_extension(face.row, values) for face, values in zip(rows, sealed, strict=True)])
+        return len(rows)
+
+    def end_sealing(self) -> None:
+        """Leave nothing in the clear in free pages and logs, and note that all is sealed."""
+        self._database.scrub(rewrite=True, table=faces.name)
+        with self._writing() as (db, _):
+            db.execute(changes.update(), {"overwrites": 1, "sealed": 1})
+        self._database.scrub(rewrite=False, table=faces.name)
+
+    def count_unsealed(self) -> int:
+        """Faces that are in the clear."""
+        with self._database.read() as db:
+            return int(db.execute(select(func.count()).select_from(faces).where(faces.c.sealed == 0)).scalar_one())
+
+    def _sealed(self, rows: list[StoredFace]) -> list[StoredFace]:
+        return rows if self._seal is None else self._seal.seal_many(rows)
+
+    def _read(self, db: Connection, query: Select[Any], **values: object) -> list[StoredFace]:
+        return opened_rows(db.execute(query, values), self._seal)
+
+    def _known(self, db: Connection, numbers: Mapping[bytes, set[int]]) -> Iterator[StoredFace]:
+        """The stored faces that have these names, and some between."""
+        for stream, wanted in numbers.items():
+            low, high = min(wanted), max(wanted)
+            if high - low < _SPARSE * len(wanted):
+                yield from self._read(db, _SPAN, stream=stream, low=low, high=high)
+                continue
+            for some in chunks(sorted(wanted)):
+                yield from self._read(db, _AMONG, stream=stream, numbers=some)
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Connection, int]]:
         """A transaction beside which no other writes faces, and the last revision before it."""
         with self._database.write() as db:
-            yield db, db.execute(_LAST).scalar_one()
+            last, seal = db.execute(_LAST).one()
+            if seal != (None if self._seal is None else self._seal.id):
+                raise StoreError("the store was sealed meanwhile, or replaced; start this again with its --seal")
+            yield db, last
 
     def _some(self, query: Select[Any], limit: int, device: str | None) -> list[StoredFace]:
         if device is not None:
             query = query.where(faces.c.device == device)
         with self._database.read() as db:
-            return list(_read(db, query.limit(limit)))
+            return self._read(db, query.limit(limit))
 
 
 _Name = tuple[bytes, int]
@@ -258,17 +369,6 @@ def _numbers(batches: Sequence[FrameBatch]) -> dict[bytes, set[int]]:
         for frame in batch.frames:
             numbers.setdefault(frame.source.stream_id, set()).add(frame.number)
     return numbers
-
-
-def _known(db: Connection, numbers: Mapping[bytes, set[int]]) -> Iterator[StoredFace]:
-    """The stored faces that have these names, and some between."""
-    for stream, wanted in numbers.items():
-        low, high = min(wanted), max(wanted)
-        if high - low < _SPARSE * len(wanted):
-            yield from _read(db, _SPAN, stream=stream, low=low, high=high)
-            continue
-        for some in chunks(sorted(wanted)):
-            yield from _read(db, _AMONG, stream=stream, numbers=some)
 
 
 _SPARSE = 4
@@ -372,23 +472,32 @@ def _insert(db: Connection, rows: list[tuple[Any, ...]]) -> None:
     Args:
         rows: values of all columns but the row's own number, in their order.
     """
-    compiled = faces.insert().compile(dialect=db.dialect, column_keys=COLUMNS[1:])
+    compiled = faces.insert().compile(dialect=db.dialect, column_keys=STORED[1:])
     if compiled.positional:
-        assert compiled.positiontup == [*COLUMNS[1:]]
+        assert compiled.positiontup == [*STORED[1:]]
         db.exec_driver_sql(str(compiled), rows)
     else:
-        db.exec_driver_sql(str(compiled), [dict(zip(COLUMNS[1:], row, strict=True)) for row in rows])
+        db.exec_driver_sql(str(compiled), [dict(zip(STORED[1:], row, strict=True)) for row in rows])
 
 
 def _extension(row: int, values: tuple[Any, ...]) -> dict[str, Any]:
     """Values of `_EXTEND`: the row of this face alone."""
-    named = dict(zip(COLUMNS[1:], values, strict=True))
+    named = dict(zip(STORED[1:], values, strict=True))
     changed = {f"new_{name}": named[name] for name in _EXTENDED}
     return {"at": row, "of": named["stream"], "number": named["sequence"]} | changed
 
 
-def _read(db: Connection, query: Select[Any], **values: object) -> Iterator[StoredFace]:
-    return map(typed_row, db.execute(query, values).all())
+def opened_rows(rows: Iterable[Sequence[Any]], seal: "FaceSeal | None") -> list[StoredFace]:
+    """Faces of rows as `STORED` has them; one that cannot be opened has a checksum that says why."""
+    if seal is None:
+        return [typed_row(found[:-1]) if not found[-1] else _without_key(typed_row(found[:-1])) for found in rows]
+    faces_of = [(typed_row(found[:-1]), found[-1]) for found in rows]
+    opened = iter(seal.open_many([face for face, sealed in faces_of if sealed]))
+    return [next(opened) if sealed else replace(face, checksum=UNSEALED) for face, sealed in faces_of]
+
+
+def _without_key(face: StoredFace) -> StoredFace:
+    return replace(face, payload=b"", extensions=b"", checksum=KEYLESS)
 
 
 def typed_row(found: Sequence[Any]) -> StoredFace:

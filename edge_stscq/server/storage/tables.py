@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -66,6 +67,7 @@ faces = Table(
     Column("received", real, nullable=False),
     Column("occurred", real, nullable=False),
     Column("revision", whole, nullable=False),
+    Column("sealed", Integer, nullable=False, server_default="0"),
     UniqueConstraint("stream", "sequence", name="faces_stream_sequence"),
     Index("faces_revision", "revision", unique=True),
     Index("faces_device_row", "device", "row"),
@@ -93,12 +95,20 @@ changes = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("revision", whole, nullable=False),
     Column("overwrites", Integer, nullable=False),
+    Column("seal", Binary),
+    Column("sealed", Integer, nullable=False, server_default="0"),
     sqlite_strict=True,
 )
 """One row: the last revision given. Whoever writes faces holds it until the commit.
 
 `overwrites` is 1 in a file in whose free room nothing can be read: all that was removed there was overwritten.
+`seal` is the id of the key file of a sealed store; `sealed` is 1 when all of it is sealed, and nothing is left in the
+clear.
 """
+SEALED_OVERHEAD = 36
+"""Bytes by which a sealed payload is longer: its checksum, nonce and tag."""
+payload_bytes = func.length(faces.c.payload) - SEALED_OVERHEAD * faces.c.sealed
+"""Of a payload as it was sent."""
 
 erased = Table(
     "erased",

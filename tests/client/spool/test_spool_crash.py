@@ -141,7 +141,7 @@ def test_files_that_are_no_spool_of_this_device_are_refused(tmp_path: Path, path
     with pytest.raises(EdgeError, match="is not a spool"):
         Spool(tmp_path / "other.db", "cam")
     newer = sqlite3.connect(path)
-    newer.execute("PRAGMA user_version=4")
+    newer.execute("PRAGMA user_version=5")
     newer.close()
-    with pytest.raises(EdgeError, match="of spool version 4, this program's is 3; upgrade edge-stscq"):
+    with pytest.raises(EdgeError, match="of spool version 5, this program's is 3; upgrade edge-stscq"):
         Spool(path)

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, Integer, create_engine, inspect, text
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.storage import layout
 from edge_stscq.server.storage import tables as schema
-from edge_stscq.server.storage.database import store_url
+from edge_stscq.server.storage.database import Database, store_url
 from edge_stscq.server.storage.face_store import DamagedFaceError, StoredFace
 from edge_stscq.server.storage.layout import VERSION_TABLE
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
@@ -54,7 +54,7 @@ INSERT INTO faces VALUES
 
 
 @pytest.fixture
-def earlier(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> Earlier:
+def earlier(monkeypatch: pytest.MonkeyPatch) -> Earlier:
     """`earlier(place, revision, rows)`: make a store of an earlier layout, with these rows."""
 
     def make(place: str, revision: str, rows: list[dict[str, object]]) -> None:
@@ -64,7 +64,7 @@ def earlier(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> Earlier:
 
         with monkeypatch.context() as patched:
             patched.setattr(layout.command, "upgrade", stop)
-            open_store(place).close()
+            Database(store_url(place), LAYOUT).close()
 
     return make
 

@@ -1,0 +1,1 @@
+"""Steps from each layout of the key file to the next."""

@@ -1,0 +1,101 @@
+"""`edge-stscq store` on a sealed store, as an operator meets it."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from edge_stscq.cli.store_keys import store as app
+from edge_stscq.errors import EdgeError
+from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+from tests.support.stored_faces import accept, device_frames
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: object) -> str:
+    done = run(*arguments)
+    assert isinstance(done.exception, EdgeError), (done.output, done.exception)
+    message = str(done.exception)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of three faces, sealed; `EDGE_STSCQ_SEAL` says where its secret is."""
+    with contextlib.closing(SqlFaceStore(tmp_path / "faces.db")) as opened:
+        accept(opened, device_frames("cam", 0, b"a", b"b", b"c"))
+    source = f"file:{tmp_path / 'store.secret'}"
+    done = run("seal", "--store", tmp_path / "faces.db", "--seal", source, "--new-secret")
+    assert done.exit_code == 0, done.exception
+    assert "3 faces sealed" in done.stdout
+    secret = (tmp_path / "store.secret").read_text().strip()
+    assert secret not in done.output
+    monkeypatch.setenv("EDGE_STSCQ_SEAL", source)
+    return tmp_path / "faces.db"
+
+
+def test_every_command_reads_a_sealed_store(place: Path, tmp_path: Path) -> None:
+    store = ("--store", place)
+    assert json.loads(run("check", *store, "--json").stdout)["faces"] == 3
+    assert run("backup", *store, "-o", tmp_path / "copy.db").exit_code == 0
+    done = run("export", "--device", "cam", "-o", tmp_path / "out", *store, "--json")
+    assert json.loads(done.stdout)["faces"] == 3, done.exception
+    payloads = {row["id"]: row["payload"] for row in json.loads((tmp_path / "out/faces.json").read_bytes())}
+    assert payloads == {"cam-0": b"a".hex(), "cam-1": b"b".hex(), "cam-2": b"c".hex()}
+    erased = run("erase", "cam-1", "--yes", *store)
+    assert "keys are deleted" in erased.output
+    checked = run("check", "--store", tmp_path / "copy.db", "--seal-keys", place.with_name("keys.db"))
+    assert checked.exit_code == 1
+    assert "face cam-1 cannot be read: its key is gone" in checked.output
+    assert "2 faces whole, 1 without a key" in checked.output
+    restored = json.loads(run("restore", tmp_path / "copy.db", *store, "--json").stdout)
+    assert (restored["faces"], restored["erased"]) == (2, 1)
+    assert json.loads(run("repair", *store, "--json").stdout)["kept"] == 2
+
+
+@pytest.mark.parametrize("command", [
+    ("check",), ("repair",), ("backup", "-o", "copy.db"), ("erase", "cam-0", "--yes"), ("export", "cam-0", "-o", "out")
+])  # fmt: skip
+def test_no_command_reads_a_sealed_store_without_its_key(
+    place: Path, tmp_path: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGE_STSCQ_SEAL")
+    before = sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith(("-wal", "-shm")))
+    assert "is sealed" in refused(*command, "--store", place)
+    other = tmp_path.parent / f"{tmp_path.name}.secret"
+    other.write_text("x" * 40)
+    other.chmod(0o600)
+    assert "another secret" in refused(*command, "--store", place, "--seal", f"file:{other}")
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith(("-wal", "-shm"))) == before
+
+
+def test_rotate_and_copies_of_keys(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "next.secret").write_text("y" * 64)
+    (tmp_path / "next.secret").chmod(0o600)
+    made = json.loads(run("backup-keys", "--store", place, "-o", tmp_path / "keys", "--json").stdout)
+    assert (made["keys"], made["removed"]) == (3, [])
+    assert "no number of days" in refused("backup-keys", "--store", place, "-o", tmp_path / "keys", "--keep", "1h")
+    new = f"file:{tmp_path / 'next.secret'}"
+    assert "3 keys wrapped anew" in run("rotate", "--store", place, "--new-seal", new).output
+    assert "another secret" in refused("check", "--store", place)
+    monkeypatch.setenv("EDGE_STSCQ_SEAL", new)
+    assert json.loads(run("check", "--store", place, "--json").stdout)["whole"] is True
+
+
+def test_secret_that_others_can_read_is_refused(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "store.secret").chmod(0o644)
+    assert "chmod 600" in refused("check", "--store", place)
+
+
+def test_new_secret_needs_a_file(tmp_path: Path) -> None:
+    store = tmp_path / "new.db"
+    assert "--seal file:PATH" in refused("seal", "--store", store, "--seal", "command:echo x", "--new-secret")
+    assert not store.exists()
