@@ -109,7 +109,7 @@ class PersonDetail(PersonInfo):
 
 
 class ChangePage(_Model):
-    """What changed after a revision; ask again with `revision`, at once if there is `more`."""
+    """Changes after a revision; ask again with `revision`, at once if there is `more`."""
 
     visits: list[VisitInfo]
     persons: list[PersonInfo]
@@ -128,7 +128,7 @@ class Naming(_Model):
 
 
 class Hiding(_Model):
-    """Whether lists leave a person out."""
+    """True if lists leave a person out."""
 
     hidden: bool
 

@@ -70,7 +70,7 @@ class Enrolled:
 
 @dataclass(frozen=True)
 class Edited:
-    """What an edit came to: its number, to undo it by, and the person whom it left."""
+    """Result of an edit: its number, to undo it by, and the person whom it left."""
 
     edit: int
     person: int
@@ -142,7 +142,7 @@ class PersonStore:
         return found[0]
 
     def owners(self, ids: Iterable[int]) -> dict[int, Owner]:
-        """What a list of visits says of their persons."""
+        """Facts of persons as a list of visits tells them."""
         with self._database.read() as db:
             return owners(db, ids)
 
@@ -164,7 +164,7 @@ class PersonStore:
         return found[0]
 
     def changes(self, after: int | None, limit: int = 1000) -> Changes:
-        """What changed after a revision; nothing but the newest revision if it is None."""
+        """Changes after a revision; nothing but the newest revision if it is None."""
         with self._database.read() as db:
             _, mark, newest, _, passed = db.execute(select(grouping)).one()
             if after is None or after >= newest:

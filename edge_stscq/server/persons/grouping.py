@@ -409,7 +409,7 @@ class Grouper:
 
 @dataclass
 class _Plan:
-    """What one step brings about."""
+    """Effects of one step."""
 
     made: int = 0
     faces: dict[FaceName, int] = field(default_factory=dict)

@@ -30,7 +30,7 @@ class Likely(NamedTuple):
 
 
 class Likeness:
-    """What one model says of faces, visits and persons. Not safe to call from two threads at once.
+    """Judgment of one model on faces, visits and persons. Not safe to call from two threads at once.
 
     Args:
         entry: of the model.

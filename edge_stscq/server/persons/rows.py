@@ -23,7 +23,7 @@ class Member(NamedTuple):
 
     @property
     def worth(self) -> tuple[int, int]:
-        """What the better picture has more of: layers, then quality."""
+        """Measure of a picture: layers, then quality."""
         return self.layers, _NO_QUALITY if self.quality is None else self.quality
 
 
@@ -66,7 +66,7 @@ class PersonRow:
 
 
 class Owner(NamedTuple):
-    """What a list of visits says of a person."""
+    """Facts of a person as a list of visits tells them."""
 
     name: str | None
     hidden: bool
@@ -137,7 +137,7 @@ def changed_visits(after: int, limit: int) -> Select[Any]:
 
 
 def owners(db: Connection, ids: Iterable[int]) -> dict[int, Owner]:
-    """What lists of visits say of these persons."""
+    """Facts of these persons as lists of visits tell them."""
     found: dict[int, Owner] = {}
     for some in chunks(sorted(set(ids))):
         enrolled = set(db.execute(select(enrollments.c.person).where(enrollments.c.person.in_(some))).scalars())

@@ -197,7 +197,7 @@ edits = Table(
     Column("undone", Integer, nullable=False),
     sqlite_strict=True,
 )
-"""What was done to persons by hand, and as JSON what was before: it goes with the last of these persons."""
+"""Edits of persons by hand, and as JSON the state before: it goes with the last of these persons."""
 
 edit_persons = Table(
     "edit_persons",

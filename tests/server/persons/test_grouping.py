@@ -177,7 +177,7 @@ def test_erased_faces_leave_visits_and_empty_persons_go_with_their_names(
 
 @contextlib.contextmanager
 def unchanged(people: PersonStore) -> Iterator[None]:
-    """What is done within is undone at the end: all is as before."""
+    """Edits within are undone at the end: all is as before."""
 
     def state() -> list[object]:
         rows: list[PersonRow] = people.persons(100)
