@@ -23,7 +23,7 @@ from demo_camera.tracks import SAME, Track, Tracker
 from edge_stscq.device.detect import Face
 from edge_stscq.device.quality import Judgement
 from edge_stscq.errors import EdgeError
-from edge_stscq.stream import Clock, CodedFace, FrameCodec
+from edge_stscq.stream import CapturedFace, Clock, CodedFace, FrameCodec, protected_face
 from edge_stscq.stream.wire import frame_bound
 
 MAX_FACES = 64
@@ -65,6 +65,13 @@ class Matcher(Protocol):
         """Unit embeddings float32 `[N, 128]`; zeros of a face whose layers tell no identity."""
 
 
+class Protector(Protocol):
+    """The part of `edge_stscq.privacy.Protector` that the loop needs."""
+
+    def protect(self, embedding: NDArray[np.float32]) -> bytes:
+        """The protected template of a unit embedding float32 `[128]`, under a key of its own."""
+
+
 @dataclass(eq=False)
 class CaptureLoop:
     """Turns the pictures of one source into frames.
@@ -82,6 +89,7 @@ class CaptureLoop:
         every: faces are looked for in every n-th picture while all tracks are steady; 1 in all.
         lost_after: seconds without its face after which a visit is over.
         numbers: gives each visit its number. Loops that write into one stream share it.
+        protector: makes a protected template of each face, which travels instead of its tokens; needs a matcher.
         on_refused: gets the picture's name and what was refused.
 
     Example:
@@ -104,6 +112,7 @@ class CaptureLoop:
     every: int = 1
     lost_after: float = 2.0
     numbers: Iterator[int] = field(default_factory=count)
+    protector: Protector | None = None
     on_refused: Callable[[str, Judgement], None] = lambda picture, judgement: None
     counters: Counters = field(default_factory=Counters)
     latest: str = ""
@@ -112,6 +121,10 @@ class CaptureLoop:
     def __post_init__(self) -> None:
         if self.every < 1 or (self.most_faces is not None and self.most_faces < 1) or not self.lost_after > 0:
             raise EdgeError("faces and pictures are counted from 1, and a visit is over after more than 0 seconds")
+        if self.protector is not None and self.matcher is None:
+            raise EdgeError(
+                "protected templates are made of embeddings, which this bundle does not give; export it anew"
+            )
         self._tracker = Tracker(self.lost_after)
         self._best: dict[Track, BestShot] = {}
         self._picture: Picture | None = None
@@ -301,15 +314,23 @@ class CaptureLoop:
         """Make a frame of a face, unless there are as many as are wanted."""
         if self.full:
             return
-        code = shot.code if self.layers is None else shot.code.truncate(self.layers, self.codec.entropy.layer_ends)
-        coded = self.codec.captured(
-            code, shot.captured_ms, shot.clock, base=self.base, track=track, quality=shot.score
-        )
+        coded = self._coded(shot, track)
         self.counters.faces += 1
         self.counters.payload_bytes += coded.payload_bytes
         self.counters.wire_bytes += frame_bound(coded.payload_bytes)
         self.latest = f"{shot.picture}: {coded.payload_bytes} bytes"
         step.captures.append(Capture(shot.picture, shot.face, shot.crop, coded, shot.score, track))
+
+    def _coded(self, shot: Shot, track: int | None) -> CapturedFace:
+        """The tokens of a face on their way, or a template and nothing else."""
+        if self.protector is not None:
+            assert self.matcher is not None
+            template = self.protector.protect(self.matcher.embed([shot.code])[0])
+            return protected_face(
+                template, self.codec.model_id, shot.captured_ms, shot.clock, track=track, quality=shot.score
+            )
+        code = shot.code if self.layers is None else shot.code.truncate(self.layers, self.codec.entropy.layer_ends)
+        return self.codec.captured(code, shot.captured_ms, shot.clock, base=self.base, track=track, quality=shot.score)
 
     def _reject(self, reason: str, message: str) -> None:
         self.counters.rejected[reason] += 1

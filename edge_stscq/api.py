@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edge_stscq.evaluation.speed.report import EncodeReport
     from edge_stscq.evaluation.verification.layers import VerificationReport
     from edge_stscq.evaluation.verification.pairs import Pairs
+    from edge_stscq.stream.packed import CoderName
     from edge_stscq.training.run import TrainingRun
     from quantization import Calibration, Observer
 
@@ -177,7 +178,7 @@ def quantize(
 
 def export(
     codec: Codec, target: str = "onnx", precision: Precision = "int8", calibration: Calibration | None = None,
-    output: Path | str = "bundles", *, force: bool = False,
+    output: Path | str = "bundles", *, force: bool = False, coder: CoderName = "static",
 ) -> Bundle:  # fmt: skip
     """Lower the student of a codec for one target, run the artifact in a fresh process and write its bundle.
 
@@ -187,6 +188,7 @@ def export(
         calibration: for int8 and w8; that of the codec's folder if None.
         output: the bundle comes to TARGET-PRECISION in it.
         force: replace a bundle that is there.
+        coder: of payloads; "packed" writes a face as one plain number where its tokens are too rare for the tables.
 
     Raises:
         EdgeError: the target has no such precision, its exporter is not installed, the place is taken, or the artifact
@@ -210,7 +212,7 @@ def export(
     row.check_installed()
     folder = bundle_folder(Path(output), row, precision)
     check_free(folder, force)
-    write_bundle(capture_model(codec, precision, calibration), row, folder, force=force)
+    write_bundle(capture_model(codec, precision, calibration), row, folder, force=force, coder=coder)
     return open_bundle(folder)
 
 

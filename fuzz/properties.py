@@ -20,6 +20,7 @@ from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream import FrameCodec, Tables, model_id, protected_face, read_protected
 from edge_stscq.stream.envelope import Kind, WireFrame
 from edge_stscq.stream.frame import split_stream
+from edge_stscq.stream.packed import PACKED_OR_STATIC
 from edge_stscq.stream.wire import PREAMBLE, read_frames, write_sections
 from fuzz import FOLDER
 from fuzz.sealing import sealed
@@ -63,7 +64,8 @@ def reads(data: bytes) -> bool:
             face = codec().face(frame)
         except FrameError:
             continue
-        assert (face.layers, codec().payload(face)) == (frame.layers, frame.payload)
+        again_by = FrameCodec(codec().entropy, codec().model_id, frame.source.coder_id)
+        assert (face.layers, again_by.payload(face)) == (frame.layers, frame.payload)
         faces.append(face)
     try:
         assert list(codec().read(data)) == faces
@@ -110,6 +112,23 @@ def payload(data: bytes) -> bool:
     return end == len(frame)
 
 
+def packed(data: bytes) -> bool:
+    """A layer count and a payload of the packing coder, read alone and among others."""
+    coder = codec().coders[PACKED_OR_STATIC]
+    layers, sent = data[0] if data else 0, data[1:]
+    if not 1 <= layers <= len(coder.layer_ends):
+        return False
+    several = coder.decode_many([sent, b"", sent] * 20, layers)[::3]
+    try:
+        face = coder.decode(sent, layers)
+    except EdgeError:
+        assert all(isinstance(one, FrameError) for one in several)
+        return False
+    assert all(one == face for one in several)
+    assert coder.encode(face) == sent
+    return True
+
+
 def manifest(data: bytes) -> bool:
     """A manifest as it is, and the same JSON under a seal that is right."""
     accepted = _loads(data)
@@ -144,6 +163,7 @@ PROPERTIES: dict[str, Callable[[bytes], bool]] = {
     "file": file,
     "stream": stream,
     "payload": payload,
+    "packed": packed,
     "manifest": manifest,
     "request": request,
 }

@@ -25,8 +25,9 @@ from edge_stscq.bundle.manifest import (
 )
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.protocol import MAX_SEQUENCE
-from edge_stscq.stream import CodedFace
+from edge_stscq.stream import CodedFace, FrameCodec
 from edge_stscq.stream.envelope import MAX_QUALITY, MAX_TIME, MAX_TRACK, Clock, Kind, Source, WireFrame, stream_id
+from edge_stscq.stream.packed import PACKED_OR_STATIC
 from edge_stscq.stream.wire import PREAMBLE, write_sections, write_stream
 from fuzz import CORPUS, FOLDER
 from fuzz.properties import MODEL, codec
@@ -41,6 +42,7 @@ WORDS: dict[str, tuple[bytes, ...]] = {
     ),
     "stream": (b"STSQ\x01", b"\x01", b"\x02", b"\x03", b"\x80\x80\x80\x00"),
     "payload": (b"\x01", b"\x02", b"\x03", b"\x7f", b"\x80\x01", b"\xff\xff\xff\x7f"),
+    "packed": (b"\x01", b"\x02", b"\x03", b"\x00\x00", b"\x01\xff", b"\xff\xff"),
     "manifest": tuple(
         f'"{name}"'.encode() for name in (*Manifest.model_fields, *CodecConfig.model_fields, SELF_HASH_FIELD)
     ),
@@ -137,6 +139,7 @@ def manifests() -> list[Manifest]:
 def seeds() -> dict[str, list[bytes]]:
     """Inputs of each target."""
     three = faces(3)
+    packing = FrameCodec(codec().entropy, codec().model_id, PACKED_OR_STATIC)
     frames = [codec().encode_frame(face) for face in three]
     stream = codec().encode_stream(three)
     post = b"POST /v1/frames\nedge-device: cam\nedge-sequence: 0\n\n"
@@ -147,6 +150,7 @@ def seeds() -> dict[str, list[bytes]]:
         "file": made,
         "stream": [codec().header(), stream, *(codec().header() + frame for frame in frames)],
         "payload": [frame[:-4] for frame in frames],
+        "packed": [bytes([face.layers]) + packing.payload(face) for face in faces(6, seed=4)],
         "manifest": [one.to_json().encode() for one in manifests()],
         "request": [
             post + stream, post + codec().header(), *(f"GET /{path}\n\n".encode() for path in gets),

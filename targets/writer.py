@@ -31,6 +31,8 @@ from edge_stscq.bundle.manifest import (
 )
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Codes, FrameCodec, model_id
+from edge_stscq.stream.frame import CODER_IDS
+from edge_stscq.stream.packed import CoderName
 from targets.base import GROUP, TOKENS, Target
 from targets.captured import CapturedModel
 from targets.subprocess_check import verify_in_subprocess
@@ -79,11 +81,14 @@ def check_free(folder: Path, force: bool) -> None:
         raise EdgeError(f"{folder} exists; replace it with --force or choose another folder with -o")
 
 
-def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: bool = False) -> ExportResult:
+def write_bundle(
+    source: CapturedModel, target: Target, folder: Path, *, force: bool = False, coder: CoderName = "static"
+) -> ExportResult:
     """Lower the graph for a target and write its bundle.
 
     Args:
         folder: made, with its parents; replaced if it is a bundle and `force` is set.
+        coder: of the payloads that the device writes; servers read all.
 
     Raises:
         EdgeError: the place is taken or not writable, the graph does not convert, or the artefact crashes, takes too
@@ -100,12 +105,12 @@ def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: 
         source.projection.save(place / PROJECTION)
         if source.rule is not None:
             source.rule.save(place)
-        _write_manifest(source, target, place, source.expected)
+        _write_manifest(source, target, place, source.expected, coder)
         answer, runtime = verify_in_subprocess(place)
         agreement = float(np.mean(answer.tokens == source.expected.tokens))
         if agreement < LEAST_AGREEMENT or (source.exact and not answer.equal_tokens(source.expected).all()):
             raise EdgeError(f"the artefact gives only {agreement:.1%} of its graph's golden tokens on {runtime}")
-        _write_manifest(source, target, place, answer)
+        _write_manifest(source, target, place, answer, coder)
     manifest = open_bundle(folder).manifest
     sizes = {name: (folder / name).stat().st_size for name in (*manifest.files, MANIFEST)}
     artefact = sum(size for name, size in sizes.items() if name.split("/")[0] == target.artefact)
@@ -116,7 +121,7 @@ def write_bundle(source: CapturedModel, target: Target, folder: Path, *, force: 
     )  # fmt: skip
 
 
-def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer: Codes) -> None:
+def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer: Codes, coder: CoderName) -> None:
     """Write golden vectors with this answer, and the manifest over all files of the folder.
 
     Where the artefact answered otherwise than its graph it is at a tie, and the graph's answer is as good.
@@ -124,11 +129,13 @@ def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer:
     tied, graphs = source.other, source.expected
     groups = np.where(answer.group == tied.group, graphs.group, tied.group)
     tokens = np.where(answer.tokens == tied.tokens, graphs.tokens, tied.tokens)
-    frames = FrameCodec(source.tables, model_id(source.books, source.tables))
+    frames = FrameCodec(source.tables, model_id(source.books, source.tables), CODER_IDS[coder])
     golden = Golden(source.images, answer.group, answer.tokens, groups, tokens, None)
     golden.with_payloads(frames, source.config.layer_ends).save(folder / GOLDEN)
     length = source.config.tokens
     Manifest(
+        format_version=3 if coder == "static" else 4,
+        coder=coder,
         name=source.config.name,
         target=target.name,
         precision=source.precision,

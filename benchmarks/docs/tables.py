@@ -608,6 +608,23 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+@table
+def entropy() -> str:
+    models = _load("entropy-face64")["results"]["models"]
+    before = sum(models[0]["bits_by_layer"])
+    rows = [
+        [
+            one["model"], f"{one['parameters']:,}", *(f"{bits:.1f}" for bits in one["bits_by_layer"]),
+            *(f"{size:.2f}" for size in one["bytes_by_prefix"]),
+            f"{100 * (1 - sum(one['bits_by_layer']) / before):.1f} %",
+        ]
+        for one in models
+        if one["model"] != "mean and scale predicted, the rest quantized"  # of components that never vary, too: void
+    ]  # fmt: skip
+    head = ["model", "numbers", "basic, bits", "middle", "enhanced", "1 layer, bytes", "2", "3", "bits saved"]
+    return _markdown(head, rows)
+
+
 def _markdown(head: Row, rows: Iterable[Row]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)

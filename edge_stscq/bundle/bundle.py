@@ -36,6 +36,7 @@ from edge_stscq.config.match_thresholds import FILE as THRESHOLDS
 from edge_stscq.config.match_thresholds import MatchThresholds
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
+from edge_stscq.stream.frame import CODER_IDS
 
 if TYPE_CHECKING:
     from edge_stscq.device.encoder import DeviceEncoder
@@ -178,7 +179,7 @@ def open_bundle(folder: Path | str, trusted_key: Path | None = None) -> Bundle:
         raise BundleError(
             f"{folder}: model id is {found.hex()}, the manifest says {manifest.model_id}; {REEXPORT_HINT}"
         )
-    return Bundle(folder, manifest, books, FrameCodec(tables, found))
+    return Bundle(folder, manifest, books, FrameCodec(tables, found, CODER_IDS[manifest.coder]))
 
 
 def _read(folder: Path, manifest: Manifest, name: str) -> bytes:

@@ -109,6 +109,6 @@ def _split(flat: NDArray[np.uint8], lengths: NDArray[np.int32]) -> Payloads:
 def reads_back(frames: FrameCodec, face: CodedFace) -> bool:
     """True if a face is decoded from its own payload."""
     try:
-        return frames.entropy.decode(frames.payload(face), face.layers) == face
+        return frames.coder.decode(frames.payload(face), face.layers) == face
     except FrameError:
         return False

@@ -19,9 +19,10 @@ lists the sha256 of every file of the folder, and of itself, and nothing that is
 `manifest.sig`. The hashes find damage and mix-ups; a signature (`signature.py`) says who made the bundle. There is no
 time stamp: the same model exported twice by the same tools gives the same bytes.
 
-Format 3 has the projection and the payloads. Formats 1 and 2 have neither and are still read: such a bundle encodes as
-ever and cannot match. In format 1 the configuration had three fields in the place of its list of layers, and the
-manifest said nothing of them.
+Format 4 names a coder other than the static tables and is format 3 otherwise, and a bundle of the static tables still
+is of format 3. Format 3 has the projection and the payloads. Formats 1 and 2 have neither and are still read: such a
+bundle encodes as ever and cannot match. In format 1 the configuration had three fields in the place of its list of
+layers, and the manifest said nothing of them.
 """
 
 import hashlib
@@ -37,6 +38,7 @@ from pydantic_core import from_json
 from edge_stscq._files import write_file
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import BundleError
+from edge_stscq.stream.packed import CoderName
 
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
@@ -149,12 +151,13 @@ def _layers(validated: dict[str, Any]) -> tuple[LayerSpec, ...]:
 class Manifest(_Frozen):
     """`manifest.json`. Unknown fields are refused: a newer format must raise `format_version`."""
 
-    format_version: Literal[2, 3] = 3
+    format_version: Literal[2, 3, 4] = 3
     name: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")
     target: TargetName
     precision: Precision
     artefact: RelativePath = Field(description="file of the runtime, or its folder for an .mlpackage")
     model_id: str = Field(pattern=r"^[0-9a-f]{16}$", description="hash of codebooks and frequency tables, in hex")
+    coder: CoderName = Field(default="static", description="of payloads in wire version 2; stated from format 4 on")
     config: CodecConfig
     layers: tuple[LayerSpec, ...] = Field(default_factory=_layers, description="the layers of `config`, first to last")
     inputs: tuple[TensorSpec] = Field(description="image [1, 128, 128, 3], RGB, 0 to 255")
@@ -179,6 +182,8 @@ class Manifest(_Frozen):
             raise ValueError("layers are not those of config")
         if (self.precision == "fp32") != (self.quantisation is None):
             raise ValueError("an int8 or w8 bundle describes its quantisation, an fp32 bundle has none")
+        if (self.format_version >= 4) != (self.coder != "static"):
+            raise ValueError("a coder other than static is named from format 4 on, and static in formats before")
         needed = (CODEBOOKS, TABLES, GOLDEN, *((PROJECTION,) if self.matches else ()))
         missing = [name for name in needed if name not in self.files]
         if missing:
@@ -211,7 +216,7 @@ class Manifest(_Frozen):
 
     def to_json(self) -> str:
         """The file's text: canonical JSON with a hash of itself, so that no byte of it can change unseen."""
-        return sealed_json(self.model_dump(mode="json"))
+        return sealed_json(self.model_dump(mode="json", exclude={"coder"} if self.format_version < 4 else None))
 
     def save(self, folder: Path) -> None:
         """Write `folder/manifest.json` in one step. Do it last: without it the folder is no bundle."""

@@ -30,6 +30,7 @@ _COMMANDS = (
     ("serve", "serve", "On the server"),
     ("token", "token", "On the server"),
     ("store", "store_keys", "On the server"),
+    ("person", "person", "On the server"),
     ("decode", "decode", "On the server"),
     ("train", "train", "Make a model"),
     ("distill", "train", "Make a model"),

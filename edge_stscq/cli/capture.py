@@ -13,8 +13,11 @@ from edge_stscq.cli.spool import Seal, spool_secret
 from edge_stscq.cli.ui import note, progress_console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from demo_camera.outlets import Outlet
     from demo_camera.results import Step
+    from edge_stscq.privacy import Protector
 
 
 def capture(
@@ -47,6 +50,16 @@ def capture(
     key: Key = None,
     ca: Ca = None,
     trusted_key: TrustedKey = None,
+    protected: Annotated[
+        bool, typer.Option("--protected", help="Keep a protected template of each face, and no token.")
+    ] = False,
+    secret: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Secret of the templates' keys: file:PATH, command:... or keyring:..."),
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Key store of the templates; made if it is not there.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many faces.")] = None,
     layers: Annotated[
         int | None, typer.Option(min=1, max=15, help="Layers of each face that travel. Otherwise all.")
@@ -138,6 +151,9 @@ def capture(
         raise EdgeError("nothing would be kept; give -o FILE, --spool FILE, --url URL or --save-crops DIR")
     if spool is not None and url is not None:
         raise EdgeError("--spool and --url would send faces twice; give one, and run `spool drain` beside a spool")
+    protector = _protector(device, secret, keys, (*places, save_refused)) if protected else None
+    if protector is None and (secret is not None or keys is not None):
+        raise EdgeError("--secret and --keys are for protected templates; give --protected, too")
     if start_sequence is not None:
         note("--start-sequence is not needed any more: each capture is a stream of its own")
     rule = SendRule(best_after, margin)
@@ -152,6 +168,7 @@ def capture(
         detector, load_encoder(opened, threads), opened.frames, gate,
         Matcher.of(opened) if opened.manifest.matches else None,
         layers=travel, base=spool is not None, rule=rule, most_faces=faces, limit=limit, every=every,
+        protector=protector,
     )  # fmt: skip
     outlets: list[Outlet] = []
     kept, live, failure = None, None, None
@@ -201,3 +218,22 @@ def capture(
         raise failure
     if code := signals.exit_code(pictures.live):
         raise typer.Exit(code)
+
+
+def _protector(
+    device: str, secret: str | None, keys: Path | None, places: "Sequence[Path | str | None]"
+) -> "Protector":
+    """The maker of templates for a file; nothing is written if it could not be kept, or a picture would be, too."""
+    from edge_stscq.errors import EdgeError
+    from edge_stscq.privacy import KeyStore, Protector, read_secret, scheme_named
+
+    if secret is None or keys is None:
+        raise EdgeError(
+            "--protected needs --secret SOURCE and --keys FILE, from which each template has a key of its own"
+        )
+    if any(place is not None for place in places[1:]):
+        raise EdgeError("--protected writes a file (-o) and no picture; servers do not keep protected templates yet")
+    found = read_secret(secret)
+    return Protector(
+        scheme_named("rotated"), KeyStore(keys, found) if keys.exists() else KeyStore.create(keys, found), device
+    )

@@ -10,6 +10,7 @@ import typer
 from edge_stscq.bundle.manifest import Precision
 from edge_stscq.cli.options import MODEL, Model
 from edge_stscq.cli.ui import count, note, progress_console
+from edge_stscq.stream.packed import CoderName
 from targets import ALL, TARGETS
 
 TARGET_HELP = "One of " + "; ".join(f"{t.name} ({', '.join(t.aliases)}): {t.description}" for t in TARGETS)
@@ -29,6 +30,13 @@ def export(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the bundles, each in TARGET-PRECISION; made if absent.")
     ] = Path("bundles"),
+    coder: Annotated[
+        CoderName,
+        typer.Option(
+            help="static: frequency tables only. packed: faces too unlike the tables become one plain number, which is "
+            "never longer; servers of this version and newer read it."
+        ),
+    ] = "static",
     force: Annotated[bool, typer.Option("--force", help="Replace bundles that are already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON object.")] = False,
 ) -> None:
@@ -46,9 +54,8 @@ def export(
     for row in chosen:
         row.check_precision(precision)
     every = target.strip().lower() == ALL
-    there = (
-        [] if force or not every else [row for row in chosen if _is_there(bundle_folder(output, row, precision), model)]
-    )
+    looked_at = chosen if every and not force else []
+    there = [row for row in looked_at if _is_there(bundle_folder(output, row, precision), model, coder)]
     for row in there:
         note(f"{bundle_folder(output, row, precision)} is there already; --force makes it again")
     chosen = [row for row in chosen if row not in there]
@@ -77,7 +84,7 @@ def export(
         start = time.monotonic()
         with console.status(f"{row.name}: lowering, then running it in a fresh process"):
             try:
-                bundle = write_bundle(source, row, bundle_folder(output, row, precision), force=force)
+                bundle = write_bundle(source, row, bundle_folder(output, row, precision), force=force, coder=coder)
             except EdgeError as error:
                 failed[row.name] = str(error)
                 console.print(f"[red]{row.name}[/red]: ", end="")
@@ -97,11 +104,11 @@ def export(
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-def _is_there(folder: Path, model: Path) -> bool:
+def _is_there(folder: Path, model: Path, coder: CoderName) -> bool:
     """True if a bundle of this model is in the folder.
 
     Raises:
-        EdgeError: what is there is damaged, or a bundle of another model.
+        EdgeError: what is there is damaged, or a bundle of another model or coder.
     """
     from edge_stscq.bundle import open_bundle
     from edge_stscq.bundle.manifest import MANIFEST
@@ -110,7 +117,10 @@ def _is_there(folder: Path, model: Path) -> bool:
 
     if not (folder / MANIFEST).is_file():
         return False
-    if open_bundle(folder).frames.model_id != load_frame_codec(model).model_id:
+    bundle = open_bundle(folder)
+    if bundle.manifest.coder != coder:
+        raise EdgeError(f"{folder} has coder {bundle.manifest.coder}, not {coder}; replace it with --force")
+    if bundle.frames.model_id != load_frame_codec(model).model_id:
         raise EdgeError(f"{folder} is of another model; replace it with --force or choose another folder with -o")
     return True
 

@@ -83,6 +83,9 @@ def serve(
             metavar="PERIOD", help="Erase faces that are older: 30d, or NAME=48h for one device; repeat for more."
         ),
     ] = None,
+    watch_list: Annotated[
+        bool, typer.Option("--watch-list", help="Keep only faces of enrolled people, or of who may be; count others.")
+    ] = False,
     requests_per_minute: Annotated[float, typer.Option(min=1, help="Requests of one device.")] = 1200,
     bytes_per_minute: Annotated[float, typer.Option(min=1, help="Bytes that one device may send.")] = 8 << 20,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate, and those up to its authority.")] = None,

@@ -3,6 +3,7 @@
 from edge_stscq.privacy.key_store import KeyStore
 from edge_stscq.privacy.keys import RecordKey
 from edge_stscq.privacy.polyprotect import PolyProtect
+from edge_stscq.privacy.protector import Protector
 from edge_stscq.privacy.rotated import RotatedGroups
 from edge_stscq.privacy.scheme import Gallery, Scheme
 from edge_stscq.privacy.schemes import SCHEMES, scheme_named, scheme_of
@@ -14,6 +15,7 @@ __all__ = [
     "Gallery",
     "KeyStore",
     "PolyProtect",
+    "Protector",
     "RecordKey",
     "RotatedGroups",
     "Scheme",

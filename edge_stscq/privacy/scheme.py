@@ -120,6 +120,14 @@ class Scheme(ABC, Generic[Parameters]):
         rows = [self.row(self.checked(*pair), self.parameters(pair[1])) for pair in zip(templates, keys, strict=True)]
         return Gallery(self, np.stack(rows) if rows else None)
 
+    def check(self, embedding: NDArray[np.float32]) -> None:
+        """Refuse what `enroll` would.
+
+        Raises:
+            EdgeError: the embedding is no unit vector.
+        """
+        _checked(embedding)
+
     def checked(self, template: bytes, key: RecordKey) -> NDArray[np.float32]:
         """Stored values of a template of this scheme and key.
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from edge_stscq import __version__
-from edge_stscq.server.api import devices, faces, frames, live, match, meta, page
+from edge_stscq.server.api import devices, faces, frames, live, match, meta, page, persons, visits
 from edge_stscq.server.auth.audit_log import AuditMiddleware, AuditTrail
 from edge_stscq.server.auth.guard import Guard, open_tokens
 from edge_stscq.server.decoding.backend import DecoderBackend
@@ -25,6 +25,7 @@ from edge_stscq.server.ingest import REQUESTS_PER_COMMIT, Answer, Ingest, Upload
 from edge_stscq.server.maintenance.retention import Retention, retaining
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.middleware import Admission, LoadSheddingMiddleware, RequestMetricsMiddleware
+from edge_stscq.server.persons.people import People, grouping
 from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.readiness import Readiness
 from edge_stscq.server.search import FaceIndexes, following
@@ -88,6 +89,8 @@ def create_app(
     metrics.gauge("decode_queue_faces", "faces that wait for the decoder", lambda: backend.load().queued)
     metrics.gauge("live_clients", "clients that follow the feed", lambda: connections.active)
     metrics.gauge("index_faces", "faces that can be found by example", lambda: len(indexes))
+    people = People.of(store, catalog, settings)
+    metrics.gauge("watch_list_passed", "faces of unknown people that a watch list let pass", lambda: people.passed)
     backend.on_batch = metrics.record_batch
 
     @asynccontextmanager
@@ -95,7 +98,7 @@ def create_app(
         try:
             async with (
                 backend, feed, queue, following(indexes, feed, settings.match_faces), forgetting(cache, feed),
-                retaining(store, retention),
+                retaining(store, retention), grouping(people, feed),
             ):  # fmt: skip
                 yield
         finally:
@@ -113,7 +116,7 @@ def create_app(
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
     app.add_middleware(TrustedProxyMiddleware, proxies=settings.trusted_proxies)
     app.state.catalog, app.state.store, app.state.backend, app.state.guard = catalog, store, backend, guard
-    app.state.pictures = pictures
+    app.state.pictures, app.state.people = pictures, people
     for router in (
         frames.routes(guard, queue, feed, metrics),
         faces.list_routes(guard, store),
@@ -121,6 +124,8 @@ def create_app(
         faces.image_routes(guard, resolver, backend, cache, admission),
         match.routes(guard, resolver, catalog, store, indexes, feed, pictures, settings.max_picture_bytes),
         devices.routes(guard, device_stats),
+        visits.routes(guard, people),
+        persons.routes(guard, people, feed, pictures, settings.max_picture_bytes),
         faces.erase_routes(guard, resolver, store, feed),
         live.routes(guard, feed, connections, trail),
         meta.metrics_routes(guard, metrics),

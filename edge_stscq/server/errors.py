@@ -16,6 +16,7 @@ from edge_stscq.server.decoding.backend import BusyError
 from edge_stscq.server.decoding.catalog import WrongModelError
 from edge_stscq.server.decoding.resolver import NoFaceError
 from edge_stscq.server.ingest import ConflictError, TooManyFramesError
+from edge_stscq.server.persons.editing import NoPersonError, UndoError
 from edge_stscq.server.security_headers import SECURITY_HEADERS
 from edge_stscq.server.storage.database import StoreError
 from edge_stscq.server.storage.face_store import DamagedFaceError
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 STATUS = {
     ConflictError: 409, WrongModelError: 409, NoFaceError: 404, TooManyFramesError: 413, DamagedFaceError: 500,
+    NoPersonError: 404, UndoError: 409,
 }  # fmt: skip
 """Answers to bad input, and to what the store has spoiled; 400 for the rest."""
 

@@ -19,7 +19,7 @@ from edge_stscq.protocol import (
 )
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.storage.face_store import FaceStore, FrameBatch, WriteResult
-from edge_stscq.stream.envelope import STATIC_TABLES, Kind, Source, WireFrame, device_stream_id
+from edge_stscq.stream.envelope import Kind, Source, WireFrame, device_stream_id
 from edge_stscq.stream.frame import CRC_BYTES, stream_model_id
 from edge_stscq.stream.wire import check_version, read_frames
 
@@ -146,7 +146,7 @@ class Ingest:
             return Refused.UNKNOWN_KIND, f"frames of kind {source.kind} are not kept here; update the server"
         if source.model_id not in self._entries:
             return Refused.UNKNOWN_MODEL, f"model {source.model_id.hex()} is not held here; start the server with it"
-        if source.coder_id != STATIC_TABLES:
+        if source.coder_id not in self._entries[source.model_id].codec.coders:
             return Refused.UNKNOWN_CODER, f"coder {source.coder_id.hex()} is not held here; update the server"
         return None
 

@@ -99,6 +99,13 @@ class ServerSettings(BaseModel):
     retain: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         default=(), description="periods after which faces are erased: 30d, NAME=48h for one device; h, d, w or forever"
     )
+    visit_gap: float = Field(
+        default=60, gt=0, le=86_400,
+        description="seconds without a face after which the same device or track sees another visit",
+    )  # fmt: skip
+    watch_list: bool = Field(
+        default=False, description="keep only faces of enrolled people, and of those who may be; count the others"
+    )
     live_clients: int = Field(default=64, ge=1, description="clients that may follow the feed at once")
 
 

@@ -14,6 +14,7 @@ from edge_stscq.errors import FrameError
 from edge_stscq.stream.face import CodedFace
 
 MODEL_ID_BYTES = 8
+CODER_ID_BYTES = 8
 
 
 class EntropyModel(Protocol):

@@ -15,11 +15,10 @@ from enum import IntEnum
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.protocol import MAX_SEQUENCE, check_device
-from edge_stscq.stream.entropy import MODEL_ID_BYTES
+from edge_stscq.stream.entropy import CODER_ID_BYTES, MODEL_ID_BYTES
 
 KEY_BYTES = 16
 ID_BYTES = 16
-CODER_ID_BYTES = 8
 STATIC_TABLES = bytes(CODER_ID_BYTES)
 """Coder id of the static tables that belong to a model id."""
 MAX_PAYLOAD = 2**14 - 1

@@ -19,7 +19,7 @@ frames is a shorter stream. Cut anywhere else, it is refused.
 import hashlib
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from edge_stscq.stream._varint import byte_at, decode_varint, encode_varint
 from edge_stscq.stream.entropy import MODEL_ID_BYTES, EntropyModel
 from edge_stscq.stream.envelope import STATIC_TABLES, CapturedFace, Clock, Kind, Source, WireFrame, stream_id
 from edge_stscq.stream.face import CodedFace
+from edge_stscq.stream.packed import PACKED_OR_STATIC, CoderName, Packed
 from edge_stscq.stream.wire import check_version, read_frames, write_stream
 
 MAGIC = b"STSQ"
@@ -44,6 +45,10 @@ _REMEMBERED = 8192
 
 ARCHIVE = "archive"
 """Device of faces that no camera captured."""
+
+
+CODER_IDS: Mapping[CoderName, bytes] = {"static": STATIC_TABLES, "packed": PACKED_OR_STATIC}
+"""Ids of the coders that a bundle can be exported with."""
 
 
 class UnreadableFrameError(FrameError):
@@ -67,27 +72,40 @@ class FrameCodec:
     Args:
         entropy: codes payloads, e.g. `Tables`.
         model_id: 8 bytes, from `stream.model_id`.
+        coder_id: 8 bytes, of the coder that frames of version 2 are written with; all of `coders` are read.
+
+    Raises:
+        EdgeError: a model id has another length, or the coder is unknown.
     """
 
-    def __init__(self, entropy: EntropyModel, model_id: bytes) -> None:
+    def __init__(self, entropy: EntropyModel, model_id: bytes, coder_id: bytes = STATIC_TABLES) -> None:
         if len(model_id) != MODEL_ID_BYTES:
             raise EdgeError(f"a model id has {MODEL_ID_BYTES} bytes, not {len(model_id)}")
         self.entropy = entropy
         self.model_id = model_id
-        self._remembered: OrderedDict[tuple[bytes, int], CodedFace] = OrderedDict()
+        self.coders: Mapping[bytes, EntropyModel] = {STATIC_TABLES: entropy, PACKED_OR_STATIC: Packed(entropy)}
+        if coder_id not in self.coders:
+            raise EdgeError(f"coder {coder_id.hex()} is unknown here; update this program")
+        self.coder_id = coder_id
+        self._remembered: OrderedDict[tuple[bytes, bytes, int], CodedFace] = OrderedDict()
+
+    @property
+    def coder(self) -> EntropyModel:
+        """Codes the payloads of version 2."""
+        return self.coders[self.coder_id]
 
     def header(self) -> bytes:
         """The 13 bytes a stream begins with."""
         return stream_header(self.model_id)
 
     def payload(self, face: CodedFace) -> bytes:
-        """The payload of a face, of either version.
+        """The payload of a face in version 2, by the coder of `coder_id`.
 
         Raises:
             EdgeError: the face does not fit the model (token count, group or token out of range).
         """
         self._check_fit(face)
-        return self.entropy.encode(face)
+        return self.coder.encode(face)
 
     def captured(
         self, face: CodedFace, captured_ms: int | None = None, clock: Clock = Clock.NONE, *, base: bool = False,
@@ -102,7 +120,7 @@ class FrameCodec:
         """
         parts = [face.truncate(1, self.entropy.layer_ends), face] if base and face.layers > 1 else [face]
         payloads = tuple((part.layers, self.payload(part)) for part in parts)
-        return CapturedFace(self.model_id, payloads, captured_ms, clock, track, quality)
+        return CapturedFace(self.model_id, payloads, captured_ms, clock, track, quality, self.coder_id)
 
     def face(self, frame: WireFrame) -> CodedFace:
         """The face of a frame of version 2, whose checksum holds.
@@ -112,40 +130,41 @@ class FrameCodec:
             FrameError: no face of this model has its payload.
         """
         self._check_readable(frame)
-        return self._face(frame.payload, frame.layers)
+        return self._face(frame.payload, frame.layers, frame.source.coder_id)
 
     def faces(self, frames: Sequence[WireFrame]) -> list[CodedFace | FrameError]:
         """As `face`, of several frames at once, the error in the place of a face."""
         found: dict[int, CodedFace | FrameError] = {}
-        unknown: dict[int, list[int]] = {}
+        unknown: dict[tuple[bytes, int], list[int]] = {}
         for place, frame in enumerate(frames):
             try:
                 self._check_readable(frame)
             except FrameError as error:
                 found[place] = error
                 continue
-            known = self._remembered.get((frame.payload, frame.layers))
+            coder_id = frame.source.coder_id
+            known = self._remembered.get((coder_id, frame.payload, frame.layers))
             if known is None:
-                unknown.setdefault(frame.layers, []).append(place)
+                unknown.setdefault((coder_id, frame.layers), []).append(place)
             else:
                 found[place] = known
-        for layers, places in unknown.items():
-            made = self.entropy.decode_many([frames[place].payload for place in places], layers)
+        for (coder_id, layers), places in unknown.items():
+            made = self.coders[coder_id].decode_many([frames[place].payload for place in places], layers)
             for place, face in zip(places, made, strict=True):
                 found[place] = face
                 if isinstance(face, CodedFace):
-                    self._remember(frames[place].payload, face)
+                    self._remember(coder_id, frames[place].payload, face)
         return [found[place] for place in range(len(frames))]
 
-    def _face(self, payload: bytes, layers: int) -> CodedFace:
-        face = self._remembered.get((payload, layers))
+    def _face(self, payload: bytes, layers: int, coder_id: bytes = STATIC_TABLES) -> CodedFace:
+        face = self._remembered.get((coder_id, payload, layers))
         if face is None:
-            face = self.entropy.decode(payload, layers)
-            self._remember(payload, face)
+            face = self.coders[coder_id].decode(payload, layers)
+            self._remember(coder_id, payload, face)
         return face
 
-    def _remember(self, payload: bytes, face: CodedFace) -> None:
-        self._remembered[payload, face.layers] = face
+    def _remember(self, coder_id: bytes, payload: bytes, face: CodedFace) -> None:
+        self._remembered[coder_id, payload, face.layers] = face
         with suppress(KeyError):  # another thread may have taken the last one
             while len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
@@ -158,11 +177,11 @@ class FrameCodec:
             raise UnreadableFrameError("it is a protected template, from which no face is drawn without its key")
         if source.kind != Kind.TOKENS:
             raise UnreadableFrameError(f"it holds no tokens but kind {source.kind}")
-        if source.coder_id != STATIC_TABLES:
+        if source.coder_id not in self.coders:
             raise UnreadableFrameError(f"its coder {source.coder_id.hex()} is unknown here")
         if (extension := frame.unknown_extension) is not None:
             raise UnreadableFrameError(f"its extension {extension} is unknown here; update this program")
-        limits = self.entropy.payload_limits
+        limits = self.coders[source.coder_id].payload_limits
         if frame.layers > len(limits) or len(frame.payload) > limits[frame.layers - 1]:
             raise FrameError(f"no face of this model has {frame.layers} layers in {len(frame.payload)} bytes")
 
@@ -187,16 +206,18 @@ class FrameCodec:
         The same faces are the same bytes, and sending them twice stores them once.
         """
         payloads = [(face.layers, self.payload(face)) for face in faces]
-        digest = hashlib.sha256(b"edge-stscq archive\n" + self.model_id)
+        named = b"" if self.coder_id == STATIC_TABLES else self.coder_id
+        digest = hashlib.sha256(b"edge-stscq archive\n" + self.model_id + named)
         for layers, payload in payloads:
             digest.update(bytes([layers]) + len(payload).to_bytes(2, "little") + payload)
         key = digest.digest()[:16]
-        source = Source(stream_id(key), device, self.model_id, clock=Clock.NONE)
+        source = Source(stream_id(key), device, self.model_id, self.coder_id, clock=Clock.NONE)
         return write_stream([WireFrame(source, number, *part) for number, part in enumerate(payloads)], key)
 
     def frame(self, face: CodedFace) -> Frame:
         """The frame of a face in version 1, entropy-coded once; errors as in `payload`."""
-        payload = self.payload(face)
+        self._check_fit(face)
+        payload = self.entropy.encode(face)
         body = bytes([face.layers]) + encode_varint(len(payload)) + payload
         return Frame(body + _crc(body, self.model_id), len(payload), face, self.model_id)
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.protocol import MAX_SEQUENCE
 from edge_stscq.stream._varint import byte_at, decode_varint, encode_varint, unzigzag, zigzag
-from edge_stscq.stream.entropy import MODEL_ID_BYTES
+from edge_stscq.stream.entropy import CODER_ID_BYTES, MODEL_ID_BYTES
 from edge_stscq.stream.envelope import (
-    CODER_ID_BYTES,
     KEY_BYTES,
     MAX_QUALITY,
     MAX_TIME,

@@ -35,7 +35,7 @@ def test_text_is_the_same_every_time_and_loads_back(sums_bundle: Path) -> None:
     ("field", "value", "message"),
     [
         ("colour", "BGR", "colour: Extra inputs are not permitted"),
-        ("format_version", 4, "format_version"),
+        ("format_version", 5, "format_version"),
         ("layers", [{"name": "basic", "end": 4}], "layers are not those of config"),
         ("target", "TF Lite", "target: String should match pattern"),
         ("precision", "int8", "an int8 or w8 bundle describes its quantisation"),

@@ -25,7 +25,10 @@ from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.manifest import CropSpec
 from edge_stscq.cli.capture import capture
 from edge_stscq.client.spool import Spool
-from edge_stscq.errors import EdgeError
+from edge_stscq.device import Matcher, load_encoder
+from edge_stscq.errors import EdgeError, FrameError
+from edge_stscq.privacy import KeyStore, read_secret, scheme_named, write_new_secret
+from edge_stscq.stream import read_protected
 from edge_stscq.stream.arithmetic import Decoder, Encoder
 from edge_stscq.stream.wire import read_frames, section_header, write_stream
 from tests.support.bundles.sums_bundle import answer, write_sums_bundle
@@ -424,3 +427,67 @@ def test_a_bundle_for_other_crops_is_refused(folder: Path, tmp_path: Path) -> No
     bundle = write_sums_bundle(tmp_path / "other", crop=CropSpec(template=mirrored))
     message = rejected("--source", folder, "--bundle", bundle, "-o", tmp_path / "faces.stsq")
     assert "crops that this camera does not make" in message
+
+
+def protected_options(tmp_path: Path) -> tuple[object, ...]:
+    secret = tmp_path / "matcher.secret"
+    if not secret.exists():
+        write_new_secret(secret)
+    return ("--protected", "--secret", f"file:{secret}", "--keys", tmp_path / "matcher.keys")
+
+
+def test_protected_capture_keeps_templates_that_match_and_no_token(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    output, crops = tmp_path / "faces.stsq", tmp_path / "crops"
+    run("--source", folder, "--bundle", bundle, "--save-crops", crops)
+    done = run("--source", folder, "--bundle", bundle, "-o", output, "--device", "door-1", *protected_options(tmp_path))
+    assert done.exit_code == 0, done.exception
+    opened, scheme = open_bundle(bundle), scheme_named("rotated")
+    with pytest.raises(FrameError, match="protected template, from which no face is drawn without its key"):
+        list(opened.frames.read(output.read_bytes()))
+    templates = [read_protected(frame) for _, frame in read_frames(output.read_bytes())]
+    keys = KeyStore(tmp_path / "matcher.keys", read_secret(f"file:{tmp_path / 'matcher.secret'}"))
+    records = {key.id: record for record, key in keys.keys().items()}
+    assert [len(template) for template in templates] == [64, 64]
+    assert {template[1:9] for template in templates} == records.keys()
+    assert all(record.startswith("door-1-") for record in records.values())
+    encoder = load_encoder(opened)
+    shown = [encoder.encode(read_image(path)) for path in sorted(crops.iterdir())]
+    for template, face in zip(templates, Matcher.of(opened).embed(shown), strict=True):
+        key = keys.key(
+            records[template[1:9]]
+        )  # the made-up encoder tells nobody apart, so opposites stand for strangers
+        assert scheme.match(template, face, key) > 0.9
+        assert scheme.match(template, -face, key) < -0.9
+    keys.revoke(records[templates[0][1:9]])
+    with pytest.raises(EdgeError, match="has no key: it was never enrolled, or it was revoked"):
+        keys.key(records[templates[0][1:9]])
+
+
+@pytest.mark.parametrize(("arguments", "reason"), [
+    (("--url", "http://localhost:1"), "servers do not keep protected templates yet"),
+    (("--spool", "a.spool"), "servers do not keep protected templates yet"),
+    (("-o", "a.stsq", "--save-crops", "crops"), "no picture"),
+    (("-o", "a.stsq", "--save-refused", "refused"), "no picture"),
+])  # fmt: skip
+def test_protected_capture_writes_nothing_but_templates(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], reason: str
+) -> None:
+    options = protected_options(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    done = run("--source", folder, "--bundle", bundle, *options, *arguments)
+    assert isinstance(done.exception, EdgeError)
+    assert reason in str(done.exception)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_protected_capture_refuses_missing_open_and_other_secrets(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    options, output = protected_options(tmp_path), tmp_path / "faces.stsq"
+    always = ("--source", folder, "--bundle", bundle, "-o", output)
+    assert "needs --secret SOURCE and --keys FILE" in str(run(*always, "--protected").exception)
+    assert "are for protected templates" in str(run(*always, *options[1:]).exception)
+    KeyStore.create(tmp_path / "matcher.keys", b"another secret of 32 characters!")
+    assert "hangs on another secret" in str(run(*always, *options).exception)
+    (tmp_path / "matcher.secret").chmod(0o644)
+    assert "others can read or write the secret file" in str(run(*always, *options).exception)
+    assert not output.exists()

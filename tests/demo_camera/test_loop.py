@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from demo_camera.best_shot import SendRule
 from demo_camera.loop import CaptureLoop
@@ -13,6 +14,7 @@ from demo_camera.results import Capture, Step, TrackEvent
 from demo_camera.sources import Picture
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Clock, CodedFace
+from edge_stscq.stream.envelope import Kind as WireKind
 from edge_stscq.stream.wire import frame_bound
 from tests.demo_camera.conftest import FakeEncoder, Seen, Stage
 
@@ -306,3 +308,25 @@ def test_loop_glances_while_nobody_is_there(loop: CaptureLoop, stage: Stage) -> 
     assert 5 < stage.searched < 30
     loop.step(stage.photograph())
     assert loop.counters.rejected["no face"] == loop.counters.searched - 2
+
+
+class FakeProtector:
+    """A template that holds the whole embedding, so that a test can tell whose it is."""
+
+    def protect(self, embedding: NDArray[np.float32]) -> bytes:
+        return b"\x02key id 8" + bytes([int(embedding.argmax())])
+
+
+def test_protected_face_travels_as_a_template_and_no_token(make_loop: MakeLoop, stage: Stage) -> None:
+    loop = make_loop(protector=FakeProtector(), base=True)
+    captures = loop.step(stage.photograph(Seen(100, who=2), Seen(400, who=5))).captures
+    assert [capture.coded.payloads for capture in captures] == [
+        ((1, b"\x02key id 8" + bytes([who])),) for who in (2, 5)
+    ]
+    assert {capture.coded.kind for capture in captures} == {WireKind.PROTECTED}
+    assert {capture.coded.quality for capture in captures} == {50}
+
+
+def test_protected_faces_need_a_matcher(make_loop: MakeLoop) -> None:
+    with pytest.raises(EdgeError, match="made of embeddings, which this bundle does not give"):
+        make_loop(protector=FakeProtector(), matcher=None)

@@ -13,7 +13,7 @@ from fuzz.seeds import WORDS, dictionary, seeds
 
 CASES = [(name, path) for name in PROPERTIES for path in sorted((CORPUS / name).iterdir())]
 SEEDS = seeds()
-EXAMPLES = {"file": 400, "stream": 400, "payload": 400, "manifest": 150, "request": 100}
+EXAMPLES = {"file": 400, "stream": 400, "payload": 400, "packed": 200, "manifest": 150, "request": 100}
 
 
 @pytest.mark.parametrize(("name", "path"), CASES, ids=[f"{name}-{path.name}" for name, path in CASES])

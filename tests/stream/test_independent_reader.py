@@ -1,7 +1,11 @@
 """A reader written from docs/spec/wire.md and its vectors alone agrees with ours."""
 
+import hashlib
 import json
 import random
+from contextlib import suppress
+from itertools import product
+from typing import Any
 
 import pytest
 
@@ -52,6 +56,35 @@ def test_payloads() -> None:
     for vector in VECTORS["refused_payloads"]:
         with pytest.raises(ValueError, match=r"."):
             independent_reader.tokens(bytes.fromhex(vector["payload"]), vector["layers"], VECTORS["tables"])
+
+
+def unpacked(payload: bytes, layers: int, tables: dict[str, Any]) -> tuple[int, list[int]]:
+    """Group and tokens of a payload by the packing coder; ValueError where it is not canonical."""
+    entries, count = len(tables["frequencies"][0][0]), tables["layer_ends"][layers - 1]
+    faces = len(tables["frequencies"]) * entries**count
+    size = next(size for size in range(100) if faces <= 256**size)
+    if len(payload) < size:
+        return independent_reader.tokens(payload, layers, tables)
+    number = int.from_bytes(payload, "big")
+    independent_reader.need(len(payload) == size and number < faces, "no packed face")
+    face = number // entries**count, [number // entries**place % entries for place in reversed(range(count))]
+    shorter = (bytes(one) for length in range(size) for one in product(range(256), repeat=length))
+    made = []
+    for one in shorter:
+        with suppress(ValueError):
+            made.append(independent_reader.tokens(one, layers, tables))
+    independent_reader.need(face not in made, "packed where its tables make it shorter")
+    return face
+
+
+def test_packed_payloads() -> None:
+    for vector in VECTORS["packed"]:
+        found = unpacked(bytes.fromhex(vector["payload"]), vector["layers"], VECTORS["tables"])
+        assert found == (vector["group"], vector["tokens"])
+    for vector in VECTORS["refused_packed"]:
+        with pytest.raises(ValueError, match=r"."):
+            unpacked(bytes.fromhex(vector["payload"]), vector["layers"], VECTORS["tables"])
+    assert hashlib.sha256(b"edge-stscq coder 2\n").hexdigest()[:16] == VECTORS["packing_id"]
 
 
 def test_readers_agree_on_random_damage() -> None:

@@ -56,8 +56,9 @@ class Camera:
     def __init__(self, codec: FrameCodec, device: str = "door-1", key: bytes = bytes(16), **source: object) -> None:
         self.codec, self.key = codec, key
         self.source = Source(
-            stream_id(self.key), device, **{"model_id": codec.model_id, "clock": Clock.SYNCHRONIZED, **source}
-        )
+            stream_id(self.key), device,
+            **{"model_id": codec.model_id, "coder_id": codec.coder_id, "clock": Clock.SYNCHRONIZED, **source},
+        )  # fmt: skip
         self.stream = self.source.stream_id.hex()
 
     def frame(self, face: CodedFace, number: int, captured_ms: int = NOON, **more: object) -> WireFrame:

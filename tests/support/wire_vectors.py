@@ -10,6 +10,7 @@ from edge_stscq.stream import CodedFace, FrameCodec, Tables
 from edge_stscq.stream._varint import encode_varint
 from edge_stscq.stream.entropy import model_id
 from edge_stscq.stream.envelope import Clock, Kind, Source, WireFrame, device_stream_id, stream_id
+from edge_stscq.stream.packed import PACKED_OR_STATIC, Packed
 from edge_stscq.stream.wire import PREAMBLE, read_frames, write_sections, write_stream
 
 PATH = Path(__file__).parents[2] / "docs/spec/wire-2.json"
@@ -101,12 +102,29 @@ def make() -> dict[str, object]:
             {"rule": "more than 2 n bytes", "layers": 1, "payload": bytes(7).hex()},
             {"rule": "layers beyond the model's", "layers": 4, "payload": face(0, 0, 0).hex()},
         ],
+        "packing_id": PACKED_OR_STATIC.hex(),
+        "packed": [_packed(frequencies, group, *tokens) for group, *tokens in (*payloads, *_RARE)],
+        "refused_packed": [
+            {"rule": "a number beyond the last face", "layers": 1, "payload": (3 * 5**2).to_bytes(1).hex()},
+            {"rule": "a number whose face has a shorter payload", "layers": 2, "payload": (79).to_bytes(2).hex()},
+            {"rule": "more bytes than the number", "layers": 1, "payload": bytes(2).hex()},
+        ],
         "model_ids": [_model_id_vector(frequencies)],
         "version_1": {
             "file": codec.encode_stream([CodedFace(1, np.array([4, 4]), 1)]).hex(), "device": "door-1",
             "stream_id": device_stream_id("door-1").hex(), "group": 1, "tokens": [4, 4], "layers": 1,
         },
     }  # fmt: skip
+
+
+_RARE = ([0, 0, 1], [0, 0, 0, 0, 1], [2, 4, 4, 4, 2])
+"""Faces that these tables make longer than their number."""
+
+
+def _packed(frequencies: Tables, group: int, *tokens: int) -> dict[str, object]:
+    face = CodedFace(group, np.array(tokens), len(tokens) // 2)
+    payload = Packed(frequencies).encode(face)
+    return {"payload": payload.hex(), "layers": face.layers, "group": group, "tokens": list(tokens)}
 
 
 def _model_id_vector(frequencies: Tables) -> dict[str, object]:

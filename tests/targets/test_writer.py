@@ -112,6 +112,16 @@ def test_the_same_model_gives_the_same_bytes(same_source: CapturedModel, bundle:
     assert open_bundle(again).manifest == open_bundle(bundle).manifest
 
 
+def test_a_bundle_names_its_coder_and_writes_with_it(source: CapturedModel, bundle: Path, tmp_path: Path) -> None:
+    written = write_bundle(source, ONNX, tmp_path / "new", coder="packed").folder
+    static, packed = open_bundle(bundle), open_bundle(written)
+    assert (static.manifest.format_version, packed.manifest.format_version) == (3, 4)
+    assert '"coder"' not in static.manifest.to_json()
+    assert packed.frames.model_id == static.frames.model_id
+    assert packed.frames.coder_id != static.frames.coder_id
+    assert selftest(packed, load_encoder(packed)).passed
+
+
 def test_a_bundle_is_replaced_only_when_asked(source: CapturedModel, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match="--force"):
         write_bundle(source, ONNX, bundle)

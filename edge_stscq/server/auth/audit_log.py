@@ -104,6 +104,11 @@ def annotate_faces(what: str, faces: int, devices: Sequence[str]) -> None:
     _write_command(what, {"outcome": "done", "faces": faces, "devices": list(devices)})
 
 
+def annotate_person(what: str, person: int | None) -> None:
+    """Write the line of something that a command on this machine does to a person: the number, never the name."""
+    _write_command(what, {"outcome": "begun", "person": person})
+
+
 def suppress(request: HTTPConnection) -> None:
     """Write no line for this request."""
     request.scope[_KEY].clear()

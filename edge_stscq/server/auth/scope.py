@@ -11,3 +11,4 @@ class Scope(StrEnum):
     MATCH = "match"
     ADMIN = "admin"
     DELETE = "delete"
+    EDIT = "edit"

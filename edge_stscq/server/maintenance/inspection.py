@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from edge_stscq.server.storage.device_counts import recount
 from edge_stscq.server.storage.face_store import DamagedFaceError, KeylessFaceError, StoredFace, face_name
 from edge_stscq.server.storage.sql_face_store import COLUMNS, STORED, SqlFaceStore, opened_rows
 from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces
+from edge_stscq.server.storage.visit_rows import carry
 from edge_stscq.stream.envelope import ID_BYTES
 
 PAGE = 1000
@@ -177,6 +179,7 @@ def repair_store(path: Path, progress: Progress = no_progress, seal: FaceSeal | 
                 if seal is not None:
                     db.execute(changes.update(), {"seal": seal.id, "sealed": 1})
                 recount(db)
+                carry(db, partial(_readable, old))
             kept = len(whole)
             made = max((found for (found,) in _readable(old, _MADE) if _is_count(found)), default=0)
             unnamed = max(0, made - kept - len(lost) - len(gone))

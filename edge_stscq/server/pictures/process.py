@@ -47,7 +47,7 @@ class EncodedPicture:
 
 
 class _Answer(BaseModel):
-    """What the process says; it is not trusted."""
+    """Answer of the process; it is not trusted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

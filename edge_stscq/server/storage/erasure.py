@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select, and_, bindparam, case, or_, select
 
-from edge_stscq.server.storage import device_counts
+from edge_stscq.server.storage import device_counts, visit_rows
 from edge_stscq.server.storage.face_store import ErasedFace, FaceName
 from edge_stscq.server.storage.tables import erased, faces, payload_bytes
 from edge_stscq.stream.envelope import Clock
@@ -67,6 +67,7 @@ def erase_rows(db: Connection, names: Sequence[FaceName], last: int, lasting: bo
     bound = [{"of": name.stream, "number": name.number} for name in devices]
     db.execute(_ROWS, bound)
     device_counts.remove(db, counted)
+    visit_rows.leave(db, list(devices))
     db.execute(_OLD_NAME, bound)
     now = time.time()
     db.execute(

@@ -124,3 +124,111 @@ erased = Table(
 )
 """Names of faces that were erased, at a time in seconds since 1970 UTC. `lasting` is 1 of one that never comes back, 0
 of one that was only too old."""
+
+
+visits = Table(
+    "visits",
+    metadata,
+    Column("id", whole, primary_key=True, autoincrement=False),
+    Column("device", Text, nullable=False),
+    Column("stream", Binary, nullable=False),
+    Column("track", whole),
+    Column("model", Binary, nullable=False),
+    Column("began", real, nullable=False),
+    Column("ended", real, nullable=False),
+    Column("person", whole, nullable=False),
+    Column("changed", whole, nullable=False),
+    Index("visits_began", "began", "id"),
+    Index("visits_device_began", "device", "began", "id"),
+    Index("visits_person", "person"),
+    Index("visits_changed", "changed"),
+    sqlite_strict=True,
+)
+"""Faces of one track, or alike and close in time. `began` never changes: it orders lists."""
+
+visit_faces = Table(
+    "visit_faces",
+    metadata,
+    Column("stream", Binary, primary_key=True),
+    Column("sequence", whole, primary_key=True),
+    Column("visit", whole, nullable=False),
+    Index("visit_faces_visit", "visit"),
+    sqlite_strict=True,
+)
+"""Visit of each face; it holds nothing that a face could be told by."""
+
+persons = Table(
+    "persons",
+    metadata,
+    Column("id", whole, primary_key=True, autoincrement=False),
+    Column("name", Text),
+    Column("hidden", Integer, nullable=False),
+    Column("edited", Integer, nullable=False),
+    Column("feature_stream", Binary),
+    Column("feature_sequence", whole),
+    Column("changed", whole, nullable=False),
+    Index("persons_changed", "changed"),
+    sqlite_strict=True,
+)
+"""People whom visits are of. `edited` is 1 of one that somebody changed by hand: it is not taken up into another."""
+
+enrollments = Table(
+    "enrollments",
+    metadata,
+    Column("id", whole, primary_key=True, autoincrement=False),
+    Column("person", whole, nullable=False),
+    Column("model", Binary, nullable=False),
+    Column("layers", Integer, nullable=False),
+    Column("payload", Binary, nullable=False),
+    Column("quality", Integer, nullable=False),
+    Column("at", real, nullable=False),
+    Index("enrollments_person", "person"),
+    sqlite_strict=True,
+)
+"""Coded photographs by which people on the watch list are known; none of the pictures."""
+
+edits = Table(
+    "edits",
+    metadata,
+    Column("id", whole, primary_key=True, autoincrement=False),
+    Column("at", real, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("undone", Integer, nullable=False),
+    sqlite_strict=True,
+)
+"""What was done to persons by hand, and as JSON what was before: it goes with the last of these persons."""
+
+edit_persons = Table(
+    "edit_persons",
+    metadata,
+    Column("edit", whole, primary_key=True, autoincrement=False),
+    Column("person", whole, primary_key=True, autoincrement=False),
+    Index("edit_persons_person", "person"),
+    sqlite_strict=True,
+)
+
+gone = Table(
+    "gone",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("id", whole, primary_key=True, autoincrement=False),
+    Column("changed", whole, nullable=False),
+    Index("gone_changed", "changed"),
+    sqlite_strict=True,
+)
+"""Visits and persons that are not any more, for whoever follows them."""
+
+grouping = Table(
+    "grouping",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", whole, nullable=False),
+    Column("changed", whole, nullable=False),
+    Column("made", whole, nullable=False),
+    Column("passed", whole, nullable=False),
+    sqlite_strict=True,
+)
+"""One row: the revision of the faces up to which all are in visits, the last change of visits and persons, the last
+number given to one, and how many faces of unknown people a watch list let pass. Whoever changes visits holds it until
+the commit."""

@@ -9,8 +9,9 @@ import pytest
 
 from edge_stscq.protocol import Refused
 from edge_stscq.server.decoding.catalog import CatalogEntry
-from edge_stscq.stream import CodedFace
+from edge_stscq.stream import CodedFace, FrameCodec
 from edge_stscq.stream.envelope import Clock, Kind, WireFrame
+from edge_stscq.stream.packed import PACKED_OR_STATIC
 from edge_stscq.stream.wire import PREAMBLE, read_section, section_header
 from tests.support.stored_faces import NOON, Camera
 from tests.support.stream_requests import acknowledged, post, stored
@@ -76,6 +77,18 @@ async def test_streams_refused_alone(serve: Serve, entry: CatalogEntry, make_fac
         # it stays refused, and the place is free for a face that can be kept
         assert await acknowledged(client, camera.file(bad)) == {1: code}
         assert await acknowledged(client, camera.file(camera.frame(second, 1))) == {"stored": 1}
+
+
+async def test_streams_packing_coder_is_kept(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
+    """The same face by the coder of the tables, under the same name, is a conflict."""
+    codec = entry.codec
+    camera, (face,) = Camera(FrameCodec(codec.entropy, codec.model_id, PACKED_OR_STATIC)), make_faces(1)
+    too_long = camera.frame(face, 1).with_payload(1, b"\xff" * 99)
+    async with serve() as client:
+        assert await acknowledged(client, camera.faces([face])) == {"stored": 1}
+        assert await acknowledged(client, camera.file(too_long)) == {1: Refused.NOT_CANONICAL}
+        assert await acknowledged(client, Camera(codec).faces([face])) == {0: "conflict"}
+        assert await stored(client) == [(f"{camera.stream}-0", 3)]
 
 
 async def test_streams_many_models_refused_in_short_reasons(
