@@ -36,7 +36,11 @@ def test_file_model_id(codec: FrameCodec, faces: list[CodedFace]) -> None:
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [({"model_id": bytes(8)}, "model"), ({"kind": Kind.PROTECTED}, "protected template"), ({"coder_id": b"x" * 8}, "coder")],
+    [
+        ({"model_id": bytes(8)}, "model"),
+        ({"kind": Kind.PROTECTED}, "protected template"),
+        ({"coder_id": b"x" * 8}, "coder"),
+    ],
 )
 def test_face_refuses_what_it_cannot_read(
     codec: FrameCodec, faces: list[CodedFace], source: dict[str, object], message: str

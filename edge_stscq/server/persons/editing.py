@@ -285,6 +285,8 @@ class PersonStore:
             EdgeError: the name is empty or too long, several enrolled people have it, or there is no photograph.
         """
         name = check_name(name)
+        if self._faces.sealed:
+            raise EdgeError("a sealed store takes no watch list: its photographs would lie there in the clear")
         if not photos:
             raise EdgeError("give a photograph to enroll somebody by")
         if person is None:

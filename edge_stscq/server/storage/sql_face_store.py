@@ -147,6 +147,11 @@ class SqlFaceStore:
         """The database, for the rows that stand beside the faces."""
         return self._database
 
+    @property
+    def sealed(self) -> bool:
+        """True if faces are encrypted where they lie."""
+        return self._seal is not None
+
     def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         """Store all in one transaction, durable when this returns."""
         with self._writing() as (db, last):

@@ -15,10 +15,12 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import RefusedFrame
 from edge_stscq.server.maintenance.backup import backup_store, restore_store
 from edge_stscq.server.maintenance.inspection import inspect_store, repair_store
-from edge_stscq.server.sealing import conversion, key_file
+from edge_stscq.server.persons.editing import Enrolled, PersonStore
+from edge_stscq.server.sealing import conversion
 from edge_stscq.server.sealing.conversion import backup_keys, seal_store
 from edge_stscq.server.sealing.face_seal import FaceSeal, open_seal, refuse_index_on_disk
 from edge_stscq.server.sealing.key_file import KeyFile, rotate
+from edge_stscq.server.sealing.tables import LAYOUT
 from edge_stscq.server.storage.database import StoreError
 from edge_stscq.server.storage.face_store import FaceName, KeylessFaceError, face_name
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
@@ -355,8 +357,20 @@ def test_index_on_disk_is_refused_by_name(place: Place) -> None:
 def test_layout_of_the_key_file_is_that_of_its_steps(tmp_path: Path) -> None:
     KeyFile.create(tmp_path / "keys.db", SECRET).close()
     with contextlib.closing(sqlite3.connect(tmp_path / "keys.db")) as db:
-        for table in key_file.LAYOUT.metadata.tables.values():
+        for table in LAYOUT.metadata.tables.values():
             columns = [
                 (name, bool(required)) for _, name, _, required, *_ in db.execute(f"PRAGMA table_info({table.name})")
             ]
             assert columns == [(column.name, not column.nullable) for column in table.columns]
+
+
+def test_watch_list_is_refused_by_name(place: Place, tmp_path: Path) -> None:
+    """Photographs of it would lie in the clear."""
+    photo = [Enrolled(MODEL, 1, b"payload", 80)]
+    with place.open() as store, pytest.raises(EdgeError, match="takes no watch list"):
+        PersonStore(store).enroll("Ann", photo)
+    with contextlib.closing(SqlFaceStore(tmp_path / "clear.db")) as store:
+        PersonStore(store).enroll("Ann", photo)
+    with pytest.raises(EdgeError, match="has a watch list"):
+        seal_store(tmp_path / "clear.db", tmp_path / "new.db", SECRET)
+    assert not (tmp_path / "new.db").exists()
