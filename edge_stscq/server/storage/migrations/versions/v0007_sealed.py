@@ -3,11 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-<<<<<<< HEAD:edge_stscq/server/storage/migrations/versions/v0007_sealed.py
 revision = "0007"
-=======
-revision = "0008"
->>>>>>> 34dc9bc:edge_stscq/server/storage/migrations/versions/v0008_sealed.py
 down_revision = "0006"
 branch_labels = None
 depends_on = None
