@@ -177,9 +177,8 @@ class SpoolFile:
                 db.execute(statement)
             self._begin(db, db.execute("SELECT device FROM state").fetchone()[0])
         elif found.version not in (_VERSION, _SEALED_VERSION):
-            raise EdgeError(
-                f"{self._path} is of spool version {found.version}, this program's is {_VERSION}; upgrade edge-stscq"
-            )
+            version = f"{self._path} is of spool version {found.version}"
+            raise EdgeError(f"{version}, this program's is {_SEALED_VERSION}; upgrade edge-stscq")
         query = "SELECT device, key, seal FROM state WHERE typeof(device) = 'text' AND typeof(key) = 'blob'"
         owner, key, seal = self.state(db, query)
         if seal != _seal(owner, key):

@@ -127,11 +127,11 @@ def test_spool_keeps_its_faces_and_drains(release: str, codec: FrameCodec, tmp_p
 def test_spool_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = Path(shutil.copy(SECOND / "door.spool", tmp_path))
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version=4")
-    with pytest.raises(EdgeError, match="is of spool version 4, this program's is 3; upgrade edge-stscq"):
+        db.execute("PRAGMA user_version=5")
+    with pytest.raises(EdgeError, match="is of spool version 5, this program's is 4; upgrade edge-stscq"):
         Spool(path)
     with contextlib.closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (4,)
+        assert db.execute("PRAGMA user_version").fetchone() == (5,)
         assert db.execute("SELECT count(*) FROM faces").fetchone() == (2,)
 
 

@@ -143,5 +143,5 @@ def test_files_that_are_no_spool_of_this_device_are_refused(tmp_path: Path, path
     newer = sqlite3.connect(path)
     newer.execute("PRAGMA user_version=5")
     newer.close()
-    with pytest.raises(EdgeError, match="of spool version 5, this program's is 3; upgrade edge-stscq"):
+    with pytest.raises(EdgeError, match="of spool version 5, this program's is 4; upgrade edge-stscq"):
         Spool(path)

@@ -236,7 +236,7 @@ async def test_match_files_of_version_2(serve: Serve, entry: CatalogEntry, make_
         )
         for status, body, part in (
             (400, camera.faces(faces[:2]), "a search is for one face"), (400, one[:-1], "truncated"),
-            (400, b"STSQ\2", "no frame"), (409, foreign, "ab" * 8), (400, template, "no tokens but kind 1"),
+            (400, b"STSQ\2", "no frame"), (409, foreign, "ab" * 8), (400, template, "a protected template"),
         ):  # fmt: skip
             answer = await client.post("/v1/match", content=body)
             assert (answer.status_code, part in answer.json()["error"]) == (status, True), answer.text

@@ -3,11 +3,9 @@
 import contextlib
 import random
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from sqlalchemy import event
 
 from edge_stscq.server.maintenance.inspection import inspect_store, repair_store
@@ -31,15 +29,11 @@ def counted(store: SqlFaceStore) -> list[DeviceStats]:
     ]
 
 
-def test_counts_follow_all_that_changes_faces(
-    place: str, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_counts_follow_all_that_changes_faces(place: str, open_store: OpenStore) -> None:
     """Stored, extended, sent twice, refused, erased, too old; by two servers at one store."""
-    now, draw = [1000.0], random.Random(1)
-    monkeypatch.setattr(time, "time", lambda: now[0])
+    draw = random.Random(1)
     stores = [open_store(place), open_store(place)]
     for _ in range(60):
-        now[0] += 1
         store, device, first = draw.choice(stores), draw.choice(["cam", "door"]), draw.randrange(30)
         if draw.random() < 0.3:
             names = [FaceName(device_stream_id(device), first + at) for at in range(draw.randrange(9))]
