@@ -83,6 +83,9 @@ def serve(
             metavar="PERIOD", help="Erase faces that are older: 30d, or NAME=48h for one device; repeat for more."
         ),
     ] = None,
+    persons: Annotated[
+        bool, typer.Option("--persons", help="Group faces into visits and persons: /v1/visits, /v1/persons, person.")
+    ] = False,
     watch_list: Annotated[
         bool, typer.Option("--watch-list", help="Keep only faces of enrolled people, or of who may be; count others.")
     ] = False,

@@ -103,6 +103,7 @@ class ServerSettings(BaseModel):
         default=60, gt=0, le=86_400,
         description="seconds without a face after which the same device or track sees another visit",
     )  # fmt: skip
+    persons: bool = Field(default=False, description="group faces into visits, and these into persons, as they come")
     watch_list: bool = Field(
         default=False, description="keep only faces of enrolled people, and of those who may be; count the others"
     )

@@ -40,20 +40,24 @@ class People:
         """Of a store of faces."""
         if not isinstance(store, SqlFaceStore):
             return cls(store, None, None)
+        if not (settings.persons or settings.watch_list):
+            return cls(store, PersonStore(store), None)
         return cls(store, PersonStore(store), Grouper(store, models, settings.visit_gap, settings.watch_list))
 
     @property
     def store(self) -> PersonStore:
-        """Raises `HTTPException` 503 where faces are kept by something that knows no visits."""
+        """Raises `HTTPException` 503 where no faces are grouped, or kept by something that knows no visits."""
         if self._store is None:
             raise HTTPException(503, "this server keeps its faces where there are no visits; use SQLite or PostgreSQL")
+        if self._grouper is None:
+            raise HTTPException(503, "this server groups no faces; start it with --persons")
         return self._store
 
     @property
     def grouper(self) -> Grouper:
         """Raises `HTTPException` as `store` does."""
         if self._grouper is None:
-            raise HTTPException(503, "this server groups no faces")
+            raise HTTPException(503, "this server groups no faces; start it with --persons")
         return self._grouper
 
     def find(self, face_id: str) -> StoredFace | None:

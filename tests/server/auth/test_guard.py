@@ -83,7 +83,7 @@ async def test_guard_scope_of_every_route(
     monkeypatch.setattr(guard_module, "FAILURES_PER_MINUTE", 1000)
     tokens = {str(scope): issue("*", scope) for scope in Scope}
     seen = EncodedPicture(entry.model_id, make_faces(1)[0], None, 90, (0, 0, 1, 1), 1)
-    async with serve(host="0.0.0.0", pictures=PictureEncoder(lambda data: seen)) as client:
+    async with serve(host="0.0.0.0", persons=True, pictures=PictureEncoder(lambda data: seen)) as client:
         declared = (await client.get("/openapi.json", headers=bearer(tokens["admin"]))).json()["paths"]
         patterns = {re.sub("/0(?=/|$)", "/{number}", path).replace("cam-0", "{face_id}") for _, path in ROUTES}
         asked = patterns - {"/openapi.json"}

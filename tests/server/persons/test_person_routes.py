@@ -32,7 +32,7 @@ async def send(client: httpx2.AsyncClient, camera: Camera, faces: Sequence[Coded
 
 async def test_visits_are_paged_newest_first(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     camera = Camera(entry.codec)
-    async with serve() as client:
+    async with serve(persons=True) as client:
         await send(client, camera, make_faces(5))
         found = await grouped(client, 5)
         assert [one["track"] for one in found] == [4, 3, 2, 1, 0]
@@ -50,7 +50,7 @@ async def test_visits_are_paged_newest_first(serve: Serve, entry: CatalogEntry, 
 
 
 async def test_persons_are_edited_and_undone(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
-    async with serve() as client:
+    async with serve(persons=True) as client:
         await send(client, Camera(entry.codec), make_faces(3))
         first, second, third = (one["person"] for one in reversed(await grouped(client, 3)))
         named = (await client.post(f"/v1/persons/{first}/name", json={"name": "Ann"})).json()
@@ -74,7 +74,7 @@ async def test_persons_are_edited_and_undone(serve: Serve, entry: CatalogEntry, 
 async def test_persons_need_their_scopes_and_a_token_of_every_device(
     serve: Serve, issue: Issue, entry: CatalogEntry, make_faces: MakeFaces
 ) -> None:
-    async with serve() as client:
+    async with serve(persons=True) as client:
         await send(client, Camera(entry.codec), make_faces(1))
         (visit,) = await grouped(client, 1)
         person = visit["person"]
@@ -101,7 +101,7 @@ async def test_enroll_takes_what_the_gate_takes(make_app: MakeApp, entry: Catalo
         EncodedPicture(entry.model_id, None, "the face is blurred", 20, None, 1),
         EncodedPicture(entry.model_id, face, None, 81, (1.0, 2.0, 3.0, 4.0), 1),
     ]
-    app = make_app(pictures=PictureEncoder(lambda data: seen.pop(0)))
+    app = make_app(persons=True, pictures=PictureEncoder(lambda data: seen.pop(0)))
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -118,7 +118,7 @@ async def test_enroll_takes_what_the_gate_takes(make_app: MakeApp, entry: Catalo
 async def test_names_that_are_none_are_refused(
     serve: Serve, entry: CatalogEntry, make_faces: MakeFaces, name: str
 ) -> None:
-    async with serve() as client:
+    async with serve(persons=True) as client:
         await send(client, Camera(entry.codec), make_faces(1))
         (visit,) = await grouped(client, 1)
         answer = await client.post(f"/v1/persons/{visit['person']}/name", json={"name": name})
