@@ -35,7 +35,7 @@ def spool_secret(source: str | None) -> bytes | None:
     """Secret of a sealed spool, None if no source is given."""
     if source is None:
         return None
-    from edge_stscq.sealing.secret import read_secret
+    from edge_stscq._secrets import read_secret
 
     return read_secret(source)
 

@@ -32,8 +32,8 @@ def seal(
 
     Cut off, it goes on when it is run again. Servers take nothing more meanwhile; start them again with --seal.
     """
+    from edge_stscq._secrets import read_secret, write_new_secret
     from edge_stscq.errors import EdgeError
-    from edge_stscq.sealing.secret import read_secret, write_new_secret
     from edge_stscq.server.sealing.conversion import seal_store
     from edge_stscq.server.sealing.face_seal import key_path
     from edge_stscq.server.storage.database import StoreError
@@ -69,8 +69,8 @@ def rotate(
     Cut off, it goes on when it is run again with the same two. Servers answer 503 until they are started again with
     the new secret.
     """
+    from edge_stscq._secrets import read_secret
     from edge_stscq.errors import EdgeError
-    from edge_stscq.sealing.secret import read_secret
     from edge_stscq.server.sealing import key_file
     from edge_stscq.server.sealing.face_seal import key_path
     from edge_stscq.server.storage.database import StoreError
@@ -99,8 +99,8 @@ def backup_keys(
     """Copy the keys of a sealed store, and remove copies that are too old: they open what was erased since."""
     from dataclasses import asdict
 
+    from edge_stscq._secrets import read_secret
     from edge_stscq.errors import EdgeError
-    from edge_stscq.sealing.secret import read_secret
     from edge_stscq.server.sealing import conversion
     from edge_stscq.server.sealing.face_seal import key_path
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from edge_stscq._secrets import check_private
 from edge_stscq._sqlite import FAILURES, immediate_transaction, read_signature, sign
 from edge_stscq.errors import EdgeError
 from edge_stscq.privacy.keys import SALT_BYTES, RecordKey, hkdf
-from edge_stscq.privacy.secret import check_private
 
 LOCK_SECONDS = 10
 MAX_NAME = 200

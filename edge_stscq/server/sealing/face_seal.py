@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edge_stscq._secrets import read_secret
 from edge_stscq.errors import EdgeError
 from edge_stscq.sealing.cipher import Cipher, UnreadableError
-from edge_stscq.sealing.secret import read_secret
 from edge_stscq.server.sealing.key_file import KeyFile
 from edge_stscq.server.storage.database import sibling_path
 from edge_stscq.server.storage.face_store import KEYLESS, UNREADABLE, FaceName, StoredFace
