@@ -41,7 +41,10 @@ def full_books(folder: Path) -> NDArray[np.float32]:
     Raises:
         EdgeError: a file is missing or damaged.
     """
-    books = _arrays(Path(folder) / "codebooks.safetensors", ("books",))["books"]
+    path = Path(folder) / "codebooks.safetensors"
+    books = _arrays(path, ("books",)).get("books")
+    if books is None or books.ndim != 4:
+        raise EdgeError(f"{path} holds no codebooks; copy the model folder again")
     groups, _, entries, dim = books.shape
     return np.ascontiguousarray(np.broadcast_to(books, (groups, load_config(folder).tokens, entries, dim)))
 
