@@ -80,8 +80,15 @@ def add(db: Connection, changes: Mapping[str, Change]) -> None:
 
 
 def remove(db: Connection, changes: Mapping[str, Change]) -> None:
-    """Count faces that went; they are not among the faces any more. A device that has none left goes, too."""
+    """Count faces that went; they are not among the faces any more. A device that has none left goes, too.
+
+    A row that was damaged may name a device that never was, and then all are counted anew.
+    """
     if changes:
+        known = set(db.execute(select(devices.c.device).where(devices.c.device.in_(list(changes)))).scalars())
+        if changes.keys() - known:
+            recount(db)
+            return
         db.execute(
             _REMOVE,
             [{"name": name, "gone": -change.faces, "freed": -change.bytes} for name, change in sorted(changes.items())],

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from edge_stscq.server.maintenance.inspection import inspect_store, repair_store
 from edge_stscq.server.storage.face_store import DeviceStats, FaceName
@@ -55,6 +55,16 @@ def test_devices_reads_recent_faces_alone(place: str, open_store: OpenStore) -> 
     assert [query for query in asked if "faces" in query.split("WHERE")[0] and "received >=" not in query] == [
         query for query in asked if "FROM devices" in query
     ]
+
+
+def test_erasing_a_row_whose_device_was_damaged_keeps_the_counts(place: str, open_store: OpenStore) -> None:
+    store = open_store(place)
+    accept(store, device_frames("cam", 0, b"a", b"b", b"c"))
+    with store._database.write() as db:
+        db.execute(text("UPDATE faces SET device = 'cal' WHERE sequence = 1"))
+    assert store.erase([FaceName(device_stream_id("cam"), 1)]) == 1
+    assert store.wrong_counts() == []
+    assert [(one.device, one.faces) for one in store.devices(2e9)] == [("cam", 2)]
 
 
 def test_wrong_counts_are_named_and_mended(tmp_path: Path) -> None:
