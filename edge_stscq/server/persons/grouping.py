@@ -15,17 +15,17 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from edge_stscq.errors import FrameError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.persons.likeness import Likely, Likeness, Units
-from edge_stscq.server.persons.rows import changed_visits, read_visits, visit_query
+from edge_stscq.server.persons.rows import Photo, changed_visits, read_photos, read_visits, visit_query
 from edge_stscq.server.storage.face_store import ErasedFace, FaceName, StoredFace
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
-from edge_stscq.server.storage.tables import enrollments, gone, grouping, persons, visit_faces, visits
+from edge_stscq.server.storage.tables import gone, grouping, persons, visit_faces, visits
 from edge_stscq.server.storage.visit_rows import chunks, head, leave, remove_empty
 from edge_stscq.stream.envelope import ID_BYTES, Source, WireFrame
 from edge_stscq.stream.face import CodedFace
@@ -161,6 +161,7 @@ class Grouper:
         if plan.erased:
             with self._store.database.write() as db:
                 leave(db, plan.erased)
+            self._store.forget_keys()
         if plan.passed:
             self._store.erase(plan.passed, lasting=False)
             self._store.scrub()
@@ -347,10 +348,12 @@ class Grouper:
                 rows |= {row.id: row for row in read_visits(db, visit_query(ids=ids))}
             edited = select(persons.c.id).where(persons.c.edited == 1)
             self._edited = set(db.execute(edited).scalars())
-            enrolled = [tuple(row) for row in db.execute(select(enrollments))]
+            photos = read_photos(db)
+        if self._store.seal is not None:
+            photos = self._store.seal.people.open_photos(photos)
         learn = {one for kind, one in removed if kind == "person"}
         before = set(self._enrolled)
-        self._enrolled = self._templates(enrolled)
+        self._enrolled = self._templates(photos)
         learn |= before | set(self._enrolled)
         for kind, one in removed:
             if kind == "visit" and one in self._visits:
@@ -396,14 +399,14 @@ class Grouper:
         self._seen = changed
         return mark
 
-    def _templates(self, rows: Sequence[tuple[Any, ...]]) -> dict[int, dict[bytes, list[Units]]]:
+    def _templates(self, photos: Sequence[Photo]) -> dict[int, dict[bytes, list[Units]]]:
         found: dict[int, dict[bytes, list[Units]]] = {}
-        for _, person, model, layers, payload, *_ in rows:
-            entry = self._entries.get(model)
-            of = found.setdefault(person, {})
+        for photo in photos:
+            entry = self._entries.get(photo.model)
+            of = found.setdefault(photo.person, {})
             if entry is not None:
-                frame = WireFrame(Source(bytes(ID_BYTES), "enrolled", model), 0, layers, payload)
-                of.setdefault(model, []).extend(self._likeness[model].units([entry.codec.face(frame)]))
+                frame = WireFrame(Source(bytes(ID_BYTES), "enrolled", photo.model), 0, photo.layers, photo.payload)
+                of.setdefault(photo.model, []).extend(self._likeness[photo.model].units([entry.codec.face(frame)]))
         return found
 
 

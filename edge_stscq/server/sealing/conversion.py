@@ -19,7 +19,7 @@ from edge_stscq.server.sealing.face_seal import FaceSeal
 from edge_stscq.server.sealing.key_file import KeyFile
 from edge_stscq.server.storage.database import Database, store_url
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
-from edge_stscq.server.storage.tables import LAYOUT, changes, enrollments
+from edge_stscq.server.storage.tables import LAYOUT, changes
 
 BUNDLE = 500
 """Faces that are sealed in one transaction; writers get their turn between."""
@@ -45,10 +45,6 @@ def seal_store(place: Path | str, keys: Path, secret: bytes, progress: Progress 
     """
     with contextlib.closing(Database(store_url(place), LAYOUT)) as database, database.read() as db:
         seal_id = db.execute(select(changes.c.seal)).scalar_one()
-        if db.execute(select(enrollments.c.id).limit(1)).first() is not None:
-            raise EdgeError(
-                f"{place} has a watch list, which cannot be sealed yet; remove its people first"
-            )
     if seal_id is None and keys.exists():
         found = KeyFile(keys, secret)
         with contextlib.closing(found):

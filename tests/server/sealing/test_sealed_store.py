@@ -15,7 +15,6 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import RefusedFrame
 from edge_stscq.server.maintenance.backup import backup_store, restore_store
 from edge_stscq.server.maintenance.inspection import inspect_store, repair_store
-from edge_stscq.server.persons.editing import Enrolled, PersonStore
 from edge_stscq.server.sealing import conversion
 from edge_stscq.server.sealing.conversion import backup_keys, seal_store
 from edge_stscq.server.sealing.face_seal import FaceSeal, open_seal, refuse_index_on_disk
@@ -253,7 +252,7 @@ def test_backup_without_its_keys_is_refused(place: Place, tmp_path: Path) -> Non
 def test_erasure_whose_process_died_takes_the_key_later(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.put(b"a", b"b")
     with place.open() as store, monkeypatch.context() as patched:
-        patched.setattr(store, "_forget_erased", lambda: None)
+        patched.setattr(store, "forget_keys", lambda: None)
         store.erase([FaceName(CAM, 0)])
     seal = place.seal
     assert len(seal.keys) == 2
@@ -362,15 +361,3 @@ def test_layout_of_the_key_file_is_that_of_its_steps(tmp_path: Path) -> None:
                 (name, bool(required)) for _, name, _, required, *_ in db.execute(f"PRAGMA table_info({table.name})")
             ]
             assert columns == [(column.name, not column.nullable) for column in table.columns]
-
-
-def test_watch_list_is_refused_by_name(place: Place, tmp_path: Path) -> None:
-    """Photographs of it would lie in the clear."""
-    photo = [Enrolled(MODEL, 1, b"payload", 80)]
-    with place.open() as store, pytest.raises(EdgeError, match="takes no watch list"):
-        PersonStore(store).enroll("Ann", photo)
-    with contextlib.closing(SqlFaceStore(tmp_path / "clear.db")) as store:
-        PersonStore(store).enroll("Ann", photo)
-    with pytest.raises(EdgeError, match="has a watch list"):
-        seal_store(tmp_path / "clear.db", tmp_path / "new.db", SECRET)
-    assert not (tmp_path / "new.db").exists()
