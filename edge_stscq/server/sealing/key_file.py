@@ -59,7 +59,10 @@ class KeyFile:
     def __init__(self, path: Path, secret: bytes) -> None:
         self.path = path
         if not path.exists():
-            raise EdgeError(f"there is no key file {path}; without it nothing can be read; give it with --seal-keys")
+            raise EdgeError(
+                f"there is no key file {path}, without which nothing can be read; give it with --seal-keys, or put a "
+                "copy back: edge-stscq store restore-keys COPY"
+            )
         self._database = Database(store_url(path), LAYOUT)
         try:
             with self._database.read() as db:
@@ -71,7 +74,9 @@ class KeyFile:
             self._master = master_key(secret, salt, verifier, path)
         except StoreError as error:
             self.close()
-            raise EdgeError(f"{path} cannot be read: {error}; put its own backup back") from None
+            raise EdgeError(
+                f"{path} cannot be read: {error}; put a copy back: edge-stscq store restore-keys COPY"
+            ) from None
         except BaseException:
             self.close()
             raise
