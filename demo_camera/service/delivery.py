@@ -87,6 +87,7 @@ class Delivery(threading.Thread):
         camera: name of the camera and device.
         stopping: set when everything ends; the thread ends soon, what was not acknowledged stays in the spool.
         first_pause: seconds, see `_FIRST_PAUSE`.
+        secret: that the spool is sealed with, None if it is in the clear.
 
     Attributes:
         report: what was sent so far.
@@ -94,12 +95,12 @@ class Delivery(threading.Thread):
 
     def __init__(
         self, path: Path, camera: str, destination: Destination, notices: Notices, stopping: threading.Event,
-        *, first_pause: float = _FIRST_PAUSE,
+        *, first_pause: float = _FIRST_PAUSE, secret: bytes | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name=f"delivery {camera}", daemon=True)
         self.report = DrainReport()
         self._path, self._camera, self._to, self._notices = path, camera, destination, notices
-        self._sleep = partial(_sleep, stopping)
+        self._sleep, self._secret = partial(_sleep, stopping), secret
         self._first_pause = self._pause = first_pause
 
     def run(self) -> None:
@@ -120,7 +121,7 @@ class Delivery(threading.Thread):
         """Send what waits, again and again; raises `EdgeError` if the server does not take it."""
         token = None if self._to.token is None else self._to.token.get_secret_value()
         with (
-            Spool(self._path) as spool,
+            Spool(self._path, secret=self._secret) as spool,
             Sender(
                 self._to.url, self._camera, token=token, attempts=_ATTEMPTS, tls=self._to.tls, sleep=self._sleep
             ) as sender,

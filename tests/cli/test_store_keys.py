@@ -61,7 +61,7 @@ def test_every_command_reads_a_sealed_store(place: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("command", [
-    ("check",), ("repair",), ("backup", "-o", "copy.db"), ("erase", "cam-0", "--yes"), ("export", "cam-0", "-o", "out")
+    ("check",), ("repair",), ("backup", "-o", "copy.db"), ("erase", "cam-0", "--yes"), ("export", "cam-0", "-o", "out"),
 ])  # fmt: skip
 def test_no_command_reads_a_sealed_store_without_its_key(
     place: Path, tmp_path: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -88,6 +88,18 @@ def test_rotate_and_copies_of_keys(place: Path, tmp_path: Path, monkeypatch: pyt
     assert "another secret" in refused("check", "--store", place)
     monkeypatch.setenv("EDGE_STSCQ_SEAL", new)
     assert json.loads(run("check", "--store", place, "--json").stdout)["whole"] is True
+
+
+def test_lost_keys_are_put_back(place: Path, tmp_path: Path) -> None:
+    store = ("--store", place)
+    copy = json.loads(run("backup-keys", *store, "-o", tmp_path / "keys", "--json").stdout)["backup"]
+    assert "newer than any copy" in refused("restore-keys", copy, *store)
+    run("erase", "cam-1", "--yes", *store)
+    place.with_name("keys.db").unlink()
+    assert "put a copy back: edge-stscq store restore-keys COPY" in refused("check", *store)
+    done = run("restore-keys", copy, *store)
+    assert "2 keys; 1 of the copy were of what was erased since" in done.stdout, done.exception
+    assert json.loads(run("check", *store, "--json").stdout)["faces"] == 2
 
 
 def test_secret_that_others_can_read_is_refused(place: Path, tmp_path: Path) -> None:
