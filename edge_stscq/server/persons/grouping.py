@@ -3,7 +3,8 @@
 A face joins the visit of its track: the camera followed it. Faces without a track are of one visit if the same device
 saw them within `gap` seconds and they are alike. A new visit is of the person whom it is most like, beyond the score
 that 1 in 10,000 pairs of strangers passes, and of a new person otherwise. While it is the only visit of its person, and
-nobody has said anything about that person, it is looked at again with every better shot and late layer.
+nobody has said anything about that person, it is looked at again with every better shot and late layer, and whenever a
+person of several visits is known better: the average of several is like a visit that each of them was too unlike.
 
 The work is done after the commit of the faces, from a mark that moves in the same transaction as what it brought about;
 the transaction is given up if another server was faster. So each face is taken in exactly once, whoever dies or races.
@@ -206,8 +207,7 @@ class Grouper:
         else:
             visit.faces[name] = quality, units
             visit.ended = max(visit.ended, face.occurred)
-            alone = self._members[visit.person] == {visit.id}
-            if alone and visit.person not in self._edited and visit.person not in self._enrolled:
+            if self._is_lone(visit.person):
                 person = self._person_for(visit)
                 if person is not None:
                     plan.left.append(visit.person)
@@ -217,6 +217,23 @@ class Grouper:
         self._visit_of[name] = visit.id
         plan.touched[visit.id] = visit
         self._learn(visit.person)
+        while len(self._members[visit.person]) > 1 and (lone := self._lone_like(visit.person)) is not None:
+            plan.left.append(lone.person)
+            self._move(lone, visit.person)
+            plan.touched[lone.id] = lone
+            self._learn(visit.person)
+
+    def _is_lone(self, person: int) -> bool:
+        """Nobody knows more of this person than one visit."""
+        return len(self._members[person]) == 1 and person not in self._edited and person not in self._enrolled
+
+    def _lone_like(self, person: int) -> _Visit | None:
+        """The only visit of somebody else who is this person by what is known by now."""
+        for model, likeness in self._likeness.items():
+            for one in likeness.likely(self._person_units(person, model), besides=[person]):
+                if one.verdict == "same person" and self._is_lone(one.person):
+                    return self._visits[next(iter(self._members[one.person]))]
+        return None
 
     def _visit_for(self, face: StoredFace, units: Units) -> _Visit | None:
         """Visit that is there already."""
