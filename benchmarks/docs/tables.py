@@ -463,6 +463,21 @@ def film() -> str:
 
 
 @table
+def visits() -> str:
+    found = _load("visits")
+    rows = []
+    for name, each in (("filmed", found["results"]["films"]), ("crops alone", found["results"]["others"])):
+        pairs = each["pairs"]
+        rows.append([
+            f"{each['people']} people, {each['visits']:,} visits, {name}",
+            f"{each['visits_seen']:,} of {each['visits']:,}", str(each["persons"]), str(each["wrong_merges"]),
+            str(each["wrong_splits"]), _percent(pairs["precision"]), _percent(pairs["recall"]),
+        ])  # fmt: skip
+    head = ["who came", "visits seen", "persons", "wrong merges", "wrong splits"]
+    return _markdown([*head, "joined pairs that are right", "right pairs that are joined"], rows)
+
+
+@table
 def privacy() -> str:
     found = _load("privacy")["results"]
     basic = [_accuracy(found["basic"]), _percent(found["basic"]["tar_at_far"])]

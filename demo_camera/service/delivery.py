@@ -10,7 +10,6 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from demo_camera.service.files import read_secret
-from demo_camera.service.notices import Notices
 from demo_camera.service.settings import CameraSettings, ServerSettings
 from edge_stscq._tls import client_context
 from edge_stscq.client.byte_budget import Budget, ByteLimiter
@@ -18,6 +17,7 @@ from edge_stscq.client.drain import Drain, DrainReport
 from edge_stscq.client.sender import Sender
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
+from edge_stscq.events.notices import Notices
 
 _LOOK = 1.0
 """Seconds between two looks at an empty spool."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from demo_camera.journal import Journal
 from demo_camera.outlets import SpoolOutlet
 from demo_camera.results import Capture
-from demo_camera.service.notices import Notices
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
+from edge_stscq.events.notices import Notices
 
 MOST_UNKEPT = 500
 """Faces that wait in memory for a spool, 50 kB each; of more, the oldest are lost."""

@@ -18,7 +18,6 @@ from demo_camera.service.monitor.http import PLAIN, MonitorServer
 from demo_camera.service.monitor.metrics import Metrics
 from demo_camera.service.monitor.readiness import LONGEST_STEP, unready
 from demo_camera.service.monitor.systemd import notify, watchdog_period
-from demo_camera.service.notices import Notices
 from demo_camera.service.parts import Loop, Say, Source, TrackEvent
 from demo_camera.service.reader import Reader
 from demo_camera.service.settings import CameraSettings, Settings
@@ -26,6 +25,7 @@ from demo_camera.service.worker import Worker
 from edge_stscq._secrets import read_secret
 from edge_stscq.client.byte_budget import parse_budget, parse_size
 from edge_stscq.client.spool import Spool
+from edge_stscq.events.notices import Notices
 
 TICK = 0.2
 """Seconds between two looks of the main thread at everything."""

@@ -120,6 +120,8 @@ def distill(run: TrainingRun, model: Path, new_tables: bool = False) -> Path:
     assert plan is not None
     folder = run.out / "student"
     resumed = run.resumes(folder)
+    precision = choose_precision(run.precision, run.device)
+    run.reporter.say(f"precision: {precision.reason}")
     teacher = require_kind(store.load_teacher(model), ReferenceEncoder, model)
     faces = run.faces()
     torch.manual_seed(recipe.seed)
@@ -128,7 +130,7 @@ def distill(run: TrainingRun, model: Path, new_tables: bool = False) -> Path:
     student.load_state_dict(given, strict=False)
     taken = _begin_student(run, student, teacher, faces)
     loader = run.loader(faces, plan.batch, STRONG_AUGMENTATION)
-    task = IntegerDistillation(teacher, student, loader, plan, recipe.average, run.device, taken)
+    task = IntegerDistillation(teacher, student, loader, plan, recipe.average, precision, run.device, taken)
     run_task(task, "student", plan.steps, folder, run.intervals, resumed, run.reporter)
     loader.close()
     done = task.result()
