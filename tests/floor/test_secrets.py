@@ -124,6 +124,9 @@ def test_key_ring_of_the_package_itself(monkeypatch: pytest.MonkeyPatch) -> None
                 raise errors.KeyringLocked("no")
             return SECRET if (service, username) == ("edge-stscq", "matcher") else None
 
+        def set_password(self, service: str, username: str, password: str) -> None:
+            raise errors.PasswordSetError("its entry stands")
+
     ring, before = Ring(), keyring.get_keyring()
     keyring.set_keyring(ring)
     try:
