@@ -91,6 +91,9 @@ def inspect_store(place: Path | str, progress: Progress = no_progress, seal: Fac
                     _judge(face, last, found)
                 after = rows[-1].row
                 progress(len(rows))
+            if seal is not None:
+                with store.database.read() as db:
+                    found.problems += seal.people.damaged(db)
             if not found.damaged and (wrong := store.wrong_counts()):
                 devices = ", ".join(wrong[:5])
                 found.problems.append(f"what is counted of {devices} is not what there is; store repair counts anew")

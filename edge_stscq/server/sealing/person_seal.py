@@ -91,6 +91,20 @@ class PersonSeal:
                 self._told.add(photo.id)
         return opened
 
+    def damaged(self, db: Connection) -> list[str]:
+        """Names and photographs that were changed where they lie, a line each; not those whose key is gone."""
+        named = select(persons.c.id, persons.c.name).where(persons.c.name.is_not(None))
+        keyed = set(self._keys.numbers(_PERSON)), set(self._keys.numbers(_PHOTO))
+        names = self.open_names({person: name for person, name in db.execute(named) if person in keyed[0]})
+        photos = [photo for photo in read_photos(db) if photo.id in keyed[1]]
+        whole = {photo.id for photo in self.open_photos(photos)}
+        return [
+            *(f"the name of person {one} was changed; name the person again"
+              for one, name in names.items() if name == UNREADABLE_NAME),
+            *(f"a photograph of person {photo.person} was changed; enroll the person again"
+              for photo in photos if photo.id not in whole),
+        ]  # fmt: skip
+
     def seal_all(self, db: Connection) -> None:
         """Seal all that is in the clear, in the transaction from which on the store is a sealed one."""
         named = select(persons.c.id, persons.c.name).where(persons.c.name.is_not(None))

@@ -10,7 +10,7 @@ import pytest
 
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.maintenance.backup import backup_store, restore_store
-from edge_stscq.server.maintenance.inspection import repair_store
+from edge_stscq.server.maintenance.inspection import inspect_store, repair_store
 from edge_stscq.server.persons.editing import Enrolled, PersonStore
 from edge_stscq.server.persons.grouping import Grouper
 from edge_stscq.server.sealing.conversion import seal_store
@@ -139,6 +139,7 @@ def test_forgotten_person_is_read_from_no_backup(house: House, tmp_path: Path, e
         before = len(house.seal.keys)
         people.forget(person)
         assert before - len(house.seal.keys) == 2, "of name and photograph, or of name and face"
+    assert inspect_store(tmp_path / "copy.db", seal=house.seal).problems == []
     with contextlib.closing(SqlFaceStore(tmp_path / "copy.db", house.seal)) as copy:
         assert names(PersonStore(copy)) == {person: UNREADABLE_NAME, stays: "Xanthippe"}
     restore_store(tmp_path / "copy.db", house.store, house.seal)
@@ -168,6 +169,12 @@ def test_name_that_was_changed_or_moved_is_unreadable(house: House, change: str)
         db.execute(f"UPDATE persons SET {change.format(first)} WHERE id = {first}")
     with house.open() as (_, people):
         assert names(people) == {first: UNREADABLE_NAME, second: "Xanthippe"}
+    assert inspect_store(house.store, seal=house.seal).problems == [
+        f"the name of person {first} was changed; name the person again"
+    ]
+    with house.open() as (_, people):
+        people.name(first, "Zebulon")
+    assert inspect_store(house.store, seal=house.seal).whole
 
 
 def test_photograph_that_was_changed_knows_nobody(house: House, caplog: pytest.LogCaptureFixture) -> None:
@@ -180,6 +187,8 @@ def test_photograph_that_was_changed_knows_nobody(house: House, caplog: pytest.L
         grouper = house.see(store, 0)
         assert grouper.watch(people.visits(9)[0].id) is None
     assert caplog.text.count("of the watch list cannot be opened") == 1
+    (problem,) = inspect_store(house.store, seal=house.seal).problems
+    assert problem.startswith("a photograph of person ")
 
 
 def test_rotation_and_repair_keep_names(house: House) -> None:
