@@ -9,8 +9,6 @@ once on LFW. The last row predicts mean and scale of the next layer's vectors in
 rest would save at equal distortion.
 """
 
-import copy
-import math
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,19 +16,15 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.codec.entropy_models import Counts, Gaussian, LinearSoftmax, Tokens, TokenTransformer, in_int8
 from benchmarks.codec.entropy_tokens import tokens
+from benchmarks.codec.entropy_training import evaluate, fit, training_tokens
 from benchmarks.record import write
 from edge_stscq.codec.model import Codec
 from edge_stscq.evaluation.artifact import coded_by
-from edge_stscq.stream import Codes
 from edge_stscq.stream.packed import Packed
-
-BATCH = 128
-HELD_OUT = 12
-"""One training crop in so many stops the fit."""
 
 
 def main(
@@ -46,16 +40,9 @@ def main(
     torch.set_num_threads(1)
     codec = coded_by(Codec.load(model), bundle)
     assert codec.tables is not None
-    faces, names = data / "faces", ["train-lfw-extra", "train-congress"]
-    found = [tokens(codec, faces / f"{name}.tar", cache, mirrored=True) for name in names]
-    found += [tokens(codec, faces / f"train-{number:02d}.tar", cache) for number in range(portraits)]
-    fitted = Codes.concatenate(found)
+    fitted, kept_out = training_tokens(codec, data / "faces", cache, portraits)
     judged = tokens(codec, data / "lfw" / "lfw-crops.tar", cache)
     books, ends = torch.from_numpy(codec.books.copy()), codec.config.layer_ends
-    pictures = [len(part) // 2 for part in found[: len(names)]] + [len(part) for part in found[len(names) :]]
-    kept_out = np.concatenate(
-        [np.arange(len(part)) % count % HELD_OUT == 0 for part, count in zip(found, pictures, strict=True)]
-    )  # a face and its mirror image are on one side
     train, held, test = (Tokens.of(part, books) for part in (fitted[~kept_out], fitted[kept_out], judged))
     own = torch.from_numpy(codec.tables.frequencies.astype(np.float32) / 65536).log2()
     group = torch.from_numpy(codec.tables.group_frequencies.astype(np.float32) / 65536).log2()
@@ -119,38 +106,6 @@ def main(
 def base_bits(logs: Tensor, faces: Tokens) -> Tensor:
     """Bits `[N, T]` of each token by one table a group and position, in log2 `[M, T, K]`."""
     return -logs[faces.group].gather(2, faces.tokens[..., None])[..., 0]
-
-
-def evaluate(network: nn.Module, faces: Tokens) -> Tensor:
-    """Bits `[N, T]` of each token."""
-    network.eval()
-    with torch.inference_mode():
-        parts: list[Tensor] = [network(faces[start : start + 256]) for start in range(0, len(faces), 256)]
-    return torch.cat(parts)
-
-
-def fit(network: nn.Module, train: Tokens, held: Tokens, epochs: int) -> None:
-    """Fit by Adam, with the parameters that were best on `held` at the end; gives up after two epochs without gain."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05)
-    steps = epochs * math.ceil(len(train) / BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    best, kept, since = float(evaluate(network, held).mean()), copy.deepcopy(network.state_dict()), 0
-    for epoch in range(epochs):
-        network.train()
-        for rows in torch.randperm(len(train)).split(BATCH):
-            loss = network(train[rows]).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        now = float(evaluate(network, held).mean())
-        print(f"  epoch {epoch}: {now:.4f} bits a token, best {best:.4f}", flush=True)
-        since = 0 if now < best else since + 1
-        if now < best:
-            best, kept = now, copy.deepcopy(network.state_dict())
-        elif since == 2:
-            break
-    network.load_state_dict(kept)
 
 
 if __name__ == "__main__":
