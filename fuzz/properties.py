@@ -123,12 +123,12 @@ def payload(data: bytes) -> bool:
 
 def packed(data: bytes) -> bool:
     """A layer count and a payload of the packing coder, read alone and among others."""
-    return _payload(codec().coders[PACKED_OR_STATIC], data)
+    return _payload(codec().coders[PACKED_OR_STATIC], data, 20)
 
 
 def learned_payload(data: bytes) -> bool:
     """The same of the learned coder."""
-    return _payload(codec().coders[learned().coder_id], data)
+    return _payload(codec().coders[learned().coder_id], data, 2)
 
 
 def weights(data: bytes) -> bool:
@@ -146,11 +146,11 @@ def weights(data: bytes) -> bool:
     return True
 
 
-def _payload(coder: EntropyModel, data: bytes) -> bool:
+def _payload(coder: EntropyModel, data: bytes, times: int) -> bool:
     layers, sent = data[0] if data else 0, data[1:]
     if not 1 <= layers <= len(coder.layer_ends):
         return False
-    several = coder.decode_many([sent, b"", sent] * 20, layers)[::3]
+    several = coder.decode_many([sent, b"", sent] * times, layers)[::3]
     try:
         face = coder.decode(sent, layers)
     except EdgeError:
