@@ -72,8 +72,8 @@ def main(
     bundle: Annotated[Path, typer.Option(help="Bundle that encodes the crops.")],
     cache: Annotated[Path, typer.Option(help="Folder that keeps tokens.")],
     model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
-    portraits: Annotated[int, typer.Option(min=0, max=8, help="Archives of `faces/train-0N.tar` to fit on.")] = 8,
-    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 6,
+    portraits: Annotated[int, typer.Option(min=0, max=8, help="Archives of `faces/train-0N.tar` to fit on.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 3,
 ) -> None:
     """Write learned.safetensors into the model folder."""
     torch.manual_seed(0)
