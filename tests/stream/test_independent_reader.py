@@ -14,7 +14,8 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.stream import FrameCodec
 from edge_stscq.stream.wire import read_frames
 from tests.stream import independent_reader
-from tests.support import learned_by_the_book, wire_vectors
+from tests.stream.learned import learned_by_the_book
+from tests.support import wire_vectors
 
 VECTORS = json.loads(wire_vectors.PATH.read_text())
 

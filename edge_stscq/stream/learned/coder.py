@@ -157,7 +157,7 @@ _Found = TypeVar("_Found")
 def _by_group(
     items: Sequence[_Item], groups: Sequence[int], work: Callable[[int, Sequence[_Item]], Sequence[_Found]]
 ) -> list[_Found]:
-    """What `work` makes of the items, which it gets group by group and not too many at once, in their own order."""
+    """Results of `work`, which gets the items group by group and not too many at once, in their own order."""
     found: dict[int, _Found] = {}
     for group in sorted(set(groups)):
         places = [place for place, one in enumerate(groups) if one == group]

@@ -80,9 +80,9 @@ def test_damage_is_refused_or_is_another_face(learned: Learned, faces: list[Code
         payload = entropy.encode(face)
         damaged = [payload[:-1], payload + b"\0", payload + b"\x80", b"", bytes(len(payload))]
         for _ in range(20):
-            one = bytearray(payload)
-            one[draw.integers(len(one))] ^= 1 << int(draw.integers(8))
-            damaged.append(bytes(one))
+            flipped = bytearray(payload)
+            flipped[draw.integers(len(payload))] ^= 1 << int(draw.integers(8))
+            damaged.append(bytes(flipped))
         damaged = [one for one in damaged if len(one) <= entropy.payload_limits[face.layers - 1]]
         for one, found in zip(damaged, entropy.decode_many(damaged, face.layers), strict=True):
             if isinstance(found, FrameError):

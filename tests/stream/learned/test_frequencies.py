@@ -7,7 +7,7 @@ from edge_stscq.stream import Tables
 from edge_stscq.stream.arithmetic import TOTAL
 from edge_stscq.stream.learned.frequencies import Predictor
 from edge_stscq.stream.learned.weights import Weights
-from tests.support import learned_by_the_book
+from tests.stream.learned import learned_by_the_book
 from tests.support.models.learned_weights import draw_weights
 
 

@@ -1,7 +1,9 @@
 """The file of a learned coder: what is kept, and what is refused."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +67,9 @@ def test_a_file_that_is_none_is_refused(weights: Weights, tmp_path: Path) -> Non
         ("matrices", lambda parts: (np.full_like(parts[0], -128), parts[1]), "a weight is below -127"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(weights: Weights, name: str, change, message: str) -> None:
+def test_arrays_that_do_not_fit_are_refused(
+    weights: Weights, name: str, change: Callable[[Any], Any], message: str
+) -> None:
     with pytest.raises(EdgeError, match=message):
         replace(weights, **{name: change(getattr(weights, name))})
 
