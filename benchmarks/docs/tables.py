@@ -523,6 +523,26 @@ def privacy_attacks() -> str:
 
 
 @table
+def privacy_pictures() -> str:
+    results = _load("privacy")["results"]
+    found = results["pictures"]
+
+    def cells(told: Any) -> list[str]:
+        return [f"{_percent(told['person'])} (chance {_percent(told['chance'])})"]
+
+    rows = [
+        ["another photograph", *2 * cells(found["photographs"])],
+        ["drawn from the embedding itself", *2 * cells(found["drawn_of_the_embedding"])],
+        *(
+            [name, *(cell for kind in ("without_key", "with_key") for cell in cells(subject["pictures"][kind]))]
+            for name, subject in results["subjects"].items()
+        ),
+    ]
+    head = [f"drawn from one template of each of {found['people']} people", "without the key", "with it"]
+    return _markdown(head, rows)
+
+
+@table
 def privacy_linkage() -> str:
     subjects = _load("privacy")["results"]["subjects"]
     attackers = list(next(iter(subjects.values()))["linkage"])
