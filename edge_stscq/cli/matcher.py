@@ -92,16 +92,17 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     bearer, tls = connection(None, token_file, cert, key, ca)
     serving = server_arguments(tls_cert, tls_key, tls_client_ca)
-    held = TemplateMatcher(scheme_named(scheme), _ring(secret, keys))
+    found = _secrets(secret, keys)
     if not serving and not is_loopback(host):
         typer.echo(f"warning: faces and tokens reach {host} in the clear; give --tls-cert and --tls-key", err=True)
     log = audit or keys[0].with_name("matcher-audit.jsonl")
     with (
-        audit_log(log),
-        contextlib.closing(open_tokens_at(tokens or keys[0].with_name("matcher-tokens.db"), host)) as opened,
-        contextlib.closing(bound(host, port)) as listener,
         TemplateSource(server, device, token=bearer, tls=tls) as source,
+        contextlib.closing(bound(host, port)) as listener,
+        contextlib.closing(open_tokens_at(tokens or keys[0].with_name("matcher-tokens.db"), host)) as opened,
+        audit_log(log),
     ):
+        held = TemplateMatcher(scheme_named(scheme), _ring(found, keys))
         local = local_server_token(opened, "matcher-local-token") if is_loopback(host) else None
         with noted_server(listener.getsockname()[1], None if local is None else local.file):
             listener.listen(BACKLOG)
@@ -179,17 +180,30 @@ def match(
         note("the matcher has not all templates of the server yet, or cannot reach it; see its /ready")
 
 
-def _ring(secrets: list[str], paths: list[Path]) -> "KeyRing":
-    """The key stores; the first is made if it is not there."""
+def _secrets(sources: list[str], paths: list[Path]) -> list[bytes]:
+    """The secret of each key store; those that are there are opened, so that nothing is written if one cannot be."""
     from edge_stscq.errors import EdgeError
-    from edge_stscq.privacy import KeyRing, KeyStore, read_secret
+    from edge_stscq.privacy import KeyStore, read_secret
 
-    if len(secrets) not in (1, len(paths)):
-        raise EdgeError(f"{len(secrets)} secrets for {len(paths)} key stores; give one, or one for each --keys")
-    found = [read_secret(source) for source in secrets] * (len(paths) if len(secrets) == 1 else 1)
-    first = paths[0]
-    own = KeyStore(first, found[0]) if first.exists() else KeyStore.create(first, found[0])
-    return KeyRing([own, *(KeyStore(path, one) for path, one in zip(paths[1:], found[1:], strict=True))])
+    if len(sources) not in (1, len(paths)):
+        raise EdgeError(f"{len(sources)} secrets for {len(paths)} key stores; give one, or one for each --keys")
+    found = [read_secret(source) for source in sources]
+    found = found * len(paths) if len(sources) == 1 else found
+    for number, (path, secret) in enumerate(zip(paths, found, strict=True)):
+        if path.exists() or number > 0:
+            KeyStore(path, secret)
+        elif not path.parent.is_dir():
+            raise EdgeError(f"cannot write {path}: its folder does not exist; make it, open to its owner alone")
+    return found
+
+
+def _ring(secrets: list[bytes], paths: list[Path]) -> "KeyRing":
+    """The key stores; the first is made if it is not there."""
+    from edge_stscq.privacy import KeyRing, KeyStore
+
+    if not paths[0].exists():
+        KeyStore.create(paths[0], secrets[0])
+    return KeyRing([KeyStore(path, secret) for path, secret in zip(paths, secrets, strict=True)])
 
 
 def _client(

@@ -357,6 +357,8 @@ def _example(match: str, catalog: "ModelCatalog", opened: "SqlFaceStore") -> "tu
 
     if not Path(match).is_file():
         (example,) = Selection((match,)).find(opened)
+        if example.protected:
+            raise EdgeError(f"face {match} is a protected template, which is like no face without its key; name its id")
         entry = catalog.find(example.model, f"face {match}")
         return entry, entry.codec.face(example.frame())
     try:

@@ -86,7 +86,7 @@ Request = TypeVar("Request", MatchRequest, EnrollRequest, RevokeRequest)
 
 
 def read_request(kind: type[Request], body: bytes) -> Request:
-    """What a body asks.
+    """Read a body.
 
     Raises:
         EdgeError: it is no such request; the line holds nothing of it.

@@ -46,7 +46,7 @@ class _Page(BaseModel):
 
 
 class Changes(NamedTuple):
-    """What came and went after a revision; go on after `next` until it is complete."""
+    """Templates and erasures after a revision; go on after `next` until it is complete."""
 
     templates: list[FaceTemplate]
     erased: list[str]

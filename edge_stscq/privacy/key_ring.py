@@ -75,7 +75,7 @@ class KeyRing:
 
 
 class _Part:
-    """What was read of one key store: salts and ids of keys by record, keys by id, and the state of its file."""
+    """Content of one key store: salts and ids of keys by record, keys by id, and the state of its file."""
 
     def __init__(self) -> None:
         self.salts: dict[str, bytes] = {}

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.matcher.client import MatcherClient
-from edge_stscq.matcher.template_source import TemplateSource
+from edge_stscq.matcher.template_source import SourceError, TemplateSource
 from edge_stscq.privacy import KeyStore, scheme_named
 from edge_stscq.server.auth.audit_log import audit_log
 from edge_stscq.server.auth.scope import Scope
-from tests.matcher.conftest import MatcherProcess, make_token, wait_until
+from tests.matcher.servers import MatcherProcess, make_token, wait_until
 
 Embeddings = NDArray[np.float32]
 
@@ -34,7 +34,7 @@ def test_records_are_enrolled_matched_renewed_and_revoked(
     }  # fmt: skip
     assert len(client.match(embeddings[0], model_id, limit=1)["hits"]) == 1
     (alone,) = client.match(embeddings[1], model_id, record="ben")["hits"]
-    assert (alone["record"], alone["device"], alone["captured"], alone["score"] > 0.9) == ("ben", "matcher", None, True)
+    assert (alone["record"], alone["device"], alone["captured"], alone["score"] > 0.7) == ("ben", "matcher", None, True)
     assert client.match(embeddings[1], model_id, face=alone["face"])["hits"] == [alone]
     assert client.match(embeddings[1], model_id, device="door-1")["hits"] == []
     assert client.renew("ben", embeddings[2], model_id)["erased"] == [alone["face"]]
@@ -97,7 +97,7 @@ def test_token_of_a_device_matches_its_faces_alone(
     ):
         with pytest.raises(EdgeError, match=r"this token is of device door-1 and not of matcher \(403\)"):
             call()
-    assert process.client().match(embeddings[0], model_id, record="anna")["hits"][0]["score"] > 0.9
+    assert process.client().match(embeddings[0], model_id, record="anna")["hits"][0]["score"] > 0.7
 
 
 def bodies(embedding: list[float], model: str) -> dict[str, tuple[object, str]]:
@@ -192,8 +192,6 @@ def test_audit_log_names_faces_and_no_record_or_embedding(
 def test_server_that_is_away_is_no_fault_of_the_caller(
     process: MatcherProcess, embeddings: Embeddings, model_id: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edge_stscq.matcher.template_source import SourceError
-
     def away(self: TemplateSource, template: bytes, model: bytes) -> str:
         raise SourceError("http://edge cannot be reached")
 

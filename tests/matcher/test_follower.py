@@ -11,7 +11,7 @@ from edge_stscq.matcher.follower import SWEEP_SECONDS, Follower
 from edge_stscq.matcher.template_source import TemplateSource
 from edge_stscq.privacy import KeyStore, TemplateMatcher, scheme_named
 from edge_stscq.server.maintenance.backup import backup_store, restore_store
-from tests.matcher.conftest import FaceServer
+from tests.matcher.servers import FaceServer
 
 Embeddings = NDArray[np.float32]
 
@@ -47,11 +47,10 @@ def test_follower_takes_in_pages_to_the_end(
 def test_follower_goes_on_while_the_server_is_away(
     server: FaceServer, matcher: TemplateMatcher, keys: KeyStore, embeddings: Embeddings, model_id: bytes
 ) -> None:
-    with server.running() as url:
-        with TemplateSource(url, token=server.token) as source:
-            send(source, keys, "a", embeddings[0], model_id)
-            follower = Follower(source, matcher)
-            follow(follower)
+    with server.running() as url, TemplateSource(url, token=server.token) as source:
+        send(source, keys, "a", embeddings[0], model_id)
+        follower = Follower(source, matcher)
+        follow(follower)
     with TemplateSource(server.url, token=server.token) as source:
         follower = Follower(source, matcher)
         assert follower.step() is False

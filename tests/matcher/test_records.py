@@ -9,7 +9,7 @@ from edge_stscq.matcher.records import Records
 from edge_stscq.matcher.template_source import SourceError, TemplateSource
 from edge_stscq.privacy import KeyRing, KeyStore, TemplateMatcher, scheme_named
 from edge_stscq.server.auth.scope import Scope
-from tests.matcher.conftest import FaceServer, make_token
+from tests.matcher.servers import FaceServer, make_token
 
 Embeddings = NDArray[np.float32]
 
@@ -29,10 +29,10 @@ def test_record_is_enrolled_renewed_and_revoked(
 ) -> None:  # fmt: skip
     first = records.enroll("anna", embeddings[0], model_id)
     assert (stored(server), first.erased, first.left) == ([first.face], [], [])
-    assert matcher.verify("anna", embeddings[0], model_id).score > 0.9
+    assert matcher.verify("anna", embeddings[0], model_id).score > 0.7
     second = records.renew("anna", embeddings[1], model_id)
     assert (stored(server), second.erased, second.left) == ([second.face], [first.face], [])
-    assert matcher.verify("anna", embeddings[1], model_id).score > 0.9
+    assert matcher.verify("anna", embeddings[1], model_id).score > 0.7
     assert matcher.verify("anna", embeddings[0], model_id).score < 0.5
     gone = records.revoke("anna")
     assert (gone, stored(server), "anna" in keys, len(matcher)) == ((None, [second.face], []), [], False, 0)

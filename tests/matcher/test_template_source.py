@@ -1,4 +1,4 @@
-"""The server as a matcher sees it: templates sent, followed and erased; what does not answer so is refused by a line."""
+"""The server as a matcher sees it: templates sent, followed and erased; other answers are refused by one line."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pytest
 from edge_stscq.errors import EdgeError
 from edge_stscq.matcher.template_source import MAX_ANSWER, SourceError, TemplateSource
 from edge_stscq.server.auth.scope import Scope
-from tests.matcher.conftest import FaceServer, make_token
+from tests.matcher.servers import FaceServer, make_token
 
 TEMPLATE = bytes(range(64))
 
@@ -52,9 +52,10 @@ def test_server_refuses_by_its_own_line(source: TemplateSource, server: FaceServ
 
 def page(**changed: object) -> bytes:
     one = {"id": "door-1-0", "device": "door-1", "model_id": "00" * 8, "captured": None, "template": "AAAA"}
-    whole = {"templates": [one], "erased": [], "next": 1, "complete": True}
-    named = {name: value for name, value in changed.items() if name in one}
-    return json.dumps({**whole, "templates": [one | named], **{k: v for k, v in changed.items() if k not in one}}).encode()
+    of_one = {name: value for name, value in changed.items() if name in one}
+    of_page = {name: value for name, value in changed.items() if name not in one}
+    whole = {"templates": [one | of_one], "erased": [], "next": 1, "complete": True}
+    return json.dumps(whole | of_page).encode()
 
 
 ANSWERS: dict[str, bytes] = {
@@ -70,9 +71,9 @@ def answering(answer: Callable[[httpx2.Request], httpx2.Response]) -> TemplateSo
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_answers_of_no_server_are_refused(name: str) -> None:
-    with answering(lambda request: httpx2.Response(200, content=ANSWERS[name])) as source:
-        with pytest.raises(SourceError, match="does not answer as a server of templates; check --server"):
-            source.changes(0)
+    refused = pytest.raises(SourceError, match="does not answer as a server of templates; check --server")
+    with answering(lambda request: httpx2.Response(200, content=ANSWERS[name])) as source, refused:
+        source.changes(0)
 
 
 def test_page_of_the_tests_is_one() -> None:
@@ -81,9 +82,9 @@ def test_page_of_the_tests_is_one() -> None:
 
 
 def test_answers_without_end_are_not_read() -> None:
-    with answering(lambda request: httpx2.Response(200, content=bytes(MAX_ANSWER + 1))) as source:
-        with pytest.raises(SourceError, match="answers with over 4194304 bytes"):
-            source.changes(0)
+    refused = pytest.raises(SourceError, match="answers with over 4194304 bytes")
+    with answering(lambda request: httpx2.Response(200, content=bytes(MAX_ANSWER + 1))) as source, refused:
+        source.changes(0)
 
 
 def test_largest_page_is_read() -> None:
@@ -95,15 +96,15 @@ def test_largest_page_is_read() -> None:
 
 def test_refusals_of_other_programs_are_one_line() -> None:
     for content, line in ((b"<html>\n<body>", "and no reason; check --server"), (b'{"error": "a\\nb"}', "a b")):
-        with answering(lambda request, content=content: httpx2.Response(418, content=content)) as source:
-            with pytest.raises(SourceError) as caught:
-                source.changes(0)
+        other = answering(lambda request, content=content: httpx2.Response(418, content=content))
+        with other as source, pytest.raises(SourceError) as caught:
+            source.changes(0)
         assert str(caught.value) == f"http://edge.test gives no templates: 418 {line}"
 
 
 def test_server_that_is_away_is_named() -> None:
-    with TemplateSource("http://127.0.0.1:9", token="t") as source:
-        with pytest.raises(SourceError, match="http://127.0.0.1:9 cannot be reached"):
-            source.changes(0)
+    refused = pytest.raises(SourceError, match="http://127.0.0.1:9 cannot be reached")
+    with TemplateSource("http://127.0.0.1:9", token="t") as source, refused:
+        source.changes(0)
     with pytest.raises(EdgeError, match="is not a server address"):
         TemplateSource("ftp://127.0.0.1")
