@@ -13,7 +13,7 @@ from edge_stscq.bundle.model_folder import load_tables
 from edge_stscq.protocol import Refused
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.stream import CodedFace, FrameCodec
-from edge_stscq.stream.envelope import Clock, Kind, WireFrame
+from edge_stscq.stream.envelope import STATIC_TABLES, Clock, Kind, WireFrame
 from edge_stscq.stream.learned import Learned
 from edge_stscq.stream.packed import PACKED_OR_STATIC
 from edge_stscq.stream.wire import PREAMBLE, read_section, section_header
@@ -24,6 +24,12 @@ from tests.support.stream_requests import acknowledged, post, stored
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 MakeFaces = Callable[..., list[CodedFace]]
+
+
+def template(camera: Camera, payload: bytes, extensions: bytes = b"", **source: object) -> WireFrame:
+    """A frame of a protected template, in a stream of its own kind."""
+    made = replace(camera.source, **{"kind": Kind.PROTECTED, "coder_id": STATIC_TABLES, **source})
+    return WireFrame(made, 1, 1, payload, NOON, extensions=extensions)
 
 
 def not_canonical(camera: Camera, face: CodedFace) -> WireFrame:
@@ -44,9 +50,29 @@ REFUSED: dict[str, tuple[Refused, str, Callable[[Camera, CodedFace], WireFrame]]
         Refused.UNKNOWN_CODER, "coder 0000000000000001",
         lambda camera, face: Camera(camera.codec, coder_id=bytes(7) + b"\1").frame(face, 1),
     ),
-    "template": (
-        Refused.UNKNOWN_KIND, "frames of kind 1",
-        lambda camera, face: Camera(camera.codec, kind=Kind.PROTECTED).frame(face, 1),
+    "template of layers": (
+        Refused.NOT_CANONICAL, "a protected template has one layer, not 3",
+        lambda camera, face: template(camera, bytes(64)).with_payload(3, bytes(64)),
+    ),
+    "template cut off": (
+        Refused.NOT_CANONICAL, "a protected template has 10 to 512 bytes, not 9",
+        lambda camera, face: template(camera, bytes(9)),
+    ),
+    "template too long": (
+        Refused.NOT_CANONICAL, "a protected template has 10 to 512 bytes, not 513",
+        lambda camera, face: template(camera, bytes(513)),
+    ),
+    "template of another model": (
+        Refused.UNKNOWN_MODEL, "model abababababababab is not held here",
+        lambda camera, face: template(camera, bytes(64), model_id=b"\xab" * 8),
+    ),
+    "template by a coder": (
+        Refused.UNKNOWN_CODER, "coder 0000000000000001",
+        lambda camera, face: template(camera, bytes(64), coder_id=bytes(7) + b"\1"),
+    ),
+    "template with an extension": (
+        Refused.UNKNOWN_EXTENSION, "extension 133 is unknown; update the server",
+        lambda camera, face: template(camera, bytes(64), extensions=b"\x85\0"),
     ),
     "kind": (
         Refused.UNKNOWN_KIND, "frames of kind 255",
