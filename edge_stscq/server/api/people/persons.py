@@ -22,8 +22,8 @@ from edge_stscq.server.api.people.schemas import (
     Undoing,
     UndoneEdit,
 )
-from edge_stscq.server.api.schemas import ErrorAnswer
 from edge_stscq.server.api.people.visits import check_all_devices
+from edge_stscq.server.api.schemas import ErrorAnswer
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
