@@ -654,10 +654,21 @@ def entropy() -> str:
             f"{100 * (1 - sum(one['bits_by_layer']) / before):.1f} %",
         ]
         for one in models
-        if one["model"] != "mean and scale predicted, the rest quantized"  # of components that never vary, too: void
     ]  # fmt: skip
     head = ["model", "numbers", "basic, bits", "middle", "enhanced", "1 layer, bytes", "2", "3", "bits saved"]
     return _markdown(head, rows)
+
+
+@table
+def entropy_coders() -> str:
+    rows = [
+        [
+            one["coder"], f"{one['bytes']:.2f}",
+            *(f"{one[name]:.3f}" for name in ("read_many_ms", "read_one_ms", "write_one_ms", "write_one_p90_ms")),
+        ]
+        for one in _load("entropy-coder-face64")["results"]["coders"]
+    ]  # fmt: skip
+    return _markdown(["coder", "bytes", "read of 256, ms", "read alone", "written", "written, 90 %"], rows)
 
 
 def _markdown(head: Row, rows: Iterable[Row]) -> str:

@@ -195,7 +195,7 @@ class Grouper:
         """Vectors of whole faces of the models that there are, by id."""
         of_model: dict[bytes, dict[str, WireFrame]] = defaultdict(dict)
         for face in found:
-            if face.model in self._entries:
+            if face.model in self._entries and not face.protected:
                 try:
                     of_model[face.model][face.id] = face.frame()
                 except FrameError as error:
