@@ -166,7 +166,11 @@ class Database:
             connection.invalidate()  # its settings are not those of the others
 
     def close(self) -> None:
-        """Close every connection; the next transaction opens another."""
+        """Close every connection, once the transactions of other threads have ended; the next one opens another."""
+        pool: Any = self._engine.pool
+        end = time.monotonic() + WAIT_SECONDS
+        while pool.checkedout() and time.monotonic() < end:
+            time.sleep(RETRY_SECONDS)
         self._engine.dispose()
         if self._file is not None:
             self._file.forget()

@@ -290,3 +290,20 @@ def test_find_all_keeps_order_and_leaves_out_unknown(open_store: OpenStore, plac
     asked = ["door-7", "cam-2", "cam-9", "nobody-0", "no id", "cam-0", "cam-2", f"{device_stream_id('cam').hex()}-1"]
     assert [face.id for face in store.find_all(asked)] == ["door-7", "cam-2", "cam-0", "cam-2", "cam-1"]
     assert store.find_all([]) == []
+
+
+def test_close_waits_for_a_transaction_of_another_thread(place: str) -> None:
+    store, entered, read = SqlFaceStore(place), threading.Event(), list[object]()
+
+    def work() -> None:
+        with store.database.read() as db:
+            entered.set()
+            time.sleep(0.2)
+            read.append(db.exec_driver_sql("SELECT revision FROM changes").scalar())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    entered.wait()
+    store.close()
+    assert read == [0]
+    thread.join()
