@@ -85,13 +85,14 @@ def create_app(
     cache = SingleFlightCache(settings.cache_bytes)
     trail, retention = AuditTrail(), Retention.parse(settings.retain)
     readiness = Readiness(store, backend, trail, confinement)
-    queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
-        Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT
-    )
     metrics.gauge("decode_queue_faces", "faces that wait for the decoder", lambda: backend.load().queued)
     metrics.gauge("live_clients", "clients that follow the feed", lambda: connections.active)
     metrics.gauge("index_faces", "faces that can be found by example", lambda: len(indexes))
     people = People.of(store, catalog, settings, publishers)
+    queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
+        Ingest(catalog, store, settings.max_frames, people.let_pass if settings.watch_list else None).accept,
+        REQUESTS_PER_COMMIT,
+    )  # fmt: skip
     metrics.gauge("watch_list_passed", "faces of unknown people that a watch list let pass", lambda: people.passed)
     backend.on_batch = metrics.record_batch
 
