@@ -240,6 +240,7 @@ def erase(
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
     ids: Ids = None,
+    person: Annotated[int | None, typer.Option(help="Faces of this person, by number (`person list`).")] = None,
     stream: Stream = None,
     device: Device = None,
     since: Since = None,
@@ -255,18 +256,30 @@ def export(
 ) -> None:
     """Write faces as pictures, with what is known of each (times, device, frame) in faces.json: a person's own data.
 
-    MODEL.stsq has them as frames; `erase --match MODEL.stsq` finds what a camera sends of the same person later.
+    Where a server groups faces, persons.json has visits, names and enrolled photographs. MODEL.stsq has the faces as
+    frames; `erase --match MODEL.stsq` finds what a camera sends of the same person later.
     """
     from edge_stscq._files import make_folder, write_file
     from edge_stscq._images import encode_image
     from edge_stscq.errors import EdgeError, FrameError
     from edge_stscq.server.auth.audit_log import annotate_faces, audit_log
+    from edge_stscq.server.persons.editing import PersonStore
+    from edge_stscq.server.persons.export import exported_persons, visits_of_faces
     from edge_stscq.server.storage.database import sibling_path
+    from edge_stscq.server.storage.face_store import FaceName
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise EdgeError(f"{output} is not an empty folder; choose another -o")
+    if person is not None and (ids or match is not None):
+        raise EdgeError("give ids of faces, --match or --person, not two of them")
     with _opened(place, seal, seal_keys) as opened:
-        chosen = _chosen(opened, ids, stream, device, since, until, match, min_cosine, model)
+        people, besides = PersonStore(opened), () if person is None else (person,)
+        if person is not None:
+            ids = people.face_ids(person)
+        nobody = person is not None and not ids
+        chosen = [] if nobody else _chosen(opened, ids, stream, device, since, until, match, min_cosine, model)
+        visits = visits_of_faces(people, (FaceName(face.stream, face.sequence) for face, _ in chosen))
+        persons = exported_persons(people, visits.values(), besides)
     with audit_log(audit or sibling_path(place, "audit.jsonl")):
         annotate_faces("store export", len(chosen), sorted({face.device for face, _ in chosen}))
     codecs, told = _codecs(model), []
@@ -275,7 +288,11 @@ def export(
     output.chmod(0o700)
     with progress_bar("faces", len(chosen)) as progress:
         for face, cosine in chosen:
-            row = _row(face, cosine) | {"payload": face.payload.hex(), "picture": None}
+            visit = visits.get(FaceName(face.stream, face.sequence))
+            row = _row(face, cosine) | {
+                "payload": face.payload.hex(), "picture": None, "visit": None if visit is None else visit.id,
+                "person": None if visit is None else visit.person,
+            }  # fmt: skip
             codec = codecs.get(face.model)
             with contextlib.suppress(FrameError):
                 if codec is not None:
@@ -289,11 +306,15 @@ def export(
     for name, faces in coded.items():
         write_file(output / f"{name.hex()}.stsq", codecs[name].frames.write(faces))
     write_file(output / "faces.json", (json.dumps(told, indent=1) + "\n").encode())
+    if persons:
+        write_file(output / "persons.json", (json.dumps(persons, indent=1) + "\n").encode())
     pictures = sum(row["picture"] is not None for row in told)
     if as_json:
-        typer.echo(json.dumps({"output": str(output), "faces": len(told), "pictures": pictures}))
+        done = {"output": str(output), "faces": len(told), "pictures": pictures, "persons": len(persons)}
+        typer.echo(json.dumps(done))
     else:
-        typer.echo(f"{output}: {count(len(told), 'face')}, {count(pictures, 'picture')}, faces.json")
+        files = "faces.json, persons.json" if persons else "faces.json"
+        typer.echo(f"{output}: {count(len(told), 'face')}, {count(pictures, 'picture')}, {files}")
 
 
 def store_seal(source: str | None, keys: Path | None, place: str | Path) -> "FaceSeal | None":
