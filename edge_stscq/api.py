@@ -189,7 +189,8 @@ def export(
         calibration: for int8 and w8; that of the codec's folder if None.
         output: the bundle comes to TARGET-PRECISION in it.
         force: replace a bundle that is there.
-        coder: of payloads; "packed" writes a face as one plain number where its tokens are too rare for the tables.
+        coder: of payloads; "packed" writes a face as one plain number where its tokens are too rare for the tables, and
+            "learned" does so with the frequencies of the model's `learned.safetensors`.
 
     Raises:
         EdgeError: the target has no such precision, its exporter is not installed, the place is taken, or the artifact

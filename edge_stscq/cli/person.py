@@ -17,8 +17,10 @@ from edge_stscq.cli.store import AsJson, Audit, Seal, SealKeys, Store
 from edge_stscq.cli.ui import count, note
 
 if TYPE_CHECKING:
+    from edge_stscq.bundle import Bundle
     from edge_stscq.server.persons.editing import Edited, Enrolled, PersonStore
     from edge_stscq.server.persons.rows import PersonRow, VisitRow
+    from edge_stscq.stream import CodedFace
 
 person = typer.Typer(help="List, name, merge, split, enroll and forget people whom a server saw.", no_args_is_help=True)
 
@@ -254,23 +256,31 @@ def _edited(
 
 def _coded(photo: Path, bundle: Path) -> "tuple[Enrolled | None, int, str | None]":
     """The largest face of a picture, its quality, and why it was refused."""
-    from edge_stscq._images import read_image
     from edge_stscq.bundle import open_bundle
+    from edge_stscq.server.persons.editing import Enrolled
+
+    opened = open_bundle(bundle)
+    coded, quality, reason = code_picture(photo, opened)
+    if coded is None:
+        return None, quality, reason
+    return Enrolled(opened.frames.model_id, coded.layers, opened.frames.payload(coded), quality), quality, None
+
+
+def code_picture(photo: Path, opened: "Bundle") -> "tuple[CodedFace | None, int, str | None]":
+    """The largest face of a picture as a camera codes it, its quality, and why it was refused."""
+    from edge_stscq._images import read_image
     from edge_stscq.device import load_encoder
     from edge_stscq.device.detect import Detector
     from edge_stscq.device.quality import QualityGate
-    from edge_stscq.server.persons.editing import Enrolled
 
-    picture, detector, opened = read_image(photo), Detector(), open_bundle(bundle)
+    picture, detector = read_image(photo), Detector()
     face = detector.largest(picture)
     if face is None:
         return None, 0, "no face was found"
     judged = QualityGate(detector).judge(picture, face)
     if judged.refusal is not None:
         return None, judged.score, str(judged.refusal)
-    coded = load_encoder(opened).encode(judged.crop)
-    payload = opened.frames.payload(coded)
-    return Enrolled(opened.frames.model_id, coded.layers, payload, judged.score), judged.score, None
+    return load_encoder(opened).encode(judged.crop), judged.score, None
 
 
 def _tell(done: "Edited", as_json: bool) -> None:

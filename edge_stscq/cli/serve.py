@@ -171,7 +171,7 @@ def serve(
 
         least, most = parse_replicas(replicas)
         options = RayOptions(ray_address, ingress_replicas, least, most, gpus_per_replica)
-        with contextlib.closing(_bound(settings.host, settings.port)) as listener:
+        with contextlib.closing(bound(settings.host, settings.port)) as listener:
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         with noted_server(settings.port, token_file):
             run(settings, options, log, tls, announce)
@@ -196,7 +196,7 @@ def serve(
     places = settings.model if settings.bundle is None else (*settings.model, settings.bundle)
     refuse_readable([file for file in files if file is not None], places)
     with (
-        contextlib.closing(_bound(settings.host, settings.port)) as listener,
+        contextlib.closing(bound(settings.host, settings.port)) as listener,
         noted_server(listener.getsockname()[1], token_file),
         contextlib.closing(DecoderProcess(*decoding, settings.decoder_user)) as decoder,
         contextlib.ExitStack() as opened,
@@ -234,7 +234,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
     """A bound socket, so that a taken port is one clear line and port 0 can be named."""
     from edge_stscq.errors import EdgeError
 

@@ -379,6 +379,8 @@ def _example(match: str, catalog: "ModelCatalog", opened: "SqlFaceStore") -> "tu
 
     if not Path(match).is_file():
         (example,) = Selection((match,)).find(opened)
+        if example.protected:
+            raise EdgeError(f"face {match} is a protected template, which is like no face without its key; name its id")
         entry = catalog.find(example.model, f"face {match}")
         return entry, entry.codec.face(example.frame())
     try:
@@ -402,8 +404,9 @@ def _row(face: "StoredFace", cosine: float | None) -> dict[str, object]:
     captured = None if face.captured_ms is None else _time(face.captured_ms / 1000)
     return {
         "id": face.id, "device": face.device, "stream": face.stream.hex(), "number": face.sequence,
-        "model": face.model.hex(), "layers": face.layers, "captured": captured, "received": _time(face.received),
-        "track": face.track, "quality": face.quality, "cosine": None if cosine is None else round(cosine, 4),
+        "model": face.model.hex(), "layers": face.layers, "protected": face.protected, "captured": captured,
+        "received": _time(face.received), "track": face.track, "quality": face.quality,
+        "cosine": None if cosine is None else round(cosine, 4),
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@
     decoder.safetensors      the server's decoder
     codebooks.safetensors    books [M, T, K, D]
     tables.safetensors       integer frequency tables
+    learned.safetensors      the learned coder (int8), of a model that has one
     calibration.safetensors  int8 ranges (written by `edge-stscq quantize`)
 
 The codebooks stand in one file only and are joined to whatever is loaded.

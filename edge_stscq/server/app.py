@@ -9,7 +9,19 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from edge_stscq import __version__
-from edge_stscq.server.api import devices, faces, frames, live, match, meta, page, persons, visit_events, visits
+from edge_stscq.server.api import (
+    devices,
+    faces,
+    frames,
+    live,
+    match,
+    meta,
+    page,
+    persons,
+    templates,
+    visit_events,
+    visits,
+)
 from edge_stscq.server.auth.audit_log import AuditMiddleware, AuditTrail
 from edge_stscq.server.auth.guard import Guard, open_tokens
 from edge_stscq.server.decoding.backend import DecoderBackend
@@ -126,6 +138,7 @@ def create_app(
         meta.model_routes(guard, catalog, settings.device),
         faces.image_routes(guard, resolver, backend, cache, admission),
         match.routes(guard, resolver, catalog, store, indexes, feed, pictures, settings.max_picture_bytes),
+        templates.routes(guard, store),
         devices.routes(guard, device_stats),
         visits.routes(guard, people),
         persons.routes(guard, people, feed, pictures, settings.max_picture_bytes),

@@ -19,8 +19,9 @@ from edge_stscq.protocol import (
 )
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.storage.face_store import FaceStore, FrameBatch, WriteResult
-from edge_stscq.stream.envelope import Kind, Source, WireFrame, device_stream_id
+from edge_stscq.stream.envelope import STATIC_TABLES, Kind, Source, WireFrame, device_stream_id
 from edge_stscq.stream.frame import CRC_BYTES, stream_model_id
+from edge_stscq.stream.protected import read_protected
 from edge_stscq.stream.wire import check_version, read_frames
 
 REQUESTS_PER_COMMIT = 16
@@ -136,7 +137,8 @@ class Ingest:
         of_model: dict[bytes, list[tuple[_Read, WireFrame]]] = {}
         for one in requests:
             for frame in one.batch.frames:
-                of_model.setdefault(frame.source.model_id, []).append((one, frame))
+                if frame.source.kind == Kind.TOKENS:
+                    of_model.setdefault(frame.source.model_id, []).append((one, frame))
         for model, owned in of_model.items():
             faces = self._entries[model].codec.faces([frame for _, frame in owned])
             for (one, frame), face in zip(owned, faces, strict=True):
@@ -153,19 +155,27 @@ class Ingest:
         source = frame.source
         if extension is not None:
             return Refused.UNKNOWN_EXTENSION, f"extension {extension} is unknown; update the server"
-        if source.kind != Kind.TOKENS:
+        if source.kind not in (Kind.TOKENS, Kind.PROTECTED):
             return Refused.UNKNOWN_KIND, f"frames of kind {source.kind} are not kept here; update the server"
         if source.model_id not in self._entries:
             return Refused.UNKNOWN_MODEL, f"model {source.model_id.hex()} is not held here; start the server with it"
-        if source.coder_id not in self._entries[source.model_id].codec.coders:
+        coders = {STATIC_TABLES} if source.kind == Kind.PROTECTED else self._entries[source.model_id].codec.coders
+        if source.coder_id not in coders:
             return Refused.UNKNOWN_CODER, f"coder {source.coder_id.hex()} is not held here; update the server"
+        if source.kind == Kind.PROTECTED:
+            try:
+                read_protected(frame)
+            except FrameError as error:
+                return Refused.NOT_CANONICAL, str(error)
         return None
 
     def _same_face(self, old: WireFrame, new: WireFrame) -> bool:
-        """True if two frames carry the same group and the same tokens in the layers they share."""
+        """True if two frames carry the same group and the same tokens in the layers they share, or one template."""
         entry: CatalogEntry = self._entries[new.source.model_id]
         if (old.layers, old.payload) == (new.layers, new.payload):
             return True
+        if new.source.kind == Kind.PROTECTED:
+            return False
         first, second = (entry.codec.face(frame) for frame in (old, new))
         layers, ends = min(first.layers, second.layers), entry.config.layer_ends
         return first.truncate(layers, ends) == second.truncate(layers, ends)

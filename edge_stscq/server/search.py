@@ -114,7 +114,7 @@ class FaceIndex:
                 latest.pop(name, None)
                 gone.add(name)
                 continue
-            if stored.model != self._codec.model_id:
+            if stored.model != self._codec.model_id or stored.protected:
                 continue
             gone.discard(name)
             try:

@@ -19,6 +19,7 @@ from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.codec.integer.encoder import IntegerEncoder, ReferenceEncoder, TokenEncoder
 from edge_stscq.data.loader import Augmentation, FaceSet
 from edge_stscq.errors import EdgeError
+from edge_stscq.stream.learned.weights import FILE as LEARNED
 from edge_stscq.training.embeddings import cached_embeddings, trunk_input
 from edge_stscq.training.init.closed_form import BookFit, fit_codebooks
 from edge_stscq.training.init.controls import controls
@@ -144,6 +145,7 @@ def distill(run: TrainingRun, model: Path, new_tables: bool = False) -> Path:
         store.save_student(part, done)
         if tables is not None:
             tables.save(part / "tables.safetensors")
+            (part / LEARNED).unlink(missing_ok=True)  # fitted on the tokens that the earlier tables count
 
     return publish(run, model, "distilled", change)
 

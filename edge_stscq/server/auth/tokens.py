@@ -141,7 +141,7 @@ class TokenStore:
             )
         wanted = set(scopes)
         if not wanted:
-            raise EdgeError("a token without a scope opens nothing; give --scope send, read, match, admin or delete")
+            raise EdgeError("a token without a scope opens nothing; give --scope send, read, match or another")
         if owner is not None and not _OWNER.fullmatch(owner):
             raise EdgeError(f"{owner!r} cannot name an owner; use 1 to 100 characters without line breaks")
         token = Token(

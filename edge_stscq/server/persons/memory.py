@@ -15,7 +15,7 @@ from edge_stscq.server.persons.events import Watch
 from edge_stscq.server.persons.likeness import Likeness, Units
 from edge_stscq.server.persons.rows import Photo
 from edge_stscq.server.storage.face_store import FaceName, occurrence
-from edge_stscq.stream.envelope import ID_BYTES, Source, WireFrame
+from edge_stscq.stream.envelope import ID_BYTES, Kind, Source, WireFrame
 
 BEST = 8
 """Faces of a visit that its average is of, the best ones: as many as the thresholds were measured with."""
@@ -93,10 +93,11 @@ class Memory:
         return Watched("perhaps", found[0].person) if found else Watched("unknown", None)
 
     def units(self, frames: Sequence[WireFrame]) -> list[Units | None]:
-        """Vectors of each; None of one that cannot be read, or is of another model."""
+        """Vectors of each; None of one that cannot be read, is of another model, or a protected template."""
         of_model: dict[bytes, list[int]] = defaultdict(list)
         for at, frame in enumerate(frames):
-            of_model[frame.source.model_id].append(at)
+            if frame.source.kind == Kind.TOKENS:
+                of_model[frame.source.model_id].append(at)
         units: list[Units | None] = [None] * len(frames)
         for model in of_model.keys() & self.entries.keys():
             faces = self.entries[model].codec.faces([frames[at] for at in of_model[model]])

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.protocol import RefusedFrame
-from edge_stscq.stream.envelope import Clock, Source, WireFrame, device_stream_id
+from edge_stscq.stream.envelope import Clock, Kind, Source, WireFrame, device_stream_id
 from edge_stscq.stream.frame import FRAME_OVERHEAD
 
 WriteResult = Literal["stored", "extended", "duplicate"]
@@ -96,6 +96,11 @@ class StoredFace:
     def size(self) -> int:
         """Bytes of the frame without its envelope."""
         return len(self.payload) + FRAME_OVERHEAD
+
+    @property
+    def protected(self) -> bool:
+        """True of a template, which is kept for a matcher that holds its key: nothing here reads it."""
+        return self.kind == Kind.PROTECTED
 
     def frame(self) -> WireFrame:
         """The frame as it was sent.

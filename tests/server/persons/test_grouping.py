@@ -19,6 +19,7 @@ from edge_stscq.server.persons.likeness import Likeness
 from edge_stscq.server.persons.rows import PersonRow
 from edge_stscq.server.storage.face_store import FaceName
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+from edge_stscq.stream.envelope import Kind
 from edge_stscq.stream.face import CodedFace
 from tests.server.conftest import MakeFaces
 from tests.support.models.match_rules import rule_of
@@ -408,8 +409,9 @@ def watching(store: SqlFaceStore, judged: CatalogEntry, people: PersonStore, mak
 
 
 def test_watch_list_lets_strangers_pass_before_they_are_stored(
-    store: SqlFaceStore, watching: Grouper, camera: Camera, make_faces: MakeFaces, people: PersonStore
-) -> None:
+    store: SqlFaceStore, watching: Grouper, judged: CatalogEntry, camera: Camera, make_faces: MakeFaces,
+    people: PersonStore,
+) -> None:  # fmt: skip
     ann, ben, eve = make_faces(3)
     frames = [
         camera.frame(face, number, NOON + 1000 * number, track=track)
@@ -424,6 +426,8 @@ def test_watch_list_lets_strangers_pass_before_they_are_stored(
     group(watching)
     later = camera.frame(eve, 9, NOON + 9000, track=0)
     assert watching.let_pass([later, frames[0]]) == [False, False], "what is of a visit stays"
+    template = Camera(judged.codec, kind=Kind.PROTECTED).frame(eve, 10, NOON, track=9)
+    assert watching.let_pass([template]) == [False], "nobody here can tell whose a protected template is"
     too_late = camera.frame(eve, 10, NOON + round(1000 * (10 * GAP)), track=0)
     assert watching.let_pass([too_late]) == [True]
 
