@@ -17,6 +17,7 @@ from edge_stscq.cli.person import person as app
 from edge_stscq.server.persons.editing import PersonStore
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from tests.conftest import REPOSITORY
+from tests.demo_camera.service.doubles import Receiver
 from tests.server.conftest import Run, Served, local_bearer
 from tests.support.models.released import Released
 
@@ -51,7 +52,14 @@ def test_enrolled_person_is_known_and_a_stranger_is_not_kept(
     for name in (GRACE, EILEEN):
         darker(portraits()[name], seen / f"{name}.png")
     model = REPOSITORY / "models" / "face64"
-    with served("--model", model, "--store", place, "--watch-list") as (address, _):
+    secret = tmp_path / "webhook.secret"
+    secret.touch(0o600)
+    secret.write_text("f" * 64)
+    watching = "--model", model, "--store", place, "--watch-list", "--webhook-secret", secret, "--webhook"
+    with (
+        Receiver(lambda request: (204, {}, b"")).running() as hook,
+        served(*watching, f"{hook.url}/visits") as (address, _),
+    ):
         sent = "--bundle", released.bundle, "--url", address, "--device", "door", "--json"
         done = run("capture", "--source", seen, *sent)
         assert done.returncode == 0, done.stderr
@@ -61,9 +69,16 @@ def test_enrolled_person_is_known_and_a_stranger_is_not_kept(
             while not (visits := client.get("/v1/visits").json()["visits"]):
                 assert time.monotonic() < ends
                 time.sleep(0.05)
+            while len(hook.received) < 3:
+                assert time.monotonic() < ends
+                time.sleep(0.05)
             metrics = client.get("/metrics").text
     (visit,) = visits
     assert (visit["watch"], visit["name"], visit["person"]) == ("known", "Grace", enrolled["person"])
+    told = [(one.path, json.loads(one.body)) for one in hook.received]
+    assert sorted((path, event["event"], str(event["name"])) for path, event in told) == [
+        ("/visits", "known", "Grace"), ("/visits", "unknown", "None"), ("/visits", "visit", "Grace"),
+    ]  # fmt: skip
     assert "edge_stscq_watch_list_passed 1.0" in metrics
     assert "edge_stscq_stored_faces 1.0" in metrics
     shown = answer("show", enrolled["person"], "--store", place)
