@@ -21,6 +21,8 @@ SEQUENCE_HEADER = "Edge-Sequence"
 FRAMES_PATH = "/v1/frames"
 STREAMS_PATH = "/v2/frames"
 TEMPLATES_PATH = "/v1/templates"
+PASSING = frozenset({408, 425, 429})
+"""Answers below 500 that another try may change; from 500 on, all are such."""
 
 
 class Acknowledgement(BaseModel):

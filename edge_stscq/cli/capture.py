@@ -200,6 +200,11 @@ def capture(
         except EdgeError as error:
             failure = error
         watch()
+        if protector is not None and spool is None and url is None:
+            try:
+                protector.withdraw(sink.written)
+            except EdgeError as error:
+                failure = failure or error
     ended = "error" if failure else signals.asked.name if signals.asked else "limit" if loop.full else "source"
     report = {
         "source": pictures.name, "bundle": str(opened.folder), "model_id": opened.manifest.model_id, "ended": ended,

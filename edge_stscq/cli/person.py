@@ -12,6 +12,7 @@ import typer
 
 from edge_stscq.cli.command import Command, with_verbosity
 from edge_stscq.cli.options import BUNDLE, BundleOption
+from edge_stscq.cli.store import AsJson, Audit, Seal, SealKeys, Store, store_seal
 from edge_stscq.cli.ui import count, note
 
 if TYPE_CHECKING:
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
 
 person = typer.Typer(help="List, name, merge, split, enroll and forget people whom a server saw.", no_args_is_help=True)
 
-Store = Annotated[
-    str, typer.Option("--store", envvar="EDGE_STSCQ_STORE", help="SQLite file or URL of the store, as for `serve`.")
-]
-Audit = Annotated[Path | None, typer.Option(help="Audit log; otherwise audit.jsonl beside the store.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Who = Annotated[int, typer.Argument(metavar="PERSON", help="Number that `person list` shows.")]
 
 
@@ -38,10 +34,12 @@ def list_persons(
     part: Annotated[str | None, typer.Option("--name", help="Only people whose name has this in it.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most people, the newest first.")] = 50,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """List people, the newest first."""
-    with _opened(place) as people:
+    with _opened(place, seal, seal_keys) as people:
         rows = people.persons(limit, named=named or None, hidden=hidden, part=part)
     if as_json:
         typer.echo(json.dumps({"persons": [_person(row) for row in rows]}))
@@ -60,9 +58,11 @@ def list_persons(
 
 @person.command("show", cls=Command)
 @with_verbosity
-def show(who: Who, place: Store = "faces.db", as_json: AsJson = False) -> None:
+def show(
+    who: Who, place: Store = "faces.db", seal: Seal = None, seal_keys: SealKeys = None, as_json: AsJson = False
+) -> None:
     """Show a person's visits, newest first, with the best face of each."""
-    with _opened(place) as people:
+    with _opened(place, seal, seal_keys) as people:
         row, visits = people.person(who), people.visits(1000, person=who)
     if as_json:
         typer.echo(json.dumps(_person(row) | {"visits_newest": [_visit(visit) for visit in visits]}))
@@ -79,11 +79,13 @@ def name(
     who: Who,
     text: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The name; none takes it away.")] = None,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a person a name, or take it away."""
-    with _edited(place, audit, "person name", who) as people:
+    with _edited(place, seal, seal_keys, audit, "person name", who) as people:
         _tell(people.name(who, text), as_json)
 
 
@@ -93,11 +95,13 @@ def hide(
     who: Who,
     show_again: Annotated[bool, typer.Option("--show", help="Show the person again.")] = False,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Leave a person out of lists, or not any more."""
-    with _edited(place, audit, "person hide", who) as people:
+    with _edited(place, seal, seal_keys, audit, "person hide", who) as people:
         _tell(people.hide(who, not show_again), as_json)
 
 
@@ -107,11 +111,13 @@ def merge(
     who: Who,
     others: Annotated[list[int], typer.Argument(metavar="OTHER...", help="Numbers of those who are the same person.")],
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the visits of others this person's."""
-    with _edited(place, audit, "person merge", who) as people:
+    with _edited(place, seal, seal_keys, audit, "person merge", who) as people:
         _tell(people.merge(who, others), as_json)
 
 
@@ -121,11 +127,13 @@ def split(
     who: Who,
     visits: Annotated[list[int], typer.Argument(metavar="VISIT...", help="Numbers that `person show` shows.")],
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Make some of a person's visits those of a new one."""
-    with _edited(place, audit, "person split", who) as people:
+    with _edited(place, seal, seal_keys, audit, "person split", who) as people:
         _tell(people.split(who, visits), as_json)
 
 
@@ -134,11 +142,13 @@ def split(
 def undo(
     edit: Annotated[int | None, typer.Argument(metavar="[EDIT]", help="Number of the edit; the last if none.")] = None,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Take an edit back."""
-    with _edited(place, audit, "person undo", edit) as people:
+    with _edited(place, seal, seal_keys, audit, "person undo", edit) as people:
         done = people.undo(edit)
     typer.echo(
         json.dumps({"edit": done.edit, "undone": done.undone}) if as_json else f"edit {done.edit} undone: {done.undone}"
@@ -153,6 +163,8 @@ def enroll(
     bundle: BundleOption = BUNDLE,
     who: Annotated[int | None, typer.Option("--person", help="Add to this person.")] = None,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
@@ -170,7 +182,7 @@ def enroll(
     taken = [found for _, found, _, _ in coded if found is not None]
     done = None
     if len(taken) == len(coded):
-        with _edited(place, audit, "person enroll", who, make=True) as people:
+        with _edited(place, seal, seal_keys, audit, "person enroll", who, make=True) as people:
             done = people.enroll(text, taken, who)
     if as_json:
         told = {"edit": None, "person": None} if done is None else {"edit": done.edit, "person": done.person}
@@ -193,19 +205,21 @@ def forget(
     who: Who,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Erase a person for good: faces, photographs on the watch list, and the name."""
     from edge_stscq.errors import EdgeError
 
-    with _opened(place) as people:
+    with _opened(place, seal, seal_keys) as people:
         row = people.person(who)
     if not yes:
         if not sys.stdin.isatty():
             raise EdgeError(f"{count(row.faces, 'face')} would be erased; look with `person show`, then give --yes")
         typer.confirm(f"Erase person {who} and {count(row.faces, 'face')} for good?", abort=True)
-    with _edited(place, audit, "person forget", who) as people:
+    with _edited(place, seal, seal_keys, audit, "person forget", who) as people:
         faces = people.forget(who)
     if as_json:
         typer.echo(json.dumps({"forgotten": who, "faces": faces}))
@@ -215,7 +229,9 @@ def forget(
 
 
 @contextlib.contextmanager
-def _opened(place: str, make: bool = False) -> "Iterator[PersonStore]":
+def _opened(
+    place: str, seal: str | None, seal_keys: Path | None, make: bool = False
+) -> "Iterator[PersonStore]":  # fmt: skip
     from edge_stscq.errors import EdgeError, require
 
     require("sqlalchemy", "server")
@@ -227,7 +243,7 @@ def _opened(place: str, make: bool = False) -> "Iterator[PersonStore]":
     if path is not None and not make and not path.exists():
         raise EdgeError(f"there is no store {path}; give its path with --store")
     try:
-        with contextlib.closing(SqlFaceStore(place)) as opened:
+        with contextlib.closing(SqlFaceStore(place, store_seal(seal, seal_keys, place))) as opened:
             yield PersonStore(opened)
     except StoreError as error:
         raise EdgeError(f"the store failed: {error}; run this again") from None
@@ -235,13 +251,14 @@ def _opened(place: str, make: bool = False) -> "Iterator[PersonStore]":
 
 @contextlib.contextmanager
 def _edited(
-    place: str, audit: Path | None, what: str, who: int | None, make: bool = False
+    place: str, seal: str | None, seal_keys: Path | None, audit: Path | None, what: str, who: int | None,
+    make: bool = False,
 ) -> "Iterator[PersonStore]":  # fmt: skip
     """The store, with a line in the audit log before anything is changed; names are not in it."""
     from edge_stscq.server.auth.audit_log import annotate_person, audit_log
     from edge_stscq.server.storage.database import sibling_path
 
-    with _opened(place, make) as people, audit_log(audit or sibling_path(place, "audit.jsonl")):
+    with _opened(place, seal, seal_keys, make) as people, audit_log(audit or sibling_path(place, "audit.jsonl")):
         annotate_person(what, who)
         yield people
 

@@ -89,6 +89,20 @@ def serve(
     watch_list: Annotated[
         bool, typer.Option("--watch-list", help="Keep only faces of enrolled people, or of who may be; count others.")
     ] = False,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Tell this address of visits, and who of the watch list is seen.")
+    ] = None,
+    webhook_secret: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Secret that signs what the webhook gets.")
+    ] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Tell this broker, too: mqtts://USER@HOST:PORT/PREFIX, or mqtt://."),
+    ] = None,
+    mqtt_password: Annotated[Path | None, typer.Option(metavar="FILE", help="Password at the broker.")] = None,
+    mqtt_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM authorities of the broker; otherwise this machine's.")
+    ] = None,
     requests_per_minute: Annotated[float, typer.Option(min=1, help="Requests of one device.")] = 1200,
     bytes_per_minute: Annotated[float, typer.Option(min=1, help="Bytes that one device may send.")] = 8 << 20,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate, and those up to its authority.")] = None,
@@ -171,7 +185,10 @@ def serve(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what must be tidied up is, whichever signal ends it
     decoding = settings.model, settings.device, settings.max_batch
-    files: tuple[Path | None, ...] = (log, tokens_path(settings), sqlite_path(store_url(settings.store)))
+    files: tuple[Path | None, ...] = (
+        log, tokens_path(settings), sqlite_path(store_url(settings.store)), settings.webhook_secret,
+        settings.mqtt_password,
+    )  # fmt: skip
     if settings.seal is not None:
         from edge_stscq.server.sealing.face_seal import key_path
 

@@ -83,7 +83,7 @@ def check(place: Store = "faces.db", seal: Seal = None, seal_keys: SealKeys = No
     from edge_stscq.server.maintenance.inspection import inspect_store
 
     with progress_bar("reading", None) as progress:
-        found = inspect_store(place, progress, _seal(seal, seal_keys, place))
+        found = inspect_store(place, progress, store_seal(seal, seal_keys, place))
     if as_json:
         typer.echo(json.dumps({**asdict(found), "whole": found.whole}))
     else:
@@ -109,7 +109,7 @@ def repair(
     from edge_stscq.server.maintenance.inspection import repair_store
 
     with progress_bar("reading", None) as progress:
-        done = repair_store(file, progress, _seal(seal, seal_keys, file))
+        done = repair_store(file, progress, store_seal(seal, seal_keys, file))
     if as_json:
         typer.echo(json.dumps(asdict(done)))
         return
@@ -135,7 +135,7 @@ def backup(
     """Copy a store as it is at one moment, while servers use it, and check the copy."""
     from edge_stscq.server.maintenance.backup import backup_store
 
-    key = _seal(seal, seal_keys, place)
+    key = store_seal(seal, seal_keys, place)
     faces = backup_store(place, output, key)
     if as_json:
         typer.echo(json.dumps({"backup": str(output), "faces": faces}))
@@ -161,7 +161,7 @@ def restore(
 
     from edge_stscq.server.maintenance.backup import restore_store
 
-    done = restore_store(copy, file, _seal(seal, seal_keys, file))
+    done = restore_store(copy, file, store_seal(seal, seal_keys, file))
     if as_json:
         typer.echo(json.dumps(asdict(done)))
         return
@@ -296,7 +296,8 @@ def export(
         typer.echo(f"{output}: {count(len(told), 'face')}, {count(pictures, 'picture')}, faces.json")
 
 
-def _seal(source: str | None, keys: Path | None, place: str | Path) -> "FaceSeal | None":
+def store_seal(source: str | None, keys: Path | None, place: str | Path) -> "FaceSeal | None":
+    """Seal of the store at `place`, None if neither a secret nor a key file is given."""
     if source is None and keys is None:
         return None
     from edge_stscq.server.sealing.face_seal import open_seal
@@ -320,7 +321,7 @@ def _opened(place: str, seal: str | None, seal_keys: Path | None) -> "Iterator[S
     if path is not None and not path.exists():
         raise EdgeError(f"there is no store {path}; give its path with --store")
     try:
-        with contextlib.closing(SqlFaceStore(place, _seal(seal, seal_keys, place))) as opened:
+        with contextlib.closing(SqlFaceStore(place, store_seal(seal, seal_keys, place))) as opened:
             yield opened
     except StoreError as error:
         raise EdgeError(f"the store failed: {error}; run this again") from None

@@ -10,6 +10,7 @@ Every call opens the file anew, so that threads, forks and processes share nothi
 
 import hmac
 import os
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,8 @@ MAX_NAME = 200
 _APPLICATION_ID = int.from_bytes(b"KEYS")
 _VERSION = 1
 _CHECK = b"edge-stscq key store check"
+_EARLY = re.compile(rb'\{\s*"format"')
+"""Beginning of the JSON in which salts were kept at first."""
 _PRAGMAS = ("journal_mode=PERSIST", "synchronous=EXTRA", "fullfsync=ON", "secure_delete=ON", "temp_store=MEMORY")
 _TABLES = (
     "CREATE TABLE owner (id BLOB NOT NULL, secret_check BLOB NOT NULL) STRICT",
@@ -221,6 +224,12 @@ class KeyStore:
             raise EdgeError(f"{self.path} hangs on another secret; give the one that it was made with")
 
     def _unknown(self) -> EdgeError:
+        with suppress(OSError), self.path.open("rb") as file:
+            if _EARLY.match(file.read(64)):
+                return EdgeError(
+                    f"{self.path} is a key store of an early version, whose templates no version after it matches; "
+                    "remove both, and enroll again with a new --keys"
+                )
         return EdgeError(f"{self.path} is no key store of this version; restore it from its own backup")
 
     def _failed(self, error: Exception) -> EdgeError:

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from edge_stscq import __version__
-from edge_stscq.server.api import devices, faces, frames, live, match, meta, page, persons, templates, visits
+from edge_stscq.server.api import devices, faces, frames, live, match, meta, page, templates
+from edge_stscq.server.api.people import persons, visit_events, visits
 from edge_stscq.server.auth.audit_log import AuditMiddleware, AuditTrail
 from edge_stscq.server.auth.guard import Guard, open_tokens
 from edge_stscq.server.decoding.backend import DecoderBackend
@@ -26,6 +27,7 @@ from edge_stscq.server.maintenance.retention import Retention, retaining
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.middleware import Admission, LoadSheddingMiddleware, RequestMetricsMiddleware
 from edge_stscq.server.persons.people import People, grouping
+from edge_stscq.server.persons.publishers import make_publishers
 from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.readiness import Readiness
 from edge_stscq.server.search import FaceIndexes, following
@@ -79,7 +81,8 @@ def create_app(
         live.ConnectionLimit(settings.live_clients),
         DeviceStatsCache(store),
     )
-    indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats)
+    publishers = make_publishers(settings)
+    indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats, publishers)
     cache = SingleFlightCache(settings.cache_bytes)
     trail, retention = AuditTrail(), Retention.parse(settings.retain)
     readiness = Readiness(store, backend, trail, confinement)
@@ -89,7 +92,7 @@ def create_app(
     metrics.gauge("decode_queue_faces", "faces that wait for the decoder", lambda: backend.load().queued)
     metrics.gauge("live_clients", "clients that follow the feed", lambda: connections.active)
     metrics.gauge("index_faces", "faces that can be found by example", lambda: len(indexes))
-    people = People.of(store, catalog, settings)
+    people = People.of(store, catalog, settings, publishers)
     metrics.gauge("watch_list_passed", "faces of unknown people that a watch list let pass", lambda: people.passed)
     backend.on_batch = metrics.record_batch
 
@@ -98,7 +101,7 @@ def create_app(
         try:
             async with (
                 backend, feed, queue, following(indexes, feed, settings.match_faces), forgetting(cache, feed),
-                retaining(store, retention), grouping(people, feed),
+                retaining(store, retention), grouping(people, feed, publishers),
             ):  # fmt: skip
                 yield
         finally:
@@ -129,6 +132,7 @@ def create_app(
         persons.routes(guard, people, feed, pictures, settings.max_picture_bytes),
         faces.erase_routes(guard, resolver, store, feed),
         live.routes(guard, feed, connections, trail),
+        visit_events.routes(guard, people, connections, trail),
         meta.metrics_routes(guard, metrics),
         meta.probe_routes(readiness),
     ):

@@ -21,10 +21,10 @@ from edge_stscq._files import write_file
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream.arithmetic import PRECISION, TOTAL, Decoder, Encoder, sufficient_bytes
-from edge_stscq.stream.batch import BatchDecoder
+from edge_stscq.stream.batch import Messages, filled
 from edge_stscq.stream.face import CodedFace
 
-_NOT_CANONICAL = "payload is not the one an encoder makes for its face"
+NOT_CANONICAL = "payload is not the one an encoder makes for its face"
 _FEW = 48
 """Payloads from which on they are read at once in less time than one by one."""
 
@@ -112,6 +112,10 @@ class Tables:
             encoder.push(token, row)
         return encoder.finish()
 
+    def encode_many(self, faces: Sequence[CodedFace]) -> list[bytes]:
+        """As `encode`, of several faces."""
+        return [self.encode(face) for face in faces]
+
     def decode(self, payload: bytes, layers: int) -> CodedFace:
         """The face whose message this is.
 
@@ -123,18 +127,21 @@ class Tables:
         group = decoder.pop(self.group_row)
         tokens = decoder.pop_all(self.rows[group][:count])
         if not decoder.is_shortest():
-            raise FrameError(_NOT_CANONICAL)
+            raise FrameError(NOT_CANONICAL)
         return CodedFace(group, np.array(tokens, np.uint16), layers)
 
     def decode_many(self, payloads: Sequence[bytes], layers: int) -> list[CodedFace | FrameError]:
         """As `decode`, of several payloads at once, the error in the place of a face."""
-        count, (_, _, entries) = self.layer_ends[layers - 1], self.shape
+        count, (_, positions, entries) = self.layer_ends[layers - 1], self.shape
         if len(payloads) < _FEW or entries < 2:
             return [self._decode_or_error(payload, layers) for payload in payloads]
-        groups, tokens, whole = self._batch.decode(payloads, count)
+        messages = Messages(payloads, 1 + count)
+        group_starts, starts = self._filled
+        groups = messages.pop(group_starts, np.zeros((len(payloads), 1), np.intp))
+        found = messages.pop(starts, groups.astype(np.intp) * positions + np.arange(count))
         return [
-            CodedFace.of_checked(group, row, layers) if one else FrameError(_NOT_CANONICAL)
-            for group, row, one in zip(groups.tolist(), tokens, whole, strict=True)
+            CodedFace.of_checked(group, row, layers) if whole else FrameError(NOT_CANONICAL)
+            for group, row, whole in zip(groups[:, 0].tolist(), found, messages.whole(), strict=True)
         ]
 
     def _decode_or_error(self, payload: bytes, layers: int) -> CodedFace | FrameError:
@@ -144,8 +151,10 @@ class Tables:
             return error
 
     @cached_property
-    def _batch(self) -> BatchDecoder:
-        return BatchDecoder(self.frequencies, self.group_frequencies)
+    def _filled(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Rows of the groups, and of the tokens by group and position."""
+        groups, tokens, entries = self.shape
+        return filled(self.group_frequencies[None]), filled(self.frequencies.reshape(groups * tokens, entries))
 
     @classmethod
     def from_counts(cls, counts: ArrayLike, group_counts: ArrayLike, layer_ends: Sequence[int]) -> "Tables":

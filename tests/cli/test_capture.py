@@ -20,6 +20,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from edge_stscq._files import NewFile
 from edge_stscq._images import read_image
 from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.manifest import CropSpec
@@ -461,6 +462,26 @@ def test_protected_capture_keeps_templates_that_match_and_no_token(folder: Path,
     keys.revoke(records[templates[0][1:9]])
     with pytest.raises(EdgeError, match="has no key: it was never enrolled, or it was revoked"):
         keys.key(records[templates[0][1:9]])
+
+
+def test_protected_capture_to_a_full_disk_leaves_no_record(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, always = protected_options(tmp_path), ("--source", folder, "--bundle", bundle, "-o")
+    assert run(*always, tmp_path / "kept.stsq", *options).exit_code == 0
+    keys = KeyStore(tmp_path / "matcher.keys", read_secret(f"file:{tmp_path / 'matcher.secret'}"))
+    kept = keys.keys().keys()
+    assert len(kept) == 2
+
+    def full(file: NewFile, data: bytes) -> None:
+        assert len(keys) == 4, "issued, since a template needs its key before it is written"
+        raise EdgeError("the disk is full")
+
+    monkeypatch.setattr(NewFile, "append", full)
+    done = run(*always, tmp_path / "lost.stsq", *options)
+    assert "the disk is full" in str(done.exception)
+    assert not (tmp_path / "lost.stsq").exists()
+    assert keys.keys().keys() == kept
 
 
 def test_protected_frames_reach_a_server_as_they_are_in_the_file(

@@ -1,5 +1,6 @@
 """Salts by record: issued, renewed, revoked; the file is private, whole, and hangs on one secret."""
 
+import json
 import sqlite3
 import stat
 import threading
@@ -179,6 +180,16 @@ def test_damaged_store_is_refused_and_left_alone(store: KeyStore, data: bytes) -
     with pytest.raises(EdgeError, match="is no key store of this version"):
         store.issue("a")
     assert store.path.read_bytes() == data
+
+
+def test_store_of_the_first_version_says_what_to_do(store: KeyStore) -> None:
+    content = {"format": 1, "id": "00" * 32, "check": "00" * 16, "salts": {"a": "00" * 32}}
+    store.path.write_bytes(json.dumps(content, indent=0).encode() + b"\n")
+    before = store.path.read_bytes()
+    with pytest.raises(EdgeError, match="of an early version, .* enroll again with a new --keys") as caught:
+        KeyStore(store.path, SECRET)
+    assert "\n" not in str(caught.value)
+    assert store.path.read_bytes() == before
 
 
 def test_store_of_another_program_or_version_is_refused(store: KeyStore) -> None:

@@ -17,7 +17,8 @@ from edge_stscq.server.storage.database import Database, sqlite_path, store_url
 from edge_stscq.server.storage.erasure import erase_rows
 from edge_stscq.server.storage.face_store import FaceName
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
-from edge_stscq.server.storage.tables import LAYOUT, changes, erased
+from edge_stscq.server.storage.tables import LAYOUT, changes, erased, grouping
+from edge_stscq.server.storage.visit_rows import head
 
 _PAGES = 4096
 """Copied at a time; writers get their turn between."""
@@ -122,7 +123,7 @@ def restore_store(backup: Path, path: Path, seal: FaceSeal | None = None) -> Res
                 names, last = _erased(old)
                 gone = _apply(fresh, names, last, seal)
             aside = moved_aside(path, "replaced")
-        if inspected.keyless:
+        if seal is not None:
             keyless = _drop_keyless(fresh, inspected.keyless, seal)
     except BaseException:
         discard(fresh)
@@ -164,10 +165,14 @@ def _apply(fresh: Path, names: list[tuple[bytes, int, str, float]], last: int, s
     return gone
 
 
-def _drop_keyless(fresh: Path, ids: list[str], seal: FaceSeal | None) -> int:
-    """Remove faces of the copy that no key opens any more; they may come again."""
+def _drop_keyless(fresh: Path, ids: list[str], seal: FaceSeal) -> int:
+    """Remove what no key opens any more from the copy: faces, which may come again, and people's names."""
     with contextlib.closing(SqlFaceStore(fresh, seal)) as store:
         there = [face for face in map(store.find, ids) if face is not None]
         gone = store.erase([FaceName(face.stream, face.sequence) for face in there], lasting=False)
+        with store.database.write() as db:
+            _, changed, _, _ = head(db)
+            db.execute(grouping.update(), {"changed": changed + 1})
+            seal.people.clear_keyless(db, changed + 1)
         store.scrub()
     return gone

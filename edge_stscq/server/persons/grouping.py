@@ -3,7 +3,8 @@
 A face joins the visit of its track: the camera followed it. Faces without a track are of one visit if the same device
 saw them within `gap` seconds and they are alike. A new visit is of the person whom it is most like, beyond the score
 that 1 in 10,000 pairs of strangers passes, and of a new person otherwise. While it is the only visit of its person, and
-nobody has said anything about that person, it is looked at again with every better shot and late layer.
+nobody has said anything about that person, it is looked at again with every better shot and late layer, and whenever a
+person of several visits is known better: the average of several is like a visit that each of them was too unlike.
 
 The work is done after the commit of the faces, from a mark that moves in the same transaction as what it brought about;
 the transaction is given up if another server was faster. So each face is taken in exactly once, whoever dies or races.
@@ -12,27 +13,28 @@ Vectors are in memory alone: the database holds no template beside the faces the
 
 import logging
 import threading
-from collections import defaultdict
+import time
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from edge_stscq.errors import FrameError
 from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.persons.events import FRESH_SECONDS, MOST_HAPPENED, Happening, Kind, Watch
 from edge_stscq.server.persons.likeness import Likely, Likeness, Units
-from edge_stscq.server.persons.rows import changed_visits, read_visits, visit_query
-from edge_stscq.server.storage.face_store import ErasedFace, FaceName, StoredFace
+from edge_stscq.server.persons.rows import Photo, changed_visits, read_photos, read_visits, visit_query
+from edge_stscq.server.storage.face_store import ErasedFace, FaceName, StoredFace, face_name
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
-from edge_stscq.server.storage.tables import enrollments, gone, grouping, persons, visit_faces, visits
+from edge_stscq.server.storage.tables import gone, grouping, persons, visit_faces, visits
 from edge_stscq.server.storage.visit_rows import chunks, head, leave, remove_empty
 from edge_stscq.stream.envelope import ID_BYTES, Source, WireFrame
 from edge_stscq.stream.face import CodedFace
 
 log = logging.getLogger(__name__)
 
-Watch = Literal["known", "perhaps", "unknown"]
 PAGE = 200
 """Faces that are taken in at once."""
 _ALL = 2**53
@@ -68,7 +70,7 @@ class Grouper:
         self._entries = {entry.model_id: entry for entry in models}
         self._likeness = {model: Likeness(entry) for model, entry in self._entries.items()}
         self._lock = threading.Lock()
-        self._changed = 0
+        self._happened: deque[Happening] = deque(maxlen=MOST_HAPPENED)
         self._forget()
 
     def _forget(self) -> None:
@@ -76,8 +78,9 @@ class Grouper:
         for person in getattr(self, "_members", {}):
             for likeness in self._likeness.values():
                 likeness.put(person, ())
-        self._seen = -1
-        self._pending: set[int] = set()
+        self._seen = self._made = -1
+        self._pending: dict[int, Watch | None] = {}
+        """Visits to be read again, and the last verdict on each."""
         self._visits: dict[int, _Visit] = {}
         self._visit_of: dict[FaceName, int] = {}
         self._by_track: dict[tuple[bytes, int], int] = {}
@@ -113,17 +116,36 @@ class Grouper:
         """`known`, `perhaps` or `unknown` among the enrolled; None if nobody is, or the model was never measured."""
         with self._lock:
             found = self._visits.get(visit)
-            if found is None or not self._enrolled:
-                return None
-            return self._watch(found)
+            return None if found is None or not self._enrolled else self._watch(found).verdict
 
-    def _watch(self, visit: _Visit) -> Watch | None:
+    def happened(self) -> list[Happening]:
+        """Events since this was asked last, at most `MOST_HAPPENED`, the newest."""
+        with self._lock:
+            found = list(self._happened)
+            self._happened.clear()
+            return found
+
+    def _watch(self, visit: _Visit) -> "_Watched":
         likeness = self._likeness.get(visit.model)
-        if likeness is None or not likeness.judges:
-            return None
+        if likeness is None or not likeness.judges or not (self._enrolled or self._watch_list):
+            return _Watched(None, None)
         if visit.person in self._enrolled:
-            return "known"
-        return "perhaps" if likeness.likely(self._average(visit), among=self._enrolled) else "unknown"
+            return _Watched("known", visit.person)
+        found = likeness.likely(self._average(visit), among=self._enrolled)
+        return _Watched("perhaps", found[0].person) if found else _Watched("unknown", None)
+
+    def _tell(self, visit: _Visit, began: bool, before: Watch | None, own: bool) -> None:
+        """Note that a visit began, and a verdict on it that is new."""
+        watched = self._watch(visit)
+        kinds: list[Kind] = ["visit"] if began else []
+        if watched.verdict is not None and (began or watched.verdict != before):
+            kinds.append(watched.verdict)
+        best = max(visit.faces, key=lambda name: (len(visit.faces[name][1]), visit.faces[name][0]))
+        for kind in kinds:
+            self._happened.append(Happening(
+                kind, visit.id, visit.person, watched.enrolled, visit.device, visit.track, visit.began,
+                face_name(visit.device, *best), own,
+            ))  # fmt: skip
 
     def _step(self) -> int:
         mark = self._refresh()
@@ -153,14 +175,17 @@ class Grouper:
         except BaseException:
             self._forget()
             raise
-        if plan.touched and not stale:
-            self._seen = changed + 1
         if stale:
             self._abandon(plan)
             return len(changes)
+        self._seen, self._made = changed + bool(plan.touched), plan.made
+        for visit in plan.fresh:
+            self._tell(self._visits[visit], visit > made, plan.before.get(visit), own=True)
+        self._happened.extend(plan.unknown)
         if plan.erased:
             with self._store.database.write() as db:
                 leave(db, plan.erased)
+            self._store.forget_keys()
         if plan.passed:
             self._store.erase(plan.passed, lasting=False)
             self._store.scrub()
@@ -185,6 +210,7 @@ class Grouper:
     def _take(self, face: StoredFace, name: FaceName, units: Units, plan: "_Plan") -> None:
         known = self._visit_of.get(name)
         visit = self._visits[known] if known is not None else self._visit_for(face, units)
+        fresh = face.received > time.time() - FRESH_SECONDS
         quality = -1 if face.quality is None else face.quality
         if visit is None:
             plan.made += 1
@@ -193,9 +219,12 @@ class Grouper:
             )  # fmt: skip
             visit.faces[name] = quality, units
             person = self._person_for(visit)
-            if self._watch_list and person is None and self._watch(visit) == "unknown":
+            if self._watch_list and person is None and self._watch(visit).verdict == "unknown":
                 plan.made -= 1
                 plan.passed.append(name)
+                if fresh:
+                    at = visit.device, visit.track, visit.began
+                    plan.unknown.append(Happening("unknown", None, None, None, *at, None, True))
                 return
             if person is None:
                 plan.made += 1
@@ -204,10 +233,10 @@ class Grouper:
             visit.person = person
             self._know(visit)
         else:
+            plan.before.setdefault(visit.id, self._watch(visit).verdict)
             visit.faces[name] = quality, units
             visit.ended = max(visit.ended, face.occurred)
-            alone = self._members[visit.person] == {visit.id}
-            if alone and visit.person not in self._edited and visit.person not in self._enrolled:
+            if self._is_lone(visit.person):
                 person = self._person_for(visit)
                 if person is not None:
                     plan.left.append(visit.person)
@@ -216,7 +245,26 @@ class Grouper:
             plan.faces[name] = visit.id
         self._visit_of[name] = visit.id
         plan.touched[visit.id] = visit
+        if fresh:
+            plan.fresh.add(visit.id)
         self._learn(visit.person)
+        while len(self._members[visit.person]) > 1 and (lone := self._lone_like(visit.person)) is not None:
+            plan.left.append(lone.person)
+            self._move(lone, visit.person)
+            plan.touched[lone.id] = lone
+            self._learn(visit.person)
+
+    def _is_lone(self, person: int) -> bool:
+        """Nobody knows more of this person than one visit."""
+        return len(self._members[person]) == 1 and person not in self._edited and person not in self._enrolled
+
+    def _lone_like(self, person: int) -> _Visit | None:
+        """The only visit of somebody else who is this person by what is known by now."""
+        for model, likeness in self._likeness.items():
+            for one in likeness.likely(self._person_units(person, model), besides=[person]):
+                if one.verdict == "same person" and self._is_lone(one.person):
+                    return self._visits[next(iter(self._members[one.person]))]
+        return None
 
     def _visit_for(self, face: StoredFace, units: Units) -> _Visit | None:
         """Visit that is there already."""
@@ -329,12 +377,12 @@ class Grouper:
             self._learn(visit.person)
         for person in plan.left:
             self._learn(person)
-        self._pending |= set(plan.touched)
+        self._pending |= {visit: plan.before.get(visit) for visit in plan.touched}
 
     def _refresh(self) -> int:
         """Take in what others changed; the mark."""
         with self._store.database.read() as db:
-            mark, changed = (int(one) for one in db.execute(select(grouping.c.revision, grouping.c.changed)).one())
+            _, mark, changed, made, _ = (int(one) for one in db.execute(select(grouping)).one())
             if changed == self._seen and not self._pending:
                 return mark
             after = self._seen
@@ -347,16 +395,18 @@ class Grouper:
                 rows |= {row.id: row for row in read_visits(db, visit_query(ids=ids))}
             edited = select(persons.c.id).where(persons.c.edited == 1)
             self._edited = set(db.execute(edited).scalars())
-            enrolled = [tuple(row) for row in db.execute(select(enrollments))]
+            photos = read_photos(db)
+        if self._store.seal is not None:
+            photos = self._store.seal.people.open_photos(photos)
         learn = {one for kind, one in removed if kind == "person"}
         before = set(self._enrolled)
-        self._enrolled = self._templates(enrolled)
+        self._enrolled = self._templates(photos)
         learn |= before | set(self._enrolled)
         for kind, one in removed:
             if kind == "visit" and one in self._visits:
                 learn.add(self._visits[one].person)
                 self._drop(self._visits[one])
-        self._pending.clear()
+        news: dict[int, Watch | None] = {}
         listed = sorted(rows.values(), key=lambda row: row.id)
         for at in range(0, len(listed), PAGE):
             some = listed[at : at + PAGE]
@@ -371,6 +421,9 @@ class Grouper:
                 stored = self._store.find(by_id[visit_id].face_id(member))
                 if stored is not None:
                     found[stored.id] = stored
+                    if after >= 0 and stored.received > time.time() - FRESH_SECONDS:
+                        known = self._visits.get(visit_id)
+                        news[visit_id] = self._pending.get(visit_id) if known is None else self._watch(known).verdict
             units = self._coded(list(found.values()))
             for row in some:
                 visit = _Visit(
@@ -393,18 +446,29 @@ class Grouper:
                     learn.add(row.person)
         for person in learn:
             self._learn(person)
-        self._seen = changed
+        for one, verdict in news.items():
+            if one in self._visits and self._visits[one].faces:
+                self._tell(self._visits[one], one > self._made, verdict, own=False)
+        self._pending.clear()
+        self._seen, self._made = changed, made
         return mark
 
-    def _templates(self, rows: Sequence[tuple[Any, ...]]) -> dict[int, dict[bytes, list[Units]]]:
+    def _templates(self, photos: Sequence[Photo]) -> dict[int, dict[bytes, list[Units]]]:
         found: dict[int, dict[bytes, list[Units]]] = {}
-        for _, person, model, layers, payload, *_ in rows:
-            entry = self._entries.get(model)
-            of = found.setdefault(person, {})
+        for photo in photos:
+            entry = self._entries.get(photo.model)
+            of = found.setdefault(photo.person, {})
             if entry is not None:
-                frame = WireFrame(Source(bytes(ID_BYTES), "enrolled", model), 0, layers, payload)
-                of.setdefault(model, []).extend(self._likeness[model].units([entry.codec.face(frame)]))
+                frame = WireFrame(Source(bytes(ID_BYTES), "enrolled", photo.model), 0, photo.layers, photo.payload)
+                of.setdefault(photo.model, []).extend(self._likeness[photo.model].units([entry.codec.face(frame)]))
         return found
+
+
+class _Watched(NamedTuple):
+    """Verdict on a visit, and the enrolled person meant."""
+
+    verdict: Watch | None
+    enrolled: int | None
 
 
 @dataclass
@@ -418,3 +482,8 @@ class _Plan:
     left: list[int] = field(default_factory=list)
     erased: list[FaceName] = field(default_factory=list)
     passed: list[FaceName] = field(default_factory=list)
+    unknown: list[Happening] = field(default_factory=list)
+    fresh: set[int] = field(default_factory=set)
+    """Visits of faces that have just been received."""
+    before: dict[int, Watch | None] = field(default_factory=dict)
+    """Verdicts on visits that were there already."""

@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import HTTPException
 
+from edge_stscq.events.publisher import Publisher
+from edge_stscq.server.api.schemas import moment
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.persons.editing import PersonStore
+from edge_stscq.server.persons.events import EventFeed, Happening, VisitEvent
 from edge_stscq.server.persons.grouping import Grouper
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.change_feed import ChangeFeed
@@ -27,22 +30,30 @@ class People:
     Args:
         faces: the stored faces.
         store: visits and persons; None where faces are kept by something that knows none.
+        publishers: other programs that are told of visits.
 
     Attributes:
         passed: faces of unknown people that a watch list has let pass, as of the last look.
     """
 
-    def __init__(self, faces: FaceStore, store: PersonStore | None, grouper: Grouper | None) -> None:
-        self._faces, self._store, self._grouper, self.passed = faces, store, grouper, 0
+    def __init__(
+        self, faces: FaceStore, store: PersonStore | None, grouper: Grouper | None, publishers: Sequence[Publisher] = ()
+    ) -> None:
+        self._faces, self._store, self._grouper, self._publishers = faces, store, grouper, publishers
+        self.passed, self._events = 0, EventFeed()
 
     @classmethod
-    def of(cls, store: FaceStore, models: Iterable[CatalogEntry], settings: ServerSettings) -> "People":
+    def of(
+        cls, store: FaceStore, models: Iterable[CatalogEntry], settings: ServerSettings,
+        publishers: Sequence[Publisher] = (),
+    ) -> "People":  # fmt: skip
         """Of a store of faces."""
         if not isinstance(store, SqlFaceStore):
             return cls(store, None, None)
         if not (settings.persons or settings.watch_list):
             return cls(store, PersonStore(store), None)
-        return cls(store, PersonStore(store), Grouper(store, models, settings.visit_gap, settings.watch_list))
+        grouper = Grouper(store, models, settings.visit_gap, settings.watch_list)
+        return cls(store, PersonStore(store), grouper, publishers)
 
     @property
     def store(self) -> PersonStore:
@@ -60,6 +71,13 @@ class People:
             raise HTTPException(503, "this server groups no faces; start it with --persons")
         return self._grouper
 
+    @property
+    def events(self) -> EventFeed:
+        """Events for followers. Raises `HTTPException` 503 where no faces are grouped."""
+        if self._grouper is None:
+            raise HTTPException(503, "this server groups no faces; start it with --persons")
+        return self._events
+
     def find(self, face_id: str) -> StoredFace | None:
         """The stored face of this name."""
         return self._faces.find(face_id)
@@ -76,7 +94,7 @@ class People:
         while True:
             try:
                 while await asyncio.to_thread(self._grouper.step):
-                    pass
+                    self._events.put(await asyncio.to_thread(self._publish, self._store, self._grouper.happened()))
                 found = await asyncio.to_thread(self._store.changes, None)
                 self.passed, failing = found.passed, False
                 async for _ in feed.changes(found.mark):
@@ -87,10 +105,29 @@ class People:
                 failing = True
                 await asyncio.sleep(RETRY_SECONDS)
 
+    def _publish(self, store: PersonStore, happened: Sequence[Happening]) -> list[VisitEvent]:
+        """Tell other programs what this server grouped; all events, with names."""
+        owners = store.owners(one for found in happened for one in (found.person, found.enrolled) if one is not None)
+        names = {one: owner.name for one, owner in owners.items()}
+        events = [
+            VisitEvent(
+                event=one.event, visit=one.visit, person=one.person, name=names.get(one.person or 0),
+                enrolled=one.enrolled, enrolled_name=names.get(one.enrolled or 0), device=one.device, track=one.track,
+                began=moment(one.began), face=one.face,
+            )
+            for one in happened
+        ]  # fmt: skip
+        for event, one in zip(events, happened, strict=True):
+            for publisher in self._publishers if one.own else ():
+                publisher.publish(event.model_dump(mode="json"))
+        return events
+
 
 @asynccontextmanager
-async def grouping(people: People, feed: ChangeFeed) -> AsyncIterator[None]:
-    """Run `People.follow` until the block ends."""
+async def grouping(people: People, feed: ChangeFeed, publishers: Sequence[Publisher]) -> AsyncIterator[None]:
+    """Run `People.follow`, and the publishers that it tells, until the block ends."""
+    for publisher in publishers:
+        publisher.start()
     task = asyncio.create_task(people.follow(feed), name="grouping")
     try:
         yield
@@ -98,3 +135,4 @@ async def grouping(people: People, feed: ChangeFeed) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        await asyncio.gather(*(asyncio.to_thread(publisher.close) for publisher in publishers))

@@ -14,6 +14,7 @@ from edge_stscq._secrets import read_secret
 from edge_stscq.errors import EdgeError
 from edge_stscq.sealing.cipher import Cipher, UnreadableError
 from edge_stscq.server.sealing.key_file import KeyFile
+from edge_stscq.server.sealing.person_seal import PersonSeal
 from edge_stscq.server.storage.database import sibling_path
 from edge_stscq.server.storage.face_store import KEYLESS, UNREADABLE, FaceName, StoredFace
 
@@ -27,6 +28,7 @@ class FaceSeal:
 
     Attributes:
         id: of the key file, 16 bytes; its store has it, too.
+        people: seals names, and photographs of the watch list.
 
     Example:
         >>> seal = FaceSeal(KeyFile(Path("keys.db"), read_secret("file:store.secret")))
@@ -34,7 +36,7 @@ class FaceSeal:
     """
 
     def __init__(self, keys: KeyFile) -> None:
-        self.keys, self.id = keys, keys.id
+        self.keys, self.id, self.people = keys, keys.id, PersonSeal(keys)
 
     def seal_many(self, faces: Sequence[StoredFace]) -> list[StoredFace]:
         """The faces as they lie in the store; those that have no key get one, which is durable when this returns.

@@ -128,14 +128,11 @@ class Database:
         Raises:
             StoreError: a reader of SQLite's log did not end for `WAIT_SECONDS`.
         """
+        if self._file is None:
+            self._vacuum("VACUUM", table)
+            return
         end = time.monotonic() + WAIT_SECONDS
         with self._writer, _failures(), self._engine.connect() as connection:
-            if self._file is None:
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-                connection.execute(text("SET statement_timeout = 0"))
-                connection.execute(text(f"VACUUM {table}"))
-                connection.invalidate()  # its settings are not those of the others
-                return
             driver: Any = connection.connection.driver_connection
             if rewrite:
                 driver.execute("VACUUM")
@@ -146,6 +143,27 @@ class Database:
                 if time.monotonic() > end:
                     raise StoreError("somebody reads all the time; what was removed is still in the log")
                 time.sleep(RETRY_SECONDS)
+
+    def rewrite(self, *tables: str) -> None:
+        """Write all anew, so that nothing is left of what was removed or replaced: SQLite's file, or these tables.
+
+        PostgreSQL's own log and archives keep what they keep, for as long as its operator has them.
+
+        Raises:
+            StoreError: as `scrub`, or a lock of PostgreSQL's was held for `WAIT_SECONDS`.
+        """
+        if self._file is None:
+            self._vacuum("VACUUM FULL", *tables)
+        else:
+            self.scrub(rewrite=True, table=tables[0])
+
+    def _vacuum(self, command: str, *tables: str) -> None:
+        with _failures(), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.execute(text("SET statement_timeout = 0"))
+            for table in tables:
+                connection.execute(text(f"{command} {table}"))
+            connection.invalidate()  # its settings are not those of the others
 
     def close(self) -> None:
         """Close every connection; the next transaction opens another."""

@@ -49,7 +49,17 @@ from edge_stscq.server.storage.face_store import (
     is_same_capture,
     occurrence,
 )
-from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces, payload_bytes
+from edge_stscq.server.storage.tables import (
+    LAYOUT,
+    changes,
+    edits,
+    enrollments,
+    erased,
+    faces,
+    payload_bytes,
+    persons,
+)
+from edge_stscq.server.storage.visit_rows import head
 from edge_stscq.stream.envelope import WireFrame, device_stream_id
 from edge_stscq.stream.frame import FRAME_OVERHEAD
 
@@ -104,7 +114,7 @@ class SqlFaceStore:
         self.name = self._database.name
         try:
             self._check_seal(converting)
-            self._forget_erased()
+            self.forget_keys()
         except StoreError as error:
             self.close()
             raise EdgeError(f"{self.name} is not usable: {error}; choose another --store") from None
@@ -130,10 +140,12 @@ class SqlFaceStore:
         if self._seal is not None and seal is None:
             with self._database.write() as db:
                 db.execute(_LAST)
+                head(db)
+                self._seal.people.seal_all(db)
                 db.execute(changes.update(), {"seal": self._seal.id})
 
-    def _forget_erased(self) -> None:
-        """Delete the keys of faces that were erased, also by a process that died before it came to that."""
+    def forget_keys(self) -> None:
+        """Delete the keys of what was erased, also by a process that died before it came to that."""
         if self._seal is None:
             return
         with self._writing() as (db, last):
@@ -141,6 +153,8 @@ class SqlFaceStore:
             names = erased_without_face(db, after if after <= last else 0)
             if names or after != last:
                 self._seal.keys.forget(names, last)
+            head(db)
+            self._seal.people.forget_gone(db)
 
     @property
     def database(self) -> Database:
@@ -148,9 +162,9 @@ class SqlFaceStore:
         return self._database
 
     @property
-    def sealed(self) -> bool:
-        """True if faces are encrypted where they lie."""
-        return self._seal is not None
+    def seal(self) -> "FaceSeal | None":
+        """The seal of a sealed store."""
+        return self._seal
 
     def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         """Store all in one transaction, durable when this returns."""
@@ -236,7 +250,7 @@ class SqlFaceStore:
             if count:
                 db.execute(changes.update(), {"revision": last + count})
         if count:
-            self._forget_erased()
+            self.forget_keys()
         return count
 
     def expired(self, before: float, limit: int, device: str | None, others: Collection[str] = ()) -> list[StoredFace]:
@@ -307,7 +321,7 @@ class SqlFaceStore:
 
     def end_sealing(self) -> None:
         """Leave nothing in the clear in free pages and logs, and note that all is sealed."""
-        self._database.scrub(rewrite=True, table=faces.name)
+        self._database.rewrite(*(table.name for table in (faces, persons, edits, enrollments)))
         with self._writing() as (db, _):
             db.execute(changes.update(), {"overwrites": 1, "sealed": 1})
         self._database.scrub(rewrite=False, table=faces.name)
@@ -338,9 +352,20 @@ class SqlFaceStore:
         """A transaction beside which no other writes faces, and the last revision before it."""
         with self._database.write() as db:
             last, seal = db.execute(_LAST).one()
-            if seal != (None if self._seal is None else self._seal.id):
-                raise StoreError("the store was sealed meanwhile, or replaced; start this again with its --seal")
+            self._require_seal(seal)
             yield db, last
+
+    def refuse_other_seal(self, db: Connection) -> None:
+        """Refuse to write into a store that was sealed since it was opened.
+
+        Raises:
+            StoreError: it was.
+        """
+        self._require_seal(db.execute(select(changes.c.seal)).scalar_one())
+
+    def _require_seal(self, found: bytes | None) -> None:
+        if found != (None if self._seal is None else self._seal.id):
+            raise StoreError("the store was sealed meanwhile, or replaced; start this again with its --seal")
 
     def _some(self, query: Select[Any], limit: int, device: str | None) -> list[StoredFace]:
         if device is not None:

@@ -1,18 +1,23 @@
 """POST /v2/frames: frames that are refused alone, and faces that nobody else can write over."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx2
 import pytest
 
+from edge_stscq.bundle.model_folder import load_tables
 from edge_stscq.protocol import Refused
-from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.stream import CodedFace, FrameCodec
 from edge_stscq.stream.envelope import STATIC_TABLES, Clock, Kind, WireFrame
+from edge_stscq.stream.learned import Learned
 from edge_stscq.stream.packed import PACKED_OR_STATIC
 from edge_stscq.stream.wire import PREAMBLE, read_section, section_header
+from tests.support.models.learned_weights import draw_weights
 from tests.support.stored_faces import NOON, Camera
 from tests.support.stream_requests import acknowledged, post, stored
 
@@ -115,6 +120,27 @@ async def test_streams_packing_coder_is_kept(serve: Serve, entry: CatalogEntry, 
         assert await acknowledged(client, camera.file(too_long)) == {1: Refused.NOT_CANONICAL}
         assert await acknowledged(client, Camera(codec).faces([face])) == {0: "conflict"}
         assert await stored(client) == [(f"{camera.stream}-0", 3)]
+
+
+async def test_streams_learned_coder_is_kept_where_the_model_has_it(
+    serve: Serve, tiny_model: Path, tmp_path: Path, make_faces: MakeFaces
+) -> None:
+    """A server whose model has no learned coder, or another, refuses each frame alone and stores nothing."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    tables, (face,) = load_tables(folder), make_faces(1)
+    learned = Learned(draw_weights(tables), tables)
+    learned.weights.save(folder / "learned.safetensors")
+    (entry,) = ModelCatalog([folder])
+    camera = Camera(FrameCodec(tables, entry.model_id, learned.coder_id, learned))
+    frame = camera.frame(face, 1)
+    spoiled = frame.with_payload(3, frame.payload + b"\0")
+    async with serve(model=folder) as client:
+        assert await acknowledged(client, camera.faces([face])) == {"stored": 1}
+        assert await acknowledged(client, camera.file(spoiled)) == {1: Refused.NOT_CANONICAL}
+        picture = await client.get(f"/v1/faces/{camera.stream}-0.png")
+        assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
+    async with serve(store=tmp_path / "other.db") as client:
+        assert await acknowledged(client, camera.faces([face])) == {0: Refused.UNKNOWN_CODER}
 
 
 async def test_streams_many_models_refused_in_short_reasons(

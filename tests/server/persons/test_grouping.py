@@ -12,6 +12,7 @@ from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.maintenance.inspection import repair_store
 from edge_stscq.server.persons.editing import Enrolled, NoPersonError, PersonStore, UndoError
 from edge_stscq.server.persons.grouping import Grouper
+from edge_stscq.server.persons.likeness import Likeness
 from edge_stscq.server.persons.rows import PersonRow
 from edge_stscq.server.storage.face_store import FaceName
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
@@ -173,6 +174,33 @@ def test_erased_faces_leave_visits_and_empty_persons_go_with_their_names(
     see(store, camera, ann, 9, 900, track=9)
     group(grouper)
     assert len(partition(store)) == 2, "nothing in memory still takes her for somebody who went"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_lone_visit_is_looked_at_again_when_a_person_is_known_better(
+    store: SqlFaceStore, entry: CatalogEntry, camera: Camera, make_faces: MakeFaces, people: PersonStore, named: bool
+) -> None:
+    """Two faces too unlike, and one between them: it joins one, and what both are by then is like the other."""
+    first, other = (replace(face, group=0) for face in make_faces(2))
+    odd = np.arange(len(first.tokens)) % 3 == 0
+    between = replace(first, tokens=np.where(odd, other.tokens, first.tokens))
+    likeness = Likeness(replace(entry, rule=rule_of(entry.model_id.hex(), entry.config.layer_names, None)))
+    units = likeness.units([first, between, other])
+    apart, near, far = (likeness.verdict(units[a], units[b])[0] for a, b in ((0, 2), (0, 1), (1, 2)))
+    known = likeness.verdict(likeness.average(units[:2]), units[2])[0]
+    assert apart < known < near > far
+    enough = (apart + known) / 2
+    judged = replace(entry, rule=rule_of(entry.model_id.hex(), entry.config.layer_names, None, enough, enough))
+    grouper = Grouper(store, [judged], GAP)
+    for number, face in enumerate([other, first]):
+        see(store, camera, face, number, 1000 * number, track=number)
+    group(grouper)
+    assert partition(store) == [[[0]], [[1]]]
+    if named:
+        people.name(people.visits(10)[-1].person, "Ann")
+    see(store, camera, between, 2, 2000, track=2)
+    group(grouper)
+    assert partition(store) == ([[[0]], [[1], [2]]] if named else [[[0], [1], [2]]])
 
 
 @contextlib.contextmanager

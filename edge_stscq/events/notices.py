@@ -1,8 +1,7 @@
 """Troubles that last: each is said when it begins and when it is over, however often it is met in between."""
 
 import threading
-
-from demo_camera.service.parts import Say
+from collections.abc import Callable
 
 
 class Notices:
@@ -18,7 +17,7 @@ class Notices:
         >>> notices.end("spool door")
     """
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Callable[..., None]) -> None:
         self._say, self._lock = say, threading.Lock()
         self._texts: dict[str, str] = {}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from demo_camera.service.notices import Notices
+from edge_stscq.events.notices import Notices
 from tests.demo_camera.service.doubles import Said, wait_for
-from tests.demo_camera.service.events.broker import Broker, free_port
+from tests.events.broker import Broker, free_port
 from tests.support.installed import need_module
 
 need_module("paho.mqtt", "pip install 'edge-stscq[camera]'")
@@ -19,7 +19,7 @@ need_module("paho.mqtt", "pip install 'edge-stscq[camera]'")
 from paho.mqtt.client import Client, MQTTMessage  # noqa: E402
 from paho.mqtt.enums import CallbackAPIVersion  # noqa: E402
 
-from demo_camera.service.events.mqtt import MqttPublisher  # noqa: E402
+from edge_stscq.events.mqtt import MqttPublisher  # noqa: E402
 
 
 @pytest.fixture

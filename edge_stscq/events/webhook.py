@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic import SecretStr
 
-from demo_camera.service.events.message import Counts, Message
-from demo_camera.service.notices import Notices
 from edge_stscq import __version__
-from edge_stscq.client.sender import PASSING
 from edge_stscq.errors import EdgeError
+from edge_stscq.events.notices import Notices
+from edge_stscq.events.publisher import Counts, Message
+from edge_stscq.protocol import PASSING
 
 MOST_WAITING = 1000
 """Messages that wait; of more, the oldest are lost."""

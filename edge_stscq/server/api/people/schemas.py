@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_stscq.config.match_thresholds import Verdict
 from edge_stscq.server.api.schemas import FaceInfo, moment
 from edge_stscq.server.persons.editing import MAX_NAME
-from edge_stscq.server.persons.grouping import Watch
+from edge_stscq.server.persons.events import Watch
 from edge_stscq.server.persons.rows import Owner, PersonRow, VisitRow
 
 

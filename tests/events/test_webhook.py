@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import pytest
 from pydantic import SecretStr
 
-from demo_camera.service.events.webhook import WebhookPublisher, signature
-from demo_camera.service.notices import Notices
 from edge_stscq.errors import EdgeError
+from edge_stscq.events.notices import Notices
+from edge_stscq.events.webhook import WebhookPublisher, signature
 from tests.demo_camera.service.doubles import Received, Receiver, Said, wait_for
 
 Answer = tuple[int, dict[str, str], bytes]

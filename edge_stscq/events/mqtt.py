@@ -1,7 +1,7 @@
 """Messages to an MQTT broker, by paho-mqtt.
 
-`<prefix>/tracked_object_update` has the messages, with QoS 1; `<prefix>/available` says "online" or "offline",
-retained, and the broker says "offline" for a service that went without a word.
+A topic below the prefix has the messages, with QoS 1; `<prefix>/available` says "online" or "offline",
+retained, and the broker says "offline" for a program that went without a word.
 """
 
 import json
@@ -14,8 +14,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import SecretStr
 
-from demo_camera.service.events.message import Counts, Message
-from demo_camera.service.notices import Notices
+from edge_stscq.events.notices import Notices
+from edge_stscq.events.publisher import Counts, Message
 
 MOST_WAITING = 1000
 """Messages that wait for the broker; further ones are lost."""
@@ -32,6 +32,7 @@ class MqttPublisher:
         port: 1883, or 8883 with TLS, if None.
         tls: context of the connection, none if None.
         prefix: of the topics.
+        topic: of the messages, below the prefix.
         most_waiting: see `MOST_WAITING`.
         longest_pause: seconds between two tries to connect, at most.
     """
@@ -39,14 +40,14 @@ class MqttPublisher:
     def __init__(
         self, host: str, port: int | None, prefix: str, notices: Notices, *, username: str | None = None,
         password: SecretStr | None = None, tls: ssl.SSLContext | None = None, most_waiting: int = MOST_WAITING,
-        longest_pause: int = 60,
+        longest_pause: int = 60, topic: str = "tracked_object_update",
     ) -> None:  # fmt: skip
         self.counts, self._taken = Counts(), 0
         self._own: set[int] = set()
         """Numbers of messages about availability."""
         self._host, self._port = host, port or (1883 if tls is None else 8883)
         self.name = f"mqtt {host}:{self._port}"
-        self._topic, self._available = f"{prefix}/tracked_object_update", f"{prefix}/available"
+        self._topic, self._available = f"{prefix}/{topic}", f"{prefix}/available"
         self._notices = notices
         client = Client(CallbackAPIVersion.VERSION2)
         client.max_queued_messages_set(most_waiting)
