@@ -494,6 +494,21 @@ def privacy() -> str:
 
 
 @table
+def privacy_matcher() -> str:
+    found = _load("matcher")["results"]
+    rows = [
+        [
+            what, f"{found[kind]['median_ms']:.1f} ms", f"{found[kind]['p95_ms']:.1f} ms",
+            f"{found[kind]['processor_ms']:.1f} ms",
+        ]
+        for what, kind in ((f"1 against {found['records']:,}", "search"), ("1 against 1", "one_to_one"))
+    ]  # fmt: skip
+    ready, memory = f"{found['ready_seconds']:.0f} s", f"{found['resident_mib']:.0f} MiB"
+    head = ["through the process", "median", "95 of 100 within", "processor", "from start to ready", "memory"]
+    return _markdown(head, [[*row, *((ready, memory) if not at else ("", ""))] for at, row in enumerate(rows)])
+
+
+@table
 def privacy_attacks() -> str:
     rows = []
     found = _load("privacy")["results"]

@@ -9,19 +9,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from edge_stscq import __version__
-from edge_stscq.server.api import (
-    devices,
-    faces,
-    frames,
-    live,
-    match,
-    meta,
-    page,
-    persons,
-    templates,
-    visit_events,
-    visits,
-)
+from edge_stscq.server.api import devices, faces, frames, live, match, meta, page, templates
+from edge_stscq.server.api.people import persons, visit_events, visits
 from edge_stscq.server.auth.audit_log import AuditMiddleware, AuditTrail
 from edge_stscq.server.auth.guard import Guard, open_tokens
 from edge_stscq.server.decoding.backend import DecoderBackend

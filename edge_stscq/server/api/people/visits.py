@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
 from edge_stscq.server.api.faces import Moment
-from edge_stscq.server.api.person_schemas import ChangePage, PersonInfo, VisitDetail, VisitInfo, VisitPage
+from edge_stscq.server.api.people.schemas import ChangePage, PersonInfo, VisitDetail, VisitInfo, VisitPage
 from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo
 from edge_stscq.server.auth.audit_log import annotate, faces_shown
 from edge_stscq.server.auth.guard import Guard, Principal

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 
 from edge_stscq.protocol import MAX_SEQUENCE
-from edge_stscq.server.api.person_schemas import (
+from edge_stscq.server.api.people.schemas import (
     EditedPerson,
     EnrolledPerson,
     Featuring,
@@ -22,8 +22,8 @@ from edge_stscq.server.api.person_schemas import (
     Undoing,
     UndoneEdit,
 )
+from edge_stscq.server.api.people.visits import check_all_devices
 from edge_stscq.server.api.schemas import ErrorAnswer
-from edge_stscq.server.api.visits import check_all_devices
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
