@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_stscq.stream.arithmetic import PRECISION, TOTAL, is_shortest
+from edge_stscq.stream.arithmetic import PRECISION, is_shortest
 
+_DIGIT = np.uint64(PRECISION)
 STRIDE = 4
 """Symbols that one quotient decides: `STRIDE * PRECISION` bits are 64."""
 
@@ -26,12 +27,14 @@ class BatchDecoder:
     """
 
     def __init__(self, frequencies: NDArray[np.uint32], group_frequencies: NDArray[np.uint32]) -> None:
-        groups, self._tokens, entries = frequencies.shape
-        self._size = 1 << (entries - 1).bit_length()
-        starts = np.full((groups, self._tokens, self._size + 1), TOTAL, np.uint64)
-        starts[..., 0] = 0
-        np.cumsum(frequencies, axis=-1, out=starts[..., 1 : entries + 1])
-        self._starts = starts.reshape(-1)
+        groups, tokens, self._entries = frequencies.shape
+        ends = np.cumsum(frequencies, axis=-1, dtype=np.uint64)
+        of_group = np.arange(groups, dtype=np.uint64)[:, None, None] << _DIGIT
+        # For each position the rows of all groups behind each other, so that one search finds any symbol.
+        self._ends, self._starts, self._frequencies = (
+            list(np.ascontiguousarray(rows.transpose(1, 0, 2)).reshape(tokens, -1))
+            for rows in (ends + of_group, ends - frequencies, frequencies.astype(np.uint64))
+        )
         self._group_starts = np.concatenate([[0], np.cumsum(group_frequencies)]).astype(np.uint64)
 
     def decode(
@@ -48,56 +51,47 @@ class BatchDecoder:
         group = np.searchsorted(self._group_starts, digits[:, 0], "right") - 1
         offsets = (digits[:, 0] - self._group_starts[group]).tolist()
         widths = (self._group_starts[group + 1] - self._group_starts[group]).tolist()
-        base = group * (self._tokens * (self._size + 1))
-        tokens = np.empty((number, count), np.uint16)
+        group_bits = group.astype(np.uint64) << _DIGIT
+        tokens = np.empty((count, number), np.uint16)
         for at in range(0, count, STRIDE):
             some = min(STRIDE, count - at)
             bits = PRECISION * some
             joined = digits[:, 1 + at]
             for place in range(2 + at, 1 + at + some):
-                joined = joined << np.uint64(PRECISION) | digits[:, place]
+                joined = joined << _DIGIT | digits[:, place]
             offsets = [offset << bits | digit for offset, digit in zip(offsets, joined.tolist(), strict=True)]
             slots = [offset // width for offset, width in zip(offsets, widths, strict=True)]
-            low, wide = self._narrow(np.array(slots, np.uint64), base, at, some, tokens)
+            low, wide = self._narrow(np.array(slots, np.uint64), group_bits, at, some, tokens)
             offsets = [
                 offset - width * start for offset, width, start in zip(offsets, widths, low.tolist(), strict=True)
             ]
             widths = [width * more for width, more in zip(widths, wide.tolist(), strict=True)]
+        tokens -= (group * self._entries).astype(np.uint16)
         symbols = 1 + count
         whole = [
             is_shortest(payload, symbols, offset, width)
             for payload, offset, width in zip(payloads, offsets, widths, strict=True)
         ]
-        return group, tokens, whole
+        return group, np.ascontiguousarray(tokens.T), whole
 
     def _narrow(
-        self, slots: NDArray[np.uint64], base: NDArray[np.intp], at: int, some: int, tokens: NDArray[np.uint16]
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        self, slots: NDArray[np.uint64], group_bits: NDArray[np.uint64], at: int, some: int,
+        tokens: NDArray[np.uint16],
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:  # fmt: skip
         """Read the tokens `at`, `at + 1`, ... of all messages; low ends and widths of the intervals that they leave.
 
         Args:
             slots: places of the messages in their intervals, in units of `2**(-16 * some)` of the width.
-            tokens: where they are written.
+            group_bits: group of each, above a slot's bits.
+            tokens: where they are written, as if the entries of all groups were numbered through.
         """
         low, wide, rest = np.zeros_like(slots), np.ones_like(slots), slots
-        for place in range(some):
-            unit = wide << np.uint64(PRECISION * (some - 1 - place))
-            row = base + (at + place) * (self._size + 1)
-            symbol = self._search(row, rest // unit)
-            start = self._starts[row + symbol]
-            frequency = self._starts[row + symbol + 1] - start
+        for place in range(at, at + some):
+            unit = wide << np.uint64(PRECISION * (at + some - 1 - place))
+            entry = self._ends[place].searchsorted(rest // unit + group_bits, "right")
+            start = self._starts[place].take(entry)
             rest = rest - start * unit
-            low = (low << np.uint64(PRECISION)) + wide * start
-            wide = wide * frequency
-            tokens[:, at + place] = symbol
+            low = (low << _DIGIT) + wide * start
+            wide = wide * self._frequencies[place].take(entry)
+            tokens[place] = entry
         return low, wide
-
-    def _search(self, row: NDArray[np.intp], slot: NDArray[np.uint64]) -> NDArray[np.intp]:
-        """The symbol of each slot, by halving."""
-        symbol = np.zeros_like(row)
-        step = self._size >> 1
-        while step:
-            further = symbol + step
-            symbol = np.where(self._starts[row + further] <= slot, further, symbol)
-            step >>= 1
-        return symbol

@@ -25,7 +25,7 @@ from edge_stscq.stream.batch import BatchDecoder
 from edge_stscq.stream.face import CodedFace
 
 _NOT_CANONICAL = "payload is not the one an encoder makes for its face"
-_FEW = 48
+_FEW = 16
 """Payloads from which on they are read at once in less time than one by one."""
 
 

@@ -18,13 +18,11 @@ Making and revoking a token are commands on the server's machine; their lines ha
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -34,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from edge_stscq._files import refuse_shared_file
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.front.address import client_address
+from edge_stscq.server.write_queue import GroupCommitQueue
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -46,10 +45,13 @@ OLD_FILES = 9
 
 STRANGERS_OLD_FILES = 1
 """Earlier files that are kept of those who showed no valid token."""
+LINES = 64
+"""Of several requests that are written in one turn of the thread, at most."""
 MAX_RANGES = 200
 """Ranges of numbers in the `faces` of one line; a page of a list is mostly one."""
 
 Fact = str | int | None | Mapping[str, str]
+_Line = tuple[dict[str, Any], logging.Logger]
 
 _KEY = "edge_stscq.audit"
 _log, _strangers = logging.getLogger(_KEY), logging.getLogger(f"{_KEY}.strangers")
@@ -122,7 +124,7 @@ class AuditTrail:
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._queue: GroupCommitQueue[_Line, None] = GroupCommitQueue(_write_all, LINES)
         self.failure: str | None = None
 
     async def write(self, what: str, scope: Scope, outcome: int | str, facts: Mapping[str, Fact]) -> bool:
@@ -150,7 +152,7 @@ class AuditTrail:
     async def _written(self, line: dict[str, Any], log: logging.Logger) -> bool:
         if log.isEnabledFor(logging.INFO):
             try:
-                await asyncio.get_running_loop().run_in_executor(self._thread, _write, line, log)
+                await self._queue.submit((line, log))
             except OSError as error:
                 self.failure = f"the audit log cannot be written: {error.strerror}"
                 return False
@@ -158,7 +160,7 @@ class AuditTrail:
         return True
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False)
+        self._queue.close()
 
 
 class AuditMiddleware:
@@ -198,6 +200,19 @@ class AuditMiddleware:
         finally:
             if not begun:
                 await written(500)
+
+
+def _write_all(lines: Sequence[_Line]) -> list[Exception | None]:
+    """Write lines of several requests; for each why it could not be."""
+    outcomes: list[Exception | None] = []
+    for line, log in lines:
+        try:
+            _write(line, log)
+        except OSError as error:
+            outcomes.append(error)
+        else:
+            outcomes.append(None)
+    return outcomes
 
 
 def _write(line: dict[str, Any], log: logging.Logger = _log) -> None:

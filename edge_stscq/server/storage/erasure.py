@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, and_, bindparam, case, or_, select
 
 from edge_stscq.server.storage import device_counts, visit_rows
+from edge_stscq.server.storage.driver_sql import run
 from edge_stscq.server.storage.face_store import ErasedFace, FaceName
 from edge_stscq.server.storage.tables import erased, faces, payload_bytes
 from edge_stscq.stream.envelope import Clock
@@ -38,7 +39,7 @@ def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 def erased_among(db: Connection, numbers: Mapping[bytes, Iterable[int]]) -> set[tuple[bytes, int]]:
     """Names of these, by stream, that never come back."""
-    if db.execute(_ANY).first() is None:
+    if run(db, _ANY).first() is None:
         return set()
     found = set()
     for stream, wanted in numbers.items():

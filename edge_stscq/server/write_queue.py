@@ -36,6 +36,10 @@ class GroupCommitQueue(Generic[Item, Result]):
             await self._worker
         self._thread.shutdown()
 
+    def close(self) -> None:
+        """Begin nothing more, and wait for nothing."""
+        self._thread.shutdown(wait=False)
+
     async def submit(self, item: Item) -> Result:
         """The result of one item. A caller that goes away does not take its item back."""
         loop = asyncio.get_running_loop()
