@@ -124,7 +124,7 @@ class AuditTrail:
     """
 
     def __init__(self) -> None:
-        self._queue: GroupCommitQueue[_Line, None] = GroupCommitQueue(_write_all, LINES)
+        self._queue: GroupCommitQueue[_Line, None] = GroupCommitQueue(_write_all, LINES, "audit")
         self.failure: str | None = None
 
     async def write(self, what: str, scope: Scope, outcome: int | str, facts: Mapping[str, Fact]) -> bool:

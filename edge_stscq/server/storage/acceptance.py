@@ -92,7 +92,7 @@ class Acceptance:
         return results
 
     def rows(self, last: int) -> list[FreshFace]:
-        """What is to be written, with the revisions after `last`."""
+        """Rows to write, with the revisions after `last`."""
         return [FreshFace.of(*taken, revision) for revision, taken in enumerate(self._taken.values(), last + 1)]
 
     def counts(self) -> device_counts.Changes:

@@ -24,7 +24,7 @@ def store(place: str, open_store: OpenStore) -> SqlFaceStore:
 
 
 class Reads(list[Change]):
-    """What the feed has read from the store."""
+    """Changes that the feed has read from the store."""
 
     def __init__(self) -> None:
         super().__init__()
