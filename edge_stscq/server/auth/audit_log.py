@@ -11,7 +11,9 @@ often that follows another. Lines without a principal go to a file of their own,
 stranger can push out what counts. The line of a WebSocket is written when it is accepted, with outcome 101, and again
 for the faces that it has shown.
 
-A line is written before its answer is sent. Where it cannot be, the answer is 503 (`AuditTrail`).
+A line is written before its answer is sent. Where it cannot be, the answer is 503 (`AuditTrail`). Lines that tell of an
+erasure are on the disk before it begins to be answered, as are all of commands; others the system writes to the disk
+when it likes, mostly within half a minute, and a power cut takes them: of what was stored, the store itself tells.
 
 Making and revoking a token are commands on the server's machine; their lines have the number of its user as `who`.
 """
@@ -69,7 +71,8 @@ def annotate_command(what: str, token_id: str, device: str, scopes: str) -> None
 
 def _write_command(what: str, facts: Mapping[str, Any]) -> None:
     try:
-        _write({"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | dict(facts))
+        line = {"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | dict(facts)
+        _write(line, durable=True)
     except OSError as error:
         raise EdgeError(f"cannot write the audit log: {error.strerror}; nothing is done without it") from None
 
@@ -207,7 +210,7 @@ def _write_all(lines: Sequence[_Line]) -> list[Exception | None]:
     outcomes: list[Exception | None] = []
     for line, log in lines:
         try:
-            _write(line, log)
+            _write(line, log, durable=str(line["what"]).startswith("DELETE "))
         except OSError as error:
             outcomes.append(error)
         else:
@@ -215,9 +218,11 @@ def _write_all(lines: Sequence[_Line]) -> list[Exception | None]:
     return outcomes
 
 
-def _write(line: dict[str, Any], log: logging.Logger = _log) -> None:
+def _write(line: dict[str, Any], log: logging.Logger = _log, durable: bool = False) -> None:
     if log.isEnabledFor(logging.INFO):  # a record of our own: `info` would look through the stack for who called it
-        log.handle(logging.LogRecord(log.name, logging.INFO, __file__, 0, json.dumps(line), None, None))
+        record = logging.LogRecord(log.name, logging.INFO, __file__, 0, json.dumps(line), None, None)
+        record.durable = durable
+        log.handle(record)
 
 
 def _now() -> str:
@@ -245,6 +250,8 @@ class OwnerOnlyRotatingFile(RotatingFileHandler):
         self._torn = written < len(line)
         if self._torn:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if getattr(record, "durable", False):
+            os.fsync(self._file())
 
     def _file(self) -> int:
         if self.stream is None:

@@ -5,7 +5,7 @@ asked for in the end.
 """
 
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Literal, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,7 +20,9 @@ from edge_stscq.server.storage.face_store import (
     WriteResult,
     face_name,
     is_same_capture,
+    occurrence,
 )
+from edge_stscq.server.storage.tables import EVERY_DEVICE
 from edge_stscq.stream.envelope import WireFrame
 
 Name = tuple[bytes, int]
@@ -50,13 +52,16 @@ class Acceptance:
     Args:
         found: faces that are stored under names of the frames, by name.
         erased: names that never come back.
+        times: since which and before which nothing of a device comes back, by device.
 
     Attributes:
         mended: devices of which a damaged face was sent again.
     """
 
-    def __init__(self, found: Mapping[Name, StoredFace], erased: Set[Name]) -> None:
-        self._found, self._erased = found, erased
+    def __init__(
+        self, found: Mapping[Name, StoredFace], erased: Set[Name], times: Mapping[str, Sequence[tuple[float, float]]]
+    ) -> None:
+        self._found, self._erased, self._times = found, erased, times
         self._taken: dict[Name, _Taken] = {}
         self.mended: set[str] = set()
 
@@ -67,7 +72,7 @@ class Acceptance:
         try:
             for frame in batch.frames:
                 name = frame.source.stream_id, frame.number
-                if name in self._erased:
+                if name in self._erased or (self._times and self._is_of_erased_time(frame, now)):
                     results.append("duplicate" if batch.whole else _erased(frame))
                     continue
                 old = accepted.get(name) or self._taken.get(name) or self._found.get(name)
@@ -90,6 +95,14 @@ class Acceptance:
         if not (batch.whole and any(isinstance(result, RefusedFrame) for result in results)):
             self._taken.update(accepted)
         return results
+
+    def _is_of_erased_time(self, frame: WireFrame, now: float) -> bool:
+        occurred = occurrence(frame, now)
+        return any(
+            since <= occurred < until
+            for device in (frame.source.device, EVERY_DEVICE)
+            for since, until in self._times.get(device, ())
+        )
 
     def rows(self, last: int) -> list[FreshFace]:
         """Rows to write, with the revisions after `last`."""

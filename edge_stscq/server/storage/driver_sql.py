@@ -18,7 +18,7 @@ _Text = tuple[str, tuple[str, ...] | None, Mapping[str, Any]]
 _texts: dict[tuple[Executable, str], _Text] = {}
 
 
-def run(db: Connection, statement: Executable, **values: object) -> CursorResult[Any]:
+def run(db: Connection, statement: Executable, **values: object) -> CursorResult[*tuple[Any, ...]]:
     """Execute a statement that lasts as long as the program."""
     text, order, given = _compiled(db, statement)
     values = {**given, **values}

@@ -11,6 +11,7 @@ wait, and an answer to each as if it had come alone.
 
 import itertools
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -30,7 +31,9 @@ from edge_stscq.server.storage.erasure import (
     erase_rows,
     erased_among,
     erased_since,
+    erased_times_of,
     erased_without_face,
+    keep_away,
     older_than,
 )
 from edge_stscq.server.storage.face_store import (
@@ -38,6 +41,7 @@ from edge_stscq.server.storage.face_store import (
     STREAM_NAME,
     UNSEALED,
     Change,
+    DamagedFaceError,
     DeviceStats,
     FaceName,
     FrameBatch,
@@ -46,7 +50,7 @@ from edge_stscq.server.storage.face_store import (
     StoredFace,
     WriteResult,
 )
-from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces, payload_bytes
+from edge_stscq.server.storage.tables import EVERY_DEVICE, LAYOUT, changes, erased, faces, payload_bytes
 from edge_stscq.stream.envelope import device_stream_id
 from edge_stscq.stream.frame import FRAME_OVERHEAD
 
@@ -153,7 +157,7 @@ class SqlFaceStore:
         with self._writing() as (db, last):
             numbers = _numbers(batches)
             found = {_name_of(face): face for face in self._known(db, numbers)}
-            acceptance = Acceptance(found, erased_among(db, numbers))
+            acceptance = Acceptance(found, erased_among(db, numbers), erased_times_of(db))
             answers = [acceptance.take(batch) for batch in batches]
             taken = acceptance.rows(last)
             sealed = int(self._seal is not None)
@@ -227,13 +231,30 @@ class SqlFaceStore:
         return sorted(found, key=lambda change: change.revision)[:limit]
 
     def erase(self, names: Sequence[FaceName], *, lasting: bool = True) -> int:
+        numbers: dict[bytes, set[int]] = {}
+        for stream, number in names:
+            numbers.setdefault(stream, set()).add(number)
         with self._writing() as (db, last):
+            damaged = any(map(_is_damaged, self._known(db, numbers)))
             count = erase_rows(db, names, last, lasting)
+            if damaged:
+                device_counts.recount(db)  # what a damaged row says of its size or device was never counted
             if count:
                 db.execute(changes.update(), {"revision": last + count})
         if count:
             self._forget_erased()
         return count
+
+    def keep_away(self, device: str | None, since: float, until: float) -> None:
+        """Refuse what comes of a device, or of any, that occurred since the one time and before the other.
+
+        What is there stays; to be called before it is erased, so that nothing comes between.
+
+        Args:
+            until: what occurs from now on is not refused.
+        """
+        with self._writing() as (db, _):
+            keep_away(db, device or EVERY_DEVICE, since, min(until, time.time()))
 
     def expired(self, before: float, limit: int, device: str | None, others: Collection[str] = ()) -> list[StoredFace]:
         query = older_than(_FACE, before).order_by(faces.c.row)
@@ -271,6 +292,14 @@ class SqlFaceStore:
         """Devices whose counts are not those of their faces; reads every face."""
         with self._database.read() as db:
             return device_counts.wrong_counts(db)
+
+    def recount(self) -> list[str]:
+        """Count the faces of every device anew; devices whose counts were wrong."""
+        with self._writing() as (db, _):
+            wrong = device_counts.wrong_counts(db)
+            if wrong:
+                device_counts.recount(db)
+        return wrong
 
     def count_erased(self) -> int:
         """Names that are kept of erased faces."""
@@ -341,7 +370,7 @@ class SqlFaceStore:
     def _writing(self) -> Iterator[tuple[Connection, int]]:
         """A transaction beside which no other writes faces, and the last revision before it."""
         with self._database.write() as db:
-            last, seal = tuple(run(db, _LAST).one())
+            last, seal = run(db, _LAST).one()
             if seal != (None if self._seal is None else self._seal.id):
                 raise StoreError("the store was sealed meanwhile, or replaced; start this again with its --seal")
             yield db, last
@@ -365,6 +394,14 @@ def _names(face_id: str) -> list[_Name]:
     if STREAM_NAME.fullmatch(match[1]):
         streams.insert(0, bytes.fromhex(match[1]))
     return [(stream, int(match[2])) for stream in streams]
+
+
+def _is_damaged(face: StoredFace) -> bool:
+    try:
+        face.frame()
+    except DamagedFaceError:
+        return True
+    return False
 
 
 def _name_of(face: StoredFace) -> _Name:
