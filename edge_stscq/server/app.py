@@ -37,7 +37,7 @@ from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.device_stats import DeviceStatsCache
 from edge_stscq.server.storage.face_store import FaceStore
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
-from edge_stscq.server.storage.write_queue import GroupCommitQueue
+from edge_stscq.server.write_queue import GroupCommitQueue
 
 
 def open_store(settings: ServerSettings) -> SqlFaceStore:
@@ -122,7 +122,7 @@ def create_app(
     app.state.catalog, app.state.store, app.state.backend, app.state.guard = catalog, store, backend, guard
     app.state.pictures, app.state.people = pictures, people
     for router in (
-        frames.routes(guard, queue, feed, metrics),
+        frames.routes(guard, queue, metrics),
         faces.list_routes(guard, store),
         meta.model_routes(guard, catalog, settings.device),
         faces.image_routes(guard, resolver, backend, cache, admission),

@@ -120,6 +120,26 @@ def test_erase_chooses(place: Path, chosen: list[str], stays: list[str]) -> None
     assert left(place) == stays
 
 
+@pytest.mark.parametrize("minute", [1, 100])
+def test_erase_of_a_time_keeps_away_what_a_spool_brings_later(
+    place: Path, cameras: list[Camera], tiny_model: Path, minute: int
+) -> None:
+    """Also where nothing of that time has come yet."""
+    from datetime import datetime
+
+    begin, end = (datetime.fromtimestamp(NOON / 1000 + 60 * at).isoformat() for at in (minute, minute + 1))
+    done = run("erase", "--store", place, "--yes", "--device", "door-1", "--since", begin, "--until", end)
+    assert done.exit_code == 0, done.exception
+    assert "what these still hold of that time is refused" in " ".join(done.stderr.split())
+    offline = Camera(cameras[0].codec, "door-1", b"\x07" * 16)
+    (face,) = (CodedFace(0, np.zeros(load_config(tiny_model).tokens, np.uint16), 3),)
+    with contextlib.closing(SqlFaceStore(place)) as opened:
+        late, after = accept(
+            opened, [offline.frame(face, at, NOON + 60_000 * (minute + at) + 30_000) for at in range(2)]
+        )
+    assert (getattr(late, "code", late), after) == ("erased", "stored")
+
+
 def test_erase_by_name_reports_cameras_that_may_hold_more(place: Path, cameras: list[Camera], tmp_path: Path) -> None:
     names = [f"{camera.stream}-1" for camera in cameras]
     done = run("erase", "--store", place, "--yes", *names)
