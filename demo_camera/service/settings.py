@@ -204,6 +204,16 @@ class MetricsSettings(_Table):
         return self
 
 
+class ProtectedSettings(_Table):
+    """`[protected]`: a protected template of each face is kept and sent, and no token."""
+
+    secret: str = Field(
+        min_length=1, description="of the templates' keys: file:PATH, command:... or keyring:...",
+        examples=["file:/etc/edge-stscq/matcher.secret"],
+    )  # fmt: skip
+    keys: Path = Field(description="key store of all cameras; made if it is not there")
+
+
 class Settings(BaseSettings):
     """Everything that `edge-stscq camera run` needs."""
 
@@ -218,6 +228,7 @@ class Settings(BaseSettings):
     camera: tuple[CameraSettings, ...] = Field(description="one or more, each with name and source")
     spool: SpoolSettings = Field(default={}, validate_default=True)
     server: ServerSettings | None = None
+    protected: ProtectedSettings | None = None
     events: EventSettings = EventSettings()
     metrics: MetricsSettings | None = None
 

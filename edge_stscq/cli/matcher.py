@@ -166,9 +166,10 @@ def match(
         typer.echo(json.dumps(found))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("score", "record", "face", "device", "captured", box=None)
+    names = [Column(name, overflow="fold") for name in ("record", "face", "device")]
+    table = Table("score", *names, "captured", box=None)
     for hit in found["hits"]:
         table.add_row(f"{hit['score']:.3f}", hit["record"], hit["face"], hit["device"], hit["captured"] or "-")
     Console().print(table)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ import typer
 
 from edge_stscq.cli.command import Command, with_verbosity
 from edge_stscq.cli.options import BUNDLE, BundleOption
-from edge_stscq.cli.store import AsJson, Audit, Seal, SealKeys, Store, store_seal
+from edge_stscq.cli.store import AsJson, Audit, Seal, SealKeys, Store
 from edge_stscq.cli.ui import count, note
 
 if TYPE_CHECKING:
@@ -228,25 +229,15 @@ def forget(
     note("backups that were made before, and spools of cameras, may still hold faces; see docs/store.md")
 
 
-@contextlib.contextmanager
 def _opened(
     place: str, seal: str | None, seal_keys: Path | None, make: bool = False
-) -> "Iterator[PersonStore]":  # fmt: skip
-    from edge_stscq.errors import EdgeError, require
+) -> "AbstractContextManager[PersonStore]":  # fmt: skip
+    from edge_stscq.errors import require
 
     require("sqlalchemy", "server")
-    from edge_stscq.server.persons.editing import PersonStore
-    from edge_stscq.server.storage.database import StoreError, sqlite_path, store_url
-    from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+    from edge_stscq.server.persons.opening import open_persons
 
-    path = sqlite_path(store_url(place))
-    if path is not None and not make and not path.exists():
-        raise EdgeError(f"there is no store {path}; give its path with --store")
-    try:
-        with contextlib.closing(SqlFaceStore(place, store_seal(seal, seal_keys, place))) as opened:
-            yield PersonStore(opened)
-    except StoreError as error:
-        raise EdgeError(f"the store failed: {error}; run this again") from None
+    return open_persons(place, seal, seal_keys, make=make)
 
 
 @contextlib.contextmanager

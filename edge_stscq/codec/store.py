@@ -134,14 +134,14 @@ def round_as_stored(encoder: EdgeEncoder) -> None:
 
 
 def save_student(folder: Path, encoder: Student) -> None:
-    """Write the student: the bulk of it, its identity network, as float16.
+    """Write the student, the bulk of it as float16.
 
     Weights of one made for integers are written as they lie on their grids, which float16 holds exactly: rounding
     them to float16 first would move those between two steps.
     """
     state = _without(encoder.state_dict(), (_BOOKS,))
     if isinstance(encoder, IntegerEncoder):
-        halved = state | {f"identity.{name}": weight for name, weight in _weights_on_grids(encoder).items()}
+        halved = state | _weights_on_grids(encoder)
     else:
         halved = {k: v.half() if k.startswith(_IDENTITY) else v for k, v in state.items()}
     save_weights(folder / "student.safetensors", halved)
@@ -149,9 +149,9 @@ def save_student(folder: Path, encoder: Student) -> None:
 
 @torch.no_grad()
 def _weights_on_grids(encoder: IntegerEncoder) -> dict[str, Tensor]:
-    """Weights of the identity network on their grids, as float16 where that is exact."""
+    """Weights of all layers on their grids, as float16 where that is exact."""
     found = {}
-    for name, layer in encoder.identity.named_modules():
+    for name, layer in encoder.named_modules():
         if isinstance(layer, GridConv):
             exact = layer.weight_on_grid()
             half = exact.half()

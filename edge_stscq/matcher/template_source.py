@@ -103,9 +103,11 @@ class TemplateSource:
             raise self._refused("no templates", status, content)
         try:
             page = _Page.model_validate_json(content)
-            return Changes([_read(one) for one in page.templates], page.erased, page.next, page.complete)
+            if page.next > after or (page.complete and page.next == after):  # or a follower would never come to an end
+                return Changes([_read(one) for one in page.templates], page.erased, page.next, page.complete)
         except (ValidationError, ValueError):
-            raise SourceError(f"{self.url} does not answer as a server of templates; check --server") from None
+            pass
+        raise SourceError(f"{self.url} does not answer as a server of templates; check --server")
 
     def send(self, template: bytes, model_id: bytes) -> str:
         """Store a template; the name of its face. Its stream is its own: nobody can write into it later.

@@ -25,7 +25,7 @@ class HeldKey(NamedTuple):
 
 
 class KeyRing:
-    """Empty until it is refreshed; for one thread at a time.
+    """Empty until it is refreshed. One thread may `look` while another finds keys; all else is for one at a time.
 
     Args:
         stores: at least one; new records go to the first, whose counts of two records that are named alike.
@@ -65,13 +65,37 @@ class KeyRing:
         Raises:
             EdgeError: a key store cannot be read, or others can read it; what was read of it before stays.
         """
-        changed: set[bytes] = set()
+        return self.take(self.look())
+
+    def look(self) -> "list[News]":
+        """Read the key stores that have changed, and change nothing here: this takes its time.
+
+        Raises:
+            EdgeError: as `refresh`.
+        """
+        news = []
         for store, part in zip(self.stores, self._parts, strict=True):
             version = _version(store)
             if version is None or version != part.version:
-                changed |= part.read(store)
-                part.version = version
+                news.append(part.look(store, version))
+        return news
+
+    def take(self, news: "list[News]") -> set[bytes]:
+        """Take in what the last `look` has found, which is quick; the ids of keys that came or went."""
+        changed: set[bytes] = set()
+        for one in news:
+            changed |= one.part.take(one)
         return changed
+
+
+class News(NamedTuple):
+    """Difference of a key store's file to what was read before: all salts, records that went, keys that came."""
+
+    part: "_Part"
+    version: tuple[int, ...] | None
+    salts: dict[str, bytes]
+    gone: list[str]
+    fresh: list[HeldKey]
 
 
 class _Part:
@@ -83,19 +107,24 @@ class _Part:
         self.by_id: dict[bytes, HeldKey] = {}
         self.version: tuple[int, ...] | None = None
 
-    def read(self, store: KeyStore) -> set[bytes]:
-        """Take in what the file says now; the ids of keys that came or went."""
+    def look(self, store: KeyStore, version: tuple[int, ...] | None) -> News:
         salts = store.salts()
         gone = [record for record, salt in self.salts.items() if salts.get(record) != salt]
-        fresh = [record for record, salt in salts.items() if self.salts.get(record) != salt]
-        self.salts = salts
-        changed = {self.ids.pop(record) for record in gone}
+        fresh = [
+            HeldKey(record, store.derive(record, salt), store)
+            for record, salt in salts.items()
+            if self.salts.get(record) != salt
+        ]
+        return News(self, version, salts, gone, fresh)
+
+    def take(self, news: News) -> set[bytes]:
+        self.salts, self.version = news.salts, news.version
+        changed = {self.ids.pop(record) for record in news.gone}
         for key_id in changed:
             del self.by_id[key_id]
-        for record in fresh:
-            key = store.derive(record, salts[record])
-            self.ids[record], self.by_id[key.id] = key.id, HeldKey(record, key, store)
-            changed.add(key.id)
+        for held in news.fresh:
+            self.ids[held.record], self.by_id[held.key.id] = held.key.id, held
+            changed.add(held.key.id)
         return changed
 
 

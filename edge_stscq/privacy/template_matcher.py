@@ -64,7 +64,7 @@ class TemplateMatcher:
 
     def __init__(self, scheme: Scheme[Any], ring: KeyRing) -> None:
         self.scheme, self.ring = scheme, ring
-        self._lock = threading.RLock()
+        self._lock, self._refreshing = threading.RLock(), threading.Lock()
         self._held: dict[str, FaceTemplate] = {}
         self._of_key: dict[bytes, dict[str, None]] = defaultdict(dict)  # in the order they came
         self._rows: dict[bytes, GrowingRows] = defaultdict(GrowingRows)
@@ -115,12 +115,18 @@ class TemplateMatcher:
         Raises:
             EdgeError: a key store cannot be read; what was read of it before stays.
         """
-        with self._lock:
-            for key_id in self.ring.refresh():
-                for face in self._of_key.get(key_id, ()):
-                    one = self._held[face]
-                    self._rows[one.model_id].remove(face)
-                    self._expand(one)
+        with self._refreshing:
+            news = self.ring.look()
+            with self._lock:
+                self._take(self.ring.take(news))
+
+    def _take(self, key_ids: Iterable[bytes]) -> None:
+        """Match by keys that came, and no more by keys that went."""
+        for key_id in key_ids:
+            for face in self._of_key.get(key_id, ()):
+                one = self._held[face]
+                self._rows[one.model_id].remove(face)
+                self._expand(one)
 
     def match(
         self, embedding: NDArray[np.float32], model_id: bytes, limit: int = 10, device: str | None = None

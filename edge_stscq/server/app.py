@@ -37,7 +37,7 @@ from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.device_stats import DeviceStatsCache
 from edge_stscq.server.storage.face_store import FaceStore
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
-from edge_stscq.server.storage.write_queue import GroupCommitQueue
+from edge_stscq.server.write_queue import GroupCommitQueue
 
 
 def open_store(settings: ServerSettings) -> SqlFaceStore:
@@ -86,13 +86,14 @@ def create_app(
     cache = SingleFlightCache(settings.cache_bytes)
     trail, retention = AuditTrail(), Retention.parse(settings.retain)
     readiness = Readiness(store, backend, trail, confinement)
-    queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
-        Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT
-    )
     metrics.gauge("decode_queue_faces", "faces that wait for the decoder", lambda: backend.load().queued)
     metrics.gauge("live_clients", "clients that follow the feed", lambda: connections.active)
     metrics.gauge("index_faces", "faces that can be found by example", lambda: len(indexes))
     people = People.of(store, catalog, settings, publishers)
+    queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
+        Ingest(catalog, store, settings.max_frames, people.let_pass if settings.watch_list else None).accept,
+        REQUESTS_PER_COMMIT,
+    )  # fmt: skip
     metrics.gauge("watch_list_passed", "faces of unknown people that a watch list let pass", lambda: people.passed)
     backend.on_batch = metrics.record_batch
 
@@ -121,7 +122,7 @@ def create_app(
     app.state.catalog, app.state.store, app.state.backend, app.state.guard = catalog, store, backend, guard
     app.state.pictures, app.state.people = pictures, people
     for router in (
-        frames.routes(guard, queue, feed, metrics),
+        frames.routes(guard, queue, metrics),
         faces.list_routes(guard, store),
         meta.model_routes(guard, catalog, settings.device),
         faces.image_routes(guard, resolver, backend, cache, admission),

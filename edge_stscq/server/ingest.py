@@ -5,7 +5,7 @@ loaded, of a newer device, or under the name of another face - is refused alone;
 it, since its answer has no place to say so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from edge_stscq.errors import EdgeError, FrameError
@@ -56,10 +56,17 @@ Answer = Acknowledgement | StreamAcknowledgement
 
 
 class Ingest:
-    """Checks frames against their models and keeps them in one store. `accept` blocks; call it from a thread."""
+    """Checks frames against their models and keeps them in one store. `accept` blocks; call it from a thread.
 
-    def __init__(self, catalog: ModelCatalog, store: FaceStore, max_frames: int) -> None:
-        self._catalog, self._store, self._max_frames = catalog, store, max_frames
+    Args:
+        let_pass: true for each of several whole frames that nobody wants kept, e.g. by a watch list.
+    """
+
+    def __init__(
+        self, catalog: ModelCatalog, store: FaceStore, max_frames: int,
+        let_pass: Callable[[Sequence[WireFrame]], Sequence[bool]] | None = None,
+    ) -> None:  # fmt: skip
+        self._catalog, self._store, self._max_frames, self._let_pass = catalog, store, max_frames, let_pass
         self._entries = {entry.model_id: entry for entry in catalog}
 
     def accept(self, uploads: Sequence[Upload]) -> list[Answer | Exception]:
@@ -73,6 +80,10 @@ class Ingest:
         read = [self._read(upload) for upload in uploads]
         self._refuse_non_canonical([one for one in read if isinstance(one, _Read) and not one.batch.whole])
         whole = [one.batch for one in read if isinstance(one, _Read)]
+        if self._let_pass is not None:
+            for batch in whole:
+                passing = self._let_pass(batch.frames)
+                batch.frames[:] = [frame for frame, passes in zip(batch.frames, passing, strict=True) if not passes]
         stored = iter(self._store.accept_all(whole) if whole else ())
         return [
             _acknowledge(upload, one, next(stored)) if isinstance(one, _Read) else one
@@ -189,6 +200,7 @@ def _acknowledge(
         return results
     conflicts = [result for result in results if isinstance(result, RefusedFrame)]
     counts = {name: results.count(name) for name in ("stored", "extended", "duplicate")}
+    counts["duplicate"] += read.total - len(read.refused) - len(results)  # nothing of them was to be stored
     if isinstance(upload, StreamUpload):
         refused = [*read.refused, *conflicts]
         return StreamAcknowledgement(device=upload.device, count=read.total, **counts, refused=refused)

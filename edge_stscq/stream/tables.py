@@ -21,11 +21,11 @@ from edge_stscq._files import write_file
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream.arithmetic import PRECISION, TOTAL, Decoder, Encoder, sufficient_bytes
-from edge_stscq.stream.batch import Messages, filled
+from edge_stscq.stream.batch import GroupRows, Messages
 from edge_stscq.stream.face import CodedFace
 
 NOT_CANONICAL = "payload is not the one an encoder makes for its face"
-_FEW = 48
+_FEW = 16
 """Payloads from which on they are read at once in less time than one by one."""
 
 
@@ -132,16 +132,15 @@ class Tables:
 
     def decode_many(self, payloads: Sequence[bytes], layers: int) -> list[CodedFace | FrameError]:
         """As `decode`, of several payloads at once, the error in the place of a face."""
-        count, (_, positions, entries) = self.layer_ends[layers - 1], self.shape
-        if len(payloads) < _FEW or entries < 2:
+        if len(payloads) < _FEW or self.shape[2] < 2:
             return [self._decode_or_error(payload, layers) for payload in payloads]
+        count = self.layer_ends[layers - 1]
         messages = Messages(payloads, 1 + count)
-        group_starts, starts = self._filled
-        groups = messages.pop(group_starts, np.zeros((len(payloads), 1), np.intp))
-        found = messages.pop(starts, groups.astype(np.intp) * positions + np.arange(count))
+        groups = messages.pop(1, self.rows_of_groups.lookup(np.zeros(len(payloads), np.intp)))[:, 0]
+        found = messages.pop(count, self._token_rows.lookup(groups.astype(np.intp)))
         return [
             CodedFace.of_checked(group, row, layers) if whole else FrameError(NOT_CANONICAL)
-            for group, row, whole in zip(groups[:, 0].tolist(), found, messages.whole(), strict=True)
+            for group, row, whole in zip(groups.tolist(), found, messages.whole(), strict=True)
         ]
 
     def _decode_or_error(self, payload: bytes, layers: int) -> CodedFace | FrameError:
@@ -151,10 +150,13 @@ class Tables:
             return error
 
     @cached_property
-    def _filled(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """Rows of the groups, and of the tokens by group and position."""
-        groups, tokens, entries = self.shape
-        return filled(self.group_frequencies[None]), filled(self.frequencies.reshape(groups * tokens, entries))
+    def rows_of_groups(self) -> GroupRows:
+        """Rows of the group's symbol, the first of a message."""
+        return GroupRows(self.group_frequencies[None, None])
+
+    @cached_property
+    def _token_rows(self) -> GroupRows:
+        return GroupRows(self.frequencies)
 
     @classmethod
     def from_counts(cls, counts: ArrayLike, group_counts: ArrayLike, layer_ends: Sequence[int]) -> "Tables":

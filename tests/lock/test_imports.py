@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "codec": _CODEC - {"recognizers"} | {"hub"},
     "recognizers": _CODEC | {"data"},
     "data": _CODEC - {"recognizers"},
-    "demo_camera": _BUNDLE | {"device", "client", "events"},
+    "demo_camera": _BUNDLE | {"device", "client", "events", "privacy"},
     "server": _ALL - {"device", "client", "hub", "recognizers", "data", "privacy"},  # it holds no key of a template
     "matcher": {"privacy", "client", "server"} | _STREAM,  # it holds the keys, and no codec
     "training": _ALL - {"device", "client", "hub"},

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_stscq.errors import EdgeError
 from edge_stscq.matcher import template_source
 from edge_stscq.matcher.follower import SWEEP_SECONDS, Follower
 from edge_stscq.matcher.template_source import TemplateSource
@@ -101,6 +102,25 @@ def test_follower_asks_for_all_again_now_and_then(
     now = SWEEP_SECONDS
     follow(follower)
     assert matcher.faces() == {face}
+
+
+def test_templates_whose_keys_a_backup_does_not_have_are_not_matched(
+    source: TemplateSource, matcher: TemplateMatcher, keys: KeyStore, embeddings: Embeddings, model_id: bytes,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """An older copy of the key store comes back: what was enrolled since cannot be matched, and says so."""
+    send(source, keys, "old", embeddings[0], model_id)
+    backup = keys.path.read_bytes()
+    late = send(source, keys, "late", embeddings[1], model_id)
+    follower = Follower(source, matcher)
+    follow(follower)
+    assert matcher.match(embeddings[1], model_id)[0].record == "late"
+    keys.path.write_bytes(backup)
+    follow(follower)
+    assert [hit.record for hit in matcher.match(embeddings[1], model_id)] == ["old"]
+    assert matcher.unmatched == {"without key": 1}
+    with pytest.raises(EdgeError, match="which no key store here has: .* or a backup came without its keys"):
+        matcher.verify_face(late, embeddings[1], model_id)
 
 
 def test_follower_says_that_keys_cannot_be_read(

@@ -61,7 +61,8 @@ def page(**changed: object) -> bytes:
 ANSWERS: dict[str, bytes] = {
     "no JSON": b"<html>", "another JSON": b"[]", "no templates": page(templates=None), "no base64": page(template="!"),
     "no model": page(model_id="zz" * 8), "a name that is none": page(id="../../etc"),
-    "a terminal's commands": page(device="\x1b[2J"), "no number": page(next="x"), "deep": b"[" * 100_000,
+    "a terminal's commands": page(device="\x1b[2J"), "no number": page(next="x"),
+    "no end": page(next=0, complete=False), "backwards": page(next=-1), "deep": b"[" * 100_000,
 }  # fmt: skip
 
 

@@ -137,6 +137,25 @@ def test_templates_that_cannot_be_matched_are_counted_and_named(
     assert (len(matcher), matcher.unmatched, matcher.faces()) == (0, {}, set())
 
 
+def test_no_change_of_a_template_is_matched(
+    matcher: TemplateMatcher, keys: KeyStore, embeddings: Embeddings
+) -> None:
+    """Whatever who can write the store makes of one: every bit flipped, cut anywhere, longer, or at random."""
+    good = scheme_named("rotated").enroll(embeddings[0], keys.issue("a"))
+    draw = np.random.default_rng(7)
+    changed = [good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :] for at in range(64) for bit in range(8)]
+    changed += [good[:size] for size in range(64)] + [good + bytes(size) for size in (1, 64, 448)]
+    changed += [draw.bytes(int(size)) for size in draw.integers(0, 513, 500)]
+    changed += [good[:9] + draw.bytes(55) for _ in range(500)]
+    matcher.refresh()
+    matcher.put(FaceTemplate(f"door-{number}", template, MODEL) for number, template in enumerate(changed))
+    assert (len(matcher), sum(matcher.unmatched.values())) == (0, len(changed))
+    assert matcher.match(embeddings[0], MODEL) == []
+    for number in range(len(changed)):
+        with pytest.raises(EdgeError):
+            matcher.verify_face(f"door-{number}", embeddings[0], MODEL)
+
+
 def test_mixed_comparisons_are_refused(matcher: TemplateMatcher, keys: KeyStore, embeddings: Embeddings) -> None:
     matcher.put([enrolled(keys, embeddings[0], "a")])
     matcher.refresh()

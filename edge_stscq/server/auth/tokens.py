@@ -95,10 +95,6 @@ class TokenStore:
         self._known: dict[str, tuple[bytes, Token]] = {}
         self._version: tuple[int, ...] | None = None
 
-    def changed(self) -> bool:
-        """True if the file was changed or replaced since it was read; one look at its date."""
-        return self._file_version()[0] != self._version
-
     def refresh(self) -> None:
         """Read the file, if it was changed or replaced."""
         with self._lock:

@@ -14,7 +14,7 @@ from edge_stscq.server.maintenance.files import discard, exclusively, moved_asid
 from edge_stscq.server.maintenance.inspection import inspect_store
 from edge_stscq.server.sealing.face_seal import FaceSeal
 from edge_stscq.server.storage.database import Database, sqlite_path, store_url
-from edge_stscq.server.storage.erasure import erase_rows
+from edge_stscq.server.storage.erasure import erase_rows, keep_away
 from edge_stscq.server.storage.face_store import FaceName
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.server.storage.tables import LAYOUT, changes, erased, grouping
@@ -121,7 +121,7 @@ def restore_store(backup: Path, path: Path, seal: FaceSeal | None = None) -> Res
         if path.exists():
             with exclusively(path) as old:
                 names, last = _erased(old)
-                gone = _apply(fresh, names, last, seal)
+                gone = _apply(fresh, names, _erased_times(old), last, seal)
             aside = moved_aside(path, "replaced")
         if seal is not None:
             keyless = _drop_keyless(fresh, inspected.keyless, seal)
@@ -146,7 +146,17 @@ def _erased(db: sqlite3.Connection) -> tuple[list[tuple[bytes, int, str, float]]
     return names, last
 
 
-def _apply(fresh: Path, names: list[tuple[bytes, int, str, float]], last: int, seal: FaceSeal | None) -> int:
+def _erased_times(db: sqlite3.Connection) -> list[tuple[str, float, float]]:
+    """Device, begin and end of times of which all was erased, of a store of any layout."""
+    with contextlib.suppress(*FAILURES):
+        return db.execute("SELECT device, since, until FROM erased_times").fetchall()
+    return []
+
+
+def _apply(
+    fresh: Path, names: list[tuple[bytes, int, str, float]], times: list[tuple[str, float, float]], last: int,
+    seal: FaceSeal | None,
+) -> int:  # fmt: skip
     """Erase faces of the copy; also names that it does not have stay away. How many faces there were."""
     with contextlib.closing(Database(store_url(fresh), LAYOUT)) as database, database.write() as db:
         begin = max(last, db.execute(select(changes.c.revision)).scalar_one())
@@ -159,6 +169,8 @@ def _apply(fresh: Path, names: list[tuple[bytes, int, str, float]], last: int, s
         ]
         if rows:
             db.execute(insert(erased), rows)
+        for device, since, until in times:
+            keep_away(db, device, since, until)
         db.execute(changes.update(), {"revision": begin + gone + len(rows)})
     with contextlib.closing(SqlFaceStore(fresh, seal)) as store:
         store.scrub()

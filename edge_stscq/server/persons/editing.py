@@ -24,6 +24,7 @@ from edge_stscq.server.persons.rows import (
     owners,
     person_query,
     read_persons,
+    read_photos,
     read_visits,
     visit_query,
 )
@@ -142,6 +143,34 @@ class PersonStore:
         if not found:
             raise NoPersonError(f"there is no visit {number}")
         return found[0]
+
+    def visits_with(self, names: Iterable[FaceName]) -> list[VisitRow]:
+        """Visits that these faces are of, each with all its faces."""
+        with self._database.read() as db:
+            found: set[int] = set()
+            for name in names:
+                of = (visit_faces.c.stream == name.stream, visit_faces.c.sequence == name.number)
+                found |= set(db.execute(select(visit_faces.c.visit).where(*of)).scalars())
+            return [row for some in chunks(sorted(found)) for row in read_visits(db, visit_query(ids=some))]
+
+    def face_ids(self, person: int) -> list[str]:
+        """Ids of all faces of a person.
+
+        Raises:
+            NoPersonError: there is none.
+        """
+        self.person(person)
+        with self._database.read() as db:
+            found = read_visits(db, visit_query(person=person))
+        return [row.face_id(member) for row in found for member in row.members]
+
+    def enrolled(self, person: int) -> list[Enrolled]:
+        """Coded photographs of a person on the watch list."""
+        with self._database.read() as db:
+            photos = [one for one in read_photos(db) if one.person == person]
+        if self._seal is not None:
+            photos = self._seal.open_photos(photos)
+        return [Enrolled(one.model, one.layers, one.payload, one.quality) for one in photos]
 
     def owners(self, ids: Iterable[int]) -> dict[int, Owner]:
         """Facts of persons as a list of visits tells them."""

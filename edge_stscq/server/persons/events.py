@@ -66,11 +66,13 @@ class EventFeed:
         woken, self._changed = self._changed, asyncio.Event()
         woken.set()
 
-    async def follow(self, device: str | None = None) -> AsyncIterator[list[VisitEvent]]:
+    def follow(self, device: str | None = None) -> AsyncIterator[list[VisitEvent]]:
         """Events from now on, of one device if it is given, without end; of many at once the newest."""
-        at = self._count
+        return self._follow(self._count, device)
+
+    async def _follow(self, at: int, device: str | None) -> AsyncIterator[list[VisitEvent]]:
         while True:
-            if at == self._count:
+            while at == self._count:
                 await self._changed.wait()
             fresh = list(self._recent)[-(self._count - at) :]
             at = self._count

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from fastapi import HTTPException
 
@@ -11,12 +11,13 @@ from edge_stscq.events.publisher import Publisher
 from edge_stscq.server.api.schemas import moment
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.persons.editing import PersonStore
-from edge_stscq.server.persons.events import EventFeed, Happening, VisitEvent
+from edge_stscq.server.persons.events import EventFeed, VisitEvent
 from edge_stscq.server.persons.grouping import Grouper
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceStore, StoredFace
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+from edge_stscq.stream.envelope import WireFrame
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class People:
     ) -> None:
         self._faces, self._store, self._grouper, self._publishers = faces, store, grouper, publishers
         self.passed, self._events = 0, EventFeed()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._happened = asyncio.Event()
 
     @classmethod
     def of(
@@ -94,7 +97,7 @@ class People:
         while True:
             try:
                 while await asyncio.to_thread(self._grouper.step):
-                    self._events.put(await asyncio.to_thread(self._publish, self._store, self._grouper.happened()))
+                    self._happened.set()
                 found = await asyncio.to_thread(self._store.changes, None)
                 self.passed, failing = found.passed, False
                 async for _ in feed.changes(found.mark):
@@ -105,8 +108,35 @@ class People:
                 failing = True
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def _publish(self, store: PersonStore, happened: Sequence[Happening]) -> list[VisitEvent]:
+    def let_pass(self, frames: Sequence[WireFrame]) -> list[bool]:
+        """True for each face that a watch list has no use for, so that nothing of it is to be stored; from any thread.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        found = self.grouper.let_pass(frames)
+        if any(found):
+            self.passed += sum(found)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._happened.set)
+        return found
+
+    async def relay(self) -> None:
+        """Tell of what happened; runs until it is cancelled."""
+        if self._grouper is None or self._store is None:
+            return
+        self._loop = asyncio.get_running_loop()
+        while True:
+            await self._happened.wait()
+            self._happened.clear()
+            try:
+                self._events.put(await asyncio.to_thread(self._publish, self._store, self._grouper))
+            except Exception as error:
+                log.exception("events cannot be told now: %s", error)
+
+    def _publish(self, store: PersonStore, grouper: Grouper) -> list[VisitEvent]:
         """Tell other programs what this server grouped; all events, with names."""
+        happened = grouper.happened()
         owners = store.owners(one for found in happened for one in (found.person, found.enrolled) if one is not None)
         names = {one: owner.name for one, owner in owners.items()}
         events = [
@@ -125,14 +155,16 @@ class People:
 
 @asynccontextmanager
 async def grouping(people: People, feed: ChangeFeed, publishers: Sequence[Publisher]) -> AsyncIterator[None]:
-    """Run `People.follow`, and the publishers that it tells, until the block ends."""
+    """Group and tell of it, by these publishers too, until the block ends."""
     for publisher in publishers:
         publisher.start()
-    task = asyncio.create_task(people.follow(feed), name="grouping")
+    tasks = [
+        asyncio.create_task(people.follow(feed), name="grouping"), asyncio.create_task(people.relay(), name="events"),
+    ]  # fmt: skip
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(asyncio.to_thread(publisher.close) for publisher in publishers))

@@ -57,6 +57,7 @@ def _webhook(url: str, secret: Path | None, notices: Notices) -> Publisher:
         raise EdgeError(f"--webhook takes no user, password or fragment in its address; {_WEBHOOK}")
     if secret is None:
         raise EdgeError("--webhook signs what it sends; give --webhook-secret FILE, made with: openssl rand -hex 32")
+    _warn_if_clear("--webhook", parts, "https")
     return WebhookPublisher(url, SecretStr(read_secret(f"file:{secret}").decode()), notices)
 
 
@@ -74,6 +75,7 @@ def _mqtt(url: str, password: Path | None, ca: Path | None, notices: Notices) ->
         raise EdgeError("the broker's password would travel in the clear; give --mqtt mqtts://...")
     if ca is not None and not tls:
         raise EdgeError("--mqtt-ca is of no use without TLS; give --mqtt mqtts://...")
+    _warn_if_clear("--mqtt", parts, "mqtts")
     require("paho.mqtt", "mqtt")
     from edge_stscq.events.mqtt import MqttPublisher
 
@@ -95,6 +97,12 @@ def _split(url: str, option: str, schemes: tuple[str, ...], remedy: str) -> Spli
     if not usable:
         raise EdgeError(f"{option} is no address that can be used; {remedy}")
     return parts
+
+
+def _warn_if_clear(option: str, parts: SplitResult, scheme: str) -> None:
+    host = str(parts.hostname)
+    if parts.scheme != scheme and not is_loopback(host):
+        log.warning("%s: names of people reach %s in the clear; give %s://", option, host, scheme)
 
 
 def _password(path: Path) -> SecretStr:

@@ -7,7 +7,6 @@ since it would tell which of two guesses at a face is right.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from edge_stscq._secrets import read_secret
@@ -112,16 +111,16 @@ def _about(face: StoredFace, what: bytes) -> bytes:
 def _sealed(face: StoredFace, cipher: Cipher) -> StoredFace:
     payload = cipher.seal(_CHECKSUM.pack(face.checksum) + face.payload, _about(face, b"face\n"))
     extensions = cipher.seal(face.extensions, _about(face, b"extensions\n")) if face.extensions else b""
-    return replace(face, payload=payload, extensions=extensions, checksum=0)
+    return face._replace(payload=payload, extensions=extensions, checksum=0)
 
 
 def _opened(face: StoredFace, cipher: Cipher | None) -> StoredFace:
     if cipher is None:
-        return replace(face, payload=b"", extensions=b"", checksum=KEYLESS)
+        return face._replace(payload=b"", extensions=b"", checksum=KEYLESS)
     try:
         text = cipher.open(face.payload, _about(face, b"face\n"))
         extensions = cipher.open(face.extensions, _about(face, b"extensions\n")) if face.extensions else b""
     except UnreadableError:
-        return replace(face, payload=b"", extensions=b"", checksum=UNREADABLE)
+        return face._replace(payload=b"", extensions=b"", checksum=UNREADABLE)
     (checksum,) = _CHECKSUM.unpack_from(text)
-    return replace(face, payload=text[_CHECKSUM.size :], extensions=extensions, checksum=checksum)
+    return face._replace(payload=text[_CHECKSUM.size :], extensions=extensions, checksum=checksum)

@@ -32,7 +32,13 @@ POOL = 8
 """Connections of one server."""
 
 _FORMS = "give a path, sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
-_PRAGMAS = ("synchronous=FULL", "fullfsync=ON", "secure_delete=ON")
+_CACHE_KIB, _LOG_PAGES = 16 << 10, 4000
+"""Of a connection, and after how many the log is taken in: a page that many commits touch is then written once for all
+of them, and not read anew for each."""
+_PRAGMAS = (
+    "synchronous=FULL", "fullfsync=ON", "secure_delete=ON", f"cache_size=-{_CACHE_KIB}",
+    f"wal_autocheckpoint={_LOG_PAGES}",
+)  # fmt: skip
 _POSTGRES = {
     "synchronous_commit": "on",
     "lock_timeout": f"{WAIT_SECONDS}s",
@@ -266,6 +272,7 @@ def _engine(url: URL, **connect: Any) -> Engine:
     postgres: dict[str, Any] = {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
     return create_engine(
         url, connect_args=connect, hide_parameters=True, pool_size=POOL, max_overflow=0, pool_timeout=WAIT_SECONDS,
+        pool_use_lifo=True,  # the connection that was used last has the pages that are wanted next
         **postgres if url.drivername != "sqlite" else {},
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream.arithmetic import Decoder, Encoder
-from edge_stscq.stream.batch import Messages, filled
+from edge_stscq.stream.batch import Messages, own_rows
 from edge_stscq.stream.entropy import CODER_ID_BYTES, digest_arrays
 from edge_stscq.stream.face import CodedFace
 from edge_stscq.stream.learned.frequencies import Predictor
@@ -49,7 +49,6 @@ class Learned:
             )
         self.weights, self._tables = weights, tables
         self._predictor = Predictor(weights, tables.frequencies)
-        self._group_starts = filled(tables.group_frequencies[None])
         self._first = [self._predictor.starts(0, group, np.zeros((1, 0), np.uint16)) for group in range(self.shape[0])]
 
     @cached_property
@@ -126,13 +125,13 @@ class Learned:
     def _decode(self, layers: int, group: int, payloads: Sequence[bytes]) -> list[CodedFace | FrameError]:
         ends, number = self.layer_ends[:layers], len(payloads)
         messages, tokens = Messages(payloads, 1 + ends[-1]), np.empty((number, ends[-1]), np.uint16)
-        messages.pop(self._group_starts, np.zeros((number, 1), np.intp))
+        messages.pop(1, self._tables.rows_of_groups.lookup(np.zeros(number, np.intp)))
         start = 0
         for layer, end in enumerate(ends):
             rows = self._rows(layer, group, tokens)
             positions, faces, size = rows.shape
             which = np.arange(positions) * faces + (np.arange(number) if layer else np.zeros(number, np.intp))[:, None]
-            tokens[:, start:end] = messages.pop(rows.reshape(-1, size), which)
+            tokens[:, start:end] = messages.pop(end - start, own_rows(rows.reshape(-1, size), which))
             start = end
         return [
             CodedFace.of_checked(group, row, layers) if whole else FrameError(NOT_CANONICAL)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -114,7 +115,7 @@ def test_events_of_two_servers_are_each_told_by_one_and_heard_by_both(
     heard: list[list[tuple[object, ...]]] = [[], []]
     for number in range(12):
         see(stores[0], camera, (ann, ben)[number % 2], number, number)
-        for at in ((0, 1) if number % 3 else (1, 0)):
+        for at in (0, 1) if number % 3 else (1, 0):
             heard[at] += told(groupers[at])
         for at in (0, 1):
             groupers[at].likely(1)
@@ -165,10 +166,14 @@ async def test_feed_gives_each_follower_what_comes_and_of_too_many_the_newest() 
     feed = EventFeed()
     feed.put([event_of(0)])
     every, hall = feed.follow(), feed.follow("hall")
-    waiting = [asyncio.ensure_future(anext(one)) for one in (every, hall)]
-    await asyncio.sleep(0)
     feed.put([event_of(1), event_of(2, "hall")])
-    assert [[one.visit for one in found] for found in await asyncio.gather(*waiting)] == [[1, 2], [2]]
+    assert [[one.visit for one in await anext(followed)] for followed in (every, hall)] == [[1, 2], [2]]
+    waiting = asyncio.ensure_future(anext(every))
+    await asyncio.sleep(0)
+    feed.put([])
+    await asyncio.sleep(0)
+    feed.put([event_of(3)])
+    assert [one.visit for one in await waiting] == [3], "nothing is told twice"
     feed.put([event_of(number) for number in range(module.MOST_HAPPENED + 5)])
     assert [one.visit for one in await anext(every)] == list(range(5, module.MOST_HAPPENED + 5))
 
@@ -191,10 +196,10 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-def judge(app: FastAPI, judged: CatalogEntry) -> None:
+def judge(app: FastAPI, judged: CatalogEntry, watch_list: bool = False) -> None:
     """Have an application group by thresholds."""
     people = app.state.people
-    people._grouper = Grouper(app.state.store, [judged], GAP)
+    people._grouper = Grouper(app.state.store, [judged], GAP, watch_list)
 
 
 @pytest.mark.anyio
@@ -254,6 +259,39 @@ async def test_webhook_that_hangs_or_fails_holds_nothing_up(
                 metrics = (await client.get(f"http://{address}/metrics")).text
     assert 'edge_stscq_events_total{outcome="lost",publisher="webhook 1 127.0.0.1"} 1.0' in metrics
     assert other.received == [], "a redirection is not followed"
+
+
+@pytest.mark.anyio
+async def test_server_with_a_watch_list_never_stores_a_stranger(
+    listen: Listen, make_app: MakeApp, judged: CatalogEntry, camera: Camera, make_faces: MakeFaces
+) -> None:
+    ann, ben = make_faces(2)
+    app = make_app(watch_list=True)
+    judge(app, judged, watch_list=True)
+    enroll(app.state.store, judged, "Ann", ann)
+    frames = [camera.frame(face, number, track=number) for number, face in enumerate((ben, ann, ben))]
+    version_1 = judged.codec.encode_stream([ben, ann])
+    async with (
+        listen(app) as (address, _), connect(f"ws://{address}/v1/visits/live", proxy=None) as feed,
+        httpx2.AsyncClient() as client,
+    ):  # fmt: skip
+        sent = [
+            await client.post(f"http://{address}{path}", content=body, headers={"Edge-Device": "door-1", **more})
+            for path, body, more in (
+                ("/v2/frames", camera.file(*frames[:1]), {}), ("/v2/frames", camera.file(*frames[1:]), {}),
+                ("/v1/frames", version_1, {"Edge-Sequence": "0"}),
+            )
+        ]  # fmt: skip
+        async with asyncio.timeout(30):
+            heard = [json.loads(await feed.recv()) for _ in range(7)]
+        metrics = (await client.get(f"http://{address}/metrics")).text
+    answers = [answer.json() for answer in sent]
+    assert [(one["count"], one["stored"], one["duplicate"]) for one in answers] == [(1, 0, 1), (2, 1, 1), (2, 1, 1)]
+    assert sorted(one["event"] for one in heard) == [*["known"] * 2, *["unknown"] * 3, *["visit"] * 2]
+    assert all(one["visit"] is None and one["face"] is None for one in heard if one["event"] == "unknown")
+    assert "edge_stscq_watch_list_passed 3.0" in metrics
+    with contextlib.closing(SqlFaceStore(app.state.store.name)) as store:
+        assert (store.count(), store.latest_revision()) == (2, 2), "there was never another row"
 
 
 @pytest.mark.anyio
@@ -344,6 +382,20 @@ def test_publishers_refuse_what_they_cannot_use(
     with pytest.raises(EdgeError, match=said) as refused:
         make_publishers(ServerSettings.model_validate(chosen))
     assert "hunter2" not in str(refused.value)
+
+
+def test_publishers_warn_of_names_in_the_clear(
+    tiny_model: Path, secret: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def warned(webhook: str, mqtt: str) -> list[str]:
+        caplog.clear()
+        chosen = {"model": tiny_model, "persons": True, "webhook": webhook, "webhook_secret": secret, "mqtt": mqtt}
+        make_publishers(ServerSettings.model_validate(chosen))
+        return [record.getMessage() for record in caplog.records]
+
+    assert warned("https://home/hook", "mqtts://broker") == []
+    assert warned("http://127.0.0.1:1/hook", "mqtt://localhost") == []
+    assert [text.partition(":")[0] for text in warned("http://home/hook", "mqtt://broker")] == ["--webhook", "--mqtt"]
 
 
 def test_publishers_are_named_by_place(tmp_path: Path, tiny_model: Path, secret: Path) -> None:

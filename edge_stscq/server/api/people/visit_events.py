@@ -5,6 +5,7 @@ origins, the audit log and the limit of clients are those of `/v1/live`.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, WebSocket
@@ -15,7 +16,7 @@ from edge_stscq.server.api.live import FAILED, SEND_SECONDS, SLOW, ConnectionLim
 from edge_stscq.server.auth.audit_log import AuditTrail
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
-from edge_stscq.server.persons.events import EventFeed
+from edge_stscq.server.persons.events import VisitEvent
 from edge_stscq.server.persons.people import People
 
 
@@ -33,14 +34,15 @@ def routes(guard: Guard, people: People, connections: ConnectionLimit, trail: Au
             principal.check_device(device)
         async with connections.hold():
             shown = Shown(socket, principal, trail, "WS /v1/visits/live")
-            await attend(socket, guard, shown, _send(socket, people.events, device or principal.only_device, shown))
+            events = people.events.follow(device or principal.only_device)
+            await attend(socket, guard, shown, _send(socket, events, shown))
 
     return router
 
 
-async def _send(socket: WebSocket, events: EventFeed, device: str | None, shown: Shown) -> tuple[int, str]:
+async def _send(socket: WebSocket, events: AsyncIterator[list[VisitEvent]], shown: Shown) -> tuple[int, str]:
     try:
-        async for some in events.follow(device):
+        async for some in events:
             for event in some:
                 async with asyncio.timeout(SEND_SECONDS):
                     await socket.send_text(event.model_dump_json())

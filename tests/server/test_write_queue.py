@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from edge_stscq.server.storage.write_queue import GroupCommitQueue
+from edge_stscq.server.write_queue import GroupCommitQueue
 
 pytestmark = pytest.mark.anyio
 
