@@ -141,6 +141,15 @@ class PersonStore:
             raise NoPersonError(f"there is no visit {number}")
         return found[0]
 
+    def visits_of(self, names: Iterable[FaceName]) -> list[VisitRow]:
+        """Visits that any of these faces is of, newest first."""
+        with self._database.read() as db:
+            numbers = set[int]()
+            for stream, number in names:
+                where = visit_faces.c.stream == stream, visit_faces.c.sequence == number
+                numbers |= set(db.execute(select(visit_faces.c.visit).where(*where)).scalars())
+            return read_visits(db, visit_query(ids=sorted(numbers)))
+
     def owners(self, ids: Iterable[int]) -> dict[int, Owner]:
         """Facts of persons as a list of visits tells them."""
         with self._database.read() as db:
