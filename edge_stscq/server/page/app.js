@@ -31,7 +31,10 @@ const detail = new Detail({
     filters.set({ device: null, day: null, person });
     at("list-title").focus();
   },
-  onChange: () => timeline.nudge(true),
+  onChange: () => {
+    timeline.nudge(true);
+    filters.refresh().then(drawTitle);
+  },
 });
 const search = new Search({
   onOpen: (entry, found) => detail.open(entry, found), onDelete: askToDelete, onShown: (shown) => (at("timeline").hidden = shown),

@@ -18,7 +18,11 @@ export class Detail {
   constructor({ onFind, onPerson, onChange }) {
     this.dialog = at("detail");
     this.onChange = onChange;
-    this.person = new PersonPanel({ onPerson: (person) => this.leave(() => onPerson(person)), onChange: () => this.changed() });
+    this.person = new PersonPanel({
+      onPerson: (person) => this.leave(() => onPerson(person)),
+      onChange: () => this.changed(),
+      onForgotten: () => this.dropped(),
+    });
     at("detail-close").onclick = () => this.dialog.close();
     at("newer").onclick = () => this.step(-1);
     at("older").onclick = () => this.step(1);
@@ -48,12 +52,16 @@ export class Detail {
     const long = entry.until - entry.at >= 60000 ? `–${clockOf(entry.until)}` : "";
     at("detail-when").textContent = `${dayTitle(dayOf(entry.at))}, ${clockOf(entry.at)}${long} · ${ago(Date.now() - entry.at)}`;
     at("delete").textContent = entry.visit === null ? "Delete…" : "Delete this visit…";
-    at("newer").disabled = !this.list.beside(entry.key, -1);
-    at("older").disabled = !this.list.beside(entry.key, 1) && !this.list.isOpenEnded;
+    this.drawSteps();
     this.choose(this.members.find(({ face }) => face === this.face?.face) ?? entry);
     this.person.show(entry, isOther);
     if (entry.visit !== null) this.readMembers(entry);
     else this.drawMembers();
+  }
+
+  drawSteps() {
+    at("newer").disabled = !this.list.beside(this.entry.key, -1);
+    at("older").disabled = !this.list.beside(this.entry.key, 1) && !this.list.isOpenEnded;
   }
 
   async readMembers(entry) {
@@ -152,9 +160,7 @@ export class Detail {
     if (!this.entry) return;
     const entry = this.list.entry(this.entry.key);
     if (entry && entry.revision !== this.entry.revision) this.draw({ ...entry, face: this.entry.face, layers: this.entry.layers });
-    else {
-      at("newer").disabled = !this.list.beside(this.entry.key, -1);
-    }
+    else this.drawSteps();
   }
 
   changed() {
@@ -176,10 +182,17 @@ export class Detail {
   }
 
   async deleteAll() {
-    const { entry, list } = this;
+    const { entry } = this;
+    if (entry.visit !== null && !this.members.length) await this.readMembers(entry);
+    if (entry.key !== this.entry?.key) return;
     const faces = this.members.length ? this.members.map(({ face }) => face) : [entry.face];
     const title = entry.visit === null ? `Delete this face from ${entry.device}?` : `Delete this visit of ${titleOf(entry)}?`;
-    if (!(await deleteFaces(faces, title))) return;
+    if (await deleteFaces(faces, title)) this.dropped();
+  }
+
+  // What is shown was deleted: go back to the list, to what stands beside it.
+  dropped() {
+    const { entry, list } = this;
     this.after = list.beside(entry.key, 1) ?? list.beside(entry.key, -1);
     list.drop(entry.key);
     this.dialog.close();
@@ -192,8 +205,7 @@ export class Detail {
 
   // Somebody else deleted what is shown.
   gone() {
-    this.list.drop(this.entry.key);
-    this.dialog.close();
+    this.dropped();
     say("This visit is gone: its pictures were erased.");
   }
 

@@ -38,6 +38,15 @@ export class Filters {
     this.draw();
   }
 
+  // A person was edited: who is chosen may have another name.
+  async refresh() {
+    const { person } = this.chosen;
+    const now = person && (await askJson(`v1/persons/${person.id}`).catch(() => null));
+    if (!now || this.chosen.person?.id !== now.id) return;
+    this.chosen.person = now;
+    this.draw();
+  }
+
   set(part) {
     this.chosen = { ...this.chosen, ...part };
     this.draw();

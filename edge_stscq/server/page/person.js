@@ -12,7 +12,8 @@ const at = (id) => document.getElementById(id);
 const called = ({ id, name }) => name ?? `Person ${id}`;
 
 export class PersonPanel {
-  constructor({ onPerson, onChange }) {
+  // onPerson(person): list all visits; onChange(): something was edited; onForgotten(): the person is gone.
+  constructor({ onPerson, onChange, onForgotten }) {
     Object.assign(this, { onChange, entry: null, person: null });
     at("name-form").onsubmit = (event) => {
       event.preventDefault();
@@ -24,7 +25,7 @@ export class PersonPanel {
     at("hide").onclick = () => this.edit("hide", { hidden: !this.person.hidden }, (left) =>
       left.hidden ? `${called(left)} is hidden from the list.` : `${called(left)} is in the list again.`);
     at("forget").onclick = async () => {
-      if (await forgetPerson(this.person, called(this.person))) onChange();
+      if (await forgetPerson(this.person, called(this.person))) onForgotten();
     };
     this.picker = new Picker(at("merge-box"), (other) => this.join(other), () => this.person?.id);
     this.face = () => document.querySelector('#members-list [aria-pressed="true"]')?.dataset.face ?? this.entry.face;

@@ -16,7 +16,8 @@ export class Timeline {
   // onDrawn({ fresh, waiting }) after each look at the server; onTrouble(error) when it does not answer.
   constructor(list, onDrawn, onTrouble) {
     Object.assign(this, { list, onDrawn, onTrouble, persons: false, filter: {}, next: null, ended: false });
-    Object.assign(this, { begun: 0, paused: false, whole: false, missed: false, looking: 0, rest: REST, looked: 0 });
+    Object.assign(this, { begun: 0, looking: 0, paused: false, whole: false, missed: false, wanted: false });
+    Object.assign(this, { rest: REST, looked: 0 });
     document.addEventListener("visibilitychange", () => document.hidden || this.nudge());
   }
 
@@ -32,7 +33,7 @@ export class Timeline {
   nudge(whole = false) {
     this.whole ||= whole;
     const wait = Math.max(SOON, this.looked + this.rest - Date.now());
-    this.soon ??= setTimeout(() => this.looking === this.begun ? (this.missed = true) : this.look(), wait);
+    this.soon ??= setTimeout(() => this.look(), wait);
     clearTimeout(this.again);
     this.again = setTimeout(() => this.look(), wait + AGAIN);
   }
@@ -40,16 +41,22 @@ export class Timeline {
   // True for a face that is older than the newest page, which does not show it.
   isOld = (at) => this.list.size > PAGE && at < this.list.entry(this.list.order[PAGE - 1]).at;
 
-  async look(fresh = !this.paused) {
+  // Read the newest page; what is new is let in unless the list is paused, or if it is wanted all the same.
+  async look(wanted = false) {
     for (const timer of [this.soon, this.regularly]) clearTimeout(timer);
     this.soon = null;
     const { begun, whole } = this;
+    if (this.looking === begun) {
+      this.missed = true;
+      this.wanted ||= wanted;
+      return;
+    }
     const since = Date.now();
     this.looking = begun;
-    this.whole = this.missed = false;
+    this.whole = this.missed = this.wanted = false;
     try {
       const found = await this.read(whole ? Math.max(PAGE, this.list.size) : PAGE);
-      if (begun === this.begun) this.take(found, fresh);
+      if (begun === this.begun) this.take(found, wanted || !this.paused);
     } catch (error) {
       if (begun === this.begun && error.status !== 401) this.onTrouble(error);
     }
@@ -59,7 +66,8 @@ export class Timeline {
     this.looking = 0;
     clearTimeout(this.regularly);
     this.regularly = setTimeout(() => document.hidden || this.look(), REGULARLY);
-    if (this.missed) this.nudge();
+    if (this.wanted) this.look(true);
+    else if (this.missed) this.nudge();
   }
 
   // So many of the newest entries, and the cursor behind them.
