@@ -90,7 +90,7 @@ function drawEmpty() {
   const words = filters.words;
   at("empty-title").textContent = words ? `No ${what} ${words}` : `No ${what} yet`;
   at("empty-text").textContent = words
-    ? `What comes shows here by itself. “Show everything” leads back to all ${what}s.` : "Let a camera send its faces here:";
+    ? `“Show everything” leads back to all ${what}s.` : "Let a camera send its faces here:";
   at("empty-command").hidden = Boolean(words);
   at("command").textContent =
     `edge-stscq capture --source 0 --device ${device ?? "door-1"} --url ${String(base).replace(/[/]$/, "")}`;

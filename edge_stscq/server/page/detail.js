@@ -10,6 +10,7 @@ import { PersonPanel } from "./person.js";
 import { forget, pictureOf, show } from "./pictures.js";
 import { ago, clockOf, dayOf, dayTitle, fullTime } from "./times.js";
 
+const TRIES = 10;
 const at = (id) => document.getElementById(id);
 
 export class Detail {
@@ -171,7 +172,7 @@ export class Detail {
   async download() {
     const { face, layers, device, at: time } = this.face;
     try {
-      const url = URL.createObjectURL(await pictureOf(face, layers));
+      const url = URL.createObjectURL(await pictureOf(face, layers, TRIES));
       const clock = new Date(time).toTimeString().slice(0, 8).replaceAll(":", "-");
       Object.assign(document.createElement("a"), { href: url, download: `${device}-${dayOf(time)}-${clock}.png` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 60000);

@@ -1,9 +1,14 @@
 // What the page says of an action: a notice with an undo right after it, and a question before what cannot be undone.
 
+const SHORT = 10000;
 const at = (id) => document.getElementById(id);
 
-// Say what was done, or what went wrong; `undo` is offered until the next notice.
+let hiding = null;
+
+// Say what was done, or what went wrong; an undo is offered until the next notice, and trouble stays as long.
 export function say(text, { undo = null, bad = false } = {}) {
+  clearTimeout(hiding);
+  if (!undo && !bad) hiding = setTimeout(() => at("notice").contains(document.activeElement) || hideNotice(), SHORT);
   const notice = at("notice");
   // All but an open dialog is out of reach, so the notice goes where the operator is.
   const here = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;

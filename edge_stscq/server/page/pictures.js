@@ -95,8 +95,15 @@ async function load(image, place) {
   }
 }
 
-// A decoded face as a PNG file.
-export const pictureOf = async (id, layers) =>
-  (await ask(`v1/faces/${encodeURIComponent(id)}.png?layers=${layers}`)).blob();
+// A decoded face as a PNG file; a busy decoder is asked again `tries` times.
+export async function pictureOf(id, layers, tries = 0) {
+  try {
+    return await (await ask(`v1/faces/${encodeURIComponent(id)}.png?layers=${layers}`)).blob();
+  } catch (error) {
+    if (!tries || error.status !== 503) throw error;
+    await new Promise((next) => setTimeout(next, 1000 * error.after));
+    return pictureOf(id, layers, tries - 1);
+  }
+}
 
 export const retryPictures = () => wanted.forEach((place, image) => place.visible && queue(image));
