@@ -75,8 +75,9 @@ def train(
 
 def distill(
     recipe: Path | str, model: Path | str, data: Path | str, output: Path | str = "runs/train", *,
-    start: Path | str | None = None, new_tables: bool = False, resume: bool = False, device: str = "cpu",
-    threads: int = 0, log_every: int = 20, save_every: int = 200, reporter: Reporter = SILENCE,
+    start: Path | str | None = None, new_tables: bool = False, resume: bool = False,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto", device: str = "cpu", threads: int = 0,
+    log_every: int = 20, save_every: int = 200, reporter: Reporter = SILENCE,
 ) -> Path:  # fmt: skip
     """Train the device's encoder to what the teacher makes of faces; arguments otherwise as in `train`.
 
@@ -93,7 +94,7 @@ def distill(
     Example:
         >>> student = distill("recipes/release.toml", teacher, "data", "runs/mine")
     """
-    with _run(recipe, data, output, start, resume, "float32", device, threads, log_every, save_every, reporter) as run:
+    with _run(recipe, data, output, start, resume, precision, device, threads, log_every, save_every, reporter) as run:
         from edge_stscq.training import float_pipeline, integer_pipeline
 
         if run.recipe.codec.student_layers:
@@ -188,7 +189,8 @@ def export(
         calibration: for int8 and w8; that of the codec's folder if None.
         output: the bundle comes to TARGET-PRECISION in it.
         force: replace a bundle that is there.
-        coder: of payloads; "packed" writes a face as one plain number where its tokens are too rare for the tables.
+        coder: of payloads; "packed" writes a face as one plain number where its tokens are too rare for the tables, and
+            "learned" does so with the frequencies of the model's `learned.safetensors`.
 
     Raises:
         EdgeError: the target has no such precision, its exporter is not installed, the place is taken, or the artifact

@@ -20,17 +20,20 @@ DEVICE_HEADER = "Edge-Device"
 SEQUENCE_HEADER = "Edge-Sequence"
 FRAMES_PATH = "/v1/frames"
 STREAMS_PATH = "/v2/frames"
+TEMPLATES_PATH = "/v1/templates"
+PASSING = frozenset({408, 425, 429})
+"""Answers below 500 that another try may change; from 500 on, all are such."""
 
 
 class Acknowledgement(BaseModel):
-    """Answer to a request: every frame in it is on the server's disk."""
+    """Answer to a request: every frame in it is on the server's disk, or a watch list let it pass."""
 
     device: str
     first: int = Field(ge=0, description="sequence number of the first frame")
     count: int = Field(ge=0, description="frames in the request")
     stored: int = Field(ge=0, description="new faces")
     extended: int = Field(ge=0, description="faces that gained layers")
-    duplicate: int = Field(ge=0, description="frames that were known already")
+    duplicate: int = Field(ge=0, description="frames that were known already, or that a watch list let pass")
 
 
 class Refused(StrEnum):
@@ -59,13 +62,13 @@ class RefusedFrame(BaseModel):
 
 
 class StreamAcknowledgement(BaseModel):
-    """Answer to a stream: every frame in it is on the server's disk, or is listed as refused."""
+    """Answer to a stream: each frame is on the server's disk, or is listed as refused, or a watch list let it pass."""
 
     device: str
     count: int = Field(ge=0, description="frames in the request")
     stored: int = Field(ge=0, description="new faces")
     extended: int = Field(ge=0, description="faces that gained layers")
-    duplicate: int = Field(ge=0, description="frames that were known already")
+    duplicate: int = Field(ge=0, description="frames that were known already, or that a watch list let pass")
     refused: list[RefusedFrame] = Field(default=[], description="frames of which nothing was stored")
 
 

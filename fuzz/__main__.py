@@ -18,9 +18,15 @@ from fuzz.properties import PROPERTIES
 
 INPUT_SECONDS = 10
 """Longest time one input may take."""
-MEMORY_MIB = {"file": 512, "stream": 512, "payload": 512, "packed": 512, "manifest": 512, "request": 2048}
+MEMORY_MIB = {
+    "file": 512, "stream": 512, "payload": 512, "packed": 512, "learned": 512, "weights": 512,
+    "manifest": 512, "request": 2048,
+}  # fmt: skip
 """Most memory of the process; the application holds torch and a model."""
-LONGEST = {"file": 4096, "stream": 4096, "payload": 4096, "packed": 256, "manifest": 16384, "request": 8192}
+LONGEST = {
+    "file": 4096, "stream": 4096, "payload": 4096, "packed": 256, "learned": 256, "weights": 8192,
+    "manifest": 16384, "request": 8192,
+}  # fmt: skip
 """Bytes of an input."""
 
 

@@ -17,9 +17,11 @@ from pydantic_core import from_json
 
 from edge_stscq.bundle.manifest import MANIFEST, SELF_HASH_FIELD, Manifest, sealed_json
 from edge_stscq.errors import EdgeError, FrameError
-from edge_stscq.stream import FrameCodec, Tables, model_id, protected_face, read_protected
+from edge_stscq.stream import EntropyModel, FrameCodec, Tables, model_id, protected_face, read_protected
 from edge_stscq.stream.envelope import Kind, WireFrame
 from edge_stscq.stream.frame import split_stream
+from edge_stscq.stream.learned import Learned, Weights
+from edge_stscq.stream.learned.weights import FILE as LEARNED
 from edge_stscq.stream.packed import PACKED_OR_STATIC
 from edge_stscq.stream.wire import PREAMBLE, read_frames, write_sections
 from fuzz import FOLDER
@@ -34,7 +36,14 @@ def codec() -> FrameCodec:
     tables = Tables.load(MODEL / "tables.safetensors")
     books = safetensors.numpy.load_file(MODEL / "codebooks.safetensors")["books"]
     _, tokens, entries = tables.shape
-    return FrameCodec(tables, model_id(np.broadcast_to(books, (len(books), tokens, entries, books.shape[-1])), tables))
+    named = model_id(np.broadcast_to(books, (len(books), tokens, entries, books.shape[-1])), tables)
+    return FrameCodec(tables, named, learned=learned())
+
+
+@cache
+def learned() -> Learned:
+    """The learned coder of the released model."""
+    return Learned(Weights.load(MODEL / LEARNED), Tables.load(MODEL / "tables.safetensors"))
 
 
 @cache
@@ -64,7 +73,7 @@ def reads(data: bytes) -> bool:
             face = codec().face(frame)
         except FrameError:
             continue
-        again_by = FrameCodec(codec().entropy, codec().model_id, frame.source.coder_id)
+        again_by = FrameCodec(codec().entropy, codec().model_id, frame.source.coder_id, learned())
         assert (face.layers, again_by.payload(face)) == (frame.layers, frame.payload)
         faces.append(face)
     try:
@@ -114,11 +123,34 @@ def payload(data: bytes) -> bool:
 
 def packed(data: bytes) -> bool:
     """A layer count and a payload of the packing coder, read alone and among others."""
-    coder = codec().coders[PACKED_OR_STATIC]
+    return _payload(codec().coders[PACKED_OR_STATIC], data, 20)
+
+
+def learned_payload(data: bytes) -> bool:
+    """The same of the learned coder."""
+    return _payload(codec().coders[learned().coder_id], data, 2)
+
+
+def weights(data: bytes) -> bool:
+    """A file of a learned coder, which a model folder or a bundle brings: what is read is written again."""
+    try:
+        found = Weights.from_bytes(data)
+    except EdgeError:
+        return False
+    path = _folder() / LEARNED
+    found.save(path)
+    again = Weights.load(path).arrays()
+    assert {name: array.tobytes() for name, array in again.items()} == {
+        name: array.tobytes() for name, array in found.arrays().items()
+    }
+    return True
+
+
+def _payload(coder: EntropyModel, data: bytes, times: int) -> bool:
     layers, sent = data[0] if data else 0, data[1:]
     if not 1 <= layers <= len(coder.layer_ends):
         return False
-    several = coder.decode_many([sent, b"", sent] * 20, layers)[::3]
+    several = coder.decode_many([sent, b"", sent] * times, layers)[::3]
     try:
         face = coder.decode(sent, layers)
     except EdgeError:
@@ -164,6 +196,8 @@ PROPERTIES: dict[str, Callable[[bytes], bool]] = {
     "stream": stream,
     "payload": payload,
     "packed": packed,
+    "learned": learned_payload,
+    "weights": weights,
     "manifest": manifest,
     "request": request,
 }

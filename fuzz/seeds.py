@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
 from edge_stscq.bundle.manifest import (
     CODEBOOKS,
@@ -30,7 +31,7 @@ from edge_stscq.stream.envelope import MAX_QUALITY, MAX_TIME, MAX_TRACK, Clock, 
 from edge_stscq.stream.packed import PACKED_OR_STATIC
 from edge_stscq.stream.wire import PREAMBLE, write_sections, write_stream
 from fuzz import CORPUS, FOLDER
-from fuzz.properties import MODEL, codec
+from fuzz.properties import MODEL, codec, learned
 
 KEY, OTHER_KEY = bytes(range(16)), bytes(range(16, 32))
 NOON = 1_790_000_000_000
@@ -43,6 +44,11 @@ WORDS: dict[str, tuple[bytes, ...]] = {
     "stream": (b"STSQ\x01", b"\x01", b"\x02", b"\x03", b"\x80\x80\x80\x00"),
     "payload": (b"\x01", b"\x02", b"\x03", b"\x7f", b"\x80\x01", b"\xff\xff\xff\x7f"),
     "packed": (b"\x01", b"\x02", b"\x03", b"\x00\x00", b"\x01\xff", b"\xff\xff"),
+    "learned": (b"\x01", b"\x02", b"\x03", b"\x00\x00", b"\x01\xff", b"\xff\xff"),
+    "weights": (
+        b'"words"', b'"bias"', b'"shifts"', b'"weights.2"', b'"weights.3"', b'"dtype":"I8"', b'"I32"', b'"U8"',
+        b'"shape":[', b'"data_offsets":[0,', b"\x80", b"\x7f", b"\xff\xff\xff\xff",
+    ),
     "manifest": tuple(
         f'"{name}"'.encode() for name in (*Manifest.model_fields, *CodecConfig.model_fields, SELF_HASH_FIELD)
     ),
@@ -140,6 +146,7 @@ def seeds() -> dict[str, list[bytes]]:
     """Inputs of each target."""
     three = faces(3)
     packing = FrameCodec(codec().entropy, codec().model_id, PACKED_OR_STATIC)
+    learning = FrameCodec(codec().entropy, codec().model_id, learned().coder_id, learned())
     frames = [codec().encode_frame(face) for face in three]
     stream = codec().encode_stream(three)
     post = b"POST /v1/frames\nedge-device: cam\nedge-sequence: 0\n\n"
@@ -151,12 +158,32 @@ def seeds() -> dict[str, list[bytes]]:
         "stream": [codec().header(), stream, *(codec().header() + frame for frame in frames)],
         "payload": [frame[:-4] for frame in frames],
         "packed": [bytes([face.layers]) + packing.payload(face) for face in faces(6, seed=4)],
+        "learned": [bytes([face.layers]) + learning.payload(face) for face in faces(6, seed=4)] + likely(learning),
+        "weights": [small_weights(count) for count in (1, 2, 3)],
         "manifest": [one.to_json().encode() for one in manifests()],
         "request": [
             post + stream, post + codec().header(), *(f"GET /{path}\n\n".encode() for path in gets),
             *(post_file + data for data in made),
         ],
     }  # fmt: skip
+
+
+def likely(codec: FrameCodec) -> list[bytes]:
+    """Layer counts and payloads of faces that the coder finds likely: of the first entry at every position."""
+    ends = codec.entropy.layer_ends
+    found = [CodedFace(1, np.zeros(end, np.uint16), layers) for layers, end in enumerate(ends, start=1)]
+    return [bytes([face.layers]) + codec.payload(face) for face in found]
+
+
+def small_weights(layers: int) -> bytes:
+    """A file of a learned coder of two groups, with two positions a layer, three entries and one component."""
+    tokens, draw = 2 * layers, np.random.default_rng(layers)
+    arrays = {
+        "words": draw.integers(-127, 128, (2, tokens, 3, 1)).astype(np.int8),
+        "bias": draw.integers(-9999, 9999, (2, tokens, 2)).astype(np.int32),
+        "shifts": draw.integers(0, 9, (tokens, 2)).astype(np.uint8),
+    } | {f"weights.{n}": draw.integers(-127, 128, (2, 2, 2 * n - 2, 1)).astype(np.int8) for n in range(2, layers + 1)}
+    return safetensors.numpy.save(arrays)
 
 
 def dictionary(words: Iterable[bytes]) -> str:

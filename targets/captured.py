@@ -14,6 +14,7 @@ from edge_stscq.bundle.match_rule import MatchRule
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Codes, Tables
+from edge_stscq.stream.learned import Learned
 from targets import golden, integers
 from targets.base import Target
 
@@ -38,6 +39,7 @@ class CapturedModel:
         books: float32 [M, T, K, D].
         projection: reads an embedding back from identity tokens.
         rule: scores and thresholds for matching, of a model that was measured.
+        learned: the learned coder, of a model that has one.
     """
 
     config: CodecConfig
@@ -52,6 +54,7 @@ class CapturedModel:
     quantisation: QuantizationSpec | None
     signed_program: "ExportedProgram | None" = None
     rule: MatchRule | None = None
+    learned: Learned | None = None
 
     @property
     def exact(self) -> bool:
@@ -99,6 +102,7 @@ def capture_model(
             return CapturedModel(
                 config, precision, found.unsigned, found.images, found.expected, found.expected, books,
                 tables, projection, QuantizationSpec(scheme=integers.SCHEME), found.signed, codec.rule,
+                codec.learned,
             )  # fmt: skip
         student = student.float_twin()
     elif precision != "fp32":
@@ -125,7 +129,7 @@ def capture_model(
     expected = Codes(*run_graph(program, images), layers)
     return CapturedModel(
         config, precision, program, images, expected, other, books, tables, projection, quantisation,
-        rule=codec.rule,
+        rule=codec.rule, learned=codec.learned,
     )  # fmt: skip
 
 

@@ -31,7 +31,8 @@ from edge_stscq.bundle.manifest import (
 )
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import Codes, FrameCodec, model_id
-from edge_stscq.stream.frame import CODER_IDS
+from edge_stscq.stream.frame import coder_id_of
+from edge_stscq.stream.learned.weights import FILE as LEARNED
 from edge_stscq.stream.packed import CoderName
 from targets.base import GROUP, TOKENS, Target
 from targets.captured import CapturedModel
@@ -91,10 +92,12 @@ def write_bundle(
         coder: of the payloads that the device writes; servers read all.
 
     Raises:
-        EdgeError: the place is taken or not writable, the graph does not convert, or the artefact crashes, takes too
-            long or answers differently from the graph. No bundle is left then, and an earlier one stays.
+        EdgeError: the model has no such coder, the place is taken or not writable, the graph does not convert, or the
+            artefact crashes, takes too long or answers differently from the graph. No bundle is left then, and an
+            earlier one stays.
     """
     check_free(folder, force)
+    coder_id_of(coder, source.learned)
     with staged_folder(folder) as place:
         target.check_installed()
         target.lower(source.program_for(target), place / target.artefact)
@@ -105,6 +108,8 @@ def write_bundle(
         source.projection.save(place / PROJECTION)
         if source.rule is not None:
             source.rule.save(place)
+        if coder == "learned" and source.learned is not None:
+            source.learned.weights.save(place / LEARNED)
         _write_manifest(source, target, place, source.expected, coder)
         answer, runtime = verify_in_subprocess(place)
         agreement = float(np.mean(answer.tokens == source.expected.tokens))
@@ -129,7 +134,8 @@ def _write_manifest(source: CapturedModel, target: Target, folder: Path, answer:
     tied, graphs = source.other, source.expected
     groups = np.where(answer.group == tied.group, graphs.group, tied.group)
     tokens = np.where(answer.tokens == tied.tokens, graphs.tokens, tied.tokens)
-    frames = FrameCodec(source.tables, model_id(source.books, source.tables), CODER_IDS[coder])
+    own, coder_id = model_id(source.books, source.tables), coder_id_of(coder, source.learned)
+    frames = FrameCodec(source.tables, own, coder_id, source.learned)
     golden = Golden(source.images, answer.group, answer.tokens, groups, tokens, None)
     golden.with_payloads(frames, source.config.layer_ends).save(folder / GOLDEN)
     length = source.config.tokens

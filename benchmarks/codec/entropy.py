@@ -5,12 +5,11 @@
 
 Every model sees the group and the lower layers; one row also sees the tokens before in the same layer. All begin as the
 model's own tables, are fitted on training crops, stop where held-out training crops are shortest, and are then judged
-once on LFW. The last row predicts mean and scale of the next layer's vectors instead, and counts what quantizing the
-rest would save at equal distortion.
+once on LFW. The rows of the learned coder are the model's `learned.safetensors`, which `benchmarks.codec.entropy_fit`
+made. One row predicts mean and scale of the next layer's vectors instead, and counts what quantizing the rest would
+save at equal distortion.
 """
 
-import copy
-import math
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,19 +17,19 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.codec.entropy_models import Counts, Gaussian, LinearSoftmax, Tokens, TokenTransformer, in_int8
 from benchmarks.codec.entropy_tokens import tokens
+from benchmarks.codec.entropy_training import evaluate, fit, training_tokens
 from benchmarks.record import write
 from edge_stscq.codec.model import Codec
 from edge_stscq.evaluation.artifact import coded_by
-from edge_stscq.stream import Codes
+from edge_stscq.stream import Codes, EntropyModel, Tables
+from edge_stscq.stream.learned import Learned
+from edge_stscq.stream.learned.frequencies import Predictor
 from edge_stscq.stream.packed import Packed
-
-BATCH = 128
-HELD_OUT = 12
-"""One training crop in so many stops the fit."""
 
 
 def main(
@@ -46,16 +45,9 @@ def main(
     torch.set_num_threads(1)
     codec = coded_by(Codec.load(model), bundle)
     assert codec.tables is not None
-    faces, names = data / "faces", ["train-lfw-extra", "train-congress"]
-    found = [tokens(codec, faces / f"{name}.tar", cache, mirrored=True) for name in names]
-    found += [tokens(codec, faces / f"train-{number:02d}.tar", cache) for number in range(portraits)]
-    fitted = Codes.concatenate(found)
+    fitted, kept_out = training_tokens(codec, data / "faces", cache, portraits)
     judged = tokens(codec, data / "lfw" / "lfw-crops.tar", cache)
     books, ends = torch.from_numpy(codec.books.copy()), codec.config.layer_ends
-    pictures = [len(part) // 2 for part in found[: len(names)]] + [len(part) for part in found[len(names) :]]
-    kept_out = np.concatenate(
-        [np.arange(len(part)) % count % HELD_OUT == 0 for part, count in zip(found, pictures, strict=True)]
-    )  # a face and its mirror image are on one side
     train, held, test = (Tokens.of(part, books) for part in (fitted[~kept_out], fitted[kept_out], judged))
     own = torch.from_numpy(codec.tables.frequencies.astype(np.float32) / 65536).log2()
     group = torch.from_numpy(codec.tables.group_frequencies.astype(np.float32) / 65536).log2()
@@ -73,12 +65,7 @@ def main(
 
     base = base_bits(own, test)
     results = [row("its own tables", base, own.numel())]
-    packed = Packed(codec.tables)
-    short = [np.array([len(packed.encode(face)) for face in judged.truncate(n + 1, ends)]) for n in range(len(ends))]
-    results.append(
-        results[0]
-        | {"model": "its own tables, packed where shorter", "bytes_by_prefix": [float(one.mean()) for one in short]}
-    )
+    results.append(results[0] | real_payloads("its own tables, packed where shorter", Packed(codec.tables), judged))
     counts = Counts.fit(train, books.shape[2])
     results.append(row("tables of counts, group only", counts.static(test), own.numel()))
     for cells in (2, 8):
@@ -94,6 +81,11 @@ def main(
         fit(network, train, held, epochs)
         size = sum(p.numel() for p in network.parameters())
         results.append(row(name, evaluate(network, test), size, time.perf_counter() - started))
+    if codec.learned is not None:
+        bits = torch.from_numpy(integer_bits(codec.learned, codec.tables, judged))
+        coder = row("learned coder, int8", bits, sum(array.size for array in codec.learned.weights.arrays().values()))
+        results.append(coder)
+        results.append(coder | real_payloads("learned coder, packed where shorter", Packed(codec.learned), judged))
     started = time.perf_counter()
     gaussian = [Gaussian(own, books, ends, conditional=conditional) for conditional in (False, True)]
     for predictor in gaussian:
@@ -116,41 +108,33 @@ def main(
     typer.echo(write(f"entropy-{codec.config.name}", content))
 
 
+def real_payloads(name: str, coder: EntropyModel, faces: Codes) -> dict[str, Any]:
+    """Mean bytes of payloads of 1, 2, ... layers, each of them made."""
+    prefixes = [list(faces.truncate(layers + 1, coder.layer_ends)) for layers in range(len(coder.layer_ends))]
+    sizes = [np.array([len(payload) for payload in coder.encode_many(prefix)]) for prefix in prefixes]
+    return {"model": name, "bytes_by_prefix": [float(each.mean()) for each in sizes]}
+
+
+def integer_bits(learned: Learned, tables: Tables, faces: Codes) -> NDArray[np.float32]:
+    """Bits `[N, T]` of each token by the frequencies that the coder has."""
+    predictor, bits, start = Predictor(learned.weights, tables.frequencies), np.empty(faces.tokens.shape, np.float32), 0
+    for layer, end in enumerate(tables.layer_ends):
+        for rows in (part for group in range(tables.shape[0]) for part in _parts(np.flatnonzero(faces.group == group))):
+            starts = predictor.starts(layer, int(faces.group[rows[0]]), faces.tokens[rows])
+            symbols = faces.tokens[rows, start:end].T[..., None].astype(np.intp)
+            low, high = (np.take_along_axis(starts, symbols + step, -1)[..., 0].T.astype(float) for step in (0, 1))
+            bits[rows, start:end] = 16 - np.log2(high - low)
+        start = end
+    return bits
+
+
+def _parts(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    return [rows[start : start + 256] for start in range(0, len(rows), 256)]
+
+
 def base_bits(logs: Tensor, faces: Tokens) -> Tensor:
     """Bits `[N, T]` of each token by one table a group and position, in log2 `[M, T, K]`."""
     return -logs[faces.group].gather(2, faces.tokens[..., None])[..., 0]
-
-
-def evaluate(network: nn.Module, faces: Tokens) -> Tensor:
-    """Bits `[N, T]` of each token."""
-    network.eval()
-    with torch.inference_mode():
-        parts: list[Tensor] = [network(faces[start : start + 256]) for start in range(0, len(faces), 256)]
-    return torch.cat(parts)
-
-
-def fit(network: nn.Module, train: Tokens, held: Tokens, epochs: int) -> None:
-    """Fit by Adam, with the parameters that were best on `held` at the end; gives up after two epochs without gain."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05)
-    steps = epochs * math.ceil(len(train) / BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    best, kept, since = float(evaluate(network, held).mean()), copy.deepcopy(network.state_dict()), 0
-    for epoch in range(epochs):
-        network.train()
-        for rows in torch.randperm(len(train)).split(BATCH):
-            loss = network(train[rows]).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        now = float(evaluate(network, held).mean())
-        print(f"  epoch {epoch}: {now:.4f} bits a token, best {best:.4f}", flush=True)
-        since = 0 if now < best else since + 1
-        if now < best:
-            best, kept = now, copy.deepcopy(network.state_dict())
-        elif since == 2:
-            break
-    network.load_state_dict(kept)
 
 
 if __name__ == "__main__":

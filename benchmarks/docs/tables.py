@@ -259,12 +259,15 @@ def damaged_files() -> str:
 def flood() -> str:
     rows = [
         [
-            name.replace("_", " "), f"{each['memory_growth_mib']:+.0f} MiB", f"{each['health_seconds']:.2f} s",
+            name.replace("_", " "),
+            f"{each.get('memory_beyond_ingest_mib', each['memory_growth_mib']):+.0f} MiB",
+            f"{each['health_seconds']:.2f} s",
             f"{each['ingest_share']:.2f}" if "ingest_share" in each else "-",
         ]
         for name, each in _load("flood")["results"]["floods"].items()
-    ]  # fmt: skip
-    return _markdown(["flood", "memory of the server", "slowest /health", "ingest beside it, of its rate alone"], rows)
+    ]
+    head = ["flood", "memory of the server, beyond the camera's faces", "slowest /health"]
+    return _markdown([*head, "ingest beside it, of its rate alone"], rows)
 
 
 @table
@@ -463,6 +466,21 @@ def film() -> str:
 
 
 @table
+def visits() -> str:
+    found = _load("visits")
+    rows = []
+    for name, each in (("filmed", found["results"]["films"]), ("crops alone", found["results"]["others"])):
+        pairs = each["pairs"]
+        rows.append([
+            f"{each['people']} people, {each['visits']:,} visits, {name}",
+            f"{each['visits_seen']:,} of {each['visits']:,}", str(each["persons"]), str(each["wrong_merges"]),
+            str(each["wrong_splits"]), _percent(pairs["precision"]), _percent(pairs["recall"]),
+        ])  # fmt: skip
+    head = ["who came", "visits seen", "persons", "wrong merges", "wrong splits"]
+    return _markdown([*head, "joined pairs that are right", "right pairs that are joined"], rows)
+
+
+@table
 def privacy() -> str:
     found = _load("privacy")["results"]
     basic = [_accuracy(found["basic"]), _percent(found["basic"]["tar_at_far"])]
@@ -476,6 +494,21 @@ def privacy() -> str:
         ])  # fmt: skip
     head = ["scheme", "template, bytes", "own secret", "same person accepted where 0.1 % of others are"]
     return _markdown([*head, "stolen secret", "the same, stolen", "1 against 100,000"], rows)
+
+
+@table
+def privacy_matcher() -> str:
+    found = _load("matcher")["results"]
+    rows = [
+        [
+            what, f"{found[kind]['median_ms']:.1f} ms", f"{found[kind]['p95_ms']:.1f} ms",
+            f"{found[kind]['processor_ms']:.1f} ms",
+        ]
+        for what, kind in ((f"1 against {found['records']:,}", "search"), ("1 against 1", "one_to_one"))
+    ]  # fmt: skip
+    ready, memory = f"{found['ready_seconds']:.0f} s", f"{found['resident_mib']:.0f} MiB"
+    head = ["through the process", "median", "95 of 100 within", "processor", "from start to ready", "memory"]
+    return _markdown(head, [[*row, *((ready, memory) if not at else ("", ""))] for at, row in enumerate(rows)])
 
 
 @table
@@ -504,6 +537,26 @@ def privacy_attacks() -> str:
     ]
     searched = next(iter(found["subjects"].values()))["brute_force"]
     head += [f"tokens of the basic layer read, with the key ({_count(searched['faces'], 'face')})"]
+    return _markdown(head, rows)
+
+
+@table
+def privacy_pictures() -> str:
+    results = _load("privacy")["results"]
+    found = results["pictures"]
+
+    def cells(told: Any) -> list[str]:
+        return [f"{_percent(told['person'])} (chance {_percent(told['chance'])})"]
+
+    rows = [
+        ["another photograph", *2 * cells(found["photographs"])],
+        ["drawn from the embedding itself", *2 * cells(found["drawn_of_the_embedding"])],
+        *(
+            [name, *(cell for kind in ("without_key", "with_key") for cell in cells(subject["pictures"][kind]))]
+            for name, subject in results["subjects"].items()
+        ),
+    ]
+    head = [f"drawn from one template of each of {found['people']} people", "without the key", "with it"]
     return _markdown(head, rows)
 
 
@@ -619,10 +672,21 @@ def entropy() -> str:
             f"{100 * (1 - sum(one['bits_by_layer']) / before):.1f} %",
         ]
         for one in models
-        if one["model"] != "mean and scale predicted, the rest quantized"  # of components that never vary, too: void
     ]  # fmt: skip
     head = ["model", "numbers", "basic, bits", "middle", "enhanced", "1 layer, bytes", "2", "3", "bits saved"]
     return _markdown(head, rows)
+
+
+@table
+def entropy_coders() -> str:
+    rows = [
+        [
+            one["coder"], f"{one['bytes']:.2f}",
+            *(f"{one[name]:.3f}" for name in ("read_many_ms", "read_one_ms", "write_one_ms", "write_one_p90_ms")),
+        ]
+        for one in _load("entropy-coder-face64")["results"]["coders"]
+    ]  # fmt: skip
+    return _markdown(["coder", "bytes", "read of 256, ms", "read alone", "written", "written, 90 %"], rows)
 
 
 def _markdown(head: Row, rows: Iterable[Row]) -> str:

@@ -1,4 +1,4 @@
-"""Attacks on protected templates, and what protection costs, for every scheme; about five minutes of a core.
+"""Attacks on protected templates, and what protection costs, for every scheme; about ten minutes of a core.
 
     EDGE_STSCQ_DATA=DIR python -m benchmarks.privacy [--model models/face64]        -> benchmarks/results/privacy.json
 
@@ -22,20 +22,23 @@ from benchmarks.privacy.brute_force import brute_force
 from benchmarks.privacy.faces import CodedFaces, coded_faces
 from benchmarks.privacy.inversion import Attack, inversion
 from benchmarks.privacy.linkage import key_reuse, linkage
+from benchmarks.privacy.pictures import PictureJudge
 from benchmarks.privacy.subjects import SUBJECTS
 from benchmarks.record import write
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec.model import Codec
+from edge_stscq.data.crops import load_faces
 from edge_stscq.evaluation.choosing import choose_pairs
 from edge_stscq.evaluation.subgroups import told_bits, utkface_labels
-from edge_stscq.evaluation.verification.pairs import read_pairs, verify
+from edge_stscq.evaluation.verification.pairs import Pairs, read_pairs, verify
+from edge_stscq.recognizers.dlib_resnet import DlibRecognizer
 
 KNOWN = ("faces/train-lfw-extra", "faces/train-congress", "faces/train-00")
 """Archives that the attacker learns from."""
 CHOSEN = 370
 """Pairs of view 1, half of one person, that are all there and that view 2 does not test."""
-PEOPLE, ATTACKED, SEARCHED = 200, 300, 4
-"""Faces whose templates are linked, inverted, and searched codeword by codeword."""
+PEOPLE, ATTACKED, DRAWN, SEARCHED = 200, 300, 60, 4
+"""Faces whose templates are linked, inverted, drawn by our decoder, and searched codeword by codeword."""
 STRANGERS, FALSE_MATCHES = 400_000, 1e-3
 
 
@@ -57,6 +60,11 @@ def main(
     first, second = faces.at(pairs.first), faces.at(pairs.second)
     mates = np.flatnonzero(pairs.same)[:: int(pairs.same.sum()) // ATTACKED]
     people, threshold = _one_picture_each(faces), _threshold(faces)
+    drawn = _one_pair_each(pairs)
+    crops = [
+        _crops(data / "lfw/lfw-crops.tar", [names[at] for at in drawn]) for names in (pairs.first, pairs.second)
+    ]
+    judge, truly = PictureJudge(codec, *crops, FALSE_MATCHES), faces.at(tuple(pairs.first[at] for at in drawn))
     basic = codec.embed(faces.codes, 1)
     place = {name: index for index, name in enumerate(faces.names)}
     sides = [basic[[place[name] for name in names]] for names in (pairs.first, pairs.second)]
@@ -73,6 +81,9 @@ def main(
                 kind: inversion(attack, first[mates], second[mates], threshold)
                 for kind, attack in (("without_key", blind), ("with_key", informed))
             },
+            "pictures": {
+                kind: judge.attacked(attack, truly) for kind, attack in (("without_key", blind), ("with_key", informed))
+            },
             "brute_force": brute_force(codec, faces.codes[:: len(faces.names) // SEARCHED][:SEARCHED], informed),
         }
     chosen = choose_pairs(
@@ -85,12 +96,30 @@ def main(
         "known_to_attacker": len(known), "attacked": len(mates), "linked": len(people),
         "codebook_group": _told_by_group(read("faces/val")),
         "threshold": threshold, "false_matches_at_threshold": FALSE_MATCHES, "subjects": subjects,
+        "pictures": {
+            "people": len(drawn), "recognizer": DlibRecognizer.name, "threshold": judge.threshold,
+            "photographs": judge.photographs, "drawn_of_the_embedding": judge.judge(judge.draw(truly)),
+        },
         "ablation": {
             "pairs": CHOSEN, "attention": attention(left, right, chosen.same), "sizes": sizes(left, right, chosen.same),
             "steps": steps(people, left, right, chosen.same),
         },
     }  # fmt: skip
     typer.echo(write("privacy", content))
+
+
+def _one_pair_each(pairs: Pairs) -> list[int]:
+    """Pairs of one person each, no person twice, spread over all of them."""
+    of = {pairs.first[at].rsplit("_", 1)[0]: int(at) for at in np.flatnonzero(pairs.same)}
+    found = sorted(of.values())
+    return found[:: len(found) // DRAWN][:DRAWN]
+
+
+def _crops(source: Path, names: list[str]) -> NDArray[np.uint8]:
+    """Crops of an archive in the order of these names."""
+    found = load_faces(source, names=names)
+    place = {name: index for index, name in enumerate(found.names)}
+    return found.images[[place[name] for name in names]]
 
 
 def _one_picture_each(faces: CodedFaces) -> NDArray[np.float32]:

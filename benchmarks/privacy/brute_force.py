@@ -5,7 +5,8 @@ need not try them together: he inverts the template, takes for every position th
 improves one position after another by the scheme's own score, 256 entries at a time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from edge_stscq.privacy import Scheme
 from edge_stscq.stream import Codes
 
 SWEEPS = 3
+Score = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class BasicLayer:
@@ -50,7 +52,8 @@ def brute_force(codec: Codec, codes: Codes, attack: Attack) -> Mapping[str, floa
     guesses, expanded = attack.invert(values, keys), rows(scheme, values, keys)
     right, cosines = [], []
     for index, (guess, row) in enumerate(zip(guesses, expanded, strict=True)):
-        found = [_search(scheme, layer, group, guess, row) for group in range(len(layer.parts))]
+        score = partial(_many_scores, scheme, row)
+        found = [search(layer, group, guess, score) for group in range(len(layer.parts))]
         _, group, tokens = max((score, group, tokens) for group, (score, tokens) in enumerate(found))
         matching = np.equal(tokens, codes.tokens[index, : layer.count]) & (group == codes.group[index])
         right.append(float(matching.mean()))
@@ -67,10 +70,15 @@ def brute_force(codec: Codec, codes: Codes, attack: Attack) -> Mapping[str, floa
     }
 
 
-def _search(
-    scheme: Scheme[Any], layer: BasicLayer, group: int, guess: NDArray[np.float32], row: NDArray[np.float32]
-) -> tuple[float, list[int]]:
-    """Best score of a codebook group's streams found, and its tokens."""
+def search(
+    layer: BasicLayer, group: int, guess: NDArray[np.float32], score: Score
+) -> tuple[float, list[int]]:  # fmt: skip
+    """Best score of a codebook group's streams found, and its tokens.
+
+    Args:
+        guess: unit embedding `[128]` to begin at.
+        score: scores `[N]` of unit embeddings `[N, 128]`.
+    """
     parts = layer.parts[group]
     length = float(np.sqrt(np.square(parts).sum(2).mean(1).sum()))  # of a typical embedding that is no unit vector yet
     tokens = [int((np.square(entries).sum(1) - 2 * length * entries @ guess).argmin()) for entries in parts]
@@ -80,7 +88,7 @@ def _search(
             rest = layer.embed(group, np.array(tokens)) - parts[position, tokens[position]]
             candidates = rest + parts[position]
             units = candidates / np.linalg.norm(candidates, axis=1, keepdims=True)
-            scores = _many_scores(scheme, row, units)
+            scores = score(units)
             tokens[position], best = int(scores.argmax()), float(scores.max())
     return best, tokens
 

@@ -3,9 +3,11 @@
     python -m benchmarks.server.flood [--model models/face64]      -> benchmarks/results/flood.json
 
 `edge-stscq serve` in a process of its own, each flood in another; both and the camera share the processor's cores.
-Memory is the most that the server had during the flood, less what it had before; ingest is that of requests of 16
-frames during the flood, beside the same without one, in turns. `ready_locked` holds the store's lock for a while, so it
-has no ingest; `post_seconds` is from its release until a request that came meanwhile is acknowledged.
+Ingest is that of requests of 16 frames during the flood, beside the same without one, in turns. `memory_growth_mib` is
+the most that the server had during the flood, less what it had before. Most of it are the camera's own faces in the
+index, so the run without a flood is the control: `memory_beyond_ingest_mib` is the growth less that of the control, for
+as many frames. `ready_locked` holds the store's lock for a while, so it has no ingest; `post_seconds` is from its
+release until a request that came meanwhile is acknowledged.
 """
 
 import asyncio
@@ -205,9 +207,13 @@ class Watch:
                 wire.close()
             self.health_seconds = max(self.health_seconds, time.perf_counter() - begin)
 
+    @property
+    def growth_mib(self) -> float:
+        return self.most - self.before
+
     def figures(self) -> dict[str, Any]:
         return {
-            "memory_growth_mib": round(self.most - self.before, 1),
+            "memory_growth_mib": round(self.growth_mib, 1),
             "health_seconds": round(self.health_seconds, 3),
             "health_unanswered": self.unanswered,
         }
@@ -234,10 +240,13 @@ def main(
             wait_until_ready(target)
             ingest(target)  # warm
             for name, flood in FLOODS.items():
-                alone, watch = ingest(target), Watch(target, pid)
-                with watch, flooded(flood, target):
+                with Watch(target, pid) as control:
+                    alone = ingest(target)
+                with Watch(target, pid) as watch, flooded(flood, target):
                     beside = ingest(target)
+                beyond = watch.growth_mib - control.growth_mib * beside / alone
                 results["floods"][name] = watch.figures() | {
+                    "memory_beyond_ingest_mib": round(beyond, 1),
                     "frames_per_second": round(beside, 1), "ingest_share": round(beside / alone, 2),
                 }  # fmt: skip
                 typer.echo(f"{name}: {results['floods'][name]}", err=True)

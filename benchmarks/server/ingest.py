@@ -8,7 +8,8 @@ durability, one row a request. In SQLite and, where it is installed, PostgreSQL.
 frequency tables, and requests are of wire version 2, each a stream of its own, made before the clock starts.
 
 `shares` is what a stored frame costs in SQLite by the processor's time, in one thread and without HTTP: its bytes read
-and checked, its payload decoded, its row stored and committed, and, behind the answer, its row read back and indexed.
+and checked, its payload decoded, its row stored and committed, and, behind the answer, its face indexed;
+`index_read_back` is what that costs of a face that another server has stored, whose row is read first.
 
 `numbering` is what the order of revisions costs in PostgreSQL: writers who share one database, and so wait for each
 other, against as many who have a database each on the same server.
@@ -47,7 +48,7 @@ from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.ingest import Ingest, StreamUpload
 from edge_stscq.server.search import FaceIndexes
 from edge_stscq.server.storage.change_feed import PAGE
-from edge_stscq.server.storage.face_store import FrameBatch
+from edge_stscq.server.storage.face_store import FrameBatch, StoredFace
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace, FrameCodec, Tables, model_id
 from edge_stscq.stream.envelope import Clock, Source, WireFrame, device_stream_id, new_stream_key, stream_id
@@ -224,7 +225,8 @@ async def load(target: Target, bodies: Iterator[bytes], stored: int, seconds: fl
 
 def shares(model: Path, name: bytes, payloads: Sequence[bytes], size: int, folder: Path) -> dict[str, Any]:
     """Microseconds of the processor for a frame, by stage; a commit takes a request of each connection."""
-    catalog, spent = ModelCatalog([model]), dict.fromkeys(("decode", "store_and_commit", "index"), 0.0)
+    stages = "decode", "store_and_commit", "index", "index_read_back"
+    catalog, spent = ModelCatalog([model]), dict.fromkeys(stages, 0.0)
     (entry,) = catalog
     bodies = [StreamUpload("cam", body) for body in uploads(name, payloads, size, SHARES_FRAMES / FASTEST[size])]
 
@@ -239,7 +241,8 @@ def shares(model: Path, name: bytes, payloads: Sequence[bytes], size: int, folde
         return wrapped
 
     with contextlib.closing(SqlFaceStore(folder / f"shares{size}.db")) as store:
-        ingest, index = Ingest(catalog, store, size), FaceIndexes(catalog, SHARES_FRAMES)
+        ingest, stored = Ingest(catalog, store, size), list[Sequence[StoredFace]]()
+        store.on_stored = lambda last, faces: stored.append(faces)
         decode, accept_all = timed("decode", entry.codec.faces), timed("store_and_commit", store.accept_all)
         with patch.object(entry.codec, "faces", decode), patch.object(store, "accept_all", accept_all):
             begin = time.process_time()
@@ -248,10 +251,13 @@ def shares(model: Path, name: bytes, payloads: Sequence[bytes], size: int, folde
                     if isinstance(answer, Exception):
                         raise answer
             whole = time.process_time() - begin
-        follow = timed("index", lambda after: _indexed(store, index, after))
-        after: int | None = 0
-        while after is not None:
-            after = follow(after)
+        add = timed("index", FaceIndexes(catalog, SHARES_FRAMES).add)
+        for faces in stored:
+            add(faces)
+        index, after = FaceIndexes(catalog, SHARES_FRAMES), 0
+        follow = timed("index_read_back", lambda: _indexed(store, index, after))
+        while (reached := follow()) is not None:
+            after = reached
     frames = size * len(bodies)
     spent["read_and_check"] = whole - spent["decode"] - spent["store_and_commit"]
     return {stage: round(seconds / frames * 1e6, 1) for stage, seconds in sorted(spent.items())}

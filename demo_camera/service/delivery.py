@@ -10,7 +10,6 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from demo_camera.service.files import read_secret
-from demo_camera.service.notices import Notices
 from demo_camera.service.settings import CameraSettings, ServerSettings
 from edge_stscq._tls import client_context
 from edge_stscq.client.byte_budget import Budget, ByteLimiter
@@ -18,6 +17,7 @@ from edge_stscq.client.drain import Drain, DrainReport
 from edge_stscq.client.sender import Sender
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
+from edge_stscq.events.notices import Notices
 
 _LOOK = 1.0
 """Seconds between two looks at an empty spool."""
@@ -87,6 +87,7 @@ class Delivery(threading.Thread):
         camera: name of the camera and device.
         stopping: set when everything ends; the thread ends soon, what was not acknowledged stays in the spool.
         first_pause: seconds, see `_FIRST_PAUSE`.
+        secret: that the spool is sealed with, None if it is in the clear.
 
     Attributes:
         report: what was sent so far.
@@ -94,12 +95,12 @@ class Delivery(threading.Thread):
 
     def __init__(
         self, path: Path, camera: str, destination: Destination, notices: Notices, stopping: threading.Event,
-        *, first_pause: float = _FIRST_PAUSE,
+        *, first_pause: float = _FIRST_PAUSE, secret: bytes | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name=f"delivery {camera}", daemon=True)
         self.report = DrainReport()
         self._path, self._camera, self._to, self._notices = path, camera, destination, notices
-        self._sleep = partial(_sleep, stopping)
+        self._sleep, self._secret = partial(_sleep, stopping), secret
         self._first_pause = self._pause = first_pause
 
     def run(self) -> None:
@@ -120,7 +121,7 @@ class Delivery(threading.Thread):
         """Send what waits, again and again; raises `EdgeError` if the server does not take it."""
         token = None if self._to.token is None else self._to.token.get_secret_value()
         with (
-            Spool(self._path) as spool,
+            Spool(self._path, secret=self._secret) as spool,
             Sender(
                 self._to.url, self._camera, token=token, attempts=_ATTEMPTS, tls=self._to.tls, sleep=self._sleep
             ) as sender,

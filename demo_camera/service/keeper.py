@@ -8,9 +8,9 @@ from pathlib import Path
 from demo_camera.journal import Journal
 from demo_camera.outlets import SpoolOutlet
 from demo_camera.results import Capture
-from demo_camera.service.notices import Notices
 from edge_stscq.client.spool import Spool
 from edge_stscq.errors import EdgeError
+from edge_stscq.events.notices import Notices
 
 MOST_UNKEPT = 500
 """Faces that wait in memory for a spool, 50 kB each; of more, the oldest are lost."""
@@ -30,6 +30,7 @@ class Keeper(threading.Thread):
         size: bound of the spool in bytes.
         most_unkept: see `MOST_UNKEPT`.
         pause: see `_PAUSE`.
+        secret: that the spool is sealed with, None if it is in the clear.
 
     Attributes:
         waiting: faces in the spool, of late.
@@ -39,11 +40,11 @@ class Keeper(threading.Thread):
 
     def __init__(
         self, path: Path, camera: str, size: int, notices: Notices, *, most_unkept: int = MOST_UNKEPT,
-        pause: float = _PAUSE,
+        pause: float = _PAUSE, secret: bytes | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name=f"keeper {camera}", daemon=True)
         self.path, self.waiting, self.repeated, self.lost = path, 0, 0, 0
-        self._camera, self._size, self._notices, self._pause = camera, size, notices, pause
+        self._camera, self._size, self._notices, self._pause, self._secret = camera, size, notices, pause, secret
         self._faces: deque[Capture] = deque()
         self._most, self._changed, self._ends_at = most_unkept, threading.Condition(), float("inf")
 
@@ -81,7 +82,7 @@ class Keeper(threading.Thread):
     def _write_all(self) -> bool:
         """Write what comes until everything ends; False if the spool cannot be written now."""
         try:
-            with Spool(self.path, self._camera, max_bytes=self._size) as spool:
+            with Spool(self.path, self._camera, max_bytes=self._size, secret=self._secret) as spool:
                 outlet = SpoolOutlet(spool, Journal.beside(self.path, spool.stream_id))
                 while True:
                     self.waiting = spool.waiting

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import closing
 from enum import StrEnum
 
-from demo_camera.service.notices import Notices
 from demo_camera.service.parts import OpenSource, Source
 from demo_camera.sources import Picture
 from edge_stscq.errors import EdgeError
+from edge_stscq.events.notices import Notices
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before a source is opened again, give or take half; doubled with each failure."""

@@ -18,13 +18,14 @@ from demo_camera.service.monitor.http import PLAIN, MonitorServer
 from demo_camera.service.monitor.metrics import Metrics
 from demo_camera.service.monitor.readiness import LONGEST_STEP, unready
 from demo_camera.service.monitor.systemd import notify, watchdog_period
-from demo_camera.service.notices import Notices
 from demo_camera.service.parts import Loop, Say, Source, TrackEvent
 from demo_camera.service.reader import Reader
 from demo_camera.service.settings import CameraSettings, Settings
 from demo_camera.service.worker import Worker
+from edge_stscq._secrets import read_secret
 from edge_stscq.client.byte_budget import parse_budget, parse_size
 from edge_stscq.client.spool import Spool
+from edge_stscq.events.notices import Notices
 
 TICK = 0.2
 """Seconds between two looks of the main thread at everything."""
@@ -57,8 +58,8 @@ class Service:
         address: of the monitor, e.g. `http://127.0.0.1:9464`; None if there is none.
 
     Raises:
-        EdgeError: a spool cannot be opened or is another camera's, the monitor's port cannot be had, or a part cannot
-            be made.
+        EdgeError: a spool cannot be opened or is another camera's, its secret cannot be read, the monitor's port cannot
+            be had, or a part cannot be made.
     """
 
     def __init__(self, settings: Settings, parts: Parts, say: Say) -> None:
@@ -69,7 +70,8 @@ class Service:
         server, limiter = settings.server, None
         if server is not None and server.budget is not None:
             limiter = SharedByteLimiter(parse_budget(server.budget), self._stopping)
-        self._lanes = [self._lane(camera, limiter) for camera in settings.camera]
+        secret = None if settings.spool.seal is None else read_secret(settings.spool.seal)
+        self._lanes = [self._lane(camera, limiter, secret) for camera in settings.camera]
         self._worker = Worker(self._lanes, self._arrived, self._stopping, self._notices, say, self._on_track)
         self._publishers = make_publishers(settings.events, self._notices)
         self._metrics = Metrics(self.status, self._publishers, self._notices.current)
@@ -115,16 +117,17 @@ class Service:
             self._end()
         return self._self_test is None
 
-    def _lane(self, camera: CameraSettings, limiter: SharedByteLimiter | None) -> Lane:
+    def _lane(self, camera: CameraSettings, limiter: SharedByteLimiter | None, secret: bytes | None) -> Lane:
         path, size = self._settings.spool.folder / f"{camera.name}.spool", parse_size(self._settings.spool.size)
-        with Spool(path, camera.name, max_bytes=size):
+        with Spool(path, camera.name, max_bytes=size, secret=secret):
             pass  # made here, so that one that cannot be is said before anything begins
         reader = Reader(camera.name, partial(self._parts.source, camera), self._arrived, self._stopping, self._notices)
         delivery = None
         if (server := self._settings.server) is not None:
             to = make_destination(server, camera, limiter)
-            delivery = Delivery(path, camera.name, to, self._notices, self._stopping)
-        return Lane(reader, self._parts.loop(camera), Keeper(path, camera.name, size, self._notices), delivery)
+            delivery = Delivery(path, camera.name, to, self._notices, self._stopping, secret=secret)
+        keeper = Keeper(path, camera.name, size, self._notices, secret=secret)
+        return Lane(reader, self._parts.loop(camera), keeper, delivery)
 
     def _begin(self) -> None:
         for publisher in self._publishers:

@@ -16,6 +16,7 @@ from demo_camera.service.files import as_value_error, private, readable, writabl
 from demo_camera.sources import Region
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq._local_servers import is_loopback
+from edge_stscq._secrets import read_secret
 from edge_stscq.client.byte_budget import parse_budget, parse_size
 from edge_stscq.client.spool import LEAST_BYTES
 from edge_stscq.device.quality import Limits
@@ -34,6 +35,12 @@ def _size(text: str) -> str:
     with as_value_error():
         if parse_size(text) < LEAST_BYTES:
             raise EdgeError(f"a spool of {text} is too small; give it {LEAST_BYTES // 1024}KiB or more")
+    return text
+
+
+def _secret_source(text: str) -> str:
+    with as_value_error():
+        read_secret(text)
     return text
 
 
@@ -121,6 +128,10 @@ class SpoolSettings(_Table):
     size: Annotated[str, AfterValidator(_size)] = Field(
         default="64MiB", description="bound of each spool", examples=["64MiB"]
     )
+    seal: Annotated[str, AfterValidator(_secret_source)] | None = Field(
+        default=None, description="secret that seals them: file:PATH, command:PROGRAM or keyring:SERVICE/USER",
+        examples=["file:/etc/edge-stscq/device.secret"],
+    )  # fmt: skip
 
 
 class ServerSettings(_Table):
@@ -193,6 +204,16 @@ class MetricsSettings(_Table):
         return self
 
 
+class ProtectedSettings(_Table):
+    """`[protected]`: a protected template of each face is kept and sent, and no token."""
+
+    secret: str = Field(
+        min_length=1, description="of the templates' keys: file:PATH, command:... or keyring:...",
+        examples=["file:/etc/edge-stscq/matcher.secret"],
+    )  # fmt: skip
+    keys: Path = Field(description="key store of all cameras; made if it is not there")
+
+
 class Settings(BaseSettings):
     """Everything that `edge-stscq camera run` needs."""
 
@@ -207,6 +228,7 @@ class Settings(BaseSettings):
     camera: tuple[CameraSettings, ...] = Field(description="one or more, each with name and source")
     spool: SpoolSettings = Field(default={}, validate_default=True)
     server: ServerSettings | None = None
+    protected: ProtectedSettings | None = None
     events: EventSettings = EventSettings()
     metrics: MetricsSettings | None = None
 

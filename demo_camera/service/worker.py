@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from demo_camera.service.lane import Lane
-from demo_camera.service.notices import Notices
 from demo_camera.service.parts import Say, Step, TrackEvent
 from demo_camera.service.reader import Interrupted, State
 from demo_camera.sources import Picture
+from edge_stscq.events.notices import Notices
 
 _LOG = logging.getLogger(__name__)
 _BEAT = 0.5

@@ -36,7 +36,9 @@ from edge_stscq.config.match_thresholds import FILE as THRESHOLDS
 from edge_stscq.config.match_thresholds import MatchThresholds
 from edge_stscq.errors import BundleError, EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
-from edge_stscq.stream.frame import CODER_IDS
+from edge_stscq.stream.frame import coder_id_of
+from edge_stscq.stream.learned import Learned, Weights
+from edge_stscq.stream.learned.weights import FILE as LEARNED
 
 if TYPE_CHECKING:
     from edge_stscq.device.encoder import DeviceEncoder
@@ -179,7 +181,8 @@ def open_bundle(folder: Path | str, trusted_key: Path | None = None) -> Bundle:
         raise BundleError(
             f"{folder}: model id is {found.hex()}, the manifest says {manifest.model_id}; {REEXPORT_HINT}"
         )
-    return Bundle(folder, manifest, books, FrameCodec(tables, found, CODER_IDS[manifest.coder]))
+    learned = _load_learned(folder, manifest, tables) if manifest.coder == "learned" else None
+    return Bundle(folder, manifest, books, FrameCodec(tables, found, coder_id_of(manifest.coder, learned), learned))
 
 
 def _read(folder: Path, manifest: Manifest, name: str) -> bytes:
@@ -220,3 +223,12 @@ def _load_tables(folder: Path, manifest: Manifest) -> Tables:
     if tables.shape != (config.groups, config.tokens, config.entries) or tables.layer_ends != config.layer_ends:
         raise BundleError(f"{folder / TABLES} is of another configuration than the manifest's; {REEXPORT_HINT}")
     return tables
+
+
+def _load_learned(folder: Path, manifest: Manifest, tables: Tables) -> Learned:
+    try:
+        return Learned(Weights.from_bytes(_read(folder, manifest, LEARNED)), tables)
+    except BundleError:
+        raise
+    except EdgeError as error:
+        raise BundleError(f"{folder / LEARNED}: {error}; {REEXPORT_HINT}") from error

@@ -49,10 +49,12 @@ class Golden:
             yield [CodedFace(group, tokens[:end], number) for number, end in enumerate(layer_ends, start=1)]
 
     def spread(self, count: int) -> "Golden":
-        """At most `count` of the pictures, evenly spread from the first to the last, with their answers alone."""
+        """At most `count` of the pictures, evenly spread from the first to the last, with answers and payloads."""
         total = len(self.images)
         kept = sorted({round(place) for place in np.linspace(0, total - 1, min(count, total)).tolist()})
-        return Golden(**{name: part[kept] for name, part in vars(self).items() if name != "payloads"}, payloads=None)
+        payloads = None if self.payloads is None else tuple(self.payloads[place] for place in kept)
+        arrays = {name: part[kept] for name, part in vars(self).items() if name != "payloads"}
+        return Golden(**arrays, payloads=payloads)
 
     def with_payloads(self, frames: FrameCodec, layer_ends: Sequence[int]) -> "Golden":
         """The same vectors with the payloads that `frames` makes of their tokens."""

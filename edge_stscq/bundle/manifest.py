@@ -13,6 +13,7 @@ A bundle is a folder sent to a device:
                               entropy-coded bytes, picture by picture, each cut after 1, 2, ... and all L layers
     thresholds.json           of a model that was measured: scores from which on two faces are one person's
     cohort.safetensors        "centers" float16 [L, C, 128]: what these scores are held against
+    learned.safetensors       of a bundle with the learned coder: its weights (`stream/learned/weights.py`)
 
 A runtime loads an artefact whose weights were altered without a word and answers with other tokens, so the manifest
 lists the sha256 of every file of the folder, and of itself, and nothing that is not listed may lie there but
@@ -38,6 +39,7 @@ from pydantic_core import from_json
 from edge_stscq._files import write_file
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import BundleError
+from edge_stscq.stream.learned.weights import FILE as LEARNED
 from edge_stscq.stream.packed import CoderName
 
 MANIFEST = "manifest.json"
@@ -184,7 +186,7 @@ class Manifest(_Frozen):
             raise ValueError("an int8 or w8 bundle describes its quantisation, an fp32 bundle has none")
         if (self.format_version >= 4) != (self.coder != "static"):
             raise ValueError("a coder other than static is named from format 4 on, and static in formats before")
-        needed = (CODEBOOKS, TABLES, GOLDEN, *((PROJECTION,) if self.matches else ()))
+        needed = [CODEBOOKS, TABLES, GOLDEN] + [PROJECTION] * self.matches + [LEARNED] * (self.coder == "learned")
         missing = [name for name in needed if name not in self.files]
         if missing:
             raise ValueError(f"files does not list {', '.join(missing)}")

@@ -73,7 +73,10 @@ class Matcher:
         if found and not (0 <= group.min() <= group.max() < self.config.groups and whole.max() < self.config.entries):
             raise self._of_another_model()
         positions = self._positions[self._positions < end]
-        tokens = np.array([face.tokens[positions] for face in found], np.intp).reshape(len(found), len(positions))
+        sizes = {len(face.tokens) for face in found}
+        if len(sizes) > 1:
+            whole = np.concatenate([face.tokens[:end] for face in found])
+        tokens = whole.reshape(len(found), end if len(sizes) != 1 else sizes.pop())[:, positions].astype(np.intp)
         words = self._books[group[:, None], positions, tokens].reshape(len(found), len(positions) * self.config.dim)
         size = words.shape[1]
         deviation = (words - self._center[:size]) @ self._projection[:, :size].T

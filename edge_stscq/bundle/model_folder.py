@@ -15,6 +15,8 @@ from edge_stscq.bundle.projection import IdentityProjection
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import FrameCodec, Tables, model_id
+from edge_stscq.stream.learned import Learned, Weights
+from edge_stscq.stream.learned.weights import FILE as LEARNED
 
 
 def load_config(folder: Path) -> CodecConfig:
@@ -33,6 +35,16 @@ def load_tables(folder: Path) -> Tables:
         EdgeError: their file is missing or damaged.
     """
     return Tables.load(Path(folder) / "tables.safetensors")
+
+
+def load_learned(folder: Path) -> Learned | None:
+    """The model's learned coder; None of a model without one.
+
+    Raises:
+        EdgeError: a file is damaged, or the weights are of a model of another shape.
+    """
+    path = Path(folder) / LEARNED
+    return Learned(Weights.load(path), load_tables(folder)) if path.exists() else None
 
 
 def full_books(folder: Path) -> NDArray[np.float32]:
@@ -56,7 +68,7 @@ def load_frame_codec(folder: Path) -> FrameCodec:
         EdgeError: a file is missing or damaged.
     """
     tables = load_tables(folder)
-    return FrameCodec(tables, model_id(full_books(folder), tables))
+    return FrameCodec(tables, model_id(full_books(folder), tables), learned=load_learned(folder))
 
 
 def load_matcher(folder: Path) -> Matcher:

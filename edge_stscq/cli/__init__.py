@@ -31,6 +31,7 @@ _COMMANDS = (
     ("token", "token", "On the server"),
     ("store", "store_keys", "On the server"),
     ("person", "person", "On the server"),
+    ("matcher", "matcher", "On the server"),
     ("decode", "decode", "On the server"),
     ("train", "train", "Make a model"),
     ("distill", "train", "Make a model"),

@@ -151,7 +151,7 @@ def capture(
         raise EdgeError("nothing would be kept; give -o FILE, --spool FILE, --url URL or --save-crops DIR")
     if spool is not None and url is not None:
         raise EdgeError("--spool and --url would send faces twice; give one, and run `spool drain` beside a spool")
-    protector = _protector(device, secret, keys, (*places, save_refused)) if protected else None
+    protector = _protector(device, secret, keys, (save_crops, save_refused)) if protected else None
     if protector is None and (secret is not None or keys is not None):
         raise EdgeError("--secret and --keys are for protected templates; give --protected, too")
     if start_sequence is not None:
@@ -200,6 +200,11 @@ def capture(
         except EdgeError as error:
             failure = error
         watch()
+        if protector is not None and spool is None and url is None:
+            try:
+                protector.withdraw(sink.written)
+            except EdgeError as error:
+                failure = failure or error
     ended = "error" if failure else signals.asked.name if signals.asked else "limit" if loop.full else "source"
     report = {
         "source": pictures.name, "bundle": str(opened.folder), "model_id": opened.manifest.model_id, "ended": ended,
@@ -221,9 +226,9 @@ def capture(
 
 
 def _protector(
-    device: str, secret: str | None, keys: Path | None, places: "Sequence[Path | str | None]"
+    device: str, secret: str | None, keys: Path | None, pictures: "Sequence[Path | None]"
 ) -> "Protector":
-    """The maker of templates for a file; nothing is written if it could not be kept, or a picture would be, too."""
+    """The maker of templates; nothing is written if a picture would be, too."""
     from edge_stscq.errors import EdgeError
     from edge_stscq.privacy import KeyStore, Protector, read_secret, scheme_named
 
@@ -231,8 +236,8 @@ def _protector(
         raise EdgeError(
             "--protected needs --secret SOURCE and --keys FILE, from which each template has a key of its own"
         )
-    if any(place is not None for place in places[1:]):
-        raise EdgeError("--protected writes a file (-o) and no picture; servers do not keep protected templates yet")
+    if any(folder is not None for folder in pictures):
+        raise EdgeError("--protected keeps templates and no picture; leave out --save-crops and --save-refused")
     found = read_secret(secret)
     return Protector(
         scheme_named("rotated"), KeyStore(keys, found) if keys.exists() else KeyStore.create(keys, found), device

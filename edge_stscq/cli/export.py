@@ -34,7 +34,8 @@ def export(
         CoderName,
         typer.Option(
             help="static: frequency tables only. packed: faces too unlike the tables become one plain number, which is "
-            "never longer; servers of this version and newer read it."
+            "never longer. learned: frequencies that follow from the layers below, bounded likewise; servers that hold "
+            "the model with its weights read it."
         ),
     ] = "static",
     force: Annotated[bool, typer.Option("--force", help="Replace bundles that are already there.")] = False,

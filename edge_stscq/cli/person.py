@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,19 +13,17 @@ import typer
 
 from edge_stscq.cli.command import Command, with_verbosity
 from edge_stscq.cli.options import BUNDLE, BundleOption
+from edge_stscq.cli.store import AsJson, Audit, Seal, SealKeys, Store
 from edge_stscq.cli.ui import count, note
 
 if TYPE_CHECKING:
+    from edge_stscq.bundle import Bundle
     from edge_stscq.server.persons.editing import Edited, Enrolled, PersonStore
     from edge_stscq.server.persons.rows import PersonRow, VisitRow
+    from edge_stscq.stream import CodedFace
 
 person = typer.Typer(help="List, name, merge, split, enroll and forget people whom a server saw.", no_args_is_help=True)
 
-Store = Annotated[
-    str, typer.Option("--store", envvar="EDGE_STSCQ_STORE", help="SQLite file or URL of the store, as for `serve`.")
-]
-Audit = Annotated[Path | None, typer.Option(help="Audit log; otherwise audit.jsonl beside the store.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Who = Annotated[int, typer.Argument(metavar="PERSON", help="Number that `person list` shows.")]
 
 
@@ -36,10 +35,12 @@ def list_persons(
     part: Annotated[str | None, typer.Option("--name", help="Only people whose name has this in it.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most people, the newest first.")] = 50,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """List people, the newest first."""
-    with _opened(place) as people:
+    with _opened(place, seal, seal_keys) as people:
         rows = people.persons(limit, named=named or None, hidden=hidden, part=part)
     if as_json:
         typer.echo(json.dumps({"persons": [_person(row) for row in rows]}))
@@ -58,9 +59,11 @@ def list_persons(
 
 @person.command("show", cls=Command)
 @with_verbosity
-def show(who: Who, place: Store = "faces.db", as_json: AsJson = False) -> None:
+def show(
+    who: Who, place: Store = "faces.db", seal: Seal = None, seal_keys: SealKeys = None, as_json: AsJson = False
+) -> None:
     """Show a person's visits, newest first, with the best face of each."""
-    with _opened(place) as people:
+    with _opened(place, seal, seal_keys) as people:
         row, visits = people.person(who), people.visits(1000, person=who)
     if as_json:
         typer.echo(json.dumps(_person(row) | {"visits_newest": [_visit(visit) for visit in visits]}))
@@ -77,11 +80,13 @@ def name(
     who: Who,
     text: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The name; none takes it away.")] = None,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a person a name, or take it away."""
-    with _edited(place, audit, "person name", who) as people:
+    with _edited(place, seal, seal_keys, audit, "person name", who) as people:
         _tell(people.name(who, text), as_json)
 
 
@@ -91,11 +96,13 @@ def hide(
     who: Who,
     show_again: Annotated[bool, typer.Option("--show", help="Show the person again.")] = False,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Leave a person out of lists, or not any more."""
-    with _edited(place, audit, "person hide", who) as people:
+    with _edited(place, seal, seal_keys, audit, "person hide", who) as people:
         _tell(people.hide(who, not show_again), as_json)
 
 
@@ -105,11 +112,13 @@ def merge(
     who: Who,
     others: Annotated[list[int], typer.Argument(metavar="OTHER...", help="Numbers of those who are the same person.")],
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the visits of others this person's."""
-    with _edited(place, audit, "person merge", who) as people:
+    with _edited(place, seal, seal_keys, audit, "person merge", who) as people:
         _tell(people.merge(who, others), as_json)
 
 
@@ -119,11 +128,13 @@ def split(
     who: Who,
     visits: Annotated[list[int], typer.Argument(metavar="VISIT...", help="Numbers that `person show` shows.")],
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Make some of a person's visits those of a new one."""
-    with _edited(place, audit, "person split", who) as people:
+    with _edited(place, seal, seal_keys, audit, "person split", who) as people:
         _tell(people.split(who, visits), as_json)
 
 
@@ -132,11 +143,13 @@ def split(
 def undo(
     edit: Annotated[int | None, typer.Argument(metavar="[EDIT]", help="Number of the edit; the last if none.")] = None,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Take an edit back."""
-    with _edited(place, audit, "person undo", edit) as people:
+    with _edited(place, seal, seal_keys, audit, "person undo", edit) as people:
         done = people.undo(edit)
     typer.echo(
         json.dumps({"edit": done.edit, "undone": done.undone}) if as_json else f"edit {done.edit} undone: {done.undone}"
@@ -151,6 +164,8 @@ def enroll(
     bundle: BundleOption = BUNDLE,
     who: Annotated[int | None, typer.Option("--person", help="Add to this person.")] = None,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
@@ -168,7 +183,7 @@ def enroll(
     taken = [found for _, found, _, _ in coded if found is not None]
     done = None
     if len(taken) == len(coded):
-        with _edited(place, audit, "person enroll", who, make=True) as people:
+        with _edited(place, seal, seal_keys, audit, "person enroll", who, make=True) as people:
             done = people.enroll(text, taken, who)
     if as_json:
         told = {"edit": None, "person": None} if done is None else {"edit": done.edit, "person": done.person}
@@ -191,19 +206,21 @@ def forget(
     who: Who,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     place: Store = "faces.db",
+    seal: Seal = None,
+    seal_keys: SealKeys = None,
     audit: Audit = None,
     as_json: AsJson = False,
 ) -> None:
     """Erase a person for good: faces, photographs on the watch list, and the name."""
     from edge_stscq.errors import EdgeError
 
-    with _opened(place) as people:
+    with _opened(place, seal, seal_keys) as people:
         row = people.person(who)
     if not yes:
         if not sys.stdin.isatty():
             raise EdgeError(f"{count(row.faces, 'face')} would be erased; look with `person show`, then give --yes")
         typer.confirm(f"Erase person {who} and {count(row.faces, 'face')} for good?", abort=True)
-    with _edited(place, audit, "person forget", who) as people:
+    with _edited(place, seal, seal_keys, audit, "person forget", who) as people:
         faces = people.forget(who)
     if as_json:
         typer.echo(json.dumps({"forgotten": who, "faces": faces}))
@@ -212,57 +229,58 @@ def forget(
     note("backups that were made before, and spools of cameras, may still hold faces; see docs/store.md")
 
 
-@contextlib.contextmanager
-def _opened(place: str, make: bool = False) -> "Iterator[PersonStore]":
-    from edge_stscq.errors import EdgeError, require
+def _opened(
+    place: str, seal: str | None, seal_keys: Path | None, make: bool = False
+) -> "AbstractContextManager[PersonStore]":  # fmt: skip
+    from edge_stscq.errors import require
 
     require("sqlalchemy", "server")
-    from edge_stscq.server.persons.editing import PersonStore
-    from edge_stscq.server.storage.database import StoreError, sqlite_path, store_url
-    from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+    from edge_stscq.server.persons.opening import open_persons
 
-    path = sqlite_path(store_url(place))
-    if path is not None and not make and not path.exists():
-        raise EdgeError(f"there is no store {path}; give its path with --store")
-    try:
-        with contextlib.closing(SqlFaceStore(place)) as opened:
-            yield PersonStore(opened)
-    except StoreError as error:
-        raise EdgeError(f"the store failed: {error}; run this again") from None
+    return open_persons(place, seal, seal_keys, make=make)
 
 
 @contextlib.contextmanager
 def _edited(
-    place: str, audit: Path | None, what: str, who: int | None, make: bool = False
+    place: str, seal: str | None, seal_keys: Path | None, audit: Path | None, what: str, who: int | None,
+    make: bool = False,
 ) -> "Iterator[PersonStore]":  # fmt: skip
     """The store, with a line in the audit log before anything is changed; names are not in it."""
     from edge_stscq.server.auth.audit_log import annotate_person, audit_log
     from edge_stscq.server.storage.database import sibling_path
 
-    with _opened(place, make) as people, audit_log(audit or sibling_path(place, "audit.jsonl")):
+    with _opened(place, seal, seal_keys, make) as people, audit_log(audit or sibling_path(place, "audit.jsonl")):
         annotate_person(what, who)
         yield people
 
 
 def _coded(photo: Path, bundle: Path) -> "tuple[Enrolled | None, int, str | None]":
     """The largest face of a picture, its quality, and why it was refused."""
-    from edge_stscq._images import read_image
     from edge_stscq.bundle import open_bundle
+    from edge_stscq.server.persons.editing import Enrolled
+
+    opened = open_bundle(bundle)
+    coded, quality, reason = code_picture(photo, opened)
+    if coded is None:
+        return None, quality, reason
+    return Enrolled(opened.frames.model_id, coded.layers, opened.frames.payload(coded), quality), quality, None
+
+
+def code_picture(photo: Path, opened: "Bundle") -> "tuple[CodedFace | None, int, str | None]":
+    """The largest face of a picture as a camera codes it, its quality, and why it was refused."""
+    from edge_stscq._images import read_image
     from edge_stscq.device import load_encoder
     from edge_stscq.device.detect import Detector
     from edge_stscq.device.quality import QualityGate
-    from edge_stscq.server.persons.editing import Enrolled
 
-    picture, detector, opened = read_image(photo), Detector(), open_bundle(bundle)
+    picture, detector = read_image(photo), Detector()
     face = detector.largest(picture)
     if face is None:
         return None, 0, "no face was found"
     judged = QualityGate(detector).judge(picture, face)
     if judged.refusal is not None:
         return None, judged.score, str(judged.refusal)
-    coded = load_encoder(opened).encode(judged.crop)
-    payload = opened.frames.payload(coded)
-    return Enrolled(opened.frames.model_id, coded.layers, payload, judged.score), judged.score, None
+    return load_encoder(opened).encode(judged.crop), judged.score, None
 
 
 def _tell(done: "Edited", as_json: bool) -> None:

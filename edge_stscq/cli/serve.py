@@ -89,6 +89,20 @@ def serve(
     watch_list: Annotated[
         bool, typer.Option("--watch-list", help="Keep only faces of enrolled people, or of who may be; count others.")
     ] = False,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Tell this address of visits, and who of the watch list is seen.")
+    ] = None,
+    webhook_secret: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Secret that signs what the webhook gets.")
+    ] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Tell this broker, too: mqtts://USER@HOST:PORT/PREFIX, or mqtt://."),
+    ] = None,
+    mqtt_password: Annotated[Path | None, typer.Option(metavar="FILE", help="Password at the broker.")] = None,
+    mqtt_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM authorities of the broker; otherwise this machine's.")
+    ] = None,
     requests_per_minute: Annotated[float, typer.Option(min=1, help="Requests of one device.")] = 1200,
     bytes_per_minute: Annotated[float, typer.Option(min=1, help="Bytes that one device may send.")] = 8 << 20,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate, and those up to its authority.")] = None,
@@ -157,7 +171,7 @@ def serve(
 
         least, most = parse_replicas(replicas)
         options = RayOptions(ray_address, ingress_replicas, least, most, gpus_per_replica)
-        with contextlib.closing(_bound(settings.host, settings.port)) as listener:
+        with contextlib.closing(bound(settings.host, settings.port)) as listener:
             settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         with noted_server(settings.port, token_file):
             run(settings, options, log, tls, announce)
@@ -171,7 +185,10 @@ def serve(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what must be tidied up is, whichever signal ends it
     decoding = settings.model, settings.device, settings.max_batch
-    files: tuple[Path | None, ...] = (log, tokens_path(settings), sqlite_path(store_url(settings.store)))
+    files: tuple[Path | None, ...] = (
+        log, tokens_path(settings), sqlite_path(store_url(settings.store)), settings.webhook_secret,
+        settings.mqtt_password,
+    )  # fmt: skip
     if settings.seal is not None:
         from edge_stscq.server.sealing.face_seal import key_path
 
@@ -179,7 +196,7 @@ def serve(
     places = settings.model if settings.bundle is None else (*settings.model, settings.bundle)
     refuse_readable([file for file in files if file is not None], places)
     with (
-        contextlib.closing(_bound(settings.host, settings.port)) as listener,
+        contextlib.closing(bound(settings.host, settings.port)) as listener,
         noted_server(listener.getsockname()[1], token_file),
         contextlib.closing(DecoderProcess(*decoding, settings.decoder_user)) as decoder,
         contextlib.ExitStack() as opened,
@@ -217,7 +234,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
     """A bound socket, so that a taken port is one clear line and port 0 can be named."""
     from edge_stscq.errors import EdgeError
 

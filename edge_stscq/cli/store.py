@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from edge_stscq.cli.ui import count, note, progress_bar
 if TYPE_CHECKING:
     from edge_stscq.codec.model import Codec
     from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
+    from edge_stscq.server.maintenance.selection import Selection
     from edge_stscq.server.sealing.face_seal import FaceSeal
     from edge_stscq.server.storage.face_store import StoredFace
     from edge_stscq.server.storage.sql_face_store import SqlFaceStore
@@ -83,7 +85,7 @@ def check(place: Store = "faces.db", seal: Seal = None, seal_keys: SealKeys = No
     from edge_stscq.server.maintenance.inspection import inspect_store
 
     with progress_bar("reading", None) as progress:
-        found = inspect_store(place, progress, _seal(seal, seal_keys, place))
+        found = inspect_store(place, progress, store_seal(seal, seal_keys, place))
     if as_json:
         typer.echo(json.dumps({**asdict(found), "whole": found.whole}))
     else:
@@ -94,22 +96,37 @@ def check(place: Store = "faces.db", seal: Seal = None, seal_keys: SealKeys = No
         typer.echo(f"{found.store}: {count(found.faces, 'face')} whole{damaged}{keyless}, {found.erased} erased")
         if (found.damaged or found.problems) and "://" not in place:
             note(f"next: stop the server, then edge-stscq store repair --store {place}")
+        elif found.problems:
+            note(f"next: edge-stscq store repair --store {found.store}")
     if not found.whole:
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
 @store.command("repair", cls=Command)
 @with_verbosity
-def repair(
-    file: File = Path("faces.db"), seal: Seal = None, seal_keys: SealKeys = None, as_json: AsJson = False
-) -> None:
-    """Write what is whole into a new file in its place; the old one is kept under another name."""
+def repair(place: Store = "faces.db", seal: Seal = None, seal_keys: SealKeys = None, as_json: AsJson = False) -> None:
+    """Write what is whole into a new file in its place, with no server beside; the old one is kept under another name.
+
+    In PostgreSQL, count the faces of every device anew: rows are mended by its own tools.
+    """
     from dataclasses import asdict
 
     from edge_stscq.server.maintenance.inspection import repair_store
+    from edge_stscq.server.storage.database import sqlite_path, store_url
 
+    path = sqlite_path(store_url(place))
+    if path is None:
+        with _opened(place, seal, seal_keys) as opened:
+            wrong = opened.recount()
+            name = opened.name
+        typer.echo(
+            json.dumps({"store": name, "recounted": wrong})
+            if as_json
+            else f"{name}: {count(len(wrong), 'device')} counted anew{': ' if wrong else ''}{', '.join(wrong)}"
+        )
+        return
     with progress_bar("reading", None) as progress:
-        done = repair_store(file, progress, _seal(seal, seal_keys, file))
+        done = repair_store(path, progress, store_seal(seal, seal_keys, path))
     if as_json:
         typer.echo(json.dumps(asdict(done)))
         return
@@ -135,7 +152,7 @@ def backup(
     """Copy a store as it is at one moment, while servers use it, and check the copy."""
     from edge_stscq.server.maintenance.backup import backup_store
 
-    key = _seal(seal, seal_keys, place)
+    key = store_seal(seal, seal_keys, place)
     faces = backup_store(place, output, key)
     if as_json:
         typer.echo(json.dumps({"backup": str(output), "faces": faces}))
@@ -161,7 +178,7 @@ def restore(
 
     from edge_stscq.server.maintenance.backup import restore_store
 
-    done = restore_store(copy, file, _seal(seal, seal_keys, file))
+    done = restore_store(copy, file, store_seal(seal, seal_keys, file))
     if as_json:
         typer.echo(json.dumps(asdict(done)))
         return
@@ -198,12 +215,14 @@ def erase(
     from edge_stscq.server.storage.database import sibling_path
     from edge_stscq.server.storage.face_store import FaceName
 
+    selection = _selection(ids, stream, device, since, until)
+    lasting = match is None and selection.is_all_of_a_time
     with _opened(place, seal, seal_keys) as opened:
-        chosen = _chosen(opened, ids, stream, device, since, until, match, min_cosine, model)
+        chosen = _chosen(opened, selection, match, min_cosine, model)
         faces = [face for face, _ in chosen]
         if not as_json or dry_run:
             _preview(chosen, as_json)
-        if not faces or dry_run:
+        if dry_run or not (faces or lasting):
             if as_json and not dry_run:
                 typer.echo(json.dumps({"erased": 0, "devices": []}))
             return
@@ -213,6 +232,9 @@ def erase(
             typer.confirm(f"Erase {count(len(faces), 'face')} for good?", abort=True)
         with audit_log(audit or sibling_path(place, "audit.jsonl")):
             annotate_faces("store erase", len(faces), sorted({face.device for face in faces}))
+            if lasting:
+                opened.keep_away(device, selection.since or 0.0, selection.until or time.time())
+                faces = list(selection.find(opened))  # with what came meanwhile
             gone = 0
             for at in range(0, len(faces), 500):
                 gone += opened.erase([FaceName(face.stream, face.sequence) for face in faces[at : at + 500]])
@@ -225,7 +247,9 @@ def erase(
     for one in later:
         typer.echo(f"{one['device']} sent its last face {one['last_received']}; its spool may hold more of the same")
     again = " ".join(["edge-stscq store erase", *_words(stream, device, since, until, match, min_cosine)])
-    if not ids and (match is None or Path(match).is_file()):
+    if lasting:
+        note(f"what these still hold of that time is refused, but where a camera has no clock: then run again: {again}")
+    elif not ids and (match is None or Path(match).is_file()):
         note(f"when these have drained, run again: {again} --store {place}")
     else:
         note("when these have drained, search with another face of the person: --match ID, or a file of `store export`")
@@ -240,6 +264,7 @@ def erase(
 def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
     ids: Ids = None,
+    person: Annotated[int | None, typer.Option(help="Faces of this person, by number (`person list`).")] = None,
     stream: Stream = None,
     device: Device = None,
     since: Since = None,
@@ -255,18 +280,30 @@ def export(
 ) -> None:
     """Write faces as pictures, with what is known of each (times, device, frame) in faces.json: a person's own data.
 
-    MODEL.stsq has them as frames; `erase --match MODEL.stsq` finds what a camera sends of the same person later.
+    Where a server groups faces, persons.json has visits, names and enrolled photographs. MODEL.stsq has the faces as
+    frames; `erase --match MODEL.stsq` finds what a camera sends of the same person later.
     """
     from edge_stscq._files import make_folder, write_file
     from edge_stscq._images import encode_image
     from edge_stscq.errors import EdgeError, FrameError
     from edge_stscq.server.auth.audit_log import annotate_faces, audit_log
+    from edge_stscq.server.persons.editing import PersonStore
+    from edge_stscq.server.persons.export import exported_persons, visits_of_faces
     from edge_stscq.server.storage.database import sibling_path
+    from edge_stscq.server.storage.face_store import FaceName
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise EdgeError(f"{output} is not an empty folder; choose another -o")
+    if person is not None and (ids or match is not None):
+        raise EdgeError("give ids of faces, --match or --person, not two of them")
     with _opened(place, seal, seal_keys) as opened:
-        chosen = _chosen(opened, ids, stream, device, since, until, match, min_cosine, model)
+        people, besides = PersonStore(opened), () if person is None else (person,)
+        if person is not None:
+            ids = people.face_ids(person)
+        nobody, asked = person is not None and not ids, _selection(ids, stream, device, since, until)
+        chosen = [] if nobody else _chosen(opened, asked, match, min_cosine, model)
+        visits = visits_of_faces(people, (FaceName(face.stream, face.sequence) for face, _ in chosen))
+        persons = exported_persons(people, visits.values(), besides)
     with audit_log(audit or sibling_path(place, "audit.jsonl")):
         annotate_faces("store export", len(chosen), sorted({face.device for face, _ in chosen}))
     codecs, told = _codecs(model), []
@@ -275,7 +312,11 @@ def export(
     output.chmod(0o700)
     with progress_bar("faces", len(chosen)) as progress:
         for face, cosine in chosen:
-            row = _row(face, cosine) | {"payload": face.payload.hex(), "picture": None}
+            visit = visits.get(FaceName(face.stream, face.sequence))
+            row = _row(face, cosine) | {
+                "payload": face.payload.hex(), "picture": None, "visit": None if visit is None else visit.id,
+                "person": None if visit is None else visit.person,
+            }  # fmt: skip
             codec = codecs.get(face.model)
             with contextlib.suppress(FrameError):
                 if codec is not None:
@@ -289,14 +330,19 @@ def export(
     for name, faces in coded.items():
         write_file(output / f"{name.hex()}.stsq", codecs[name].frames.write(faces))
     write_file(output / "faces.json", (json.dumps(told, indent=1) + "\n").encode())
+    if persons:
+        write_file(output / "persons.json", (json.dumps(persons, indent=1) + "\n").encode())
     pictures = sum(row["picture"] is not None for row in told)
     if as_json:
-        typer.echo(json.dumps({"output": str(output), "faces": len(told), "pictures": pictures}))
+        done = {"output": str(output), "faces": len(told), "pictures": pictures, "persons": len(persons)}
+        typer.echo(json.dumps(done))
     else:
-        typer.echo(f"{output}: {count(len(told), 'face')}, {count(pictures, 'picture')}, faces.json")
+        files = "faces.json, persons.json" if persons else "faces.json"
+        typer.echo(f"{output}: {count(len(told), 'face')}, {count(pictures, 'picture')}, {files}")
 
 
-def _seal(source: str | None, keys: Path | None, place: str | Path) -> "FaceSeal | None":
+def store_seal(source: str | None, keys: Path | None, place: str | Path) -> "FaceSeal | None":
+    """Seal of the store at `place`, None if neither a secret nor a key file is given."""
     if source is None and keys is None:
         return None
     from edge_stscq.server.sealing.face_seal import open_seal
@@ -320,22 +366,27 @@ def _opened(place: str, seal: str | None, seal_keys: Path | None) -> "Iterator[S
     if path is not None and not path.exists():
         raise EdgeError(f"there is no store {path}; give its path with --store")
     try:
-        with contextlib.closing(SqlFaceStore(place, _seal(seal, seal_keys, place))) as opened:
+        with contextlib.closing(SqlFaceStore(place, store_seal(seal, seal_keys, place))) as opened:
             yield opened
     except StoreError as error:
         raise EdgeError(f"the store failed: {error}; run this again") from None
 
 
-def _chosen(
-    opened: "SqlFaceStore", ids: Sequence[str] | None, stream: str | None, device: str | None, since: datetime | None,
-    until: datetime | None, match: str | None, min_cosine: float, model: Sequence[Path] | None,
-) -> "list[tuple[StoredFace, float | None]]":  # fmt: skip
-    """Faces that were asked for, with their likeness to an example, the most alike first."""
-    from edge_stscq.errors import EdgeError
+def _selection(
+    ids: Sequence[str] | None, stream: str | None, device: str | None, since: datetime | None, until: datetime | None
+) -> "Selection":
     from edge_stscq.server.maintenance.selection import Selection
 
     begin, end = (None if one is None else one.timestamp() for one in (since, until))
-    selection = Selection(tuple(ids or ()), stream, device, begin, end)
+    return Selection(tuple(ids or ()), stream, device, begin, end)
+
+
+def _chosen(
+    opened: "SqlFaceStore", selection: "Selection", match: str | None, min_cosine: float, model: Sequence[Path] | None
+) -> "list[tuple[StoredFace, float | None]]":
+    """Faces that were asked for, with their likeness to an example, the most alike first."""
+    from edge_stscq.errors import EdgeError
+
     if match is None:
         if selection.empty:
             raise EdgeError("nothing was chosen; give ids of faces, --stream, --device, --since, --until or --match")
@@ -357,6 +408,8 @@ def _example(match: str, catalog: "ModelCatalog", opened: "SqlFaceStore") -> "tu
 
     if not Path(match).is_file():
         (example,) = Selection((match,)).find(opened)
+        if example.protected:
+            raise EdgeError(f"face {match} is a protected template, which is like no face without its key; name its id")
         entry = catalog.find(example.model, f"face {match}")
         return entry, entry.codec.face(example.frame())
     try:
@@ -380,8 +433,9 @@ def _row(face: "StoredFace", cosine: float | None) -> dict[str, object]:
     captured = None if face.captured_ms is None else _time(face.captured_ms / 1000)
     return {
         "id": face.id, "device": face.device, "stream": face.stream.hex(), "number": face.sequence,
-        "model": face.model.hex(), "layers": face.layers, "captured": captured, "received": _time(face.received),
-        "track": face.track, "quality": face.quality, "cosine": None if cosine is None else round(cosine, 4),
+        "model": face.model.hex(), "layers": face.layers, "protected": face.protected, "captured": captured,
+        "received": _time(face.received), "track": face.track, "quality": face.quality,
+        "cosine": None if cosine is None else round(cosine, 4),
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`edge-stscq store seal`, `rotate` and `backup-keys`: a store sealed, and what its keys need."""
+"""`edge-stscq store seal`, `rotate`, `backup-keys` and `restore-keys`: a store sealed, and what its keys need."""
 
 import json
 import re
@@ -101,15 +101,38 @@ def backup_keys(
 
     from edge_stscq._secrets import read_secret
     from edge_stscq.errors import EdgeError
-    from edge_stscq.server.sealing import conversion
+    from edge_stscq.server.sealing import key_copies
     from edge_stscq.server.sealing.face_seal import key_path
 
     period = _PERIOD.fullmatch(keep)
     if period is None:
         raise EdgeError(f"{keep!r} is no number of days; write 30d")
-    done = conversion.backup_keys(key_path(seal_keys, place), read_secret(source), output, int(period[1]))
+    done = key_copies.backup_keys(key_path(seal_keys, place), read_secret(source), output, int(period[1]))
     if as_json:
         typer.echo(json.dumps(asdict(done)))
         return
     typer.echo(f"{done.backup}: {count(done.keys, 'key')}; older copies removed: {len(done.removed)}")
     note(f"an erased face can be read with a copy of the store and one of its keys for {keep} more, not longer")
+
+
+@store.command("restore-keys", cls=Command)
+@with_verbosity
+def restore_keys(
+    copy: Annotated[Path, typer.Argument(metavar="COPY", help="File that `store backup-keys` made.")],
+    source: Source, place: Store = "faces.db", seal_keys: SealKeys = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Put a copy of the keys in the place of a key file that is lost. Keys of what was erased since go at once."""
+    from dataclasses import asdict
+
+    from edge_stscq._secrets import read_secret
+    from edge_stscq.server.sealing import key_copies
+    from edge_stscq.server.sealing.face_seal import key_path
+
+    done = key_copies.restore_keys(copy, key_path(seal_keys, place), read_secret(source), place)
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    typer.echo(f"{done.file}: {count(done.keys, 'key')}; {done.erased} of the copy were of what was erased since")
+    if done.moved is not None:
+        note(f"the file that was there is {done.moved}; remove it when you have seen that all is well")
+    note("faces that came after the copy have no key; see: edge-stscq store check")

@@ -66,6 +66,7 @@ def distill(
         bool, typer.Option("--new-tables", help="Count frequency tables on the student's tokens: a new model id.")
     ] = False,
     resume: _Resume = False,
+    precision: _Precision = PrecisionName.AUTO,
     device: _Device = "cpu",
     threads: _Threads = 0,
     log_every: _LogEvery = 20,
@@ -76,8 +77,8 @@ def distill(
     began = time.monotonic()
     with _reporter() as reporter:
         result = api.distill(
-            recipe, model, data, out, start=start, new_tables=new_tables, resume=resume, device=device,
-            threads=threads, log_every=log_every, save_every=save_every, reporter=reporter,
+            recipe, model, data, out, start=start, new_tables=new_tables, resume=resume, precision=precision.value,
+            device=device, threads=threads, log_every=log_every, save_every=save_every, reporter=reporter,
         )  # fmt: skip
     following = f"edge-stscq finetune --recipe {recipe} --data {data} --model {result} -o {out}"
     _report("model", result, out, following, began, as_json)

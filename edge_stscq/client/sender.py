@@ -30,6 +30,7 @@ from edge_stscq.protocol import (
     DEVICE_HEADER,
     FRAMES_PATH,
     MAX_SEQUENCE,
+    PASSING,
     REFUSED_REQUEST,
     SEQUENCE_HEADER,
     STREAMS_PATH,
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from edge_stscq.client.drain import DrainReport
     from edge_stscq.client.spool import Spool
 
-PASSING = frozenset({408, 425, 429})
-"""Answers below 500 that another try may change; from 500 on, all are such."""
 REFUSING = frozenset({400, 409, 413, 422})
 """Answers to what a request holds, not to who sends it."""
 MAX_PAUSE = 30.0

@@ -27,6 +27,7 @@ from edge_stscq.config.codec import CROP, CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.hub import resolve
 from edge_stscq.stream import CodedFace, Codes, FrameCodec, Tables, model_id
+from edge_stscq.stream.learned import Learned
 
 BATCH = 16
 """Pictures encoded at once; large enough for a CPU, small beside the networks."""
@@ -177,7 +178,16 @@ class Codec:
         """
         if self.tables is None:
             raise EdgeError("the model has no frequency tables yet, and so no frames; finish its training")
-        return FrameCodec(self.tables, model_id(self.books, self.tables))
+        return FrameCodec(self.tables, model_id(self.books, self.tables), learned=self.learned)
+
+    @cached_property
+    def learned(self) -> Learned | None:
+        """The learned coder; None in memory and of a model that has none.
+
+        Raises:
+            EdgeError: it is damaged, or of a model of another shape.
+        """
+        return None if self.folder is None else model_folder.load_learned(self.folder)
 
     @cached_property
     def rule(self) -> MatchRule | None:

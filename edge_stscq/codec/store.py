@@ -7,6 +7,7 @@
     decoder.safetensors      the server's decoder
     codebooks.safetensors    books [M, T, K, D]
     tables.safetensors       integer frequency tables
+    learned.safetensors      the learned coder (int8), of a model that has one
     calibration.safetensors  int8 ranges (written by `edge-stscq quantize`)
 
 The codebooks stand in one file only and are joined to whatever is loaded.
@@ -30,6 +31,7 @@ from edge_stscq.bundle.model_folder import load_config
 from edge_stscq.codec.decoder import Decoder
 from edge_stscq.codec.encoder import EdgeEncoder, student, teacher
 from edge_stscq.codec.integer.encoder import IntegerEncoder, ReferenceEncoder, on_token_grid
+from edge_stscq.codec.integer.grid import GridConv
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream.tables import Tables
@@ -132,10 +134,29 @@ def round_as_stored(encoder: EdgeEncoder) -> None:
 
 
 def save_student(folder: Path, encoder: Student) -> None:
-    """Write the student: the identity trunk of one in float32, the bulk of it, as float16."""
+    """Write the student, the bulk of it as float16.
+
+    Weights of one made for integers are written as they lie on their grids, which float16 holds exactly: rounding
+    them to float16 first would move those between two steps.
+    """
     state = _without(encoder.state_dict(), (_BOOKS,))
-    halved = {k: v.half() if k.startswith(_IDENTITY) else v for k, v in state.items()}
+    if isinstance(encoder, IntegerEncoder):
+        halved = state | _weights_on_grids(encoder)
+    else:
+        halved = {k: v.half() if k.startswith(_IDENTITY) else v for k, v in state.items()}
     save_weights(folder / "student.safetensors", halved)
+
+
+@torch.no_grad()
+def _weights_on_grids(encoder: IntegerEncoder) -> dict[str, Tensor]:
+    """Weights of all layers on their grids, as float16 where that is exact."""
+    found = {}
+    for name, layer in encoder.named_modules():
+        if isinstance(layer, GridConv):
+            exact = layer.weight_on_grid()
+            half = exact.half()
+            found[f"{name}.weight"] = half if torch.equal(half.float(), exact) else exact
+    return found
 
 
 def save_decoder(folder: Path, decoder: Decoder) -> None:

@@ -92,12 +92,13 @@ def load_encoder(bundle: Bundle | Path | str, threads: int = 1, *, verify: bool 
 
     Args:
         threads: threads of one inference, 0 for the runtime's own choice.
-        verify: replay some golden pictures first, so that a device that computes wrong sends nothing. Where every
-            device must give the same tokens (`Manifest.exact`) they must; elsewhere the other answer at a tie will do.
+        verify: replay some golden pictures and their payloads first, so that a device that computes wrong sends
+            nothing. Where every device must give the same tokens (`Manifest.exact`) they must; elsewhere the other
+            answer at a tie will do.
 
     Raises:
         MissingExtraError, BundleError, EdgeError: as `open_bundle`, `runtime_of` and `Runtime.open`, or this device
-            gives other tokens than it must.
+            gives other tokens or payloads than it must.
     """
     if not isinstance(bundle, Bundle):
         bundle = open_bundle(bundle)
@@ -111,6 +112,11 @@ def load_encoder(bundle: Bundle | Path | str, threads: int = 1, *, verify: bool 
 def _verify(encoder: DeviceEncoder) -> None:
     bundle = encoder.bundle
     result = selftest(bundle, encoder, bundle.golden.spread(VERIFIED))
+    if result.first is not None and result.first.tensor == "payloads":
+        raise BundleError(
+            f"{bundle.folder}: the entropy coder makes other bytes on this machine than at export; "
+            f"nothing was encoded; see `edge-stscq selftest {bundle.folder}`"
+        )
     if not result.passed or (bundle.manifest.exact and result.tokens_equal < result.tokens):
         raise BundleError(
             f"{bundle.artefact}: {encoder.runtime} gives other tokens on this machine than at export; "

@@ -10,6 +10,7 @@ Every call opens the file anew, so that threads, forks and processes share nothi
 
 import hmac
 import os
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,8 @@ MAX_NAME = 200
 _APPLICATION_ID = int.from_bytes(b"KEYS")
 _VERSION = 1
 _CHECK = b"edge-stscq key store check"
+_EARLY = re.compile(rb'\{\s*"format"')
+"""Beginning of the JSON in which salts were kept at first."""
 _PRAGMAS = ("journal_mode=PERSIST", "synchronous=EXTRA", "fullfsync=ON", "secure_delete=ON", "temp_store=MEMORY")
 _TABLES = (
     "CREATE TABLE owner (id BLOB NOT NULL, secret_check BLOB NOT NULL) STRICT",
@@ -100,13 +103,22 @@ class KeyStore:
             EdgeError: it has none, or not any more.
         """
         with self._opened() as db:
-            return self._derived(record, _require(db, record))
+            return self.derive(record, _require(db, record))
 
     def keys(self) -> dict[str, RecordKey]:
         """All keys by record in the order they were issued, for a gallery."""
         with self._opened() as db:
             rows = db.execute("SELECT record, salt FROM salts ORDER BY number").fetchall()
-        return {record: self._derived(record, salt) for record, salt in rows}
+        return {record: self.derive(record, salt) for record, salt in rows}
+
+    def salts(self) -> dict[str, bytes]:
+        """Salts by record, as `derive` takes them: whoever holds many keys makes those that are new alone."""
+        with self._opened() as db:
+            return dict(db.execute("SELECT record, salt FROM salts ORDER BY number").fetchall())
+
+    def derive(self, record: str, salt: bytes) -> RecordKey:
+        """The key that a record has with this salt."""
+        return RecordKey.derive(self._secret, salt, record)
 
     def issue(self, record: str) -> RecordKey:
         """A fresh key for a new record.
@@ -115,6 +127,36 @@ class KeyStore:
             EdgeError: the record has a key already, or is no name of 1 to 200 printable characters.
         """
         return self.issue_all([record])[record]
+
+    @contextmanager
+    def issuing(self, record: str) -> Iterator[RecordKey]:
+        """A fresh key for a new record, written if the block ends without an error: its template is in its place then.
+
+        Raises:
+            EdgeError: as `issue`.
+        """
+        salt = secrets.token_bytes(SALT_BYTES)
+        with self._opened() as db:
+            _require_free(db, record)
+        yield self.derive(record, salt)
+        with self._changed() as db:
+            _require_free(db, record)
+            db.execute("INSERT INTO salts (record, salt) VALUES (?, ?)", (record, salt))
+
+    @contextmanager
+    def renewing(self, record: str) -> Iterator[RecordKey]:
+        """As `renew`; the key of before is gone if the block ends without an error, and stays otherwise.
+
+        Raises:
+            EdgeError: it has none.
+        """
+        salt = secrets.token_bytes(SALT_BYTES)
+        with self._opened() as db:
+            _require(db, record)
+        yield self.derive(record, salt)
+        with self._changed() as db:
+            _require(db, record)
+            db.execute("UPDATE salts SET salt = ? WHERE record = ?", (salt, record))
 
     def issue_all(self, records: Iterable[str]) -> dict[str, RecordKey]:
         """Fresh keys for many new records, in one transaction: all of them, or none.
@@ -125,13 +167,10 @@ class KeyStore:
         salts: dict[str, bytes] = {}
         with self._changed() as db:
             for record in records:
-                if not 1 <= len(record) <= MAX_NAME or not record.isprintable():
-                    raise EdgeError(f"a record's name has 1 to {MAX_NAME} characters, all of them printable")
-                if _salt(db, record) is not None:
-                    raise EdgeError(f"record {record!r} has a key already; renew or revoke it")
+                _require_free(db, record)
                 salts[record] = secrets.token_bytes(SALT_BYTES)
                 db.execute("INSERT INTO salts (record, salt) VALUES (?, ?)", (record, salts[record]))
-        return {record: self._derived(record, salt) for record, salt in salts.items()}
+        return {record: self.derive(record, salt) for record, salt in salts.items()}
 
     def renew(self, record: str) -> RecordKey:
         """A fresh key in place of a record's; its old templates match no more, so enroll the face under the new one.
@@ -139,11 +178,8 @@ class KeyStore:
         Raises:
             EdgeError: it has none.
         """
-        salt = secrets.token_bytes(SALT_BYTES)
-        with self._changed() as db:
-            _require(db, record)
-            db.execute("UPDATE salts SET salt = ? WHERE record = ?", (salt, record))
-        return self._derived(record, salt)
+        with self.renewing(record) as key:
+            return key
 
     def revoke(self, record: str) -> None:
         """Delete a record's salt; no template under its key matches again.
@@ -154,9 +190,6 @@ class KeyStore:
         with self._changed() as db:
             _require(db, record)
             db.execute("DELETE FROM salts WHERE record = ?", (record,))
-
-    def _derived(self, record: str, salt: bytes) -> RecordKey:
-        return RecordKey.derive(self._secret, salt, record)
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
@@ -191,6 +224,12 @@ class KeyStore:
             raise EdgeError(f"{self.path} hangs on another secret; give the one that it was made with")
 
     def _unknown(self) -> EdgeError:
+        with suppress(OSError), self.path.open("rb") as file:
+            if _EARLY.match(file.read(64)):
+                return EdgeError(
+                    f"{self.path} is a key store of an early version, whose templates no version after it matches; "
+                    "remove both, and enroll again with a new --keys"
+                )
         return EdgeError(f"{self.path} is no key store of this version; restore it from its own backup")
 
     def _failed(self, error: Exception) -> EdgeError:
@@ -266,6 +305,13 @@ def _salt(db: sqlite3.Connection, record: str) -> bytes | None:
         return None
     row = db.execute("SELECT salt FROM salts WHERE record = ?", (record,)).fetchone()
     return None if row is None else bytes(row[0])
+
+
+def _require_free(db: sqlite3.Connection, record: str) -> None:
+    if not 1 <= len(record) <= MAX_NAME or not record.isprintable():
+        raise EdgeError(f"a record's name has 1 to {MAX_NAME} characters, all of them printable")
+    if _salt(db, record) is not None:
+        raise EdgeError(f"record {record!r} has a key already; renew or revoke it")
 
 
 def _require(db: sqlite3.Connection, record: str) -> bytes:

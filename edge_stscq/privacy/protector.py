@@ -25,6 +25,7 @@ class Protector:
 
     def __init__(self, scheme: Scheme[Any], keys: KeyStore, device: str) -> None:
         self._scheme, self._keys, self._device = scheme, keys, device
+        self._issued: list[str] = []
 
     def protect(self, embedding: NDArray[np.float32]) -> bytes:
         """A template under a fresh key.
@@ -36,4 +37,18 @@ class Protector:
             EdgeError: the embedding is no unit vector (no key is issued), or the key store cannot be written.
         """
         self._scheme.check(embedding)
-        return self._scheme.enroll(embedding, self._keys.issue(f"{self._device}-{secrets.token_hex(8)}"))
+        record = f"{self._device}-{secrets.token_hex(8)}"
+        template = self._scheme.enroll(embedding, self._keys.issue(record))
+        self._issued.append(record)
+        return template
+
+    def withdraw(self, kept: int) -> int:
+        """Revoke the records of all templates but the first `kept`, which were kept; how many that were.
+
+        Raises:
+            EdgeError: the key store cannot be written; what is left opens nothing.
+        """
+        lost, self._issued = self._issued[kept:], self._issued[:kept]
+        for record in lost:
+            self._keys.revoke(record)
+        return len(lost)

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from edge_stscq import __version__
-from edge_stscq.server.api import devices, faces, frames, live, match, meta, page, persons, visits
+from edge_stscq.server.api import devices, faces, frames, live, match, meta, page, templates
+from edge_stscq.server.api.people import persons, visit_events, visits
 from edge_stscq.server.auth.audit_log import AuditMiddleware, AuditTrail
 from edge_stscq.server.auth.guard import Guard, open_tokens
 from edge_stscq.server.decoding.backend import DecoderBackend
@@ -26,6 +27,7 @@ from edge_stscq.server.maintenance.retention import Retention, retaining
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.middleware import Admission, LoadSheddingMiddleware, RequestMetricsMiddleware
 from edge_stscq.server.persons.people import People, grouping
+from edge_stscq.server.persons.publishers import make_publishers
 from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.readiness import Readiness
 from edge_stscq.server.search import FaceIndexes, following
@@ -35,7 +37,7 @@ from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.device_stats import DeviceStatsCache
 from edge_stscq.server.storage.face_store import FaceStore
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
-from edge_stscq.server.storage.write_queue import GroupCommitQueue
+from edge_stscq.server.write_queue import GroupCommitQueue
 
 
 def open_store(settings: ServerSettings) -> SqlFaceStore:
@@ -79,17 +81,19 @@ def create_app(
         live.ConnectionLimit(settings.live_clients),
         DeviceStatsCache(store),
     )
-    indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats)
+    publishers = make_publishers(settings)
+    indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats, publishers)
     cache = SingleFlightCache(settings.cache_bytes)
     trail, retention = AuditTrail(), Retention.parse(settings.retain)
     readiness = Readiness(store, backend, trail, confinement)
-    queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
-        Ingest(catalog, store, settings.max_frames).accept, REQUESTS_PER_COMMIT
-    )
     metrics.gauge("decode_queue_faces", "faces that wait for the decoder", lambda: backend.load().queued)
     metrics.gauge("live_clients", "clients that follow the feed", lambda: connections.active)
     metrics.gauge("index_faces", "faces that can be found by example", lambda: len(indexes))
-    people = People.of(store, catalog, settings)
+    people = People.of(store, catalog, settings, publishers)
+    queue: GroupCommitQueue[Upload, Answer] = GroupCommitQueue(
+        Ingest(catalog, store, settings.max_frames, people.let_pass if settings.watch_list else None).accept,
+        REQUESTS_PER_COMMIT,
+    )  # fmt: skip
     metrics.gauge("watch_list_passed", "faces of unknown people that a watch list let pass", lambda: people.passed)
     backend.on_batch = metrics.record_batch
 
@@ -98,7 +102,7 @@ def create_app(
         try:
             async with (
                 backend, feed, queue, following(indexes, feed, settings.match_faces), forgetting(cache, feed),
-                retaining(store, retention), grouping(people, feed),
+                retaining(store, retention), grouping(people, feed, publishers),
             ):  # fmt: skip
                 yield
         finally:
@@ -118,16 +122,18 @@ def create_app(
     app.state.catalog, app.state.store, app.state.backend, app.state.guard = catalog, store, backend, guard
     app.state.pictures, app.state.people = pictures, people
     for router in (
-        frames.routes(guard, queue, feed, metrics),
+        frames.routes(guard, queue, metrics),
         faces.list_routes(guard, store),
         meta.model_routes(guard, catalog, settings.device, people.groups, pictures is not None),
         faces.image_routes(guard, resolver, backend, cache, admission),
         match.routes(guard, resolver, catalog, store, indexes, feed, pictures, settings.max_picture_bytes),
+        templates.routes(guard, store),
         devices.routes(guard, device_stats),
         visits.routes(guard, people),
         persons.routes(guard, people, feed, pictures, settings.max_picture_bytes),
         faces.erase_routes(guard, resolver, store, feed),
         live.routes(guard, feed, connections, trail),
+        visit_events.routes(guard, people, connections, trail),
         meta.metrics_routes(guard, metrics),
         meta.probe_routes(readiness),
     ):

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.backend import BusyError
 from edge_stscq.server.decoding.catalog import WrongModelError
-from edge_stscq.server.decoding.resolver import NoFaceError
+from edge_stscq.server.decoding.resolver import NoFaceError, ProtectedFaceError
 from edge_stscq.server.ingest import ConflictError, TooManyFramesError
 from edge_stscq.server.persons.editing import NoPersonError, UndoError
 from edge_stscq.server.security_headers import SECURITY_HEADERS
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 STATUS = {
     ConflictError: 409, WrongModelError: 409, NoFaceError: 404, TooManyFramesError: 413, DamagedFaceError: 500,
-    NoPersonError: 404, UndoError: 409,
+    NoPersonError: 404, UndoError: 409, ProtectedFaceError: 409,
 }  # fmt: skip
 """Answers to bad input, and to what the store has spoiled; 400 for the rest."""
 

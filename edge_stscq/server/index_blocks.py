@@ -40,19 +40,28 @@ class IndexBlocks:
         self._blocks: list[_Block] = []
 
     def put(
-        self, row: int, layers: int, device: int, vectors: Mapping[int, tuple[NDArray[np.float32], np.float32]]
-    ) -> None:
-        """Write a row, one beyond the last or an earlier one; prefixes that are not among `vectors` stay as they are.
+        self, rows: NDArray[np.intp], layers: NDArray[np.uint8], devices: NDArray[np.int32],
+        vectors: Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]],
+    ) -> None:  # fmt: skip
+        """Write rows, new ones behind the last or earlier ones; of one that is given twice, the later holds.
+
+        What a row has of prefixes beyond its layers stays as it is.
 
         Args:
-            vectors: by prefix, the vector and its density.
+            vectors: by prefix, vectors and densities of those among the rows that have its layers.
         """
-        if row >= len(self._blocks) * BLOCK:
+        blocks = rows // BLOCK
+        while len(self._blocks) <= blocks.max(initial=-1):
             self._blocks.append(_Block(self._dimensions))
-        block, at = self._blocks[row // BLOCK], row % BLOCK
-        block.layers[at], block.devices[at] = layers, device
-        for prefix, (vector, density) in vectors.items():
-            block.vectors[prefix][at], block.halves[prefix][at] = vector, density * np.float32(0.5)
+        for number in np.unique(blocks):
+            block, own = self._blocks[number], blocks == number
+            at = rows[own] % BLOCK
+            block.layers[at], block.devices[at] = layers[own], devices[own]
+            for prefix, (found, densities) in vectors.items():
+                having = layers >= prefix
+                at, of_block = rows[own & having] % BLOCK, own[having]
+                block.vectors[prefix][at] = found[of_block]
+                block.halves[prefix][at] = densities[of_block] * np.float32(0.5)
 
     def move(self, source: int, target: int) -> None:
         """Put one row in the place of another, and zeros in its own."""

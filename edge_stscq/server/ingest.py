@@ -5,7 +5,7 @@ loaded, of a newer device, or under the name of another face - is refused alone;
 it, since its answer has no place to say so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from edge_stscq.errors import EdgeError, FrameError
@@ -19,8 +19,9 @@ from edge_stscq.protocol import (
 )
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.storage.face_store import FaceStore, FrameBatch, WriteResult
-from edge_stscq.stream.envelope import Kind, Source, WireFrame, device_stream_id
+from edge_stscq.stream.envelope import STATIC_TABLES, Kind, Source, WireFrame, device_stream_id
 from edge_stscq.stream.frame import CRC_BYTES, stream_model_id
+from edge_stscq.stream.protected import read_protected
 from edge_stscq.stream.wire import check_version, read_frames
 
 REQUESTS_PER_COMMIT = 16
@@ -55,10 +56,17 @@ Answer = Acknowledgement | StreamAcknowledgement
 
 
 class Ingest:
-    """Checks frames against their models and keeps them in one store. `accept` blocks; call it from a thread."""
+    """Checks frames against their models and keeps them in one store. `accept` blocks; call it from a thread.
 
-    def __init__(self, catalog: ModelCatalog, store: FaceStore, max_frames: int) -> None:
-        self._catalog, self._store, self._max_frames = catalog, store, max_frames
+    Args:
+        let_pass: true for each of several whole frames that nobody wants kept, e.g. by a watch list.
+    """
+
+    def __init__(
+        self, catalog: ModelCatalog, store: FaceStore, max_frames: int,
+        let_pass: Callable[[Sequence[WireFrame]], Sequence[bool]] | None = None,
+    ) -> None:  # fmt: skip
+        self._catalog, self._store, self._max_frames, self._let_pass = catalog, store, max_frames, let_pass
         self._entries = {entry.model_id: entry for entry in catalog}
 
     def accept(self, uploads: Sequence[Upload]) -> list[Answer | Exception]:
@@ -72,6 +80,10 @@ class Ingest:
         read = [self._read(upload) for upload in uploads]
         self._refuse_non_canonical([one for one in read if isinstance(one, _Read) and not one.batch.whole])
         whole = [one.batch for one in read if isinstance(one, _Read)]
+        if self._let_pass is not None:
+            for batch in whole:
+                passing = self._let_pass(batch.frames)
+                batch.frames[:] = [frame for frame, passes in zip(batch.frames, passing, strict=True) if not passes]
         stored = iter(self._store.accept_all(whole) if whole else ())
         return [
             _acknowledge(upload, one, next(stored)) if isinstance(one, _Read) else one
@@ -125,7 +137,8 @@ class Ingest:
         of_model: dict[bytes, list[tuple[_Read, WireFrame]]] = {}
         for one in requests:
             for frame in one.batch.frames:
-                of_model.setdefault(frame.source.model_id, []).append((one, frame))
+                if frame.source.kind == Kind.TOKENS:
+                    of_model.setdefault(frame.source.model_id, []).append((one, frame))
         for model, owned in of_model.items():
             faces = self._entries[model].codec.faces([frame for _, frame in owned])
             for (one, frame), face in zip(owned, faces, strict=True):
@@ -142,19 +155,27 @@ class Ingest:
         source = frame.source
         if extension is not None:
             return Refused.UNKNOWN_EXTENSION, f"extension {extension} is unknown; update the server"
-        if source.kind != Kind.TOKENS:
+        if source.kind not in (Kind.TOKENS, Kind.PROTECTED):
             return Refused.UNKNOWN_KIND, f"frames of kind {source.kind} are not kept here; update the server"
         if source.model_id not in self._entries:
             return Refused.UNKNOWN_MODEL, f"model {source.model_id.hex()} is not held here; start the server with it"
-        if source.coder_id not in self._entries[source.model_id].codec.coders:
+        coders = {STATIC_TABLES} if source.kind == Kind.PROTECTED else self._entries[source.model_id].codec.coders
+        if source.coder_id not in coders:
             return Refused.UNKNOWN_CODER, f"coder {source.coder_id.hex()} is not held here; update the server"
+        if source.kind == Kind.PROTECTED:
+            try:
+                read_protected(frame)
+            except FrameError as error:
+                return Refused.NOT_CANONICAL, str(error)
         return None
 
     def _same_face(self, old: WireFrame, new: WireFrame) -> bool:
-        """True if two frames carry the same group and the same tokens in the layers they share."""
+        """True if two frames carry the same group and the same tokens in the layers they share, or one template."""
         entry: CatalogEntry = self._entries[new.source.model_id]
         if (old.layers, old.payload) == (new.layers, new.payload):
             return True
+        if new.source.kind == Kind.PROTECTED:
+            return False
         first, second = (entry.codec.face(frame) for frame in (old, new))
         layers, ends = min(first.layers, second.layers), entry.config.layer_ends
         return first.truncate(layers, ends) == second.truncate(layers, ends)
@@ -179,6 +200,7 @@ def _acknowledge(
         return results
     conflicts = [result for result in results if isinstance(result, RefusedFrame)]
     counts = {name: results.count(name) for name in ("stored", "extended", "duplicate")}
+    counts["duplicate"] += read.total - len(read.refused) - len(results)  # nothing of them was to be stored
     if isinstance(upload, StreamUpload):
         refused = [*read.refused, *conflicts]
         return StreamAcknowledgement(device=upload.device, count=read.total, **counts, refused=refused)

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 from fastapi import HTTPException
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from edge_stscq.errors import FrameError
+from edge_stscq.events.publisher import Publisher
 from edge_stscq.protocol import StreamAcknowledgement
 from edge_stscq.server.auth import tokens
 from edge_stscq.server.decoding.catalog import WrongModelError
@@ -31,11 +32,11 @@ STATUS_REASONS = {403: "other_device", 408: "too_slow", 413: "too_large", 429: "
 
 
 class Metrics:
-    """Counters of one application; the store's figures come from `device_stats`."""
+    """Counters of one application; the store's figures come from `device_stats`, those of events from `publishers`."""
 
-    def __init__(self, device_stats: DeviceStatsCache) -> None:
+    def __init__(self, device_stats: DeviceStatsCache, publishers: Sequence[Publisher] = ()) -> None:
         self.registry = CollectorRegistry()
-        self._device_stats = device_stats
+        self._device_stats, self._publishers = device_stats, publishers
         self.requests = self._counter("requests", "HTTP requests by route and status", "method", "route", "status")
         self._frames = self._counter("frames", "frames by what became of them", "outcome")
         self._refused = self._counter("refused_bodies", "bodies of frames that were refused", "reason")
@@ -90,11 +91,18 @@ class Metrics:
             seen.labels(device).set(stats.last_received)
         return registry
 
-    def describe(self) -> list[GaugeMetricFamily]:
+    def describe(self) -> list[Metric]:
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The store's figures."""
+    def collect(self) -> Iterator[Metric]:
+        """Figures of the store, and of events."""
+        labels = ["publisher", "outcome"]
+        events = CounterMetricFamily("edge_stscq_events", "events, taken by other programs or given up", labels=labels)
+        for one in self._publishers:
+            events.add_metric([one.name, "sent"], one.counts.sent)
+            events.add_metric([one.name, "lost"], one.counts.lost)
+        if self._publishers:
+            yield events
         _, devices = self._device_stats.get()
         for name, what, total in (
             ("stored_faces", "faces in the store", sum(stats.faces for stats in devices)),

@@ -114,7 +114,7 @@ class FaceIndex:
                 latest.pop(name, None)
                 gone.add(name)
                 continue
-            if stored.model != self._codec.model_id:
+            if stored.model != self._codec.model_id or stored.protected:
                 continue
             gone.discard(name)
             try:
@@ -122,27 +122,27 @@ class FaceIndex:
             except FrameError as error:
                 latest.pop(name, None)
                 log.error("%s cannot be found by example: %s", name, error)
-        coded: dict[str, tuple[StoredFace, CodedFace]] = {}
-        faces = self._codec.faces([frame for _, frame in latest.values()])
-        for (name, (stored, _)), face in zip(latest.items(), faces, strict=True):
+        names, devices, faces = list[str](), list[str](), list[CodedFace]()
+        decoded = self._codec.faces([frame for _, frame in latest.values()])
+        for (name, (stored, _)), face in zip(latest.items(), decoded, strict=True):
             if isinstance(face, FrameError):
                 log.error("%s cannot be found by example: %s", name, face)
-            else:
-                coded[name] = stored, face
-        embedded: dict[int, dict[str, tuple[NDArray[np.float32], np.float32]]] = {}
+                continue
+            names.append(name)
+            devices.append(stored.device)
+            faces.append(face)
+        layers = np.array([face.layers for face in faces], np.uint8)
+        vectors: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         for prefix, basis in self._bases.items():
-            having = {face_id: face for face_id, (_, face) in coded.items() if face.layers >= prefix}
-            if having:
-                units = self.embed(list(having.values()), prefix)
-                densities = self._density(units, prefix)
-                embedded[prefix] = dict(zip(having, zip(units @ basis, densities, strict=True), strict=True))
+            units = self.embed([face for face in faces if face.layers >= prefix], prefix)
+            vectors[prefix] = units @ basis, self._density(units, prefix)
         with self._lock:
             for face_id in gone & self._slots.keys():
                 self._remove(face_id)
-            for face_id, (stored, face) in coded.items():
-                vectors = {prefix: rows_of[face_id] for prefix, rows_of in embedded.items() if face_id in rows_of}
-                device = self._devices.setdefault(stored.device, len(self._devices))
-                self._blocks.put(self._slot(face_id), face.layers, device, vectors)
+            for device in set(devices):
+                self._devices.setdefault(device, len(self._devices))
+            numbers = np.array([self._devices[device] for device in devices], np.int32)
+            self._blocks.put(np.array([self._slot(name) for name in names], np.intp), layers, numbers, vectors)
             if changes:
                 self.revision = changes[-1].revision
 

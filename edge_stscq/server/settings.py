@@ -107,6 +107,13 @@ class ServerSettings(BaseModel):
     watch_list: bool = Field(
         default=False, description="keep only faces of enrolled people, and of those who may be; count the others"
     )
+    webhook: str | None = Field(default=None, description="http(s) address that is told of visits")
+    webhook_secret: Path | None = Field(default=None, description="file with the secret that signs what it gets")
+    mqtt: str | None = Field(
+        default=None, description="broker that is told of visits: mqtt(s)://[USER@]HOST[:PORT][/PREFIX]"
+    )
+    mqtt_password: Path | None = Field(default=None, description="file with the broker's password")
+    mqtt_ca: Path | None = Field(default=None, description="PEM authorities of the broker's certificate")
     live_clients: int = Field(default=64, ge=1, description="clients that may follow the feed at once")
 
 

@@ -40,10 +40,14 @@ class Encoder:
 
     def push(self, symbol: int, row: Sequence[int]) -> None:
         """Append `symbol`, `0 <= symbol < len(row) - 1`."""
-        start, end = row[symbol], row[symbol + 1]
-        self._low = (self._low << PRECISION) + self._width * start
-        self._width *= end - start
-        self._bits += PRECISION
+        self.push_all((row[symbol],), (row[symbol + 1],))
+
+    def push_all(self, starts: Sequence[int], ends: Sequence[int]) -> None:
+        """Append symbols by the slots that they have, `start <= slot < end`."""
+        for start, end in zip(starts, ends, strict=True):
+            self._low = (self._low << PRECISION) + self._width * start
+            self._width *= end - start
+            self._bits += PRECISION
 
     def finish(self) -> bytes:
         """The shortest byte string inside the interval, and of those the smallest."""

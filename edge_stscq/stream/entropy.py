@@ -4,7 +4,7 @@ A stream is meaningless without the very codebooks and entropy model it was made
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,8 +20,8 @@ CODER_ID_BYTES = 8
 class EntropyModel(Protocol):
     """Faces to payloads and back, exactly and without floats: one face is one string of bytes.
 
-    `Tables` is the one there is, with frequencies that are fixed. Another coder takes the next number; frames, and all
-    that handles them, stay as they are.
+    `Tables` has frequencies that are fixed, `Learned` some that depend on the layers below, and `Packed` bounds either.
+    Another coder takes the next number; frames, and all that handles them, stay as they are.
     """
 
     @property
@@ -45,6 +45,9 @@ class EntropyModel(Protocol):
 
     def encode(self, face: CodedFace) -> bytes:
         """The payload of a face that fits `shape` and `layer_ends`."""
+
+    def encode_many(self, faces: Sequence[CodedFace]) -> list[bytes]:
+        """As `encode`, of several faces of equally many layers."""
 
     def decode(self, payload: bytes, layers: int) -> CodedFace:
         """The face of `layers` layers that `encode` makes into this payload.
@@ -71,8 +74,13 @@ def model_id(books: NDArray[np.float32], entropy: EntropyModel) -> bytes:
     """
     digest = hashlib.sha256(f"edge-stscq model {entropy.coder}\n".encode())
     arrays: list[tuple[str, NDArray[np.generic]]] = [("books", np.asarray(books, np.float32)), *entropy.parameters()]
+    digest_arrays(digest, arrays)
+    return digest.digest()[:MODEL_ID_BYTES]
+
+
+def digest_arrays(digest: "hashlib._Hash", arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> None:
+    """Take in the name, type, shape and little-endian bytes of each array, so that no two lists look alike."""
     for name, array in arrays:
         dtype = array.dtype.newbyteorder("<")
         digest.update(f"{name} {dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array, dtype).tobytes())
-    return digest.digest()[:MODEL_ID_BYTES]

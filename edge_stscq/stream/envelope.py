@@ -211,7 +211,7 @@ class WireFrame:
     @property
     def unknown_extension(self) -> int | None:
         """Type of the first critical extension that this program does not know; None if it may read the frame."""
-        return critical_extension(self.extensions)
+        return critical_extension(self.extensions) if self.extensions else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ frames is a shorter stream. Cut anywhere else, it is refused.
 import hashlib
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from edge_stscq.stream._varint import byte_at, decode_varint, encode_varint
 from edge_stscq.stream.entropy import MODEL_ID_BYTES, EntropyModel
 from edge_stscq.stream.envelope import STATIC_TABLES, CapturedFace, Clock, Kind, Source, WireFrame, stream_id
 from edge_stscq.stream.face import CodedFace
+from edge_stscq.stream.learned import Learned
 from edge_stscq.stream.packed import PACKED_OR_STATIC, CoderName, Packed
 from edge_stscq.stream.wire import check_version, read_frames, write_stream
 
@@ -47,8 +48,17 @@ ARCHIVE = "archive"
 """Device of faces that no camera captured."""
 
 
-CODER_IDS: Mapping[CoderName, bytes] = {"static": STATIC_TABLES, "packed": PACKED_OR_STATIC}
-"""Ids of the coders that a bundle can be exported with."""
+def coder_id_of(name: CoderName, learned: Learned | None) -> bytes:
+    """Id of a coder that a bundle can be exported with.
+
+    Raises:
+        EdgeError: it is the learned one, and the model has none.
+    """
+    if name != "learned":
+        return {"static": STATIC_TABLES, "packed": PACKED_OR_STATIC}[name]
+    if learned is None:
+        raise EdgeError("the model has no learned coder; fit one with benchmarks.codec.entropy_fit or choose another")
+    return learned.coder_id
 
 
 class UnreadableFrameError(FrameError):
@@ -73,17 +83,22 @@ class FrameCodec:
         entropy: codes payloads, e.g. `Tables`.
         model_id: 8 bytes, from `stream.model_id`.
         coder_id: 8 bytes, of the coder that frames of version 2 are written with; all of `coders` are read.
+        learned: the model's learned coder, if it has one.
 
     Raises:
         EdgeError: a model id has another length, or the coder is unknown.
     """
 
-    def __init__(self, entropy: EntropyModel, model_id: bytes, coder_id: bytes = STATIC_TABLES) -> None:
+    def __init__(
+        self, entropy: EntropyModel, model_id: bytes, coder_id: bytes = STATIC_TABLES, learned: Learned | None = None
+    ) -> None:
         if len(model_id) != MODEL_ID_BYTES:
             raise EdgeError(f"a model id has {MODEL_ID_BYTES} bytes, not {len(model_id)}")
         self.entropy = entropy
         self.model_id = model_id
-        self.coders: Mapping[bytes, EntropyModel] = {STATIC_TABLES: entropy, PACKED_OR_STATIC: Packed(entropy)}
+        self.coders: dict[bytes, EntropyModel] = {STATIC_TABLES: entropy, PACKED_OR_STATIC: Packed(entropy)}
+        if learned is not None:
+            self.coders[learned.coder_id] = Packed(learned)
         if coder_id not in self.coders:
             raise EdgeError(f"coder {coder_id.hex()} is unknown here; update this program")
         self.coder_id = coder_id

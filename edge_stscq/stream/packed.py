@@ -20,8 +20,8 @@ from edge_stscq.stream.face import CodedFace
 
 PACKED_OR_STATIC = hashlib.sha256(b"edge-stscq coder 2\n").digest()[:CODER_ID_BYTES]
 """Coder id of `Packed` over the static tables that belong to a model id."""
-CoderName = Literal["static", "packed"]
-"""Coders of a bundle: the static tables alone, or bounded by packing."""
+CoderName = Literal["static", "packed", "learned"]
+"""Coders of a bundle: the static tables alone, bounded by packing, or a learned model, bounded likewise."""
 
 
 class Packed:
@@ -68,9 +68,15 @@ class Packed:
 
     def encode(self, face: CodedFace) -> bytes:
         """The payload of the model within if it is shorter than the packed number, which it is otherwise."""
-        size = self._sizes[face.layers - 1]
-        coded = self._entropy.encode(face)
-        return coded if len(coded) < size else self._number(face).to_bytes(size, "big")
+        return self.encode_many([face])[0]
+
+    def encode_many(self, faces: Sequence[CodedFace]) -> list[bytes]:
+        """As `encode`, of several faces of equally many layers."""
+        size = self._sizes[faces[0].layers - 1] if faces else 0
+        return [
+            coded if len(coded) < size else self._number(face).to_bytes(size, "big")
+            for coded, face in zip(self._entropy.encode_many(faces), faces, strict=True)
+        ]
 
     def decode(self, payload: bytes, layers: int) -> CodedFace:
         """The face whose payload this is.
@@ -78,28 +84,35 @@ class Packed:
         Raises:
             FrameError: `encode` makes another payload of it, or no face has so long a one.
         """
-        size = self._sizes[layers - 1]
-        if len(payload) < size:
+        if len(payload) < self._sizes[layers - 1]:
             return self._entropy.decode(payload, layers)
-        number = int.from_bytes(payload, "big") if len(payload) == size else self._counts[layers - 1]
-        if number >= self._counts[layers - 1]:
-            raise FrameError("payload is no packed face of this model")
-        face = self._face(number, layers)
-        if len(self._entropy.encode(face)) < size:
-            raise FrameError("payload is packed where its face has a shorter one")
+        (face,) = self._unpack([payload], layers)
+        if isinstance(face, FrameError):
+            raise face
         return face
 
     def decode_many(self, payloads: Sequence[bytes], layers: int) -> list[CodedFace | FrameError]:
         """As `decode`, of several payloads at once, the error in the place of a face."""
         size = self._sizes[layers - 1]
         coded = iter(self._entropy.decode_many([one for one in payloads if len(one) < size], layers))
-        return [next(coded) if len(one) < size else self._decode_or_error(one, layers) for one in payloads]
+        packed = iter(self._unpack([one for one in payloads if len(one) >= size], layers))
+        return [next(coded) if len(one) < size else next(packed) for one in payloads]
 
-    def _decode_or_error(self, payload: bytes, layers: int) -> CodedFace | FrameError:
-        try:
-            return self.decode(payload, layers)
-        except FrameError as error:
-            return error
+    def _unpack(self, payloads: Sequence[bytes], layers: int) -> list[CodedFace | FrameError]:
+        """Faces of packed numbers that have no shorter payload."""
+        size, count = self._sizes[layers - 1], self._counts[layers - 1]
+        numbers = [int.from_bytes(one, "big") if len(one) == size else count for one in payloads]
+        faces = [self._face(number, layers) for number in numbers if number < count]
+        coded = iter(zip(faces, self._entropy.encode_many(faces), strict=True))
+        found = list[CodedFace | FrameError]()
+        for number in numbers:
+            if number >= count:
+                found.append(FrameError("payload is no packed face of this model"))
+                continue
+            face, shorter = next(coded)
+            longer = FrameError("payload is packed where its face has a shorter one")
+            found.append(longer if len(shorter) < size else face)
+        return found
 
     def _number(self, face: CodedFace) -> int:
         number, entries = face.group, self.shape[2]

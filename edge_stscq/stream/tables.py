@@ -21,11 +21,11 @@ from edge_stscq._files import write_file
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream.arithmetic import PRECISION, TOTAL, Decoder, Encoder, sufficient_bytes
-from edge_stscq.stream.batch import BatchDecoder
+from edge_stscq.stream.batch import GroupRows, Messages
 from edge_stscq.stream.face import CodedFace
 
-_NOT_CANONICAL = "payload is not the one an encoder makes for its face"
-_FEW = 48
+NOT_CANONICAL = "payload is not the one an encoder makes for its face"
+_FEW = 16
 """Payloads from which on they are read at once in less time than one by one."""
 
 
@@ -112,6 +112,10 @@ class Tables:
             encoder.push(token, row)
         return encoder.finish()
 
+    def encode_many(self, faces: Sequence[CodedFace]) -> list[bytes]:
+        """As `encode`, of several faces."""
+        return [self.encode(face) for face in faces]
+
     def decode(self, payload: bytes, layers: int) -> CodedFace:
         """The face whose message this is.
 
@@ -123,18 +127,20 @@ class Tables:
         group = decoder.pop(self.group_row)
         tokens = decoder.pop_all(self.rows[group][:count])
         if not decoder.is_shortest():
-            raise FrameError(_NOT_CANONICAL)
+            raise FrameError(NOT_CANONICAL)
         return CodedFace(group, np.array(tokens, np.uint16), layers)
 
     def decode_many(self, payloads: Sequence[bytes], layers: int) -> list[CodedFace | FrameError]:
         """As `decode`, of several payloads at once, the error in the place of a face."""
-        count, (_, _, entries) = self.layer_ends[layers - 1], self.shape
-        if len(payloads) < _FEW or entries < 2:
+        if len(payloads) < _FEW or self.shape[2] < 2:
             return [self._decode_or_error(payload, layers) for payload in payloads]
-        groups, tokens, whole = self._batch.decode(payloads, count)
+        count = self.layer_ends[layers - 1]
+        messages = Messages(payloads, 1 + count)
+        groups = messages.pop(1, self.rows_of_groups.lookup(np.zeros(len(payloads), np.intp)))[:, 0]
+        found = messages.pop(count, self._token_rows.lookup(groups.astype(np.intp)))
         return [
-            CodedFace.of_checked(group, row, layers) if one else FrameError(_NOT_CANONICAL)
-            for group, row, one in zip(groups.tolist(), tokens, whole, strict=True)
+            CodedFace.of_checked(group, row, layers) if whole else FrameError(NOT_CANONICAL)
+            for group, row, whole in zip(groups.tolist(), found, messages.whole(), strict=True)
         ]
 
     def _decode_or_error(self, payload: bytes, layers: int) -> CodedFace | FrameError:
@@ -144,8 +150,13 @@ class Tables:
             return error
 
     @cached_property
-    def _batch(self) -> BatchDecoder:
-        return BatchDecoder(self.frequencies, self.group_frequencies)
+    def rows_of_groups(self) -> GroupRows:
+        """Rows of the group's symbol, the first of a message."""
+        return GroupRows(self.group_frequencies[None, None])
+
+    @cached_property
+    def _token_rows(self) -> GroupRows:
+        return GroupRows(self.frequencies)
 
     @classmethod
     def from_counts(cls, counts: ArrayLike, group_counts: ArrayLike, layer_ends: Sequence[int]) -> "Tables":

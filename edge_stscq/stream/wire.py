@@ -70,7 +70,7 @@ class Section:
     @property
     def unknown_extension(self) -> int | None:
         """Type of the first critical extension that this program does not know; None if it may read the frames."""
-        return critical_extension(self.extensions)
+        return critical_extension(self.extensions) if self.extensions else None
 
 
 def write_stream(frames: Iterable[WireFrame], key: bytes) -> bytes:

@@ -19,6 +19,7 @@ from edge_stscq.codec.encoder import EdgeEncoder
 from edge_stscq.codec.integer.encoder import IntegerEncoder, ReferenceEncoder, TokenEncoder
 from edge_stscq.data.loader import Augmentation, FaceSet
 from edge_stscq.errors import EdgeError
+from edge_stscq.stream.learned.weights import FILE as LEARNED
 from edge_stscq.training.embeddings import cached_embeddings, trunk_input
 from edge_stscq.training.init.closed_form import BookFit, fit_codebooks
 from edge_stscq.training.init.controls import controls
@@ -120,6 +121,8 @@ def distill(run: TrainingRun, model: Path, new_tables: bool = False) -> Path:
     assert plan is not None
     folder = run.out / "student"
     resumed = run.resumes(folder)
+    precision = choose_precision(run.precision, run.device)
+    run.reporter.say(f"precision: {precision.reason}")
     teacher = require_kind(store.load_teacher(model), ReferenceEncoder, model)
     faces = run.faces()
     torch.manual_seed(recipe.seed)
@@ -128,7 +131,7 @@ def distill(run: TrainingRun, model: Path, new_tables: bool = False) -> Path:
     student.load_state_dict(given, strict=False)
     taken = _begin_student(run, student, teacher, faces)
     loader = run.loader(faces, plan.batch, STRONG_AUGMENTATION)
-    task = IntegerDistillation(teacher, student, loader, plan, recipe.average, run.device, taken)
+    task = IntegerDistillation(teacher, student, loader, plan, recipe.average, precision, run.device, taken)
     run_task(task, "student", plan.steps, folder, run.intervals, resumed, run.reporter)
     loader.close()
     done = task.result()
@@ -142,6 +145,7 @@ def distill(run: TrainingRun, model: Path, new_tables: bool = False) -> Path:
         store.save_student(part, done)
         if tables is not None:
             tables.save(part / "tables.safetensors")
+            (part / LEARNED).unlink(missing_ok=True)  # fitted on the tokens that the earlier tables count
 
     return publish(run, model, "distilled", change)
 

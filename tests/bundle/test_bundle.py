@@ -9,11 +9,14 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from edge_stscq.bundle import open_bundle
-from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, MANIFEST, PROJECTION, TABLES, Manifest
+from edge_stscq.bundle.manifest import CODEBOOKS, GOLDEN, MANIFEST, PROJECTION, TABLES, Manifest, sha256_files
 from edge_stscq.errors import BundleError
 from edge_stscq.stream import Tables
-from tests.support.bundles.altered_bundle import as_format, reseal
+from edge_stscq.stream.learned import Learned, Weights
+from edge_stscq.stream.learned.weights import FILE as LEARNED
+from tests.support.bundles.altered_bundle import as_format, as_learned, reseal
 from tests.support.bundles.sums_bundle import CONFIG, answer
+from tests.support.models.learned_weights import draw_weights
 
 FILES = ("encoder.onnx", CODEBOOKS, TABLES, PROJECTION, GOLDEN, MANIFEST)
 
@@ -110,6 +113,28 @@ def test_tables_of_another_configuration_are_refused(sums_bundle: Path) -> None:
     reseal(sums_bundle)
     with pytest.raises(BundleError, match=r"tables.safetensors is of another configuration"):
         open_bundle(sums_bundle)
+
+
+def test_a_learned_coder_is_opened_with_its_weights(sums_bundle: Path) -> None:
+    bundle = open_bundle(as_learned(sums_bundle))
+    weights = Weights.load(sums_bundle / LEARNED)
+    assert isinstance(bundle.frames.entropy, Tables)
+    assert bundle.frames.coder_id == Learned(weights, bundle.frames.entropy).coder_id
+    (sums_bundle / LEARNED).unlink()
+    content = bundle.manifest.model_dump() | {"files": sha256_files(sums_bundle)}
+    with pytest.raises(ValueError, match=r"files does not list learned.safetensors"):
+        Manifest.model_validate(content)
+
+
+def test_weights_of_another_configuration_are_refused(sums_bundle: Path) -> None:
+    as_learned(sums_bundle)
+    other = Tables.from_counts(np.zeros((3, 16, 32), int), np.zeros(3, int), (5, 10, 16))
+    draw_weights(other).save(sums_bundle / LEARNED)
+    with pytest.raises(BundleError, match=r"learned.safetensors: the learned entropy model is for .*export the bundle"):
+        open_bundle(reseal(sums_bundle))
+    (sums_bundle / LEARNED).write_bytes(b"plain text, well listed")
+    with pytest.raises(BundleError, match=r"learned.safetensors: not a file of a learned entropy model"):
+        open_bundle(reseal(sums_bundle))
 
 
 @pytest.mark.parametrize("name", [CODEBOOKS, TABLES])

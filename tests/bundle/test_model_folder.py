@@ -9,6 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from edge_stscq.bundle import model_folder
 from edge_stscq.errors import EdgeError
+from edge_stscq.stream.learned import Learned
+from tests.support.models.learned_weights import draw_weights
 
 
 @pytest.fixture
@@ -39,3 +41,17 @@ def test_load_matcher_says_what_is_wrong_with_a_folder(
     spoil(folder)
     with pytest.raises(EdgeError, match=f"{said}.*copy"):
         model_folder.load_matcher(folder)
+
+
+def test_frames_of_the_learned_coder_are_read_where_the_folder_has_one(folder: Path) -> None:
+    tables = model_folder.load_tables(folder)
+    weights = draw_weights(tables)
+    assert model_folder.load_learned(folder) is None
+    weights.save(folder / "learned.safetensors")
+    learned = model_folder.load_learned(folder)
+    assert learned is not None
+    assert learned.coder_id == Learned(weights, tables).coder_id
+    assert learned.coder_id in model_folder.load_frame_codec(folder).coders
+    (folder / "learned.safetensors").write_bytes(b"{}")
+    with pytest.raises(EdgeError, match=r"learned.safetensors: not a file of a learned entropy model"):
+        model_folder.load_frame_codec(folder)

@@ -20,6 +20,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from edge_stscq._files import NewFile
 from edge_stscq._images import read_image
 from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.manifest import CropSpec
@@ -145,6 +146,7 @@ def test_each_frame_of_a_face_is_entropy_coded_once_and_none_is_decoded(
         calls["decoded"] += 1
         return pop_all(self, rows)
 
+    monkeypatch.setattr("edge_stscq.device.encoder._verify", lambda encoder: None)  # it codes the golden payloads
     monkeypatch.setattr(Encoder, "finish", count_finish)
     monkeypatch.setattr(Decoder, "pop_all", count_pop)
     output, common = tmp_path / "faces.stsq", ("--source", folder, "--bundle", bundle, "--layers", layers)
@@ -463,9 +465,56 @@ def test_protected_capture_keeps_templates_that_match_and_no_token(folder: Path,
         keys.key(records[templates[0][1:9]])
 
 
+def test_protected_capture_to_a_full_disk_leaves_no_record(
+    folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, always = protected_options(tmp_path), ("--source", folder, "--bundle", bundle, "-o")
+    assert run(*always, tmp_path / "kept.stsq", *options).exit_code == 0
+    keys = KeyStore(tmp_path / "matcher.keys", read_secret(f"file:{tmp_path / 'matcher.secret'}"))
+    kept = keys.keys().keys()
+    assert len(kept) == 2
+
+    def full(file: NewFile, data: bytes) -> None:
+        assert len(keys) == 4, "issued, since a template needs its key before it is written"
+        raise EdgeError("the disk is full")
+
+    monkeypatch.setattr(NewFile, "append", full)
+    done = run(*always, tmp_path / "lost.stsq", *options)
+    assert "the disk is full" in str(done.exception)
+    assert not (tmp_path / "lost.stsq").exists()
+    assert keys.keys().keys() == kept
+
+
+def test_protected_frames_reach_a_server_as_they_are_in_the_file(
+    server: tuple[str, list[bytes]], folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo_camera.sinks.PERIOD", 1e9)
+    url, got = server
+    output = tmp_path / "faces.stsq"
+    done = run(
+        "--source", folder, "--bundle", bundle, "-o", output, "--json", "--url", url, *protected_options(tmp_path)
+    )
+    assert done.exit_code == 0, done.exception
+    assert json.loads(done.stdout)["acknowledged"] == 2
+    assert got == [output.read_bytes()]
+    assert all(len(read_protected(frame)) == 64 for _, frame in read_frames(got[0]))
+
+
+def test_protected_frames_wait_in_a_spool(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    spool = tmp_path / "faces.spool"
+    done = run("--source", folder, "--bundle", bundle, "--spool", spool, *protected_options(tmp_path))
+    assert done.exit_code == 0, done.exception
+    with Spool(spool) as kept:
+        lease = kept.lease(9, 60)
+        assert lease is not None
+        assert [len(read_protected(frame)) for frame in lease.frames] == [64, 64]
+        kept.settle(lease)
+        assert kept.lease(9, 60) is None, "a template is one frame, not a basic layer and further ones"
+
+
 @pytest.mark.parametrize(("arguments", "reason"), [
-    (("--url", "http://localhost:1"), "servers do not keep protected templates yet"),
-    (("--spool", "a.spool"), "servers do not keep protected templates yet"),
+    (("--url", "http://localhost:1", "--save-crops", "crops"), "no picture"),
+    (("--spool", "a.spool", "--save-refused", "refused"), "no picture"),
     (("-o", "a.stsq", "--save-crops", "crops"), "no picture"),
     (("-o", "a.stsq", "--save-refused", "refused"), "no picture"),
 ])  # fmt: skip

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,12 @@ from edge_stscq._images import read_image
 from edge_stscq.bundle.model_folder import load_config, load_frame_codec
 from edge_stscq.cli.store import store as app
 from edge_stscq.errors import EdgeError
+from edge_stscq.server.decoding.catalog import ModelCatalog
+from edge_stscq.server.persons.editing import Enrolled, PersonStore
+from edge_stscq.server.persons.grouping import Grouper
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
+from tests.support.models.match_rules import rule_of
 from tests.support.stored_faces import NOON, Camera, accept
 
 Run = Callable[..., Result]
@@ -115,6 +120,26 @@ def test_erase_chooses(place: Path, chosen: list[str], stays: list[str]) -> None
     assert left(place) == stays
 
 
+@pytest.mark.parametrize("minute", [1, 100])
+def test_erase_of_a_time_keeps_away_what_a_spool_brings_later(
+    place: Path, cameras: list[Camera], tiny_model: Path, minute: int
+) -> None:
+    """Also where nothing of that time has come yet."""
+    from datetime import datetime
+
+    begin, end = (datetime.fromtimestamp(NOON / 1000 + 60 * at).isoformat() for at in (minute, minute + 1))
+    done = run("erase", "--store", place, "--yes", "--device", "door-1", "--since", begin, "--until", end)
+    assert done.exit_code == 0, done.exception
+    assert "what these still hold of that time is refused" in " ".join(done.stderr.split())
+    offline = Camera(cameras[0].codec, "door-1", b"\x07" * 16)
+    (face,) = (CodedFace(0, np.zeros(load_config(tiny_model).tokens, np.uint16), 3),)
+    with contextlib.closing(SqlFaceStore(place)) as opened:
+        late, after = accept(
+            opened, [offline.frame(face, at, NOON + 60_000 * (minute + at) + 30_000) for at in range(2)]
+        )
+    assert (getattr(late, "code", late), after) == ("erased", "stored")
+
+
 def test_erase_by_name_reports_cameras_that_may_hold_more(place: Path, cameras: list[Camera], tmp_path: Path) -> None:
     names = [f"{camera.stream}-1" for camera in cameras]
     done = run("erase", "--store", place, "--yes", *names)
@@ -150,6 +175,41 @@ def test_export_is_a_persons_own_data(place: Path, cameras: list[Camera], tiny_m
     assert output.stat().st_mode & 0o777 == 0o700
     again = run("export", f"{cameras[0].stream}-1", "--store", place, "-o", output, "--model", tiny_model)
     assert "is not an empty folder" in str(again.exception)
+
+
+def test_export_has_visits_and_persons(place: Path, cameras: list[Camera], tiny_model: Path, tmp_path: Path) -> None:
+    (entry,) = ModelCatalog([tiny_model])
+    rule = rule_of(entry.model_id.hex(), entry.config.layer_names, None, 0.9, 0.8)
+    with contextlib.closing(SqlFaceStore(place)) as opened:
+        grouper, people = Grouper(opened, [replace(entry, rule=rule)], 10), PersonStore(opened)
+        while grouper.step():
+            pass
+        anna, *_ = (one for one in people.persons(20) if one.visits == 2)
+        face = entry.codec.face(next(iter(opened.page(0, 1))).frame())
+        people.enroll("Anna", [Enrolled(entry.model_id, 3, entry.codec.payload(face), 80)], anna.id)
+        nobody = people.enroll("Zoe", [Enrolled(entry.model_id, 3, entry.codec.payload(face), 70)]).person
+    told = answer("export", "--person", anna.id, "--store", place, "-o", tmp_path / "anna", "--model", tiny_model)
+    assert (told["faces"], told["persons"]) == (2, 1)
+    (person,) = json.loads((tmp_path / "anna" / "persons.json").read_text())
+    assert (person["person"], person["name"]) == (anna.id, "Anna")
+    assert [one["quality"] for one in person["enrolled"]] == [80]
+    assert [visit["device"] for visit in person["visits"]] == ["door-1", "door-2"]
+    faces = json.loads((tmp_path / "anna" / "faces.json").read_text())
+    assert {one["id"]: one["visit"] for one in faces} == {
+        face: visit["visit"] for visit in person["visits"] for face in visit["faces"]
+    }
+    assert {one["person"] for one in faces} == {anna.id}
+    others = answer("export", "--device", "door-1", "--store", place, "-o", tmp_path / "door", "--model", tiny_model)
+    assert (others["faces"], others["persons"]) == (4, 4)
+    found = json.loads((tmp_path / "door" / "persons.json").read_text())
+    assert [len(one["visits"]) for one in found] == [1] * 4, "what was not asked for is not handed over"
+    alone = answer("export", "--person", nobody, "--store", place, "-o", tmp_path / "zoe", "--model", tiny_model)
+    assert (alone["faces"], alone["persons"]) == (0, 1)
+    assert json.loads((tmp_path / "zoe" / "persons.json").read_text())[0]["name"] == "Zoe"
+    for extra, said in (((999,), "no person 999"), ((anna.id, "--match", "x-0"), "not two of them")):
+        done = run("export", "--person", *extra, "--store", place, "-o", tmp_path / "none", "--model", tiny_model)
+        assert said in str(done.exception)
+    assert not (tmp_path / "none").exists()
 
 
 def test_erase_person_by_a_file_again_when_a_spool_has_drained(

@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import shlex
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from click.testing import Result
@@ -61,7 +64,7 @@ def test_every_command_reads_a_sealed_store(place: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("command", [
-    ("check",), ("repair",), ("backup", "-o", "copy.db"), ("erase", "cam-0", "--yes"), ("export", "cam-0", "-o", "out")
+    ("check",), ("repair",), ("backup", "-o", "copy.db"), ("erase", "cam-0", "--yes"), ("export", "cam-0", "-o", "out"),
 ])  # fmt: skip
 def test_no_command_reads_a_sealed_store_without_its_key(
     place: Path, tmp_path: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -88,6 +91,39 @@ def test_rotate_and_copies_of_keys(place: Path, tmp_path: Path, monkeypatch: pyt
     assert "another secret" in refused("check", "--store", place)
     monkeypatch.setenv("EDGE_STSCQ_SEAL", new)
     assert json.loads(run("check", "--store", place, "--json").stdout)["whole"] is True
+
+
+def test_secrets_of_a_command_and_of_the_key_ring(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = f"command:cat {shlex.quote(str(tmp_path / 'store.secret'))}"
+    monkeypatch.setenv("EDGE_STSCQ_SEAL", printed)
+    assert json.loads(run("check", "--store", place, "--json").stdout)["faces"] == 3
+    module, errors = ModuleType("keyring"), ModuleType("keyring.errors")
+    entries = {("edge-stscq", "store"): "z" * 64}
+    vars(module)["get_password"] = lambda service, user: entries.get((service, user))
+    vars(errors)["KeyringError"] = RuntimeError
+    monkeypatch.setitem(sys.modules, "keyring", module)
+    monkeypatch.setitem(sys.modules, "keyring.errors", errors)
+    ring = "keyring:edge-stscq/store"
+    assert "3 keys wrapped anew" in run("rotate", "--store", place, "--new-seal", ring).output
+    assert "another secret" in refused("check", "--store", place)
+    assert json.loads(run("check", "--store", place, "--seal", ring, "--json").stdout)["whole"] is True
+    entries.clear()
+    assert "no entry edge-stscq/store; run: keyring set" in refused("check", "--store", place, "--seal", ring)
+    assert "ended with code 1" in refused("check", "--store", place, "--seal", "command:false")
+
+
+def test_lost_keys_are_put_back(place: Path, tmp_path: Path) -> None:
+    store = ("--store", place)
+    copy = json.loads(run("backup-keys", *store, "-o", tmp_path / "keys", "--json").stdout)["backup"]
+    assert "newer than any copy" in refused("restore-keys", copy, *store)
+    run("erase", "cam-1", "--yes", *store)
+    place.with_name("keys.db").unlink()
+    assert "put a copy back: edge-stscq store restore-keys COPY" in refused("check", *store)
+    done = run("restore-keys", copy, *store)
+    assert "2 keys; 1 of the copy were of what was erased since" in done.stdout, done.exception
+    assert json.loads(run("check", *store, "--json").stdout)["faces"] == 2
 
 
 def test_secret_that_others_can_read_is_refused(place: Path, tmp_path: Path) -> None:

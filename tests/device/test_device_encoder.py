@@ -11,7 +11,8 @@ from edge_stscq.bundle.manifest import Manifest, RuntimeRange, TensorSpec
 from edge_stscq.device import DeviceEncoder, load_encoder
 from edge_stscq.device.runtimes.onnx import OnnxRuntime
 from edge_stscq.errors import BundleError, EdgeError, MissingExtraError
-from tests.support.bundles.altered_bundle import change_golden, change_two_tokens
+from edge_stscq.stream.learned.frequencies import Predictor
+from tests.support.bundles.altered_bundle import as_learned, change_golden, change_two_tokens
 from tests.support.bundles.sums_bundle import CONFIG, answer, sums_onnx
 
 
@@ -102,6 +103,24 @@ def test_a_device_that_computes_wrong_is_refused_when_it_is_loaded(sums_bundle):
     with pytest.raises(BundleError, match=r"onnxruntime .* gives other tokens on this machine than at export; nothing"):
         load_encoder(bundle)
     assert load_encoder(bundle, verify=False).encode(bundle.golden.images[0]).layers == 3
+
+
+def test_a_device_that_codes_to_other_bytes_is_refused_when_it_is_loaded(sums_bundle, monkeypatch):
+    """A processor whose sums were not those of whole numbers would code what no server reads."""
+    bundle = open_bundle(as_learned(sums_bundle))
+    encoder = load_encoder(bundle)
+    face = encoder.encode(bundle.golden.images[0])
+    assert bundle.frames.coder.decode(bundle.frames.payload(face), 3) == face
+    right = Predictor.starts
+
+    def wrong(predictor, layer, group, tokens):
+        starts = right(predictor, layer, group, tokens)
+        starts[..., 1] += 1 if layer == 2 else 0
+        return starts
+
+    monkeypatch.setattr(Predictor, "starts", wrong)
+    with pytest.raises(BundleError, match=r"the entropy coder makes other bytes on this machine than at export; noth"):
+        load_encoder(bundle)
 
 
 def test_the_other_answer_at_a_tie_is_no_wrong_one(sums_bundle):

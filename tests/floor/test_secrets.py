@@ -3,6 +3,7 @@
 import shlex
 import stat
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -107,6 +108,36 @@ def test_key_ring_gives_its_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_secret("keyring:edge-stscq/matcher") == SECRET.encode()
     with pytest.raises(EdgeError, match="no entry edge-stscq/other; run: keyring set edge-stscq other"):
         read_secret("keyring:edge-stscq/other")
+
+
+def test_key_ring_of_the_package_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    keyring = pytest.importorskip("keyring", reason="the extra keyring is not installed")
+    backend, errors = import_module("keyring.backend"), import_module("keyring.errors")
+
+    class Ring(backend.KeyringBackend):  # type: ignore[misc, name-defined]
+        """Key ring with one entry, which can be locked."""
+
+        priority, locked = 1, False
+
+        def get_password(self, service: str, username: str) -> str | None:
+            if self.locked:
+                raise errors.KeyringLocked("no")
+            return SECRET if (service, username) == ("edge-stscq", "matcher") else None
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            raise errors.PasswordSetError("its entry stands")
+
+    ring, before = Ring(), keyring.get_keyring()
+    keyring.set_keyring(ring)
+    try:
+        assert read_secret("keyring:edge-stscq/matcher") == SECRET.encode()
+        with pytest.raises(EdgeError, match="no entry edge-stscq/other"):
+            read_secret("keyring:edge-stscq/other")
+        ring.locked = True
+        with pytest.raises(EdgeError, match="key ring does not answer; unlock it"):
+            read_secret("keyring:edge-stscq/matcher")
+    finally:
+        keyring.set_keyring(before)
 
 
 def test_key_ring_that_does_not_answer_or_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,10 @@ from fuzz.seeds import WORDS, dictionary, seeds
 
 CASES = [(name, path) for name in PROPERTIES for path in sorted((CORPUS / name).iterdir())]
 SEEDS = seeds()
-EXAMPLES = {"file": 400, "stream": 400, "payload": 400, "packed": 200, "manifest": 150, "request": 100}
+EXAMPLES = {
+    "file": 400, "stream": 400, "payload": 400, "packed": 200, "learned": 200, "weights": 300, "manifest": 150,
+    "request": 100,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "path"), CASES, ids=[f"{name}-{path.name}" for name, path in CASES])
@@ -83,6 +86,6 @@ def test_an_error_that_is_not_ours_is_caught(monkeypatch):
     monkeypatch.setattr(Decoder, "pop", fails)
     monkeypatch.setattr(frame, "check_frame", fails)  # what was read once is remembered behind it
     monkeypatch.setattr(wire, "read_section", fails)
-    for name in PROPERTIES.keys() - {"manifest"}:
+    for name in PROPERTIES.keys() - {"manifest", "weights"}:
         with pytest.raises(IndexError):
             PROPERTIES[name](SEEDS[name][0 if name in ("payload", "request") else -1])

@@ -37,7 +37,7 @@ _CONFIG = _FLOOR | {"config"}
 _STREAM = _CONFIG | {"stream"}
 _BUNDLE = _STREAM | {"bundle"}
 _CODEC = _BUNDLE | {"codec", "recognizers"}
-_ALL = _CODEC | {"data", "device", "client", "hub", "privacy", "sealing"}
+_ALL = _CODEC | {"data", "device", "client", "events", "hub", "privacy", "sealing"}
 
 ALLOWED: dict[str, set[str]] = {
     "edge_stscq": _ALL | {"api", "server"},  # the front door: names that are imported when they are used
@@ -51,18 +51,20 @@ ALLOWED: dict[str, set[str]] = {
     "client": _STREAM | {"sealing"},
     "privacy": _CONFIG,
     "sealing": _CONFIG,
+    "events": _CONFIG,
     "hub": _BUNDLE,
     "codec": _CODEC - {"recognizers"} | {"hub"},
     "recognizers": _CODEC | {"data"},
     "data": _CODEC - {"recognizers"},
-    "demo_camera": _BUNDLE | {"device", "client"},
+    "demo_camera": _BUNDLE | {"device", "client", "events", "privacy"},
     "server": _ALL - {"device", "client", "hub", "recognizers", "data", "privacy"},  # it holds no key of a template
+    "matcher": {"privacy", "client", "server"} | _STREAM,  # it holds the keys, and no codec
     "training": _ALL - {"device", "client", "hub"},
     "quantization": _CODEC,
     "targets": _ALL - {"hub"} | {"quantization"},
     "evaluation": _ALL - {"hub"} | {"quantization", "targets"},
     "api": _ALL | {"training", "evaluation", "targets", "quantization", "server", "demo_camera"},
-    "cli": _ALL | {"training", "evaluation", "targets", "quantization", "server", "demo_camera", "api"},
+    "cli": _ALL | {"training", "evaluation", "targets", "quantization", "server", "demo_camera", "api", "matcher"},
     "__main__": {"cli"},
 }
 """Packages (modules, on the shared floor) that each one may import, besides itself."""
@@ -76,7 +78,7 @@ DEFERRED = {
 """Modules above that a function imports when it is called: a bundle opens without a runtime and brings one when asked;
 a camera's parts come in the confined process that codes uploaded pictures, and never in the server's own."""
 
-TORCH_FREE = ("config", "stream", "bundle", "device", "client", "hub", "privacy", "sealing")
+TORCH_FREE = ("config", "stream", "bundle", "device", "client", "hub", "privacy", "sealing", "events", "matcher")
 
 
 def package_of(module: str) -> str:

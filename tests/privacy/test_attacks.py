@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 pytest.importorskip("torch", reason="the attackers' networks need the extra train")
 
 from benchmarks.privacy.ablation import attention, told
-from benchmarks.privacy.brute_force import BasicLayer
+from benchmarks.privacy.brute_force import BasicLayer, search
 from benchmarks.privacy.inversion import most_probable
 from benchmarks.privacy.linkage import d_sys, key_reuse, linkage, maximal_linkability
+from benchmarks.privacy.pictures import PictureJudge
 from benchmarks.privacy.subjects import SUBJECTS, Unprotected, fresh_keys, pair_scores, stored
+from demo_camera.sample_portraits import portraits
+from edge_stscq._images import read_image
 from edge_stscq.codec.model import Codec
+from edge_stscq.device.crop import crop_face
+from edge_stscq.device.detect import Detector
 from edge_stscq.privacy import PolyProtect, RecordKey, RotatedGroups, SlerpFace
 from edge_stscq.stream import Codes
 
@@ -78,6 +83,33 @@ def test_parts_of_the_basic_layer_add_up_to_its_embedding(model_dir: Path) -> No
     )
     sums /= np.linalg.norm(sums, axis=1, keepdims=True)
     np.testing.assert_allclose(sums, codec.embed(codes, 1), atol=1e-5)
+
+
+def test_basic_layer_is_found_by_its_embedding(model_dir: Path) -> None:
+    codec, random = Codec.load(model_dir), np.random.default_rng(0)
+    layer = BasicLayer(codec)
+    tokens = random.integers(0, codec.config.entries, (1, layer.count))
+    (unit,) = codec.embed(Codes([1], tokens, 1), 1)
+    found = [search(layer, group, unit, lambda units: units @ unit) for group in range(len(layer.parts))]
+    assert max(score for score, _ in found) > 0.95
+    score, nearest = found[1]
+    assert codec.embed(Codes([1], [nearest], 1), 1)[0] @ unit == pytest.approx(score, abs=1e-4)
+
+
+def test_pictures_are_judged_by_who_they_show(model_dir: Path) -> None:
+    pytest.importorskip("dlib", reason="the judge of pictures needs the extra bench")
+    detector, crops = Detector(), []
+    for path in portraits().values():
+        picture = read_image(path)
+        face = detector.largest(picture)
+        assert face is not None
+        crops.append(crop_face(picture, face.points))
+    people = np.stack(crops)
+    judge = PictureJudge(Codec.load(model_dir), people, people[:, :, ::-1], 0.001)
+    assert judge.photographs == judge.judge(people)
+    assert judge.photographs["person"] == 1
+    assert judge.judge(np.roll(people, 1, 0))["person"] < 1
+    assert judge.draw(np.eye(2, 128, dtype=np.float32)).shape == (2, 128, 128, 3)
 
 
 def test_attention_is_compared_on_pairs_that_it_was_not_learned_from(embeddings: Embeddings) -> None:

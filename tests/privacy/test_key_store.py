@@ -1,5 +1,6 @@
 """Salts by record: issued, renewed, revoked; the file is private, whole, and hangs on one secret."""
 
+import json
 import sqlite3
 import stat
 import threading
@@ -181,6 +182,16 @@ def test_damaged_store_is_refused_and_left_alone(store: KeyStore, data: bytes) -
     assert store.path.read_bytes() == data
 
 
+def test_store_of_the_first_version_says_what_to_do(store: KeyStore) -> None:
+    content = {"format": 1, "id": "00" * 32, "check": "00" * 16, "salts": {"a": "00" * 32}}
+    store.path.write_bytes(json.dumps(content, indent=0).encode() + b"\n")
+    before = store.path.read_bytes()
+    with pytest.raises(EdgeError, match="of an early version, .* enroll again with a new --keys") as caught:
+        KeyStore(store.path, SECRET)
+    assert "\n" not in str(caught.value)
+    assert store.path.read_bytes() == before
+
+
 def test_store_of_another_program_or_version_is_refused(store: KeyStore) -> None:
     for pragma in ("user_version=2", "application_id=1"):
         with closing(sqlite3.connect(store.path)) as db:
@@ -256,3 +267,30 @@ def test_keys_feed_a_gallery(store: KeyStore) -> None:
     keys = KeyStore(store.path, SECRET).keys()
     gallery = scheme.gallery([templates[name] for name in keys], list(keys.values()))
     assert list(keys)[int(gallery.scores(faces["b"]).argmax())] == "b"
+
+
+def test_key_that_is_being_issued_is_written_only_when_all_went_well(store: KeyStore) -> None:
+    with pytest.raises(RuntimeError), store.issuing("a") as key:
+        raise RuntimeError("its template did not arrive")
+    assert "a" not in store
+    with store.issuing("a") as key:
+        assert "a" not in store
+    assert store.key("a").id == key.id
+    with pytest.raises(EdgeError, match="record 'a' has a key already"), store.issuing("a"):
+        raise AssertionError("nobody gets as far")
+    with pytest.raises(EdgeError, match="record 'b' has a key already"), store.issuing("b"):
+        KeyStore(store.path, SECRET).issue("b")  # another process was faster
+
+
+def test_key_that_is_being_renewed_stays_if_something_failed(store: KeyStore) -> None:
+    old = store.issue("a")
+    with pytest.raises(RuntimeError), store.renewing("a"):
+        raise RuntimeError("its template did not arrive")
+    assert store.key("a").id == old.id
+    with store.renewing("a") as key:
+        assert store.key("a").id == old.id
+    assert store.key("a").id == key.id != old.id
+    with pytest.raises(EdgeError, match="record 'a' has no key"), store.renewing("a"):
+        KeyStore(store.path, SECRET).revoke("a")
+    with pytest.raises(EdgeError, match="record 'a' has no key"), store.renewing("a"):
+        raise AssertionError("nobody gets as far")

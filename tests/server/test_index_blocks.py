@@ -36,11 +36,19 @@ def table() -> dict[str, NDArray[np.generic]]:
 
 
 def fill(table: dict[str, NDArray[np.generic]]) -> IndexBlocks:
+    """In two parts, of which the second writes rows of the first anew."""
     blocks = IndexBlocks(dict.fromkeys(PREFIXES, 128))
-    for row in range(ROWS):
-        vector = table["vectors"][row], table["densities"][row]
-        blocks.put(row, int(table["layers"][row]), int(table["devices"][row]), dict.fromkeys(PREFIXES, vector))
+    put(blocks, table, np.arange(20), table["layers"])
+    put(blocks, table, np.arange(5, ROWS), table["layers"])
     return blocks
+
+
+def put(
+    blocks: IndexBlocks, table: dict[str, NDArray[np.generic]], rows: NDArray[np.intp], layers: NDArray[np.generic]
+) -> None:
+    having = {prefix: rows[layers[rows] >= prefix] for prefix in PREFIXES}
+    vectors = {prefix: (table["vectors"][some], table["densities"][some]) for prefix, some in having.items()}
+    blocks.put(rows, layers[rows], table["devices"][rows], vectors)
 
 
 def by_hand(
@@ -73,6 +81,13 @@ def test_blocks_answer_as_one_matrix(
             if limit == 100:  # rows of one score may be cut anywhere
                 assert {row for row, _, _ in found} == set(expected)
     assert blocks.count(held, 1) == int((table["devices"][:held] == 1).sum())
+
+
+def test_put_of_a_row_twice_keeps_the_later(table: dict[str, NDArray[np.generic]]) -> None:
+    blocks, vectors = IndexBlocks({1: 128}), table["vectors"][:2]
+    blocks.put(np.array([0, 0]), np.array([1, 1]), np.array([0, 1]), {1: (vectors, table["densities"][:2])})
+    assert (blocks.count(1, 0), blocks.count(1, 1)) == (0, 1)
+    assert blocks.best(1, 1, vectors[1], 0.0, 1, None, -1)[0][1] == pytest.approx(1)
 
 
 def test_equal_scores_come_in_the_order_of_rows(table: dict[str, NDArray[np.generic]]) -> None:

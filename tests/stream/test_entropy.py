@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.stream import CodedFace, FrameCodec, Tables, model_id
 from edge_stscq.stream.envelope import STATIC_TABLES, Source, WireFrame
-from edge_stscq.stream.frame import CODER_IDS
+from edge_stscq.stream.frame import coder_id_of
 from edge_stscq.stream.packed import PACKED_OR_STATIC, Packed
 from edge_stscq.stream.wire import read_frames
 
@@ -35,6 +35,9 @@ class FixedLength:
 
     def encode(self, face: CodedFace) -> bytes:
         return bytes([*face.tokens[::-1].tolist(), face.group])
+
+    def encode_many(self, faces: Sequence[CodedFace]) -> list[bytes]:
+        return [self.encode(face) for face in faces]
 
     def decode(self, payload: bytes, layers: int) -> CodedFace:
         if len(payload) != 1 + ENDS[layers - 1] or payload[-1] >= 3 or max(payload[:-1]) >= 32:
@@ -204,4 +207,6 @@ def test_archives_of_two_coders_are_two_streams(packing: FrameCodec, codec: Fram
 def test_unknown_coder_is_refused(tables: Tables) -> None:
     with pytest.raises(EdgeError, match="coder 6c6561726e656421 is unknown here"):
         FrameCodec(tables, MODEL, b"learned!")
-    assert set(CODER_IDS.values()) == set(FrameCodec(tables, MODEL).coders)
+    assert {coder_id_of("static", None), coder_id_of("packed", None)} == set(FrameCodec(tables, MODEL).coders)
+    with pytest.raises(EdgeError, match="the model has no learned coder"):
+        coder_id_of("learned", None)

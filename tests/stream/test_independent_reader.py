@@ -7,12 +7,14 @@ from contextlib import suppress
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.stream import FrameCodec
 from edge_stscq.stream.wire import read_frames
 from tests.stream import independent_reader
+from tests.stream.learned import learned_by_the_book
 from tests.support import wire_vectors
 
 VECTORS = json.loads(wire_vectors.PATH.read_text())
@@ -85,6 +87,27 @@ def test_packed_payloads() -> None:
         with pytest.raises(ValueError, match=r"."):
             unpacked(bytes.fromhex(vector["payload"]), vector["layers"], VECTORS["tables"])
     assert hashlib.sha256(b"edge-stscq coder 2\n").hexdigest()[:16] == VECTORS["packing_id"]
+
+
+def test_learned_payloads() -> None:
+    """Coded with the frequencies of the format's own words where they are shorter than the plain number."""
+    learned, tables, coded = VECTORS["learned"], VECTORS["tables"], 0
+    for vector in learned["payloads"]:
+        group, face, payload = vector["group"], vector["tokens"], bytes.fromhex(vector["payload"])
+        rows = [
+            learned_by_the_book.frequencies(learned["weights"], row, group, face, position)
+            for position, row in enumerate(tables["frequencies"][group][: len(face)])
+        ]
+        own = tables | {"frequencies": [rows] * len(tables["frequencies"])}
+        coded += len(payload) < ((3 * 5 ** len(face) - 1).bit_length() + 7) // 8
+        assert unpacked(payload, vector["layers"], own) == (group, face)
+    assert 0 < coded < len(learned["payloads"])
+    digest = hashlib.sha256(b"edge-stscq coder 3\n")
+    types = {"bias": "<i4", "shifts": "|u1"}
+    for name, values in learned["weights"].items():
+        array = np.array(values, types.get(name, "|i1"))
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
+    assert digest.hexdigest()[:16] == learned["coder_id"]
 
 
 def test_readers_agree_on_random_damage() -> None:

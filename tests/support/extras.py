@@ -7,6 +7,7 @@ NEEDED = {
     "distill --recipe x --data x --model x/y": "train", "finetune --recipe x --data x --model x/y": "train",
     "parity x/y --model x/y": "train", "evaluate --crops x --pairs x --model x/y": "train",
     "camera schema": "camera", "camera check x": "camera", "camera run x": "camera",
+    "matcher serve --server http://127.0.0.1:9 --secret file:x --keys y": "server",
     "bench rate --crops x --pairs x --model x/y": "train", "bench encode x/y --model x/y": "train",
 }  # fmt: skip
 """Commands that a camera's installation does not run, and the extra that each asks for."""

@@ -3,12 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from edge_stscq.protocol import Refused, RefusedFrame
 from edge_stscq.server.storage.face_store import (
     DeviceStats,
     FrameBatch,
+    OnStored,
     Position,
     StoredFace,
     WriteResult,
@@ -26,11 +26,14 @@ class MemoryFaceStore:
     def __init__(self) -> None:
         self._faces: dict[tuple[bytes, int], StoredFace] = {}
         self._revision, self._lock = 0, threading.Lock()
+        self.on_stored: OnStored = lambda last, stored: None
         self.closed = False
 
     def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         with self._lock:
-            return [self._accept(batch) for batch in batches]
+            last, answers = self._revision, list(map(self._accept, batches))
+        self.on_stored(last, self.changes(last, self._revision))
+        return answers
 
     def _accept(self, batch: FrameBatch) -> list[WriteResult | RefusedFrame]:
         before, revision = dict(self._faces), self._revision
@@ -48,7 +51,7 @@ class MemoryFaceStore:
                 return RefusedFrame(stream=name[0].hex(), number=name[1], code=Refused.CONFLICT, reason=reason)
             if frame.layers <= old.layers:
                 return "duplicate"
-            new = replace(row_of(frame, old.row, received=old.received), revision=new.revision)
+            new = row_of(frame, old.row, new.revision, old.received)
         self._faces[name] = new
         self._revision = new.revision
         return "stored" if old is None else "extended"

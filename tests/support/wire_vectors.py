@@ -2,16 +2,19 @@
 
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edge_stscq.stream import CodedFace, FrameCodec, Tables
 from edge_stscq.stream._varint import encode_varint
-from edge_stscq.stream.entropy import model_id
+from edge_stscq.stream.entropy import EntropyModel, model_id
 from edge_stscq.stream.envelope import Clock, Kind, Source, WireFrame, device_stream_id, stream_id
+from edge_stscq.stream.learned import Learned
 from edge_stscq.stream.packed import PACKED_OR_STATIC, Packed
 from edge_stscq.stream.wire import PREAMBLE, read_frames, write_sections, write_stream
+from tests.support.models.learned_weights import draw_weights
 
 PATH = Path(__file__).parents[2] / "docs/spec/wire-2.json"
 KEY, OTHER_KEY = bytes(range(16)), bytes(range(16, 32))
@@ -103,12 +106,13 @@ def make() -> dict[str, object]:
             {"rule": "layers beyond the model's", "layers": 4, "payload": face(0, 0, 0).hex()},
         ],
         "packing_id": PACKED_OR_STATIC.hex(),
-        "packed": [_packed(frequencies, group, *tokens) for group, *tokens in (*payloads, *_RARE)],
+        "packed": [_payload(Packed(frequencies), group, *tokens) for group, *tokens in (*payloads, *_RARE)],
         "refused_packed": [
             {"rule": "a number beyond the last face", "layers": 1, "payload": (3 * 5**2).to_bytes(1).hex()},
             {"rule": "a number whose face has a shorter payload", "layers": 2, "payload": (79).to_bytes(2).hex()},
             {"rule": "more bytes than the number", "layers": 1, "payload": bytes(2).hex()},
         ],
+        "learned": _learned(frequencies, payloads),
         "model_ids": [_model_id_vector(frequencies)],
         "version_1": {
             "file": codec.encode_stream([CodedFace(1, np.array([4, 4]), 1)]).hex(), "device": "door-1",
@@ -121,10 +125,20 @@ _RARE = ([0, 0, 1], [0, 0, 0, 0, 1], [2, 4, 4, 4, 2])
 """Faces that these tables make longer than their number."""
 
 
-def _packed(frequencies: Tables, group: int, *tokens: int) -> dict[str, object]:
+def _payload(coder: EntropyModel, group: int, *tokens: int) -> dict[str, object]:
     face = CodedFace(group, np.array(tokens), len(tokens) // 2)
-    payload = Packed(frequencies).encode(face)
-    return {"payload": payload.hex(), "layers": face.layers, "group": group, "tokens": list(tokens)}
+    return {"payload": coder.encode(face).hex(), "layers": face.layers, "group": group, "tokens": list(tokens)}
+
+
+def _learned(frequencies: Tables, payloads: Sequence[list[int]]) -> dict[str, object]:
+    """A learned coder for these tables, and payloads of the same faces, the rare ones among them."""
+    weights = draw_weights(frequencies)
+    coder = Packed(Learned(weights, frequencies))
+    return {
+        "weights": {name: array.tolist() for name, array in weights.arrays().items()},
+        "coder_id": Learned(weights, frequencies).coder_id.hex(),
+        "payloads": [_payload(coder, group, *tokens) for group, *tokens in (*payloads, *_RARE)],
+    }
 
 
 def _model_id_vector(frequencies: Tables) -> dict[str, object]:

@@ -14,12 +14,14 @@ from edge_stscq.bundle.selftest import selftest
 from edge_stscq.codec.matching import Matcher as TorchMatcher
 from edge_stscq.device import Matcher, load_encoder
 from edge_stscq.errors import EdgeError, MissingExtraError
+from edge_stscq.stream.learned import Learned
 from targets import TARGETS, find
 from targets.base import Target
 from targets.captured import CapturedModel, capture_model
 from targets.onnx import OnnxTarget
 from targets.subprocess_check import load_encoder_or_reference
 from targets.writer import write_bundle
+from tests.support.models.learned_weights import draw_weights
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +122,17 @@ def test_a_bundle_names_its_coder_and_writes_with_it(source: CapturedModel, bund
     assert packed.frames.model_id == static.frames.model_id
     assert packed.frames.coder_id != static.frames.coder_id
     assert selftest(packed, load_encoder(packed)).passed
+
+
+def test_a_bundle_of_the_learned_coder_carries_its_weights(source: CapturedModel, tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match="the model has no learned coder"):
+        write_bundle(source, ONNX, tmp_path / "new", coder="learned")
+    assert not list(tmp_path.iterdir())
+    learned = Learned(draw_weights(source.tables), source.tables)
+    opened = open_bundle(write_bundle(replace(source, learned=learned), ONNX, tmp_path / "new", coder="learned").folder)
+    assert (opened.manifest.format_version, opened.manifest.coder) == (4, "learned")
+    assert opened.frames.coder_id == learned.coder_id
+    assert selftest(opened, load_encoder(opened)).passed
 
 
 def test_a_bundle_is_replaced_only_when_asked(source: CapturedModel, bundle: Path, tmp_path: Path) -> None:

@@ -120,6 +120,16 @@ def test_training_goes_on_from_what_a_model_keeps(data: Path, trained: Path, tmp
         integer_pipeline.finetune(run(data, tmp_path / "x", start=trained / "earlier"), trained / "distilled")
 
 
+@pytest.mark.parametrize("new_tables", [False, True])
+def test_a_learned_coder_is_dropped_with_the_tables_it_is_relative_to(
+    data: Path, trained: Path, tmp_path: Path, new_tables: bool
+) -> None:
+    model = Path(shutil.copytree(trained / "closed-form" / "model", tmp_path / "earlier"))
+    (model / "learned.safetensors").write_bytes(b"weights")
+    done = integer_pipeline.distill(run(data, tmp_path, start=trained / "earlier"), model, new_tables)
+    assert (done / "learned.safetensors").exists() is not new_tables
+
+
 def test_a_finished_fit_is_kept_and_not_overwritten(data: Path, trained: Path) -> None:
     before = (trained / "closed-form" / "model" / "codebooks.safetensors").read_bytes()
     with pytest.raises(EdgeError, match="add --resume to keep it"):

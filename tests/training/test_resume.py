@@ -41,7 +41,7 @@ from edge_stscq.training.stages.integer_student import IntegerDistillation
 from edge_stscq.training.stages.token_distillation import TokenDistillation
 from tests.training.integer import CODEC as INTEGER
 from tests.training.integer import FLOAT
-from tests.training.stages.test_integer_student import networks
+from tests.training.stages.test_integer_student import SINGLE, networks
 from tests.training.tiny import CODEC
 
 STAGE = Stage(name="specific", tokens="specific", steps=20, size=32, losses=Losses(adversarial=0.1))
@@ -88,7 +88,7 @@ def integer_student(faces: FaceSet) -> Task:
     teacher, learner = networks()
     fit_steps(learner.identity, trunk_input(torch.from_numpy(np.stack([faces.crop(index) for index in range(8)]))))
     plan = StudentTraining(steps=20, batch=2)
-    return IntegerDistillation(teacher, learner, Loader(faces, 2, 1, Augmentation()), plan, 0.9, CPU, taken=2)
+    return IntegerDistillation(teacher, learner, Loader(faces, 2, 1, Augmentation()), plan, 0.9, SINGLE, CPU, taken=2)
 
 
 def front(faces: FaceSet) -> Task:

@@ -1,1 +1,1 @@
-"""Events of visits for other programs, beside the faces: MQTT and webhooks."""
+"""Events of visits for other programs, beside the faces."""

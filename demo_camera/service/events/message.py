@@ -1,14 +1,10 @@
-"""Message about a visit, in the form of frigate's `tracked_object_update`, and what publishes it."""
+"""Message about a visit, in the form of frigate's `tracked_object_update`."""
 
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
 
 from demo_camera.service.parts import TrackEvent
-
-Message = Mapping[str, str | float | None]
+from edge_stscq.events.publisher import Message
 
 
 class Messages:
@@ -30,27 +26,3 @@ class Messages:
             "type": "face", "id": f"{camera}-{self._run}-{event.track}", "name": None,
             "score": round(event.score / 100, 4), "camera": camera, "timestamp": round(timestamp, 3),
         }  # fmt: skip
-
-
-@dataclass
-class Counts:
-    """Messages of one publisher: taken by the other side, and given up (queue full, refused, or unsent at the end)."""
-
-    sent: int = 0
-    lost: int = 0
-
-
-class Publisher(Protocol):
-    """Something that takes messages without ever waiting, keeps a bounded number and counts what it gives up."""
-
-    name: str
-    counts: Counts
-
-    def start(self) -> None:
-        """Begin to publish, in the background."""
-
-    def publish(self, message: Message) -> None:
-        """Take one message."""
-
-    def close(self) -> None:
-        """Give what waits a short while to leave, and end."""

@@ -2,13 +2,13 @@
 
 import ssl
 
-from demo_camera.service.events.message import Publisher
-from demo_camera.service.events.mqtt import MqttPublisher
-from demo_camera.service.events.webhook import WebhookPublisher
 from demo_camera.service.files import read_secret
-from demo_camera.service.notices import Notices
 from demo_camera.service.settings import EventSettings, MqttSettings
 from edge_stscq._tls import client_context
+from edge_stscq.events.mqtt import MqttPublisher
+from edge_stscq.events.notices import Notices
+from edge_stscq.events.publisher import Publisher
+from edge_stscq.events.webhook import WebhookPublisher
 
 
 def make_publishers(settings: EventSettings, notices: Notices) -> list[Publisher]:

@@ -6,9 +6,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from demo_camera.service.events.message import Publisher
 from demo_camera.service.lane import Status
 from demo_camera.service.reader import State
+from edge_stscq.events.publisher import Publisher
 
 _PREFIX = "edge_stscq_camera"
 _COUNTERS: dict[str, tuple[str, Callable[[Status], float]]] = {

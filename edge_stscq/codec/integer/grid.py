@@ -11,6 +11,7 @@ straight-through gradient. With quantization switched off a layer is its float t
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -31,33 +32,61 @@ EXACT = 2**24
 """Bound up to which whole numbers are exact in float32."""
 
 
+def rounded_to_steps(x: Tensor, step: Tensor, low: int, high: int, rounded: bool) -> Tensor:
+    """`clamp(round(x / step), low, high) * step` in the type of `x`, computed in at least float32."""
+    value = (x / step).clamp(low, high)
+    return ((value.round() if rounded else value) * step).to(x.dtype)
+
+
+def rounding_gradients(
+    gradient: Tensor, x: Tensor, step: Tensor, low: int, high: int, rounded: bool
+) -> tuple[Tensor, Tensor]:
+    """LSQ's gradients of `rounded_to_steps` for `x` and, not yet summed or scaled, for the logarithm of the step."""
+    value = x / step
+    clipped = value.clamp(low, high)
+    result = clipped.round() if rounded else clipped
+    inside = (value >= low) & (value <= high)
+    slope = torch.where(inside, result - value, result) * gradient
+    return gradient * inside, (slope * step).sum_to_size(step.shape)
+
+
+class Rounding(NamedTuple):
+    """Kernels that round to a grid, forwards and backwards."""
+
+    values: Callable[[Tensor, Tensor, int, int, bool], Tensor]
+    gradients: Callable[[Tensor, Tensor, Tensor, int, int, bool], tuple[Tensor, Tensor]]
+
+
+PLAIN = Rounding(rounded_to_steps, rounding_gradients)
+"""Rounding by one operation of torch after the other."""
+
+
 class _RoundToGrid(torch.autograd.Function):
-    """`clamp(round(x / step), low, high) * step` with LSQ's gradients for `x` and the logarithm of the step."""
+    """`rounded_to_steps` of the binary logarithm of a step, with LSQ's gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, exponent: Tensor, low: int, high: int, rounded: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, exponent: Tensor, low: int, high: int, rounded: bool, rounding: Rounding
+    ) -> Tensor:  # fmt: skip
         step = torch.exp2(exponent.round())
-        value = x / step
-        clipped = value.clamp(low, high)
-        result = clipped.round() if rounded else clipped
-        ctx.save_for_backward(value, result, step)
-        ctx.limits = low, high
-        return result * step
+        step = step.reshape(step.shape or (1,))  # with a dimension it widens a smaller type of `x`
+        ctx.save_for_backward(x, step)
+        ctx.limits, ctx.rounded, ctx.rounding, ctx.shape = (low, high), rounded, rounding, exponent.shape
+        return rounding.values(x, step, low, high, rounded)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        value, result, step = ctx.saved_tensors
+        x, step = ctx.saved_tensors
         low, high = ctx.limits
-        inside = (value >= low) & (value <= high)
-        passed = gradient * inside
-        slope = torch.where(inside, result - value, result) * gradient
-        scale = math.log(2) / math.sqrt(value.numel() / step.numel() * high)
-        slope = (slope * step).sum_to_size(step.shape) * scale
-        return passed, slope, None, None, None
+        passed, slope = ctx.rounding.gradients(gradient, x, step, low, high, ctx.rounded)
+        scale = math.log(2) / math.sqrt(x.numel() / step.numel() * high)
+        return passed, slope.reshape(ctx.shape) * scale, None, None, None, None
 
 
-def round_to_grid(x: Tensor, exponent: Tensor, low: int, high: int, rounded: bool = True) -> Tensor:
+def round_to_grid(
+    x: Tensor, exponent: Tensor, low: int, high: int, rounded: bool = True, rounding: Rounding = PLAIN
+) -> Tensor:  # fmt: skip
     """The nearest point of a grid, half to even.
 
     Args:
@@ -66,7 +95,7 @@ def round_to_grid(x: Tensor, exponent: Tensor, low: int, high: int, rounded: boo
         low, high: range in steps.
         rounded: false clips to the grid's range and rounds nothing.
     """
-    result: Tensor = _RoundToGrid.apply(x, exponent, low, high, rounded)  # type: ignore[no-untyped-call]
+    result: Tensor = _RoundToGrid.apply(x, exponent, low, high, rounded, rounding)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -99,6 +128,7 @@ class GridConv(nn.Module):
     Args:
         signed: the output is clipped to -128..127 steps instead of 0..255.
         quantized: attribute; false makes it the float twin.
+        rounding: attribute; kernels that its output is rounded by.
     """
 
     def __init__(
@@ -114,7 +144,7 @@ class GridConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.weight_exponent = nn.Parameter(torch.zeros(outputs, 1, 1, 1))
         self.output_exponent = nn.Parameter(torch.tensor(-5.0))
-        self.quantized = True
+        self.quantized, self.rounding = True, PLAIN
         self.fit_weight_steps()
 
     @torch.no_grad()
@@ -134,11 +164,16 @@ class GridConv(nn.Module):
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if self.quantized:
-            weight = round_to_grid(weight, self.weight_exponent, -WEIGHT_LIMIT, WEIGHT_LIMIT)
+            weight = self.weight_on_grid()
             unit = torch.exp2(self.weight_exponent.detach().round().flatten() + input_exponent.detach().round())
             bias = ((bias / unit).round() * unit).detach() + (bias - bias.detach())  # the last term is an exact zero
         y = functional.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
-        return round_to_grid(y, self.output_exponent, self.low, self.high, self.quantized), self.output_exponent
+        exponent = self.output_exponent
+        return round_to_grid(y, exponent, self.low, self.high, self.quantized, self.rounding), exponent
+
+    def weight_on_grid(self) -> Tensor:
+        """Weights as the quantized layer uses them [Cout, Cin / groups, k, k]."""
+        return round_to_grid(self.weight, self.weight_exponent, -WEIGHT_LIMIT, WEIGHT_LIMIT)
 
     @torch.no_grad()
     def to_integers(self, input_exponent: int, largest_input: int = UNSIGNED[1]) -> IntegerLayer:

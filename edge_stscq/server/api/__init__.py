@@ -6,6 +6,7 @@
     POST /v1/match               the stored faces most like one
     GET  /v1/devices             what each device has sent, and when
     WS   /v1/live                faces as they come
+    WS   /v1/visits/live         visits as they begin, and who of the watch list is seen
     GET  /v1/models              the models whose frames are accepted
     GET  /                       the gallery page
     GET  /metrics                for Prometheus

@@ -26,8 +26,7 @@ from edge_stscq.server.auth.guard import BEARER, Guard
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.ingest import Answer, FrameUpload, StreamUpload, Upload
 from edge_stscq.server.metrics import Metrics
-from edge_stscq.server.storage.change_feed import ChangeFeed
-from edge_stscq.server.storage.write_queue import GroupCommitQueue
+from edge_stscq.server.write_queue import GroupCommitQueue
 from edge_stscq.stream.wire import PREAMBLE, check_version, read_section
 
 _DEVICE = re.compile(DEVICE_NAME)
@@ -60,7 +59,7 @@ _DOCUMENTED_2: dict[str, Any] = {
 }  # fmt: skip
 
 
-def routes(guard: Guard, queue: GroupCommitQueue[Upload, Answer], feed: ChangeFeed, metrics: Metrics) -> APIRouter:
+def routes(guard: Guard, queue: GroupCommitQueue[Upload, Answer], metrics: Metrics) -> APIRouter:
     router = APIRouter(responses={"4XX": {"model": ErrorAnswer}})
 
     @router.post(STREAMS_PATH, response_model=StreamAcknowledgement, openapi_extra=_DOCUMENTED_2)
@@ -87,7 +86,6 @@ def routes(guard: Guard, queue: GroupCommitQueue[Upload, Answer], feed: ChangeFe
 
     def _acknowledged(request: Request, answer: Answer, body: bytes) -> Response:
         metrics.record_upload(answer, len(body))
-        feed.notify()
         counts = answer.model_dump(exclude={"refused"})
         refused = len(answer.refused) if isinstance(answer, StreamAcknowledgement) else 0
         annotate(request, **counts, **({"refused": refused} if refused else {}))

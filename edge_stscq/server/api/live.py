@@ -13,9 +13,9 @@ Any page may open a WebSocket to any host, so a request with an `Origin` must co
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, WebSocket
@@ -77,28 +77,13 @@ def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit, trail: 
         device: Annotated[str | None, Query(pattern=rf"^{DEVICE_NAME}$")] = None,
         principal: Principal = reads,
     ) -> None:
-        _check_origin(socket)
+        check_origin(socket)
         if device is not None:
             principal.check_device(device)
         async with connections.hold():
             begin = await feed.start(after, last)
-            await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
-            shown = _Shown(socket, principal, trail)
-            sending = _send(socket, feed, begin, device or principal.only_device, shown)
-            ends = (sending, shown.write_regularly(), _refuse_messages(socket), _recheck(socket, guard))
-            tasks = {asyncio.create_task(end) for end in ends}
-            try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                await shown.write()
-            code, reason = done.pop().result()
-            if code:
-                with suppress(TimeoutError, WebSocketDisconnect):
-                    async with asyncio.timeout(1):
-                        await socket.close(code, reason)
+            shown = Shown(socket, principal, trail, "WS /v1/live")
+            await attend(socket, guard, shown, _send(socket, feed, begin, device or principal.only_device, shown))
 
     @router.get("/live", include_in_schema=False, dependencies=[reads])
     async def explain(request: Request, origin: Annotated[str, Query(max_length=300)] = "") -> None:
@@ -113,11 +98,11 @@ def routes(guard: Guard, feed: ChangeFeed, connections: ConnectionLimit, trail: 
     return router
 
 
-class _Shown:
-    """Faces that a client was shown and that are not in the audit log yet."""
+class Shown:
+    """Faces that a client was shown and that are not in the audit log yet, which calls the feed `what`."""
 
-    def __init__(self, socket: WebSocket, principal: Principal, trail: AuditTrail) -> None:
-        self._scope, self._trail, self._names = socket.scope, trail, list[str]()
+    def __init__(self, socket: WebSocket, principal: Principal, trail: AuditTrail, what: str) -> None:
+        self._scope, self._trail, self._what, self._names = socket.scope, trail, what, list[str]()
         self._who = {"who": principal.id, "owner": principal.owner}
 
     async def add(self, name: str) -> bool:
@@ -128,7 +113,7 @@ class _Shown:
     async def write(self) -> bool:
         names, self._names = self._names, []
         facts: dict[str, Fact] = {**self._who, "count": len(names), "faces": faces_shown(names)}
-        return not names or await self._trail.write("WS /v1/live", self._scope, "shown", facts)
+        return not names or await self._trail.write(self._what, self._scope, "shown", facts)
 
     async def write_regularly(self) -> tuple[int, str]:
         """Return when it fails."""
@@ -137,8 +122,35 @@ class _Shown:
         return FAILED, "the audit log cannot be written now; come back with ?after="
 
 
+async def attend(socket: WebSocket, guard: Guard, shown: Shown, sending: Coroutine[Any, Any, tuple[int, str]]) -> None:
+    """Accept a client and send until that ends, the client says something or leaves, or the token holds no more.
+
+    Args:
+        sending: answers with a close code and a reason; code 0 closes nothing.
+    """
+    try:
+        await socket.accept(PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
+    except BaseException:
+        sending.close()
+        raise
+    ends = (sending, shown.write_regularly(), _refuse_messages(socket), _recheck(socket, guard))
+    tasks = {asyncio.create_task(end) for end in ends}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await shown.write()
+    code, reason = done.pop().result()
+    if code:
+        with suppress(TimeoutError, WebSocketDisconnect):
+            async with asyncio.timeout(1):
+                await socket.close(code, reason)
+
+
 async def _send(
-    socket: WebSocket, feed: ChangeFeed, after: int, device: str | None, shown: _Shown
+    socket: WebSocket, feed: ChangeFeed, after: int, device: str | None, shown: Shown
 ) -> tuple[int, str]:
     try:
         async for changes in feed.changes(after, device):
@@ -177,7 +189,8 @@ async def _recheck(socket: WebSocket, guard: Guard) -> tuple[int, str]:
             return FORBIDDEN, "the token holds no more"
 
 
-def _check_origin(socket: WebSocket) -> None:
+def check_origin(socket: WebSocket) -> None:
+    """Raise `HTTPException` 403 for a page of another host."""
     origin = socket.headers.get("origin")
     if origin is not None:
         _check_same_host(origin, socket)

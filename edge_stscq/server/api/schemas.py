@@ -1,5 +1,6 @@
 """JSON models of the responses."""
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -58,6 +59,7 @@ class FaceInfo(_Response):
     layers: int = Field(ge=1, le=MAX_LAYERS)
     bytes: int = Field(description="size of the frame, without what it shares with its neighbors")
     model_id: str
+    protected: bool = Field(description="a protected template: it has no picture, and is matched where its key is")
     captured: datetime | None = Field(description="by the device's clock; null if it gave no time")
     clock: Clock = Field(description="of the device, at capture")
     track: int | None = Field(description="shared by the faces of one visit to the device")
@@ -70,7 +72,7 @@ class FaceInfo(_Response):
         """Of a face that is not damaged."""
         return cls(
             id=face.id, device=face.device, stream=face.stream.hex(), sequence=face.sequence, layers=face.layers,
-            bytes=face.size, model_id=face.model.hex(), captured=_captured(face.captured_ms),
+            bytes=face.size, model_id=face.model.hex(), protected=face.protected, captured=_captured(face.captured_ms),
             clock=_CLOCKS[face.clock], track=face.track, quality=face.quality, received=moment(face.received),
             revision=face.revision,
         )  # fmt: skip
@@ -94,6 +96,38 @@ class NewestPage(_Response):
 
     faces: list[FaceInfo]
     next: str | None
+
+
+class TemplateInfo(_Response):
+    """One protected template."""
+
+    id: str = Field(description="of the face")
+    device: str
+    model_id: str = Field(description="of the tokens it was made of: it compares with no other model's")
+    captured: datetime | None
+    received: datetime
+    template: str = Field(description="base64")
+    revision: int
+
+    @classmethod
+    def of(cls, face: StoredFace) -> "TemplateInfo":
+        """Of a protected face that is not damaged."""
+        return cls(
+            id=face.id, device=face.device, model_id=face.model.hex(), captured=_captured(face.captured_ms),
+            received=moment(face.received), template=b64encode(face.payload).decode(), revision=face.revision,
+        )  # fmt: skip
+
+
+class TemplatePage(_Response):
+    """Changes of protected templates in the order of revisions; pass `next` as `after` to go on.
+
+    `complete` is true if there were no further changes. A template that was damaged in the store is left out.
+    """
+
+    templates: list[TemplateInfo]
+    erased: list[str] = Field(description="faces of any kind that are gone, by id")
+    next: int
+    complete: bool
 
 
 class Match(FaceInfo):

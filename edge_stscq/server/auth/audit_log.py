@@ -11,20 +11,20 @@ often that follows another. Lines without a principal go to a file of their own,
 stranger can push out what counts. The line of a WebSocket is written when it is accepted, with outcome 101, and again
 for the faces that it has shown.
 
-A line is written before its answer is sent. Where it cannot be, the answer is 503 (`AuditTrail`).
+A line is written before its answer is sent. Where it cannot be, the answer is 503 (`AuditTrail`). Lines that tell of an
+erasure are on the disk before it begins to be answered, as are all of commands; others the system writes to the disk
+when it likes, mostly within half a minute, and a power cut takes them: of what was stored, the store itself tells.
 
 Making and revoking a token are commands on the server's machine; their lines have the number of its user as `who`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 from edge_stscq._files import refuse_shared_file
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.front.address import client_address
+from edge_stscq.server.write_queue import GroupCommitQueue
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -46,10 +47,13 @@ OLD_FILES = 9
 
 STRANGERS_OLD_FILES = 1
 """Earlier files that are kept of those who showed no valid token."""
+LINES = 64
+"""Of several requests that are written in one turn of the thread, at most."""
 MAX_RANGES = 200
 """Ranges of numbers in the `faces` of one line; a page of a list is mostly one."""
 
 Fact = str | int | None | Mapping[str, str]
+_Line = tuple[dict[str, Any], logging.Logger]
 
 _KEY = "edge_stscq.audit"
 _log, _strangers = logging.getLogger(_KEY), logging.getLogger(f"{_KEY}.strangers")
@@ -67,7 +71,8 @@ def annotate_command(what: str, token_id: str, device: str, scopes: str) -> None
 
 def _write_command(what: str, facts: Mapping[str, Any]) -> None:
     try:
-        _write({"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | dict(facts))
+        line = {"time": _now(), "from": None, "who": f"uid {os.getuid()}", "what": what} | dict(facts)
+        _write(line, durable=True)
     except OSError as error:
         raise EdgeError(f"cannot write the audit log: {error.strerror}; nothing is done without it") from None
 
@@ -122,7 +127,7 @@ class AuditTrail:
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._queue: GroupCommitQueue[_Line, None] = GroupCommitQueue(_write_all, LINES, "audit")
         self.failure: str | None = None
 
     async def write(self, what: str, scope: Scope, outcome: int | str, facts: Mapping[str, Fact]) -> bool:
@@ -150,7 +155,7 @@ class AuditTrail:
     async def _written(self, line: dict[str, Any], log: logging.Logger) -> bool:
         if log.isEnabledFor(logging.INFO):
             try:
-                await asyncio.get_running_loop().run_in_executor(self._thread, _write, line, log)
+                await self._queue.submit((line, log))
             except OSError as error:
                 self.failure = f"the audit log cannot be written: {error.strerror}"
                 return False
@@ -158,7 +163,7 @@ class AuditTrail:
         return True
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False)
+        self._queue.close()
 
 
 class AuditMiddleware:
@@ -200,9 +205,24 @@ class AuditMiddleware:
                 await written(500)
 
 
-def _write(line: dict[str, Any], log: logging.Logger = _log) -> None:
+def _write_all(lines: Sequence[_Line]) -> list[Exception | None]:
+    """Write lines of several requests; for each why it could not be."""
+    outcomes: list[Exception | None] = []
+    for line, log in lines:
+        try:
+            _write(line, log, durable=str(line["what"]).startswith("DELETE "))
+        except OSError as error:
+            outcomes.append(error)
+        else:
+            outcomes.append(None)
+    return outcomes
+
+
+def _write(line: dict[str, Any], log: logging.Logger = _log, durable: bool = False) -> None:
     if log.isEnabledFor(logging.INFO):  # a record of our own: `info` would look through the stack for who called it
-        log.handle(logging.LogRecord(log.name, logging.INFO, __file__, 0, json.dumps(line), None, None))
+        record = logging.LogRecord(log.name, logging.INFO, __file__, 0, json.dumps(line), None, None)
+        record.durable = durable
+        log.handle(record)
 
 
 def _now() -> str:
@@ -230,6 +250,8 @@ class OwnerOnlyRotatingFile(RotatingFileHandler):
         self._torn = written < len(line)
         if self._torn:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if getattr(record, "durable", False):
+            os.fsync(self._file())
 
     def _file(self) -> int:
         if self.stream is None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from fastapi import HTTPException, Request, Security
 from fastapi.openapi.models import HTTPBearer
@@ -58,21 +58,39 @@ def open_tokens(settings: ServerSettings) -> TokenStore:
     Raises:
         EdgeError: other machines can reach its host and it has no valid token, or the file is unusable.
     """
-    path, public = tokens_path(settings), not is_loopback(settings.host)
+    return open_tokens_at(tokens_path(settings), settings.host)
+
+
+def open_tokens_at(path: Path, host: str) -> TokenStore:
+    """The tokens in a file, of a server that listens on `host`; errors as `open_tokens`."""
+    public = not is_loopback(host)
     if public and not path.exists():
-        raise _no_token(settings)
+        raise _no_token(path, host)
     tokens = TokenStore(path, create=not public)
     if public and not any(token.is_valid for token in tokens.all()):
         tokens.close()
-        raise _no_token(settings)
+        raise _no_token(path, host)
     return tokens
 
 
-def _no_token(settings: ServerSettings) -> EdgeError:
+def _no_token(path: Path, host: str) -> EdgeError:
     return EdgeError(
-        f"{settings.host} can be reached by other machines and there is no valid token; "
-        f"make one with: {how_to_create(tokens_path(settings))} (or keep --host 127.0.0.1)"
+        f"{host} can be reached by other machines and there is no valid token; "
+        f"make one with: {how_to_create(path)} (or keep --host 127.0.0.1)"
     )
+
+
+class Allowances(Protocol):
+    """Bounds of what a principal may ask for, as `ServerSettings` has them."""
+
+    @property
+    def requests_per_minute(self) -> float: ...
+    @property
+    def bytes_per_minute(self) -> int: ...
+    @property
+    def max_body_bytes(self) -> int: ...
+    @property
+    def body_seconds(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +120,7 @@ class Principal:
 class Guard:
     """Authenticates requests by their tokens and holds each principal to its rate limits."""
 
-    def __init__(self, settings: ServerSettings, tokens: TokenStore) -> None:
+    def __init__(self, settings: Allowances, tokens: TokenStore) -> None:
         self._settings, self._tokens = settings, TokenReader(tokens)
         self._requests = RateLimiter(settings.requests_per_minute)
         self._bytes = RateLimiter(settings.bytes_per_minute)

@@ -24,13 +24,16 @@ class LocalToken:
     file: Path
 
 
-def local_server_token(tokens: TokenStore) -> LocalToken | None:
+def local_server_token(tokens: TokenStore, name: str = NAME) -> LocalToken | None:
     """The token of this machine; made if there was never any token, None if it was revoked or other tokens were made.
+
+    Args:
+        name: of its file; a matcher beside a server has one of its own.
 
     Raises:
         EdgeError: its file cannot be written, or others can read it.
     """
-    file = tokens.path.with_name(NAME)
+    file = tokens.path.with_name(name)
     if not tokens.any_made():
         made, text = tokens.create(ANY_DEVICE, Scope, owner=f"{_user()} on this machine")
         annotate_command("token create", made.id, made.device, " ".join(made.scopes))

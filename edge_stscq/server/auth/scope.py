@@ -12,3 +12,4 @@ class Scope(StrEnum):
     ADMIN = "admin"
     DELETE = "delete"
     EDIT = "edit"
+    TEMPLATES = "templates"

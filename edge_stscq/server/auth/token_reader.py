@@ -1,12 +1,17 @@
-"""Reader of the tokens for an event loop: files are touched in threads, so that a locked one holds up nobody else.
+"""Reader of the tokens for an event loop: files are touched in threads, so that one that hangs holds up nobody else.
 
-Requests that need a token wait while the file is read anew; probes and the page, which need none, do not.
+Whoever shows a token waits for a look at the file's date that begins after that, and while the file is read anew;
+probes and the page, which need none, do not.
 """
 
-import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from edge_stscq.server.auth.tokens import Token, TokenStore, today
+from edge_stscq.server.write_queue import GroupCommitQueue
+
+AT_ONCE = 1000
+"""Tokens that one look at the file is for, at most."""
 
 
 class TokenReader:
@@ -14,8 +19,7 @@ class TokenReader:
 
     def __init__(self, tokens: TokenStore) -> None:
         self._tokens = tokens
-        self._reading: asyncio.Task[None] | None = None
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="tokens")
+        self._reader: GroupCommitQueue[str, Token | None] = GroupCommitQueue(self._find_all, AT_ONCE, "tokens")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="token-use")
         self._noted: dict[str, str] = {}
 
@@ -23,24 +27,13 @@ class TokenReader:
         """The valid token that `plain` is, or None.
 
         Raises:
-            StoreError: the file was changed, and cannot be read now.
+            StoreError: the file was changed, and cannot be read now; or it is gone.
         """
-        if self._tokens.changed():
-            await self._refreshed()
-        return self._tokens.known(plain)
+        return await self._reader.submit(plain)
 
-    async def _refreshed(self) -> None:
-        if (earlier := self._reading) is not None:
-            await asyncio.wait({earlier})  # it may have begun before the change
-        if self._reading is None or self._reading is earlier:
-            self._reading = asyncio.create_task(self._read())
-        await asyncio.shield(self._reading)
-
-    async def _read(self) -> None:
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._reader, self._tokens.refresh)
-        finally:
-            self._reading = None
+    def _find_all(self, plains: Sequence[str]) -> list[Token | None]:
+        self._tokens.refresh()
+        return list(map(self._tokens.known, plains))
 
     def note_use(self, token: Token) -> None:
         """Have the day of a token's use written down, once a day; nobody waits for it."""
@@ -50,6 +43,6 @@ class TokenReader:
             self._writer.submit(self._tokens.note_use, token)
 
     def close(self) -> None:
-        self._reader.shutdown(wait=False)
+        self._reader.close()
         self._writer.shutdown(wait=False, cancel_futures=True)
         self._tokens.close()

@@ -95,10 +95,6 @@ class TokenStore:
         self._known: dict[str, tuple[bytes, Token]] = {}
         self._version: tuple[int, ...] | None = None
 
-    def changed(self) -> bool:
-        """True if the file was changed or replaced since it was read; one look at its date."""
-        return self._file_version()[0] != self._version
-
     def refresh(self) -> None:
         """Read the file, if it was changed or replaced."""
         with self._lock:
@@ -141,7 +137,7 @@ class TokenStore:
             )
         wanted = set(scopes)
         if not wanted:
-            raise EdgeError("a token without a scope opens nothing; give --scope send, read, match, admin or delete")
+            raise EdgeError("a token without a scope opens nothing; give --scope send, read, match or another")
         if owner is not None and not _OWNER.fullmatch(owner):
             raise EdgeError(f"{owner!r} cannot name an owner; use 1 to 100 characters without line breaks")
         token = Token(

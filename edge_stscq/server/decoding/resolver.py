@@ -14,6 +14,10 @@ class NoFaceError(EdgeError):
     """There is no such face, or not yet with so many layers."""
 
 
+class ProtectedFaceError(EdgeError):
+    """A protected template, of which no picture is drawn and nothing is compared without its key."""
+
+
 class RequestResolver:
     """Resolves requests for faces of the models in a catalog. Its methods may block; call them from a thread."""
 
@@ -36,9 +40,14 @@ class RequestResolver:
 
         Raises:
             NoFaceError: it has fewer layers.
+            ProtectedFaceError: it is a protected template.
             WrongModelError: the model it was stored under is not in the catalog.
             DamagedFaceError: its row was damaged in the store.
         """
+        if stored.protected:
+            raise ProtectedFaceError(
+                f"face {stored.id} is a protected template: there is no picture of it; ask the matcher that has its key"
+            )
         if layers is not None and layers > stored.layers:
             raise NoFaceError(f"face {stored.id} has {stored.layers} of the {layers} layers asked for")
         entry = self._catalog.find(stored.model, f"face {stored.id}")

@@ -6,6 +6,7 @@ room, of the same address first: for a request, or for its client to take anythi
 """
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 MAX_CONNECTIONS = 1000
@@ -53,6 +54,9 @@ class Connections:
         self._most, self._most_of_address = most, most_of_address
         self._open: dict[Transport, _Connection] = {}
         self._of_address: dict[str | None, int] = {}
+        self._still: dict[str | None, dict[Transport, None]] = {}
+        """Of each address those that stand still, the one that has for longest first; set in order by `sweep`, and kept
+        in order by what happens between, since that is now."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -70,20 +74,16 @@ class Connections:
         if there_is_room:
             self._open[transport] = _Connection(address, now)
             self._of_address[address] = self._of_address.get(address, 0) + 1
+            self._still.setdefault(address, {})[transport] = None
         return there_is_room
 
     def _busiest(self) -> str | None:
         return max(self._of_address, key=self._of_address.__getitem__)
 
     def _make_room(self, address: str | None) -> bool:
-        still = [
-            (since, number, transport)
-            for number, (transport, connection) in enumerate(self._open.items())
-            if connection.address == address and (since := connection.still_since) is not None
-        ]
-        if not still:
+        transport = next(iter(self._still.get(address, ())), None)
+        if transport is None:
             return False
-        transport = min(still)[2]
         self.leave(transport)
         transport.abort()
         return True
@@ -92,14 +92,20 @@ class Connections:
         """Count a connection out; one that was never let in is no matter."""
         gone = self._open.pop(transport, None)
         if gone is not None:
+            self._still.get(gone.address, {}).pop(transport, None)
             self._of_address[gone.address] -= 1
             if not self._of_address[gone.address]:
                 del self._of_address[gone.address]
+                self._still.pop(gone.address, None)
 
     def set_waiting(self, transport: Transport, since: float | None) -> None:
         """Note that a connection waits for a request, since when; None while one is under way."""
         if (connection := self._open.get(transport)) is not None:
             connection.waiting_since = since
+            still = self._still.setdefault(connection.address, {})
+            still.pop(transport, None)
+            if since is not None:
+                still[transport] = None
 
     def sweep(self, now: float) -> None:
         """Cut what has waited or stood still for too long; to be called about once a second."""
@@ -107,6 +113,10 @@ class Connections:
             since = connection.waiting_since
             if (since is not None and now - since > HEAD_SECONDS) or self._stands(transport, connection, now):
                 transport.abort()
+        found = [(since, one) for one in self._open if (since := self._open[one].still_since) is not None]
+        self._still = {}
+        for _, transport in sorted(found, key=itemgetter(0)):
+            self._still.setdefault(self._open[transport].address, {})[transport] = None
 
     def _stands(self, transport: Transport, connection: _Connection, now: float) -> bool:
         unsent = transport.get_write_buffer_size()

@@ -14,10 +14,11 @@ from edge_stscq.server.maintenance.files import discard, exclusively, moved_asid
 from edge_stscq.server.maintenance.inspection import inspect_store
 from edge_stscq.server.sealing.face_seal import FaceSeal
 from edge_stscq.server.storage.database import Database, sqlite_path, store_url
-from edge_stscq.server.storage.erasure import erase_rows
+from edge_stscq.server.storage.erasure import erase_rows, keep_away
 from edge_stscq.server.storage.face_store import FaceName
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
-from edge_stscq.server.storage.tables import LAYOUT, changes, erased
+from edge_stscq.server.storage.tables import LAYOUT, changes, erased, grouping
+from edge_stscq.server.storage.visit_rows import head
 
 _PAGES = 4096
 """Copied at a time; writers get their turn between."""
@@ -120,9 +121,9 @@ def restore_store(backup: Path, path: Path, seal: FaceSeal | None = None) -> Res
         if path.exists():
             with exclusively(path) as old:
                 names, last = _erased(old)
-                gone = _apply(fresh, names, last, seal)
+                gone = _apply(fresh, names, _erased_times(old), last, seal)
             aside = moved_aside(path, "replaced")
-        if inspected.keyless:
+        if seal is not None:
             keyless = _drop_keyless(fresh, inspected.keyless, seal)
     except BaseException:
         discard(fresh)
@@ -145,7 +146,17 @@ def _erased(db: sqlite3.Connection) -> tuple[list[tuple[bytes, int, str, float]]
     return names, last
 
 
-def _apply(fresh: Path, names: list[tuple[bytes, int, str, float]], last: int, seal: FaceSeal | None) -> int:
+def _erased_times(db: sqlite3.Connection) -> list[tuple[str, float, float]]:
+    """Device, begin and end of times of which all was erased, of a store of any layout."""
+    with contextlib.suppress(*FAILURES):
+        return db.execute("SELECT device, since, until FROM erased_times").fetchall()
+    return []
+
+
+def _apply(
+    fresh: Path, names: list[tuple[bytes, int, str, float]], times: list[tuple[str, float, float]], last: int,
+    seal: FaceSeal | None,
+) -> int:  # fmt: skip
     """Erase faces of the copy; also names that it does not have stay away. How many faces there were."""
     with contextlib.closing(Database(store_url(fresh), LAYOUT)) as database, database.write() as db:
         begin = max(last, db.execute(select(changes.c.revision)).scalar_one())
@@ -158,16 +169,22 @@ def _apply(fresh: Path, names: list[tuple[bytes, int, str, float]], last: int, s
         ]
         if rows:
             db.execute(insert(erased), rows)
+        for device, since, until in times:
+            keep_away(db, device, since, until)
         db.execute(changes.update(), {"revision": begin + gone + len(rows)})
     with contextlib.closing(SqlFaceStore(fresh, seal)) as store:
         store.scrub()
     return gone
 
 
-def _drop_keyless(fresh: Path, ids: list[str], seal: FaceSeal | None) -> int:
-    """Remove faces of the copy that no key opens any more; they may come again."""
+def _drop_keyless(fresh: Path, ids: list[str], seal: FaceSeal) -> int:
+    """Remove what no key opens any more from the copy: faces, which may come again, and people's names."""
     with contextlib.closing(SqlFaceStore(fresh, seal)) as store:
         there = [face for face in map(store.find, ids) if face is not None]
         gone = store.erase([FaceName(face.stream, face.sequence) for face in there], lasting=False)
+        with store.database.write() as db:
+            _, changed, _, _ = head(db)
+            db.execute(grouping.update(), {"changed": changed + 1})
+            seal.people.clear_keyless(db, changed + 1)
         store.scrub()
     return gone

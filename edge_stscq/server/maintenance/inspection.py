@@ -20,7 +20,7 @@ from edge_stscq.server.storage.database import Database, StoreError, sqlite_path
 from edge_stscq.server.storage.device_counts import recount
 from edge_stscq.server.storage.face_store import DamagedFaceError, KeylessFaceError, StoredFace, face_name
 from edge_stscq.server.storage.sql_face_store import COLUMNS, STORED, SqlFaceStore, opened_rows
-from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces
+from edge_stscq.server.storage.tables import LAYOUT, changes, erased, erased_times, faces
 from edge_stscq.server.storage.visit_rows import carry
 from edge_stscq.stream.envelope import ID_BYTES
 
@@ -175,6 +175,8 @@ def repair_store(path: Path, progress: Progress = no_progress, seal: FaceSeal | 
                 for part in _chunks(gone):
                     rows = [dict(zip(_ERASED_COLUMNS, row, strict=True)) for row in part]
                     db.execute(insert(erased), [row | {"revision": revisions.given(row["revision"])} for row in rows])
+                if times := {row[:3]: row for row in _readable(old, _TIMES) if _is_time(row)}.values():
+                    db.execute(insert(erased_times), [dict(zip(_TIMES_COLUMNS, row, strict=True)) for row in times])
                 db.execute(changes.update(), {"revision": revisions.last})
                 if seal is not None:
                     db.execute(changes.update(), {"seal": seal.id, "sealed": 1})
@@ -196,6 +198,8 @@ _MADE = "SELECT seq FROM sqlite_sequence WHERE name = 'faces'"
 _ROOT = "SELECT count(*) FROM faces"
 _ERASED_COLUMNS = ("stream", "sequence", "device", "at", "lasting", "revision")
 _ERASED = f"SELECT {', '.join(_ERASED_COLUMNS)} FROM erased"
+_TIMES_COLUMNS = tuple(column.name for column in erased_times.columns)
+_TIMES = f"SELECT {', '.join(_TIMES_COLUMNS)} FROM erased_times"
 _LARGEST = 2**53
 """No counter of this program has come so far: more was damaged."""
 
@@ -224,6 +228,10 @@ def _is_erased(row: tuple[Any, ...]) -> bool:
     kinds = (bytes, int, str, float, int)
     typed = all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=False))
     return typed and len(stream) == ID_BYTES and 0 <= number <= MAX_SEQUENCE
+
+
+def _is_time(row: tuple[Any, ...]) -> bool:
+    return all(isinstance(value, kind) for value, kind in zip(row, (str, float, float, float), strict=True))
 
 
 class _RowReader:

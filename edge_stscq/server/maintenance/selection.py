@@ -31,6 +31,11 @@ class Selection:
         """True if nothing is asked for, so that all faces are meant."""
         return self == Selection()
 
+    @property
+    def is_all_of_a_time(self) -> bool:
+        """True if no more is asked than when faces occurred, or on which device."""
+        return not self.empty and not self.ids and self.stream is None
+
     def find(self, store: FaceStore) -> Iterator[StoredFace]:
         """The faces; those that are asked for by name in that order, others as they came.
 

@@ -6,9 +6,9 @@ noted holds names, and is forgotten with the last face of any person that it spe
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -17,12 +17,14 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.server.persons.rows import (
     Owner,
     PersonRow,
+    Photo,
     VisitPosition,
     VisitRow,
     changed_visits,
     owners,
     person_query,
     read_persons,
+    read_photos,
     read_visits,
     visit_query,
 )
@@ -123,6 +125,7 @@ class PersonStore:
 
     def __init__(self, store: SqlFaceStore) -> None:
         self._faces, self._database = store, store.database
+        self._seal = None if store.seal is None else store.seal.people
 
     def visits(self, limit: int, before: VisitPosition | None = None, **chosen: Any) -> list[VisitRow]:
         """At most `limit` visits, newest first; further arguments as of `rows.visit_query`."""
@@ -141,24 +144,49 @@ class PersonStore:
             raise NoPersonError(f"there is no visit {number}")
         return found[0]
 
-    def visits_of(self, names: Iterable[FaceName]) -> list[VisitRow]:
-        """Visits that any of these faces is of, newest first."""
+    def visits_with(self, names: Iterable[FaceName]) -> list[VisitRow]:
+        """Visits that these faces are of, each with all its faces."""
         with self._database.read() as db:
-            numbers = set[int]()
-            for stream, number in names:
-                where = visit_faces.c.stream == stream, visit_faces.c.sequence == number
-                numbers |= set(db.execute(select(visit_faces.c.visit).where(*where)).scalars())
-            return read_visits(db, visit_query(ids=sorted(numbers)))
+            found: set[int] = set()
+            for name in names:
+                of = (visit_faces.c.stream == name.stream, visit_faces.c.sequence == name.number)
+                found |= set(db.execute(select(visit_faces.c.visit).where(*of)).scalars())
+            return [row for some in chunks(sorted(found)) for row in read_visits(db, visit_query(ids=some))]
+
+    def face_ids(self, person: int) -> list[str]:
+        """Ids of all faces of a person.
+
+        Raises:
+            NoPersonError: there is none.
+        """
+        self.person(person)
+        with self._database.read() as db:
+            found = read_visits(db, visit_query(person=person))
+        return [row.face_id(member) for row in found for member in row.members]
+
+    def enrolled(self, person: int) -> list[Enrolled]:
+        """Coded photographs of a person on the watch list."""
+        with self._database.read() as db:
+            photos = [one for one in read_photos(db) if one.person == person]
+        if self._seal is not None:
+            photos = self._seal.open_photos(photos)
+        return [Enrolled(one.model, one.layers, one.payload, one.quality) for one in photos]
 
     def owners(self, ids: Iterable[int]) -> dict[int, Owner]:
         """Facts of persons as a list of visits tells them."""
         with self._database.read() as db:
-            return owners(db, ids)
+            found = owners(db, ids)
+        names = self._opened({person: owner.name for person, owner in found.items()})
+        return {person: owner._replace(name=names[person]) for person, owner in found.items()}
 
-    def persons(self, limit: int, after: int | None = None, **chosen: Any) -> list[PersonRow]:
+    def persons(
+        self, limit: int, after: int | None = None, *, part: str | None = None, **chosen: Any
+    ) -> list[PersonRow]:  # fmt: skip
         """At most `limit` persons, the newest first; further arguments as of `rows.person_query`."""
         with self._database.read() as db:
-            return read_persons(db, person_query(after, **chosen).limit(limit))
+            if part and self._seal is not None:
+                chosen["ids"], part = self._seal.people_called(db, part), None
+            return self._named(read_persons(db, person_query(after, part=part, **chosen).limit(limit)))
 
     def person(self, number: int) -> PersonRow:
         """One person.
@@ -167,7 +195,7 @@ class PersonStore:
             NoPersonError: there is none.
         """
         with self._database.read() as db:
-            found = read_persons(db, person_query(ids=[number]))
+            found = self._named(read_persons(db, person_query(ids=[number])))
         if not found:
             raise NoPersonError(f"there is no person {number}; see: edge-stscq person list")
         return found[0]
@@ -187,8 +215,9 @@ class PersonStore:
             people = person_query().where(persons.c.changed > after, persons.c.changed <= end)
             away = db.execute(select(gone.c.kind, gone.c.id).where(gone.c.changed > after, gone.c.changed <= end)).all()
             return Changes(
-                read_visits(db, some), read_persons(db, people), [one for kind, one in away if kind == "visit"],
-                [one for kind, one in away if kind == "person"], end, end < newest, mark, passed,
+                read_visits(db, some), self._named(read_persons(db, people)),
+                [one for kind, one in away if kind == "visit"], [one for kind, one in away if kind == "person"],
+                end, end < newest, mark, passed,
             )  # fmt: skip
 
     def name(self, person: int, name: str | None) -> Edited:
@@ -228,6 +257,8 @@ class PersonStore:
     def _set(self, person: int, what: str, **values: Any) -> Edited:
         with self._editing(what, [person]) as (db, edit, before):
             before.persons += _kept(db, [person])
+            if values.get("name") is not None:
+                values["name"] = self._sealed(person, values["name"])
             db.execute(update(persons).where(persons.c.id == person).values(edited=1, **values))
         return Edited(edit, person)
 
@@ -244,7 +275,10 @@ class PersonStore:
         with self._editing("merge", [person, *others]) as (db, edit, before):
             found = {one["id"]: one for one in _kept(db, [person, *others])}
             before.persons += found.values()
-            name = next((found[one]["name"] for one in (person, *others) if found[one]["name"] is not None), None)
+            giver = next((one for one in (person, *others) if found[one]["name"] is not None), person)
+            name = found[giver]["name"]
+            if name is not None and giver != person:
+                name = self._sealed(person, str(self._opened({giver: name})[giver]))
             moved = select(visits.c.id, visits.c.person).where(visits.c.person.in_(others))
             before.visits = {row[0]: row[1] for row in db.execute(moved)}
             noted = select(enrollments.c.id, enrollments.c.person).where(enrollments.c.person.in_(others))
@@ -294,16 +328,15 @@ class PersonStore:
             EdgeError: the name is empty or too long, several enrolled people have it, or there is no photograph.
         """
         name = check_name(name)
-        if self._faces.sealed:
-            raise EdgeError("a sealed store takes no watch list: its photographs would lie there in the clear")
         if not photos:
             raise EdgeError("give a photograph to enroll somebody by")
         if person is None:
             with self._database.read() as db:
-                known = select(persons.c.id).where(
-                    persons.c.name == name, persons.c.id.in_(select(enrollments.c.person))
+                known = select(persons.c.id, persons.c.name).where(
+                    persons.c.name.is_not(None), persons.c.id.in_(select(enrollments.c.person))
                 )
-                same = list(db.execute(known).scalars())
+                names = self._opened({one: found for one, found in db.execute(known)})
+                same = [one for one, found in names.items() if found == name]
             if len(same) > 1:
                 raise EdgeError(f"{len(same)} enrolled people are called {name}; say which by --person")
             person = same[0] if same else None
@@ -312,21 +345,20 @@ class PersonStore:
             if person is None:
                 person = _given(db)
                 before.made.append(person)
-                db.execute(
-                    insert(persons), [{"id": person, "name": name, "hidden": 0, "edited": 1, "changed": changed}]
-                )
+                made = {"id": person, "name": self._sealed(person, name), "hidden": 0, "edited": 1, "changed": changed}
+                db.execute(insert(persons), [made])
                 db.execute(insert(edit_persons), [{"edit": edit, "person": person}])
             else:
                 before.persons += _kept(db, [person])
-                db.execute(update(persons).where(persons.c.id == person).values(name=name, edited=1))
-            for photo in photos:
-                number = _given(db)
-                before.enrolled.append(number)
-                row = {
-                    "id": number, "person": person, "model": photo.model, "layers": photo.layers,
-                    "payload": photo.payload, "quality": photo.quality, "at": time.time(),
-                }  # fmt: skip
-                db.execute(insert(enrollments), [row])
+                named = {"name": self._sealed(person, name), "edited": 1}
+                db.execute(update(persons).where(persons.c.id == person).values(named))
+            rows = [
+                Photo(_given(db), person, photo.model, photo.layers, photo.payload, photo.quality) for photo in photos
+            ]
+            before.enrolled += [row.id for row in rows]
+            if self._seal is not None:
+                rows = self._seal.seal_photos(rows)
+            db.execute(insert(enrollments), [row._asdict() | {"at": time.time()} for row in rows])
         return Edited(edit, person)
 
     def forget(self, person: int) -> int:
@@ -353,6 +385,7 @@ class PersonStore:
             db.execute(delete(enrollments).where(enrollments.c.person == person))
             remove_empty(db, [person], changed + 1)
             forget_edits(db, [person])
+        self._faces.forget_keys()
         self._faces.scrub()
         return count
 
@@ -387,6 +420,7 @@ class PersonStore:
             db.execute(update(grouping).values(changed=changed + 1))
             self._restore(db, _Before(**json.loads(text)), changed + 1)
             db.execute(update(edits).where(edits.c.id == number).values(undone=1))
+        self._faces.forget_keys()
         return Undone(number, what)
 
     def _restore(self, db: Connection, before: _Before, changed: int) -> None:
@@ -408,11 +442,26 @@ class PersonStore:
             db.execute(delete(enrollments).where(enrollments.c.id.in_(before.enrolled)))
         remove_empty(db, touched, changed, noted=False)
 
+    def _named(self, rows: list[PersonRow]) -> list[PersonRow]:
+        names = self._opened({row.id: row.name for row in rows})
+        return [replace(row, name=names[row.id]) for row in rows]
+
+    def _opened(self, names: Mapping[int, str | None]) -> dict[int, str | None]:
+        """Names as people gave them, by person."""
+        if self._seal is None:
+            return dict(names)
+        return {**names} | self._seal.open_names({one: name for one, name in names.items() if name is not None})
+
+    def _sealed(self, person: int, name: str) -> str:
+        """A name as it lies in the store; the caller holds `head`."""
+        return name if self._seal is None else self._seal.seal_names({person: name})[person]
+
     @contextmanager
     def _editing(self, what: str, ids: Sequence[int]) -> Iterator[tuple[Connection, int, _Before]]:
         """A transaction with a new edit in it, of persons who are all there."""
         with self._database.write() as db:
             _, changed, _, _ = head(db)
+            self._faces.refuse_other_seal(db)
             there = set(db.execute(select(persons.c.id).where(persons.c.id.in_(ids))).scalars())
             if missing := [one for one in ids if one not in there]:
                 raise NoPersonError(f"there is no person {missing[0]}; see: edge-stscq person list")

@@ -73,6 +73,17 @@ class Owner(NamedTuple):
     enrolled: bool
 
 
+class Photo(NamedTuple):
+    """Coded photograph of a person on the watch list."""
+
+    id: int
+    person: int
+    model: bytes
+    layers: int
+    payload: bytes
+    quality: int
+
+
 _VISIT = select(
     visits.c.id, visits.c.device, visits.c.stream, visits.c.track, visits.c.model, visits.c.began, visits.c.ended,
     visits.c.person, visits.c.changed,
@@ -144,6 +155,12 @@ def owners(db: Connection, ids: Iterable[int]) -> dict[int, Owner]:
         query = select(persons.c.id, persons.c.name, persons.c.hidden).where(persons.c.id.in_(some))
         found |= {one: Owner(name, bool(hidden), one in enrolled) for one, name, hidden in db.execute(query)}
     return found
+
+
+def read_photos(db: Connection) -> list[Photo]:
+    """All photographs of the watch list, as they lie in the store."""
+    query = select(*(enrollments.c[name] for name in Photo._fields)).order_by(enrollments.c.id)
+    return [Photo(*row)._replace(model=bytes(row.model), payload=bytes(row.payload)) for row in db.execute(query)]
 
 
 def read_persons(db: Connection, query: Select[Any]) -> list[PersonRow]:

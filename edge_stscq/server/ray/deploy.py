@@ -25,6 +25,7 @@ from edge_stscq.errors import EdgeError, require
 from edge_stscq.server.announcement import Announce, Announcement, server_url
 from edge_stscq.server.app import open_store
 from edge_stscq.server.decoding.catalog import ModelCatalog
+from edge_stscq.server.persons.publishers import make_publishers
 from edge_stscq.server.ray.proxy import CALLBACK, MAX_BODY_BYTES
 from edge_stscq.server.settings import ServerSettings
 
@@ -84,8 +85,9 @@ def check(settings: ServerSettings, options: RayOptions, tls: dict[str, Any]) ->
 
     Raises:
         EdgeError: mutual TLS, a store that other machines cannot reach, bodies larger than the proxy reads, or a
-            device and GPUs that do not go together.
+            device and GPUs that do not go together, or as `make_publishers`.
     """
+    make_publishers(settings)
     if "ssl_ca_certs" in tls:
         raise EdgeError(
             "Ray's proxy does not insist on a client's certificate; leave out --tls-client-ca and let a balancer in "

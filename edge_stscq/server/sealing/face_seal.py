@@ -7,13 +7,13 @@ since it would tell which of two guesses at a face is right.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from edge_stscq._secrets import read_secret
 from edge_stscq.errors import EdgeError
 from edge_stscq.sealing.cipher import Cipher, UnreadableError
 from edge_stscq.server.sealing.key_file import KeyFile
+from edge_stscq.server.sealing.person_seal import PersonSeal
 from edge_stscq.server.storage.database import sibling_path
 from edge_stscq.server.storage.face_store import KEYLESS, UNREADABLE, FaceName, StoredFace
 
@@ -27,6 +27,7 @@ class FaceSeal:
 
     Attributes:
         id: of the key file, 16 bytes; its store has it, too.
+        people: seals names, and photographs of the watch list.
 
     Example:
         >>> seal = FaceSeal(KeyFile(Path("keys.db"), read_secret("file:store.secret")))
@@ -34,7 +35,7 @@ class FaceSeal:
     """
 
     def __init__(self, keys: KeyFile) -> None:
-        self.keys, self.id = keys, keys.id
+        self.keys, self.id, self.people = keys, keys.id, PersonSeal(keys)
 
     def seal_many(self, faces: Sequence[StoredFace]) -> list[StoredFace]:
         """The faces as they lie in the store; those that have no key get one, which is durable when this returns.
@@ -110,16 +111,16 @@ def _about(face: StoredFace, what: bytes) -> bytes:
 def _sealed(face: StoredFace, cipher: Cipher) -> StoredFace:
     payload = cipher.seal(_CHECKSUM.pack(face.checksum) + face.payload, _about(face, b"face\n"))
     extensions = cipher.seal(face.extensions, _about(face, b"extensions\n")) if face.extensions else b""
-    return replace(face, payload=payload, extensions=extensions, checksum=0)
+    return face._replace(payload=payload, extensions=extensions, checksum=0)
 
 
 def _opened(face: StoredFace, cipher: Cipher | None) -> StoredFace:
     if cipher is None:
-        return replace(face, payload=b"", extensions=b"", checksum=KEYLESS)
+        return face._replace(payload=b"", extensions=b"", checksum=KEYLESS)
     try:
         text = cipher.open(face.payload, _about(face, b"face\n"))
         extensions = cipher.open(face.extensions, _about(face, b"extensions\n")) if face.extensions else b""
     except UnreadableError:
-        return replace(face, payload=b"", extensions=b"", checksum=UNREADABLE)
+        return face._replace(payload=b"", extensions=b"", checksum=UNREADABLE)
     (checksum,) = _CHECKSUM.unpack_from(text)
-    return replace(face, payload=text[_CHECKSUM.size :], extensions=extensions, checksum=checksum)
+    return face._replace(payload=text[_CHECKSUM.size :], extensions=extensions, checksum=checksum)

@@ -1,4 +1,4 @@
-"""The key file of a sealed store: a random data key for each face, wrapped by a master key.
+"""The key file of a sealed store: a random data key for each face, name and photograph, wrapped by a master key.
 
 It is a SQLite file of mode 0600 in which what is deleted is overwritten. It lies apart from the store, and no backup of
 the store holds it: a face whose key is deleted here can be read from no copy of the store, however old.
@@ -25,6 +25,7 @@ from edge_stscq.server.sealing.tables import LAYOUT, keys, masters, state
 from edge_stscq.server.storage.database import Database, StoreError, store_url
 from edge_stscq.server.storage.erasure import chunks
 from edge_stscq.server.storage.face_store import FaceName
+from edge_stscq.stream.envelope import ID_BYTES
 
 FILE_BYTES = 16
 BUNDLE = 2000
@@ -58,7 +59,10 @@ class KeyFile:
     def __init__(self, path: Path, secret: bytes) -> None:
         self.path = path
         if not path.exists():
-            raise EdgeError(f"there is no key file {path}; without it nothing can be read; give it with --seal-keys")
+            raise EdgeError(
+                f"there is no key file {path}, without which nothing can be read; give it with --seal-keys, or put a "
+                "copy back: edge-stscq store restore-keys COPY"
+            )
         self._database = Database(store_url(path), LAYOUT)
         try:
             with self._database.read() as db:
@@ -70,7 +74,9 @@ class KeyFile:
             self._master = master_key(secret, salt, verifier, path)
         except StoreError as error:
             self.close()
-            raise EdgeError(f"{path} cannot be read: {error}; put its own backup back") from None
+            raise EdgeError(
+                f"{path} cannot be read: {error}; put a copy back: edge-stscq store restore-keys COPY"
+            ) from None
         except BaseException:
             self.close()
             raise
@@ -125,8 +131,17 @@ class KeyFile:
                 db.exec_driver_sql(_INSERT, rows)
         return found
 
-    def forget(self, names: Sequence[FaceName], revision: int) -> None:
-        """Delete the keys of erased faces; all erasures up to `revision` are among them, or were before.
+    def numbers(self, stream: bytes) -> list[int]:
+        """Numbers under which a stream has keys, in order."""
+        with self._database.read() as db:
+            query = select(keys.c.sequence).where(keys.c.stream == stream).order_by(keys.c.sequence)
+            return list(db.execute(query).scalars())
+
+    def forget(self, names: Sequence[FaceName], revision: int | None = None) -> None:
+        """Delete keys.
+
+        Args:
+            revision: all faces erased up to this one are among them, or were before.
 
         Raises:
             StoreError: the file cannot be used.
@@ -134,7 +149,8 @@ class KeyFile:
         with self._database.write() as db:
             if names:
                 db.exec_driver_sql(_DELETE, [tuple(name) for name in names])
-            db.execute(update(state), {"revision": revision})
+            if revision is not None:
+                db.execute(update(state), {"revision": revision})
 
     @property
     def revision(self) -> int:
@@ -262,6 +278,9 @@ def _rewrapped(row: Any, before: Cipher, after: Cipher, after_id: int, path: Pat
     try:
         key = before.open(row.wrapped, about(name))
     except UnreadableError:
-        face = f"{name.stream.hex()}-{name.number}"
-        raise EdgeError(f"the key of face {face} is damaged; put back a backup of {path} and rotate that") from None
+        kind = f"face {name.stream.hex()}-" if len(name.stream) == ID_BYTES else f"{name.stream.decode()} "
+        raise EdgeError(
+            f"the key of {kind}{name.number} is damaged; put a copy back with `edge-stscq store restore-keys`, and "
+            "rotate that"
+        ) from None
     return after_id, after.seal(key, about(name)), name.stream, name.number

@@ -32,7 +32,13 @@ POOL = 8
 """Connections of one server."""
 
 _FORMS = "give a path, sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
-_PRAGMAS = ("synchronous=FULL", "fullfsync=ON", "secure_delete=ON")
+_CACHE_KIB, _LOG_PAGES = 16 << 10, 4000
+"""Of a connection, and after how many the log is taken in: a page that many commits touch is then written once for all
+of them, and not read anew for each."""
+_PRAGMAS = (
+    "synchronous=FULL", "fullfsync=ON", "secure_delete=ON", f"cache_size=-{_CACHE_KIB}",
+    f"wal_autocheckpoint={_LOG_PAGES}",
+)  # fmt: skip
 _POSTGRES = {
     "synchronous_commit": "on",
     "lock_timeout": f"{WAIT_SECONDS}s",
@@ -128,14 +134,11 @@ class Database:
         Raises:
             StoreError: a reader of SQLite's log did not end for `WAIT_SECONDS`.
         """
+        if self._file is None:
+            self._vacuum("VACUUM", table)
+            return
         end = time.monotonic() + WAIT_SECONDS
         with self._writer, _failures(), self._engine.connect() as connection:
-            if self._file is None:
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-                connection.execute(text("SET statement_timeout = 0"))
-                connection.execute(text(f"VACUUM {table}"))
-                connection.invalidate()  # its settings are not those of the others
-                return
             driver: Any = connection.connection.driver_connection
             if rewrite:
                 driver.execute("VACUUM")
@@ -146,6 +149,27 @@ class Database:
                 if time.monotonic() > end:
                     raise StoreError("somebody reads all the time; what was removed is still in the log")
                 time.sleep(RETRY_SECONDS)
+
+    def rewrite(self, *tables: str) -> None:
+        """Write all anew, so that nothing is left of what was removed or replaced: SQLite's file, or these tables.
+
+        PostgreSQL's own log and archives keep what they keep, for as long as its operator has them.
+
+        Raises:
+            StoreError: as `scrub`, or a lock of PostgreSQL's was held for `WAIT_SECONDS`.
+        """
+        if self._file is None:
+            self._vacuum("VACUUM FULL", *tables)
+        else:
+            self.scrub(rewrite=True, table=tables[0])
+
+    def _vacuum(self, command: str, *tables: str) -> None:
+        with _failures(), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.execute(text("SET statement_timeout = 0"))
+            for table in tables:
+                connection.execute(text(f"{command} {table}"))
+            connection.invalidate()  # its settings are not those of the others
 
     def close(self) -> None:
         """Close every connection; the next transaction opens another."""
@@ -244,6 +268,7 @@ def _engine(url: URL, **connect: Any) -> Engine:
     postgres: dict[str, Any] = {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
     return create_engine(
         url, connect_args=connect, hide_parameters=True, pool_size=POOL, max_overflow=0, pool_timeout=WAIT_SECONDS,
+        pool_use_lifo=True,  # the connection that was used last has the pages that are wanted next
         **postgres if url.drivername != "sqlite" else {},
     )  # fmt: skip
 

@@ -3,6 +3,9 @@
 A name is kept so that further layers, which may wait on a camera for days, do not bring a face back, and so that
 whoever follows the store learns of it. Names of faces that were merely too old are forgotten after `REMEMBERED`.
 
+Faces that never came have no name here. Where all that a device saw in some time was erased, that time is kept: what
+its spool brings of it later is refused.
+
 SQLite overwrites what it removes (`secure_delete`), in the file and through its log, once the log has been taken in.
 PostgreSQL leaves removed rows to its vacuum; its archives are its operator's.
 """
@@ -14,8 +17,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, and_, bindparam, case, or_, select
 
 from edge_stscq.server.storage import device_counts, visit_rows
+from edge_stscq.server.storage.driver_sql import run
 from edge_stscq.server.storage.face_store import ErasedFace, FaceName
-from edge_stscq.server.storage.tables import erased, faces, payload_bytes
+from edge_stscq.server.storage.tables import erased, erased_times, faces, payload_bytes
 from edge_stscq.stream.envelope import Clock
 
 REMEMBERED = 7 * 86400.0
@@ -27,6 +31,7 @@ _ROWS = faces.delete().where(faces.c.stream == bindparam("of"), faces.c.sequence
 _OLD_NAME = erased.delete().where(erased.c.stream == bindparam("of"), erased.c.sequence == bindparam("number"))
 _FORGOTTEN = erased.delete().where(erased.c.lasting == 0, erased.c.at < bindparam("before"))
 _ANY = select(erased.c.revision).limit(1)
+_TIMES = select(erased_times.c.device, erased_times.c.since, erased_times.c.until)
 
 Item = TypeVar("Item")
 
@@ -38,7 +43,7 @@ def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 def erased_among(db: Connection, numbers: Mapping[bytes, Iterable[int]]) -> set[tuple[bytes, int]]:
     """Names of these, by stream, that never come back."""
-    if db.execute(_ANY).first() is None:
+    if run(db, _ANY).first() is None:
         return set()
     found = set()
     for stream, wanted in numbers.items():
@@ -48,6 +53,25 @@ def erased_among(db: Connection, numbers: Mapping[bytes, Iterable[int]]) -> set[
             )
             found |= {(stream, number) for number in db.execute(query).scalars()}
     return found
+
+
+def erased_times_of(db: Connection) -> dict[str, list[tuple[float, float]]]:
+    """Times of which all faces were erased, by device."""
+    times: dict[str, list[tuple[float, float]]] = {}
+    for device, since, until in run(db, _TIMES):
+        times.setdefault(device, []).append((since, until))
+    return times
+
+
+def keep_away(db: Connection, device: str, since: float, until: float) -> None:
+    """Note that all of a device, or of `EVERY_DEVICE`, that occurred since the one time and before the other is erased.
+
+    Times within it, that were noted before, go.
+    """
+    of_device = erased_times.c.device == device
+    db.execute(erased_times.delete().where(of_device, erased_times.c.since >= since, erased_times.c.until <= until))
+    values = {"device": device, "since": since, "until": until, "at": time.time()}
+    db.execute(erased_times.insert().values(values))
 
 
 def erase_rows(db: Connection, names: Sequence[FaceName], last: int, lasting: bool) -> int:

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.protocol import RefusedFrame
-from edge_stscq.stream.envelope import Clock, Source, WireFrame, device_stream_id
+from edge_stscq.stream.envelope import Clock, Kind, Source, WireFrame, device_stream_id
 from edge_stscq.stream.frame import FRAME_OVERHEAD
 
 WriteResult = Literal["stored", "extended", "duplicate"]
@@ -54,12 +54,11 @@ class KeylessFaceError(DamagedFaceError):
     """A sealed face whose key is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFace:
+class StoredFace(NamedTuple):
     """One row.
 
     Attributes:
-        row: orders faces by arrival.
+        row: orders faces by arrival; 0 of one whose row was not read since it was written.
         stream: id, 16 bytes; with `sequence`, the number in it, the face's name.
         captured_ms: milliseconds since 1970 UTC, None without a clock.
         payload: as it was sent, with `checksum` over all that the envelope says.
@@ -97,6 +96,11 @@ class StoredFace:
         """Bytes of the frame without its envelope."""
         return len(self.payload) + FRAME_OVERHEAD
 
+    @property
+    def protected(self) -> bool:
+        """True of a template, which is kept for a matcher that holds its key: nothing here reads it."""
+        return self.kind == Kind.PROTECTED
+
     def frame(self) -> WireFrame:
         """The frame as it was sent.
 
@@ -118,6 +122,28 @@ class StoredFace:
         if self.checksum < 0 or self.received < 0 or self.occurred != occurrence(frame, self.received):
             raise DamagedFaceError(f"face {self.id} is damaged in the store: its checksum or times cannot be")
         return frame
+
+
+class FreshFace(StoredFace):
+    """Face as it was just written: its frame is known, and need not be held against its checksum again."""
+
+    _frame: WireFrame
+
+    @classmethod
+    def of(cls, row: int, received: float, frame: WireFrame, revision: int) -> "FreshFace":
+        """The row of a frame."""
+        source = frame.source
+        face = cls(
+            row, source.device, source.stream_id, frame.number, source.model_id, source.coder_id, int(source.kind),
+            int(source.clock), frame.captured_ms, frame.track, frame.quality, frame.extensions, frame.layers,
+            frame.payload, frame.checksum, received, occurrence(frame, received), revision,
+        )  # fmt: skip
+        face._frame = frame
+        return face
+
+    def frame(self) -> WireFrame:
+        """The frame that was sent."""
+        return self._frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +239,20 @@ class Position(NamedTuple):
     row: int
 
 
+OnStored = Callable[[int, Sequence[StoredFace]], object]
+
+
 class FaceStore(Protocol):
     """Accepted frames; safe to call from many threads. `SqlFaceStore` keeps them in a database.
 
     Every method but `close` raises `StoreError` while the store cannot be used.
+
+    Attributes:
+        on_stored: called by `accept_all` after its commit, in its thread, with the revision before it and the faces
+            that came or grew, in the order of their revisions, which follow that one without a gap.
     """
+
+    on_stored: OnStored
 
     @property
     def name(self) -> str:

@@ -12,26 +12,28 @@ wait, and an answer to each as if it had come alone.
 import itertools
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select, tuple_, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, or_, select, tuple_, update
 
 from edge_stscq.errors import EdgeError
-from edge_stscq.protocol import DEVICE_NAME, Refused, RefusedFrame
+from edge_stscq.protocol import DEVICE_NAME, RefusedFrame
 from edge_stscq.server.storage import device_counts
+from edge_stscq.server.storage.acceptance import NEW, Acceptance
 from edge_stscq.server.storage.database import Database, StoreError, store_url
+from edge_stscq.server.storage.driver_sql import insert_rows, run
 from edge_stscq.server.storage.erasure import (
     chunks,
     erase_rows,
     erased_among,
     erased_since,
+    erased_times_of,
     erased_without_face,
+    keep_away,
     older_than,
 )
 from edge_stscq.server.storage.face_store import (
@@ -43,14 +45,24 @@ from edge_stscq.server.storage.face_store import (
     DeviceStats,
     FaceName,
     FrameBatch,
+    OnStored,
     Position,
     StoredFace,
     WriteResult,
-    is_same_capture,
-    occurrence,
 )
-from edge_stscq.server.storage.tables import LAYOUT, changes, erased, faces, payload_bytes
-from edge_stscq.stream.envelope import WireFrame, device_stream_id
+from edge_stscq.server.storage.tables import (
+    EVERY_DEVICE,
+    LAYOUT,
+    changes,
+    edits,
+    enrollments,
+    erased,
+    faces,
+    payload_bytes,
+    persons,
+)
+from edge_stscq.server.storage.visit_rows import head
+from edge_stscq.stream.envelope import device_stream_id
 from edge_stscq.stream.frame import FRAME_OVERHEAD
 
 if TYPE_CHECKING:
@@ -63,20 +75,18 @@ COLUMNS = (
 """In the order of `StoredFace`."""
 STORED = (*COLUMNS, "sealed")
 """Columns of a row: the last one says whether its payload, extensions and checksum are sealed."""
-_ATTRIBUTES = {"captured": "captured_ms"}
 _TYPES = (int, str, bytes, int, bytes, bytes, int, int, int, int, int, bytes, int, bytes, int, float, float, int)
 _NULLABLE = {"captured", "track", "quality"}
 _ALLOWED = tuple((kind, type(None)) if name in _NULLABLE else kind for name, kind in zip(COLUMNS, _TYPES, strict=True))
 _NOTHING = tuple(None if name in _NULLABLE else kind() for name, kind in zip(COLUMNS, _TYPES, strict=True))
 _FACE = select(*(faces.c[name] for name in STORED))
-_NEW = 0
-"""Row of a face that has none yet."""
 _NAME = re.compile(rf"({DEVICE_NAME})-(0|[1-9][0-9]{{0,15}})")
 _LAST = select(changes.c.revision, changes.c.seal).with_for_update()
 _UNSEALED = _FACE.where(faces.c.sealed == 0).order_by(faces.c.row)
-_OF_STREAM = _FACE.where(faces.c.stream == bindparam("stream"))
-_SPAN = _OF_STREAM.where(faces.c.sequence.between(bindparam("low"), bindparam("high")))
-_AMONG = _OF_STREAM.where(faces.c.sequence.in_(bindparam("numbers", expanding=True)))
+_ADVANCE = changes.update().values(revision=bindparam("last"))
+_AMONG = _FACE.where(
+    faces.c.stream == bindparam("stream"), faces.c.sequence.in_(bindparam("numbers", expanding=True))
+)
 _EXTENDED = tuple(name for name in STORED if name not in ("row", "stream", "sequence"))
 _EXTEND = (
     update(faces)
@@ -99,12 +109,13 @@ class SqlFaceStore:
     """
 
     def __init__(self, place: Path | str, seal: "FaceSeal | None" = None, *, converting: bool = False) -> None:
+        self.on_stored: OnStored = lambda last, stored: None
         self._seal = seal
         self._database = Database(store_url(place), LAYOUT)
         self.name = self._database.name
         try:
             self._check_seal(converting)
-            self._forget_erased()
+            self.forget_keys()
         except StoreError as error:
             self.close()
             raise EdgeError(f"{self.name} is not usable: {error}; choose another --store") from None
@@ -130,10 +141,12 @@ class SqlFaceStore:
         if self._seal is not None and seal is None:
             with self._database.write() as db:
                 db.execute(_LAST)
+                head(db)
+                self._seal.people.seal_all(db)
                 db.execute(changes.update(), {"seal": self._seal.id})
 
-    def _forget_erased(self) -> None:
-        """Delete the keys of faces that were erased, also by a process that died before it came to that."""
+    def forget_keys(self) -> None:
+        """Delete the keys of what was erased, also by a process that died before it came to that."""
         if self._seal is None:
             return
         with self._writing() as (db, last):
@@ -141,6 +154,8 @@ class SqlFaceStore:
             names = erased_without_face(db, after if after <= last else 0)
             if names or after != last:
                 self._seal.keys.forget(names, last)
+            head(db)
+            self._seal.people.forget_gone(db)
 
     @property
     def database(self) -> Database:
@@ -148,31 +163,31 @@ class SqlFaceStore:
         return self._database
 
     @property
-    def sealed(self) -> bool:
-        """True if faces are encrypted where they lie."""
-        return self._seal is not None
+    def seal(self) -> "FaceSeal | None":
+        """The seal of a sealed store."""
+        return self._seal
 
     def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         """Store all in one transaction, durable when this returns."""
         with self._writing() as (db, last):
             numbers = _numbers(batches)
             found = {_name_of(face): face for face in self._known(db, numbers)}
-            transaction = _Transaction(dict(found), {}, erased_among(db, numbers), found)
-            answers = [transaction.take(batch) for batch in batches]
-            written = self._sealed(list(transaction.changed.values()))
-            numbered = [
-                (face, (*_written(face), last + at, int(self._seal is not None))) for at, face in enumerate(written, 1)
-            ]
-            inserted = [values for face, values in numbered if face.row == _NEW]
-            extended = [_extension(face.row, values) for face, values in numbered if face.row != _NEW]
-            if inserted:
-                _insert(db, inserted)
+            acceptance = Acceptance(found, erased_among(db, numbers), erased_times_of(db))
+            answers = [acceptance.take(batch) for batch in batches]
+            taken = acceptance.rows(last)
+            sealed = int(self._seal is not None)
+            written = [(face.row, (*face[1:], sealed)) for face in self._sealed(taken)]
+            inserted = [values for row, values in written if row == NEW]
+            extended = [_extension(row, values) for row, values in written if row != NEW]
+            insert_rows(db, faces, STORED[1:], inserted)
             if extended and db.execute(_EXTEND, extended).rowcount != len(extended):
                 raise StoreError("an index leads to rows of other faces; it is damaged")
-            if numbered:
-                device_counts.add(db, _counted(transaction))
-                device_counts.recount(db, transaction.mended)
-                db.execute(changes.update(), {"revision": last + len(numbered)})
+            if taken:
+                device_counts.add(db, acceptance.counts())
+                device_counts.recount(db, acceptance.mended)
+                run(db, _ADVANCE, last=last + len(taken))
+        if taken:
+            self.on_stored(last, taken)
         return answers
 
     def find(self, face_id: str) -> StoredFace | None:
@@ -231,13 +246,30 @@ class SqlFaceStore:
         return sorted(found, key=lambda change: change.revision)[:limit]
 
     def erase(self, names: Sequence[FaceName], *, lasting: bool = True) -> int:
+        numbers: dict[bytes, set[int]] = {}
+        for stream, number in names:
+            numbers.setdefault(stream, set()).add(number)
         with self._writing() as (db, last):
+            damaged = any(map(_is_damaged, self._known(db, numbers)))
             count = erase_rows(db, names, last, lasting)
+            if damaged:
+                device_counts.recount(db)  # what a damaged row says of its size or device was never counted
             if count:
                 db.execute(changes.update(), {"revision": last + count})
         if count:
-            self._forget_erased()
+            self.forget_keys()
         return count
+
+    def keep_away(self, device: str | None, since: float, until: float) -> None:
+        """Refuse what comes of a device, or of any, that occurred since the one time and before the other.
+
+        What is there stays; to be called before it is erased, so that nothing comes between.
+
+        Args:
+            until: what occurs from now on is not refused.
+        """
+        with self._writing() as (db, _):
+            keep_away(db, device or EVERY_DEVICE, since, min(until, time.time()))
 
     def expired(self, before: float, limit: int, device: str | None, others: Collection[str] = ()) -> list[StoredFace]:
         query = older_than(_FACE, before).order_by(faces.c.row)
@@ -276,6 +308,14 @@ class SqlFaceStore:
         with self._database.read() as db:
             return device_counts.wrong_counts(db)
 
+    def recount(self) -> list[str]:
+        """Count the faces of every device anew; devices whose counts were wrong."""
+        with self._writing() as (db, _):
+            wrong = device_counts.wrong_counts(db)
+            if wrong:
+                device_counts.recount(db)
+        return wrong
+
     def count_erased(self) -> int:
         """Names that are kept of erased faces."""
         with self._database.read() as db:
@@ -300,14 +340,14 @@ class SqlFaceStore:
         """Seal at most `limit` faces that are in the clear, in one transaction; returns how many that were."""
         with self._writing() as (db, _):
             rows = [typed_row(found[:-1]) for found in db.execute(_UNSEALED.limit(limit))]
-            sealed = [(*_written(face), face.revision, 1) for face in self._sealed(rows)]
+            sealed = [(*face[1:], 1) for face in self._sealed(rows)]
             if rows:
                 db.execute(_EXTEND, [_extension(face.row, values) for face, values in zip(rows, sealed, strict=True)])
         return len(rows)
 
     def end_sealing(self) -> None:
         """Leave nothing in the clear in free pages and logs, and note that all is sealed."""
-        self._database.scrub(rewrite=True, table=faces.name)
+        self._database.rewrite(*(table.name for table in (faces, persons, edits, enrollments)))
         with self._writing() as (db, _):
             db.execute(changes.update(), {"overwrites": 1, "sealed": 1})
         self._database.scrub(rewrite=False, table=faces.name)
@@ -317,7 +357,7 @@ class SqlFaceStore:
         with self._database.read() as db:
             return int(db.execute(select(func.count()).select_from(faces).where(faces.c.sealed == 0)).scalar_one())
 
-    def _sealed(self, rows: list[StoredFace]) -> list[StoredFace]:
+    def _sealed(self, rows: Sequence[StoredFace]) -> Sequence[StoredFace]:
         return rows if self._seal is None else self._seal.seal_many(rows)
 
     def _read(self, db: Connection, query: Select[Any], **values: object) -> list[StoredFace]:
@@ -325,22 +365,41 @@ class SqlFaceStore:
 
     def _known(self, db: Connection, numbers: Mapping[bytes, set[int]]) -> Iterator[StoredFace]:
         """The stored faces that have these names, and some between."""
+        spans: list[tuple[bytes, int, int]] = []
         for stream, wanted in numbers.items():
             low, high = min(wanted), max(wanted)
             if high - low < _SPARSE * len(wanted):
-                yield from self._read(db, _SPAN, stream=stream, low=low, high=high)
+                spans.append((stream, low, high))
                 continue
             for some in chunks(sorted(wanted)):
                 yield from self._read(db, _AMONG, stream=stream, numbers=some)
+        for at in range(0, len(spans), _MOST_SPANS):
+            part = spans[at : at + _MOST_SPANS]
+            values = {
+                f"{name}{place}": value
+                for place, span in enumerate(part) for name, value in zip(_ENDS, span, strict=True)
+            }  # fmt: skip
+            yield from opened_rows(run(db, _within(len(part)), **values), self._seal)
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Connection, int]]:
         """A transaction beside which no other writes faces, and the last revision before it."""
         with self._database.write() as db:
-            last, seal = db.execute(_LAST).one()
-            if seal != (None if self._seal is None else self._seal.id):
-                raise StoreError("the store was sealed meanwhile, or replaced; start this again with its --seal")
+            last, seal = run(db, _LAST).one()
+            self._require_seal(seal)
             yield db, last
+
+    def refuse_other_seal(self, db: Connection) -> None:
+        """Refuse to write into a store that was sealed since it was opened.
+
+        Raises:
+            StoreError: it was.
+        """
+        self._require_seal(db.execute(select(changes.c.seal)).scalar_one())
+
+    def _require_seal(self, found: bytes | None) -> None:
+        if found != (None if self._seal is None else self._seal.id):
+            raise StoreError("the store was sealed meanwhile, or replaced; start this again with its --seal")
 
     def _some(self, query: Select[Any], limit: int, device: str | None) -> list[StoredFace]:
         if device is not None:
@@ -363,6 +422,14 @@ def _names(face_id: str) -> list[_Name]:
     return [(stream, int(match[2])) for stream in streams]
 
 
+def _is_damaged(face: StoredFace) -> bool:
+    try:
+        face.frame()
+    except DamagedFaceError:
+        return True
+    return False
+
+
 def _name_of(face: StoredFace) -> _Name:
     return face.stream, face.sequence
 
@@ -378,111 +445,18 @@ def _numbers(batches: Sequence[FrameBatch]) -> dict[bytes, set[int]]:
 
 _SPARSE = 4
 """Numbers in a span, for each that is asked for, from which on they are asked for one by one."""
-_DAY = 86400.0
-"""Seconds by which no clock of another server is ahead: a row that says more was damaged."""
+_MOST_SPANS = 16
+"""In one query."""
+_ENDS = ("stream", "low", "high")
 
 
-@dataclass
-class _Transaction:
-    """Faces that one transaction finds and changes.
-
-    Attributes:
-        known: faces as they are, those of the batches before included.
-        changed: what is to be written, without revisions.
-        erased: names that never come back.
-        found: faces as they were before.
-        mended: devices of which a damaged face was sent again.
-    """
-
-    known: dict[_Name, StoredFace]
-    changed: dict[_Name, StoredFace]
-    erased: Set[_Name]
-    found: Mapping[_Name, StoredFace]
-    mended: set[str] = field(default_factory=set)
-
-    def take(self, batch: FrameBatch) -> list[WriteResult | RefusedFrame] | Exception:
-        """Decide what becomes of each frame, or why none is stored."""
-        now, results = time.time(), list[WriteResult | RefusedFrame]()
-        accepted: dict[_Name, StoredFace] = {}
-        try:
-            for frame in batch.frames:
-                name = frame.source.stream_id, frame.number
-                if name in self.erased:
-                    results.append("duplicate" if batch.whole else _erased(frame))
-                    continue
-                old = accepted.get(name) or self.known.get(name)
-                result = "stored" if old is None else _against(old, frame, batch)
-                if result == "mended":
-                    self.mended.add(frame.source.device)
-                    result = "extended"
-                if result in ("stored", "extended"):
-                    accepted[name] = _row_of(frame, old, now)
-                results.append(result)
-        except SQLAlchemyError:
-            raise
-        except Exception as error:
-            return error
-        if not (batch.whole and any(isinstance(result, RefusedFrame) for result in results)):
-            self.known.update(accepted)
-            self.changed.update(accepted)
-        return results
-
-
-def _counted(transaction: _Transaction) -> device_counts.Changes:
-    """Changes of a transaction to the counts of devices."""
-    counted = device_counts.Changes()
-    for name, face in transaction.changed.items():
-        if face.device in transaction.mended:
-            continue
-        counted.add(face.device, face.payload, face.received)
-        if (old := transaction.found.get(name)) is not None:
-            counted.remove(old.device, len(old.payload))
-    return counted
-
-
-def _erased(frame: WireFrame) -> RefusedFrame:
-    stream = frame.source.stream_id.hex()
-    return RefusedFrame(stream=stream, number=frame.number, code=Refused.ERASED, reason="the face was erased")
-
-
-def _against(old: StoredFace, new: WireFrame, batch: FrameBatch) -> WriteResult | Literal["mended"] | RefusedFrame:
-    """Result of a frame whose name is known."""
-    try:
-        stored = old.frame()
-    except DamagedFaceError:
-        return "mended"  # a damaged row by a whole frame
-    if not (is_same_capture(stored, new) and batch.same_face(stored, new)):
-        stream, number = new.source.stream_id.hex(), new.number
-        reason = f"{old.id} is already another face"
-        return RefusedFrame(stream=stream, number=number, code=Refused.CONFLICT, reason=reason)
-    return "extended" if new.layers > old.layers else "duplicate"
-
-
-def _row_of(frame: WireFrame, old: StoredFace | None, now: float) -> StoredFace:
-    source = frame.source
-    received = old.received if old and 0 <= old.received < now + _DAY else now
-    return StoredFace(
-        old.row if old else _NEW, source.device, source.stream_id, frame.number, source.model_id, source.coder_id,
-        int(source.kind), int(source.clock), frame.captured_ms, frame.track, frame.quality, frame.extensions,
-        frame.layers, frame.payload, frame.checksum, received, occurrence(frame, received), 0,
-    )  # fmt: skip
-
-
-_written = attrgetter(*(_ATTRIBUTES.get(name, name) for name in COLUMNS[1:-1]))
-
-
-def _insert(db: Connection, rows: list[tuple[Any, ...]]) -> None:
-    """Insert rows by the driver itself: SQLAlchemy's own way costs each of them as much as the database does.
-
-    Args:
-        rows: values of all columns but the row's own number, in their order.
-    """
-    compiled = faces.insert().compile(dialect=db.dialect, column_keys=STORED[1:])
-    if compiled.positional:
-        assert compiled.positiontup == [*STORED[1:]]
-        db.exec_driver_sql(str(compiled), rows)
-    else:
-        db.exec_driver_sql(str(compiled), [dict(zip(STORED[1:], row, strict=True)) for row in rows])
+@cache
+def _within(spans: int) -> Select[Any]:
+    """Faces in any of so many spans of numbers of streams."""
+    ends: list[list[BindParameter[Any]]] = [[bindparam(f"{name}{place}") for name in _ENDS] for place in range(spans)]
+    return _FACE.where(
+        or_(*(and_(faces.c.stream == stream, faces.c.sequence.between(low, high)) for stream, low, high in ends))
+    )
 
 
 def _extension(row: int, values: tuple[Any, ...]) -> dict[str, Any]:
@@ -498,11 +472,11 @@ def opened_rows(rows: Iterable[Sequence[Any]], seal: "FaceSeal | None") -> list[
         return [typed_row(found[:-1]) if not found[-1] else _without_key(typed_row(found[:-1])) for found in rows]
     faces_of = [(typed_row(found[:-1]), found[-1]) for found in rows]
     opened = iter(seal.open_many([face for face, sealed in faces_of if sealed]))
-    return [next(opened) if sealed else replace(face, checksum=UNSEALED) for face, sealed in faces_of]
+    return [next(opened) if sealed else face._replace(checksum=UNSEALED) for face, sealed in faces_of]
 
 
 def _without_key(face: StoredFace) -> StoredFace:
-    return replace(face, payload=b"", extensions=b"", checksum=KEYLESS)
+    return face._replace(payload=b"", extensions=b"", checksum=KEYLESS)
 
 
 def typed_row(found: Sequence[Any]) -> StoredFace:

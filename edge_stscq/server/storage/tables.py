@@ -125,6 +125,19 @@ erased = Table(
 """Names of faces that were erased, at a time in seconds since 1970 UTC. `lasting` is 1 of one that never comes back, 0
 of one that was only too old."""
 
+EVERY_DEVICE = "*"
+"""In the place of a name; no device is called so."""
+erased_times = Table(
+    "erased_times",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("since", real, primary_key=True),
+    Column("until", real, primary_key=True),
+    Column("at", real, nullable=False),
+    sqlite_strict=True,
+)
+"""Times of which all that a device saw was erased, at a time in seconds since 1970 UTC: faces that occurred since the
+one and before the other have no name here that could be kept, while they wait on the device."""
 
 visits = Table(
     "visits",

@@ -18,8 +18,10 @@ from edge_stscq.config.recipe import StudentTraining
 from edge_stscq.data.loader import Loader
 from edge_stscq.recognizers.sface import fuse_batchnorms
 from edge_stscq.training.embeddings import trunk_input
+from edge_stscq.training.fused_rounding import fuse_rounding
 from edge_stscq.training.losses import channels_last, relation_loss
 from edge_stscq.training.optimization import RelativeAdamW, gradient_step, lr_factor
+from edge_stscq.training.precision import Precision
 from edge_stscq.training.preview import similarity_picture
 from edge_stscq.training.stages.distillation import blend, fit_reader
 from edge_stscq.training.state import EMA, Resumable
@@ -29,6 +31,8 @@ _READ = 8
 _EXPONENT_PACE = 0.5
 """Absolute learning rate of the logarithms of steps, in units of the relative rate of the rest."""
 _DECAY = 1e-4
+_WORTH_COMPILING = 1000
+"""Steps from which on compiling takes less time than it saves."""
 
 
 class IntegerDistillation(Resumable):
@@ -37,20 +41,26 @@ class IntegerDistillation(Resumable):
     A share of the batch are blends of two faces ("mixup", Zhang et al. 2018, arXiv 1710.09412), which the recognizer is
     asked about as the student sees them.
 
+    Where convolutions are computed in bfloat16, it still holds every point of a grid (8 bits), and a sum is off by at
+    most half a step of its output before it is rounded. The last steps can be made in float32 (`--precision`).
+
     Args:
         taken: layers at the end of the identity network, projection apart, that were taken over from another network.
     """
 
     def __init__(
         self, teacher: ReferenceEncoder, student: IntegerEncoder, loader: Loader, plan: StudentTraining, average: float,
-        device: torch.device, taken: int = 0,
+        precision: Precision, device: torch.device, taken: int = 0,
     ) -> None:  # fmt: skip
         self.loader, self.plan, self.device, self.batch = loader, plan, device, loader.batch
+        self.precision = precision
         self.teacher = teacher.to(device).eval().requires_grad_(False)
         self.recognizer = channels_last(fuse_batchnorms(teacher.trunk).to(device))
         self.student = student.to(device)
         self.net = channels_last(student.identity).train()
         self.net.requires_grad_(True).project.output_exponent.requires_grad_(False)
+        if device.type == "cpu" and plan.steps >= _WORTH_COMPILING:
+            fuse_rounding(self.net)
         pictures = [self._prepare(self.loader.get(step, ahead=0).images) for step in range(_READ)]
         with torch.no_grad():
             seen, target = [self.net.maps(part)[-2] for part in pictures], [self._teach(part)[0] for part in pictures]
@@ -84,8 +94,10 @@ class IntegerDistillation(Resumable):
     def _teach(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The recognizer's last feature map [N, 1024, 7, 7] and identity components [N, 128]."""
         layers = len(self.recognizer.features)
-        (last,) = self.recognizer.taps(image, (layers,))
-        return last, self.teacher.components_of(self.recognizer.finish(last, layers))
+        with self.precision.autocast(self.device):
+            (last,) = self.recognizer.taps(image, (layers,))
+            embedding = self.recognizer.finish(last, layers)
+        return last.float(), self.teacher.components_of(embedding.float())
 
     def step(self, index: int) -> dict[str, Tensor | float]:
         plan, image = self.plan, self._prepare(self.loader.get(index).images)
@@ -95,8 +107,9 @@ class IntegerDistillation(Resumable):
         image = (image * 128).round() / 128  # a picture is made of bytes
         with torch.no_grad():
             target_map, target = self._teach(image)
-        maps = self.net.maps(image)
-        found, last = maps[-1].flatten(1), maps[-2]
+        with self.precision.autocast(self.device):
+            maps = self.net.maps(image)
+        found, last = maps[-1].flatten(1).float(), maps[-2].float()
         cosine = functional.cosine_similarity(found, target).mean()
         vectors = (found - target).square().mean() / target.var(0).mean()
         relation = relation_loss(functional.normalize(found), functional.normalize(target))

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,25 @@ def test_token_layout_deals_every_component_to_one_slot(integer_model: Path) -> 
     torch.testing.assert_close(components[:, :held], identity[:, :held])
     torch.testing.assert_close(components[:, 128:], spatial)
     assert encoder.layout.components(z[:, : config.layer_ends[0]])[:, 8:].abs().max() == 0
+
+
+def test_a_student_that_is_being_trained_computes_the_same_once_it_is_saved(
+    integer_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(integer_model, tmp_path / "model")
+    trained = store.load_student(integer_model)
+    assert isinstance(trained, IntegerEncoder)
+    torch.manual_seed(0)
+    for parameter in trained.identity.parameters():  # weights between the points of their grids
+        parameter.add_(0.01 * parameter.abs().mean() * torch.randn_like(parameter))
+    store.save_student(tmp_path / "model", trained)
+    again = store.load_student(tmp_path / "model")
+    assert isinstance(again, IntegerEncoder)
+    picture = torch.randint(-128, 128, (2, 3, 112, 112)) / 128
+    assert torch.equal(trained.identity(picture), again.identity(picture))
+    ours, theirs = integer_program(trained), integer_program(again)
+    for before, after in zip(ours.identity, theirs.identity, strict=True):
+        assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(before, after, strict=True))
 
 
 def test_integer_models_are_saved_and_loaded_as_they_are(integer_model: Path, tmp_path: Path) -> None:

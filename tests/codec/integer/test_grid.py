@@ -66,6 +66,15 @@ def test_round_to_grid_has_the_gradients_of_learned_steps(low: int, high: int, r
     torch.testing.assert_close(found[1], exponent.grad / math.sqrt(50 * high))
 
 
+def test_round_to_grid_of_bfloat16_is_that_of_the_same_numbers_in_float32() -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(2000) * 4).bfloat16()
+    exponent = torch.tensor(-5.0, requires_grad=True)
+    found = round_to_grid(x, exponent, *UNSIGNED)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found.float(), round_to_grid(x.float(), exponent, *UNSIGNED))
+
+
 def test_grid_conv_without_rounding_is_its_float_twin() -> None:
     torch.manual_seed(0)
     layer = GridConv(3, 8, 3)

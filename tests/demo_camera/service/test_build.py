@@ -17,6 +17,7 @@ from demo_camera.service.settings import CameraSettings
 from edge_stscq.bundle import open_bundle
 from edge_stscq.device.encoder import DeviceEncoder
 from edge_stscq.errors import EdgeError
+from edge_stscq.privacy import KeyStore
 from tests.demo_camera.service.doubles import Said
 
 Write = Callable[[str], Path]
@@ -50,6 +51,41 @@ def test_loops_share_detector_and_encoder_and_differ_in_the_rest(write_settings:
     assert (first.layers, second.layers, first.rule.best_after) == (1, None, 3)  # type: ignore[attr-defined]
     assert second.gate.limits.sharpness == 9  # type: ignore[attr-defined]
     assert first.counters is not second.counters
+
+
+PROTECTED = "[protected]\nsecret = 'file:{secret}'\nkeys = '{keys}'\n"
+
+
+def test_loops_protect_under_the_name_of_their_camera(
+    write_settings: Write, secret: Secret, sums_bundle: Path, tmp_path: Path
+) -> None:
+    word, keys = "s" * 64, tmp_path / "site.keys"
+    text = "".join(f"[[camera]]\nname = '{name}'\nsource = '0'\n" for name in ("door", "gate"))
+    file = write_settings(PROTECTED.format(secret=secret("matcher.secret", word), keys=keys) + text)
+    settings = load_settings(file)
+    for again in range(2):  # the second time the key store is there
+        parts = real_parts(settings, open_bundle(sums_bundle), Said())
+        for camera in settings.camera:
+            unit = np.eye(128, dtype=np.float32)[again]
+            assert len(parts.loop(camera).protector.protect(unit)) == 64  # type: ignore[attr-defined]
+    records = [record.rpartition("-")[0] for record in list(KeyStore(keys, word.encode()).keys())]
+    assert records == ["door", "gate", "door", "gate"]
+
+
+@pytest.mark.parametrize(("word", "mode", "line"), [
+    ("short", 0o600, "holds no secret of 32 to 4096 characters"),
+    ("s" * 64, 0o644, "others can read or write the secret file"),
+    ("t" * 64, 0o600, "hangs on another secret"),
+])  # fmt: skip
+def test_templates_without_their_secret_are_refused(
+    write_settings: Write, secret: Secret, sums_bundle: Path, tmp_path: Path, word: str, mode: int, line: str
+) -> None:
+    KeyStore.create(tmp_path / "site.keys", b"s" * 64)
+    file = secret("matcher.secret", word)
+    file.chmod(mode)
+    text = PROTECTED.format(secret=file, keys=tmp_path / "site.keys") + "[[camera]]\nname = 'a'\nsource = '0'\n"
+    with pytest.raises(EdgeError, match=line):
+        made(write_settings(text), sums_bundle)
 
 
 def test_layers_that_the_model_does_not_have_are_refused(write_settings: Write, sums_bundle: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from demo_camera.service.delivery import Delivery, Destination, SharedByteLimiter
-from demo_camera.service.notices import Notices
 from edge_stscq.client.byte_budget import Budget, ByteLimiter
 from edge_stscq.client.spool import Spool
+from edge_stscq.events.notices import Notices
 from tests.client.filled import captured
 from tests.demo_camera.service.doubles import CODEC, Received, Receiver, Said, wait_for
 from tests.support.fakes import stream_acknowledgement

@@ -9,8 +9,8 @@ import pytest
 
 from demo_camera.service import keeper as module
 from demo_camera.service.keeper import Keeper
-from demo_camera.service.notices import Notices
 from edge_stscq.client.spool import Spool
+from edge_stscq.events.notices import Notices
 from tests.client.filled import captured
 from tests.demo_camera.service.doubles import CODEC, Said, capture, wait_for
 

@@ -64,6 +64,8 @@ def test_environment_overrides_the_file_and_is_named_where_it_is_wrong(
         ("", "[[camera]]: ", "is missing"),
         (f"[spool]\nsize = '12'\n{DOOR}", "[spool], size: ", "64MiB"),
         (f"[spool]\nsize = '1KiB'\n{DOOR}", "[spool], size: ", "too small"),
+        (f"[spool]\nseal = 'file:none'\n{DOOR}", "[spool], seal: ", "cannot read the secret file none"),
+        (f"[spool]\nseal = 'letmein'\n{DOOR}", "[spool], seal: ", "give file:PATH, command:PROGRAM"),
         (f"[server]\nurl = 'server'\n{DOOR}", "[server], url: ", "http://"),
         (f"[server]\nurl = 'http://u:p@x'\n{DOOR}", "[server], url: ", "would be logged"),
         (f"[server]\nurl = 'http://x'\nbudget = '3'\n{DOOR}", "[server], budget: ", "2kB/min"),

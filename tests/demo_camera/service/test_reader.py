@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from demo_camera.service.notices import Notices
 from demo_camera.service.reader import Interrupted, Reader, State
 from edge_stscq.errors import EdgeError
+from edge_stscq.events.notices import Notices
 from tests.demo_camera.service.doubles import FakeSource, Said, away, wait_for
 
 

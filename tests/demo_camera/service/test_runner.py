@@ -69,6 +69,32 @@ def test_everything_captured_until_the_end_is_in_its_cameras_spool(write_setting
     assert bench.said.of("end") == [{"faces": 4, "waiting": 4}]
 
 
+def test_sealed_spools_are_filled_and_sent(
+    write_settings: Write, tmp_path: Path, secret: Callable[[str, str], Path]
+) -> None:
+    got: list[Received] = []
+
+    def answer(request: Received) -> tuple[int, dict[str, str], bytes]:
+        got.append(request)
+        return 200, {}, stream_acknowledgement(request.body).encode()
+
+    text = f"[spool]\nseal = 'file:{secret('device.secret', 'x' * 40)}'\n{TWO}"
+    bench = Bench(write_settings(text), live=False)
+    bench.sources["door"].give("face", "face")
+    with bench.running():
+        wait_for(lambda: bench.loops["door"].seen == ["face", "face"])
+    assert bench.said.of("end") == [{"faces": 2, "waiting": 2}]
+    with pytest.raises(EdgeError, match="is sealed"):
+        waiting(tmp_path, "door")
+    with Receiver(answer).running() as server:
+        bench = Bench(write_settings(f"[server]\nurl = '{server.url}'\n{text}"))
+        with bench.running():
+            wait_for(lambda: got and bench.service.status()[0].waiting == 0)
+    secret("device.secret", "y" * 40)
+    with pytest.raises(EdgeError, match="another secret"):
+        Bench(write_settings(text))
+
+
 def test_service_ends_by_itself_when_all_films_have_ended(write_settings: Write, tmp_path: Path) -> None:
     bench = Bench(write_settings(TWO), live=False)
     for source in bench.sources.values():

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from demo_camera.service.keeper import Keeper
 from demo_camera.service.lane import Lane
-from demo_camera.service.notices import Notices
 from demo_camera.service.reader import Reader
 from demo_camera.service.worker import Worker
 from edge_stscq.client.spool import Spool
+from edge_stscq.events.notices import Notices
 from tests.demo_camera.service.doubles import FakeLoop, FakeSource, Said, wait_for
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry
-from edge_stscq.server.storage import sql_face_store as store_module
+from edge_stscq.server.storage import acceptance
 from edge_stscq.server.storage.database import redacted, sibling_path, store_url
 from edge_stscq.stream import CodedFace
 
@@ -30,7 +30,7 @@ async def test_faces_filtered_by_device_and_time(
 
         headers: dict[str, str] = {}
         for second, device in enumerate(("a", "b", "a", "b")):
-            monkeypatch.setattr(store_module.time, "time", lambda now=1_800_000_000 + second: now)
+            monkeypatch.setattr(acceptance.time, "time", lambda now=1_800_000_000 + second: now)
             body = entry.codec.encode_stream(make_faces(1, seed=second))
             sent = {"Edge-Device": device, "Edge-Sequence": str(second)}
             assert (await client.post("/v1/frames", content=body, headers=sent)).status_code == 200

@@ -256,7 +256,8 @@ async def test_change_feed_recovers_from_store_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feed_module, "POLL_SECONDS", 0.01)
-    store, failures = SqlFaceStore(tmp_path / "faces.db"), 0
+    store, other = (SqlFaceStore(tmp_path / "faces.db") for _ in range(2))
+    failures = 0
     changes = store.changes
 
     def failing(after: int, limit: int, device: str | None = None) -> list[object]:
@@ -268,8 +269,9 @@ async def test_change_feed_recovers_from_store_failure(
 
     monkeypatch.setattr(store, "changes", failing)
     async with ChangeFeed(store) as feed, asyncio.timeout(30):
-        accept(store, device_frames("cam", 0, b"a"))
+        accept(other, device_frames("cam", 0, b"a"))
         told = await anext(feed.changes(0))
     store.close()
+    other.close()
     assert [face.id for face in told] == ["cam-0"]
     assert [record.getMessage() for record in caplog.records] == ["the store cannot be followed now: gone"]

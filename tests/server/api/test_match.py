@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -287,8 +286,8 @@ def test_face_index_skips_foreign_and_damaged(
 ) -> None:
     (face,) = make_faces(1)
     good = stored(entry, face, 0, 1)
-    other = replace(good, row=1, sequence=1, model=b"87654321", revision=2)
-    damaged = replace(good, row=2, sequence=2, revision=3)
+    other = good._replace(row=1, sequence=1, model=b"87654321", revision=2)
+    damaged = good._replace(row=2, sequence=2, revision=3)
     caplog.set_level(logging.ERROR)
     index.add([good, other, damaged])
     assert (len(index), index.revision) == (1, 3)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_stscq.server.decoding.catalog import CatalogEntry
-from edge_stscq.server.storage import sql_face_store as store_module
+from edge_stscq.server.storage import acceptance
 from edge_stscq.server.storage.face_store import Position
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
@@ -36,7 +36,7 @@ def captured(*times: int | None, device: str = "cam", first: int = 0) -> list[Wi
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """`at(seconds)`: the store's clock."""
-    return lambda now: monkeypatch.setattr(store_module.time, "time", lambda: now)
+    return lambda now: monkeypatch.setattr(acceptance.time, "time", lambda: now)
 
 
 def test_newest_order(place: str, open_store: OpenStore, at: Callable[[float], None]) -> None:

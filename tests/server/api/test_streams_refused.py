@@ -1,24 +1,35 @@
 """POST /v2/frames: frames that are refused alone, and faces that nobody else can write over."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx2
 import pytest
 
+from edge_stscq.bundle.model_folder import load_tables
 from edge_stscq.protocol import Refused
-from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.stream import CodedFace, FrameCodec
-from edge_stscq.stream.envelope import Clock, Kind, WireFrame
+from edge_stscq.stream.envelope import STATIC_TABLES, Clock, Kind, WireFrame
+from edge_stscq.stream.learned import Learned
 from edge_stscq.stream.packed import PACKED_OR_STATIC
 from edge_stscq.stream.wire import PREAMBLE, read_section, section_header
+from tests.support.models.learned_weights import draw_weights
 from tests.support.stored_faces import NOON, Camera
 from tests.support.stream_requests import acknowledged, post, stored
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 MakeFaces = Callable[..., list[CodedFace]]
+
+
+def template(camera: Camera, payload: bytes, extensions: bytes = b"", **source: object) -> WireFrame:
+    """A frame of a protected template, in a stream of its own kind."""
+    made = replace(camera.source, **{"kind": Kind.PROTECTED, "coder_id": STATIC_TABLES, **source})
+    return WireFrame(made, 1, 1, payload, NOON, extensions=extensions)
 
 
 def not_canonical(camera: Camera, face: CodedFace) -> WireFrame:
@@ -39,9 +50,29 @@ REFUSED: dict[str, tuple[Refused, str, Callable[[Camera, CodedFace], WireFrame]]
         Refused.UNKNOWN_CODER, "coder 0000000000000001",
         lambda camera, face: Camera(camera.codec, coder_id=bytes(7) + b"\1").frame(face, 1),
     ),
-    "template": (
-        Refused.UNKNOWN_KIND, "frames of kind 1",
-        lambda camera, face: Camera(camera.codec, kind=Kind.PROTECTED).frame(face, 1),
+    "template of layers": (
+        Refused.NOT_CANONICAL, "a protected template has one layer, not 3",
+        lambda camera, face: template(camera, bytes(64)).with_payload(3, bytes(64)),
+    ),
+    "template cut off": (
+        Refused.NOT_CANONICAL, "a protected template has 10 to 512 bytes, not 9",
+        lambda camera, face: template(camera, bytes(9)),
+    ),
+    "template too long": (
+        Refused.NOT_CANONICAL, "a protected template has 10 to 512 bytes, not 513",
+        lambda camera, face: template(camera, bytes(513)),
+    ),
+    "template of another model": (
+        Refused.UNKNOWN_MODEL, "model abababababababab is not held here",
+        lambda camera, face: template(camera, bytes(64), model_id=b"\xab" * 8),
+    ),
+    "template by a coder": (
+        Refused.UNKNOWN_CODER, "coder 0000000000000001",
+        lambda camera, face: template(camera, bytes(64), coder_id=bytes(7) + b"\1"),
+    ),
+    "template with an extension": (
+        Refused.UNKNOWN_EXTENSION, "extension 133 is unknown; update the server",
+        lambda camera, face: template(camera, bytes(64), extensions=b"\x85\0"),
     ),
     "kind": (
         Refused.UNKNOWN_KIND, "frames of kind 255",
@@ -89,6 +120,27 @@ async def test_streams_packing_coder_is_kept(serve: Serve, entry: CatalogEntry, 
         assert await acknowledged(client, camera.file(too_long)) == {1: Refused.NOT_CANONICAL}
         assert await acknowledged(client, Camera(codec).faces([face])) == {0: "conflict"}
         assert await stored(client) == [(f"{camera.stream}-0", 3)]
+
+
+async def test_streams_learned_coder_is_kept_where_the_model_has_it(
+    serve: Serve, tiny_model: Path, tmp_path: Path, make_faces: MakeFaces
+) -> None:
+    """A server whose model has no learned coder, or another, refuses each frame alone and stores nothing."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    tables, (face,) = load_tables(folder), make_faces(1)
+    learned = Learned(draw_weights(tables), tables)
+    learned.weights.save(folder / "learned.safetensors")
+    (entry,) = ModelCatalog([folder])
+    camera = Camera(FrameCodec(tables, entry.model_id, learned.coder_id, learned))
+    frame = camera.frame(face, 1)
+    spoiled = frame.with_payload(3, frame.payload + b"\0")
+    async with serve(model=folder) as client:
+        assert await acknowledged(client, camera.faces([face])) == {"stored": 1}
+        assert await acknowledged(client, camera.file(spoiled)) == {1: Refused.NOT_CANONICAL}
+        picture = await client.get(f"/v1/faces/{camera.stream}-0.png")
+        assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
+    async with serve(store=tmp_path / "other.db") as client:
+        assert await acknowledged(client, camera.faces([face])) == {0: Refused.UNKNOWN_CODER}
 
 
 async def test_streams_many_models_refused_in_short_reasons(

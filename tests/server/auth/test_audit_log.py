@@ -111,6 +111,32 @@ async def test_audit_log_holds_no_secret(
 
 
 @pytest.mark.anyio
+async def test_audit_log_of_erasures_and_commands_is_on_the_disk(
+    serve: Serve, issue: Issue, entry: CatalogEntry, make_faces: MakeFaces, lines: Lines, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A power cut takes no line about what cannot be found out otherwise."""
+    synced, sync = list[int](), os.fsync
+
+    def noted(file: int) -> None:
+        sync(file)
+        if os.path.samestat(os.fstat(file), (tmp_path / "log" / "audit.jsonl").stat()):
+            synced.append(len(lines()))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    headers = {"Authorization": f"Bearer {issue('*', 'send', 'read', 'delete')}"}
+    async with serve() as client:
+        sent = {"Edge-Device": "door", "Edge-Sequence": "41"}
+        await client.post("/v1/frames", content=entry.codec.encode_stream(make_faces(1)), headers=headers | sent)
+        await client.get("/v1/faces", headers=headers)
+        assert synced == []
+        assert (await client.delete("/v1/faces/door-41", headers=headers)).status_code == 200
+        assert synced == [3]
+    audit.annotate_faces("store erase", 1, ["door"])
+    assert synced == [3, 4]
+
+
+@pytest.mark.anyio
 async def test_audit_log_repeated_refusals_suppressed(
     serve: Serve, issue: Issue, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.maintenance.backup import backup_store, restore_store
+from edge_stscq.server.storage.erasure import erased_times_of
 from edge_stscq.server.storage.face_store import FaceName
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream.envelope import device_stream_id
@@ -54,6 +55,7 @@ def test_restore_keeps_erased_faces_away(tmp_path: Path, open_store: OpenStore) 
     backup_store(path, copy)
     accept(store, device_frames("cam", 3, b"later", b"gone"))
     store.erase([FaceName(CAM, 1), FaceName(CAM, 4)])
+    store.keep_away("cam", 0, 1)
     last = store.latest_revision()
     with pytest.raises(EdgeError, match="is in use; stop the servers"):
         restore_store(copy, path)
@@ -64,6 +66,8 @@ def test_restore_keeps_erased_faces_away(tmp_path: Path, open_store: OpenStore) 
     assert b"SECRETTEMPLATE!" not in path.read_bytes()
     with contextlib.closing(SqlFaceStore(path)) as again:
         assert again.latest_revision() > last
+        with again.database.read() as db:
+            assert erased_times_of(db) == {"cam": [(0, 1)]}
         for number, text in ((1, b"SECRETTEMPLATE!"), (4, b"gone")):
             assert [result.code for result in accept(again, device_frames("cam", number, text))] == ["erased"]
         assert accept(again, device_frames("cam", 3, b"later")) == ["stored"], "what was only lost may come again"

@@ -11,6 +11,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.maintenance.inspection import inspect_store, repair_store
+from edge_stscq.server.storage.erasure import erased_times_of
 from edge_stscq.server.storage.face_store import FaceName, StoredFace
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream.envelope import device_stream_id
@@ -32,6 +33,7 @@ def filled(tmp_path: Path) -> Path:
     with contextlib.closing(SqlFaceStore(path)) as store:
         accept(store, device_frames("cam", 0, *(bytes([65 + n % 26]) * (1 + n % 15) for n in range(300))))
         store.erase([FaceName(CAM, number) for number in (7, 8, 299)])
+        store.keep_away("door", 1.0, 2.0)
     return path
 
 
@@ -73,6 +75,8 @@ def test_repair_keeps_what_is_whole(filled: Path) -> None:
         refused, mended, fresh = (accept(store, device_frames("cam", number, text))[0] for number, text in sent)
         assert (refused.code, mended, fresh) == ("erased", "stored", "stored")
         assert store.latest_revision() == 305, "revisions go on"
+        with store.database.read() as db:
+            assert erased_times_of(db) == {"door": [(1.0, 2.0)]}
     assert inspect_store(done.moved).damaged[0].id == "cam-3"
 
 

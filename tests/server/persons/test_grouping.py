@@ -3,18 +3,23 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing import Queue, get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_stscq.server.decoding.catalog import CatalogEntry
+from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.maintenance.inspection import repair_store
+from edge_stscq.server.persons import grouping
 from edge_stscq.server.persons.editing import Enrolled, NoPersonError, PersonStore, UndoError
 from edge_stscq.server.persons.grouping import Grouper
+from edge_stscq.server.persons.likeness import Likeness
 from edge_stscq.server.persons.rows import PersonRow
 from edge_stscq.server.storage.face_store import FaceName
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
+from edge_stscq.stream.envelope import Kind
 from edge_stscq.stream.face import CodedFace
 from tests.server.conftest import MakeFaces
 from tests.support.models.match_rules import rule_of
@@ -175,6 +180,33 @@ def test_erased_faces_leave_visits_and_empty_persons_go_with_their_names(
     assert len(partition(store)) == 2, "nothing in memory still takes her for somebody who went"
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_lone_visit_is_looked_at_again_when_a_person_is_known_better(
+    store: SqlFaceStore, entry: CatalogEntry, camera: Camera, make_faces: MakeFaces, people: PersonStore, named: bool
+) -> None:
+    """Two faces too unlike, and one between them: it joins one, and what both are by then is like the other."""
+    first, other = (replace(face, group=0) for face in make_faces(2))
+    odd = np.arange(len(first.tokens)) % 3 == 0
+    between = replace(first, tokens=np.where(odd, other.tokens, first.tokens))
+    likeness = Likeness(replace(entry, rule=rule_of(entry.model_id.hex(), entry.config.layer_names, None)))
+    units = likeness.units([first, between, other])
+    apart, near, far = (likeness.verdict(units[a], units[b])[0] for a, b in ((0, 2), (0, 1), (1, 2)))
+    known = likeness.verdict(likeness.average(units[:2]), units[2])[0]
+    assert apart < known < near > far
+    enough = (apart + known) / 2
+    judged = replace(entry, rule=rule_of(entry.model_id.hex(), entry.config.layer_names, None, enough, enough))
+    grouper = Grouper(store, [judged], GAP)
+    for number, face in enumerate([other, first]):
+        see(store, camera, face, number, 1000 * number, track=number)
+    group(grouper)
+    assert partition(store) == [[[0]], [[1]]]
+    if named:
+        people.name(people.visits(10)[-1].person, "Ann")
+    see(store, camera, between, 2, 2000, track=2)
+    group(grouper)
+    assert partition(store) == ([[[0]], [[1], [2]]] if named else [[[0], [1], [2]]])
+
+
 @contextlib.contextmanager
 def unchanged(people: PersonStore) -> Iterator[None]:
     """Edits within are undone at the end: all is as before."""
@@ -324,3 +356,86 @@ def test_repair_keeps_visits_persons_and_names(
     group(Grouper(mended, [judged], GAP))
     assert partition(mended) == [[[0], [2]], [[1]]]
     assert PersonStore(mended).person(person).name == "Ann"
+
+
+def group_beside_another(
+    place: str, model: Path, begin: Barrier, faces: int, told: "Queue[tuple[int, int]]", page: int = 5
+) -> None:
+    """Group as a server does, until all faces are in visits; says the visits that this process began, and its steps."""
+    (entry,) = ModelCatalog([model])
+    rule = rule_of(entry.model_id.hex(), entry.config.layer_names, None, 0.9, 0.8)
+    grouping.PAGE, began, steps = page, 0, 0
+    with contextlib.closing(SqlFaceStore(place)) as store:
+        grouper, people = Grouper(store, [replace(entry, rule=rule)], GAP), PersonStore(store)
+        begin.wait(120)
+        while people.changes(None).mark < faces:
+            steps += bool(grouper.step())
+            began += sum(one.own and one.event == "visit" for one in grouper.happened())
+    told.put((began, steps))
+
+
+def test_grouping_by_two_processes_takes_each_face_in_once(
+    place: str, open_store: OpenStore, tiny_model: Path, camera: Camera, make_faces: MakeFaces
+) -> None:
+    store, known, context, count = open_store(place), make_faces(6), get_context("spawn"), 120
+    begin, told = context.Barrier(3), context.Queue()
+    work = place, tiny_model, begin, count, told
+    processes = [context.Process(target=group_beside_another, args=work) for _ in range(2)]
+    for one in processes:
+        one.start()
+    try:
+        begin.wait(120)
+        for number in range(count):
+            see(store, camera, known[number % 6], number, 1000 * number, track=number)
+        found = [told.get(timeout=120) for _ in processes]
+    finally:
+        for one in processes:
+            one.join(30)
+            one.kill()
+    assert [one.exitcode for one in processes] == [0, 0]
+    groups = partition(store)
+    assert sorted(number for visits in groups for visit in visits for number in visit) == list(range(count))
+    assert [len(visits) for visits in groups] == [count // 6] * 6, "as one server alone groups them"
+    assert sum(began for began, _ in found) == count, "each visit was told of by one of them"
+    assert all(steps for _, steps in found), "both took part"
+
+
+@pytest.fixture
+def watching(store: SqlFaceStore, judged: CatalogEntry, people: PersonStore, make_faces: MakeFaces) -> Grouper:
+    """A watch list with the first face on it."""
+    ann = make_faces(1)[0]
+    people.enroll("Ann", [Enrolled(judged.model_id, ann.layers, judged.codec.payload(ann), 80)])
+    return Grouper(store, [judged], GAP, watch_list=True)
+
+
+def test_watch_list_lets_strangers_pass_before_they_are_stored(
+    store: SqlFaceStore, watching: Grouper, judged: CatalogEntry, camera: Camera, make_faces: MakeFaces,
+    people: PersonStore,
+) -> None:  # fmt: skip
+    ann, ben, eve = make_faces(3)
+    frames = [
+        camera.frame(face, number, NOON + 1000 * number, track=track)
+        for number, (face, track) in enumerate([(ann, 0), (ben, 0), (ben, 1), (eve, None), (ann, None)])
+    ]
+    assert watching.let_pass(frames) == [False, False, True, True, False], "a track stays whole"
+    assert people.changes(None).passed == 2
+    assert [(one.event, one.visit, one.track) for one in watching.happened()] == [
+        ("unknown", None, 1), ("unknown", None, None),
+    ]  # fmt: skip
+    see(store, camera, ann, 0, 0, track=0)
+    group(watching)
+    later = camera.frame(eve, 9, NOON + 9000, track=0)
+    assert watching.let_pass([later, frames[0]]) == [False, False], "what is of a visit stays"
+    template = Camera(judged.codec, kind=Kind.PROTECTED).frame(eve, 10, NOON, track=9)
+    assert watching.let_pass([template]) == [False], "nobody here can tell whose a protected template is"
+    too_late = camera.frame(eve, 10, NOON + round(1000 * (10 * GAP)), track=0)
+    assert watching.let_pass([too_late]) == [True]
+
+
+def test_watch_list_with_nobody_on_it_lets_everybody_pass(
+    store: SqlFaceStore, judged: CatalogEntry, camera: Camera, make_faces: MakeFaces
+) -> None:
+    frames = [camera.frame(make_faces(1)[0], 0)]
+    assert Grouper(store, [judged], GAP, watch_list=True).let_pass(frames) == [True]
+    unmeasured = Grouper(store, [replace(judged, rule=None)], GAP, watch_list=True)
+    assert unmeasured.let_pass(frames) == [False], "nothing is known of a model that was never measured"

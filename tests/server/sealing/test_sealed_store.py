@@ -1,7 +1,6 @@
 """A sealed store works as one in the clear does; stolen, restored or without its key it tells nothing."""
 
 import contextlib
-import os
 import signal
 import sqlite3
 import subprocess
@@ -15,9 +14,8 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import RefusedFrame
 from edge_stscq.server.maintenance.backup import backup_store, restore_store
 from edge_stscq.server.maintenance.inspection import inspect_store, repair_store
-from edge_stscq.server.persons.editing import Enrolled, PersonStore
 from edge_stscq.server.sealing import conversion
-from edge_stscq.server.sealing.conversion import backup_keys, seal_store
+from edge_stscq.server.sealing.conversion import seal_store
 from edge_stscq.server.sealing.face_seal import FaceSeal, open_seal, refuse_index_on_disk
 from edge_stscq.server.sealing.key_file import KeyFile, rotate
 from edge_stscq.server.sealing.tables import LAYOUT
@@ -253,7 +251,7 @@ def test_backup_without_its_keys_is_refused(place: Place, tmp_path: Path) -> Non
 def test_erasure_whose_process_died_takes_the_key_later(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.put(b"a", b"b")
     with place.open() as store, monkeypatch.context() as patched:
-        patched.setattr(store, "_forget_erased", lambda: None)
+        patched.setattr(store, "forget_keys", lambda: None)
         store.erase([FaceName(CAM, 0)])
     seal = place.seal
     assert len(seal.keys) == 2
@@ -269,28 +267,6 @@ def test_repair_of_a_sealed_store(place: Place) -> None:
     assert (done.kept, [one.id for one in done.lost]) == (2, ["cam-1"])
     assert place.texts() == [b"a", b"def"]
     assert inspect_store(place.store, seal=place.seal).whole
-
-
-def test_backups_of_keys_are_kept_for_a_time(place: Place, tmp_path: Path) -> None:
-    place.put(b"a", b"b")
-    folder = tmp_path / "keys"
-    day = 86400.0
-    first = backup_keys(place.keys, SECRET, folder, 30, now=1.7e9)
-    (folder / "other.txt").write_text("mine")
-    second = backup_keys(place.keys, SECRET, folder, 30, now=1.7e9 + 30 * day)
-    assert (first.keys, second.removed) == (2, [])
-    third = backup_keys(place.keys, SECRET, folder, 30, now=1.7e9 + 31 * day)
-    assert third.removed == [first.backup]
-    assert sorted(map(str, folder.iterdir())) == sorted([second.backup, third.backup, str(folder / "other.txt")])
-    assert Path(third.backup).stat().st_mode & 0o777 == 0o600
-    assert folder.stat().st_mode & 0o777 == 0o700
-    with place.open() as store:
-        store.erase([FaceName(CAM, 0)])
-    os.replace(third.backup, place.keys)  # a copy of the keys, put back: what was erased since goes again
-    place.keys.with_name("apart.db-wal").unlink(missing_ok=True)
-    place.keys.with_name("apart.db-shm").unlink(missing_ok=True)
-    assert place.texts() == [b"b"]
-    assert len(place.seal.keys) == 1
 
 
 def test_rotate_to_another_secret(place: Place) -> None:
@@ -362,15 +338,3 @@ def test_layout_of_the_key_file_is_that_of_its_steps(tmp_path: Path) -> None:
                 (name, bool(required)) for _, name, _, required, *_ in db.execute(f"PRAGMA table_info({table.name})")
             ]
             assert columns == [(column.name, not column.nullable) for column in table.columns]
-
-
-def test_watch_list_is_refused_by_name(place: Place, tmp_path: Path) -> None:
-    """Photographs of it would lie in the clear."""
-    photo = [Enrolled(MODEL, 1, b"payload", 80)]
-    with place.open() as store, pytest.raises(EdgeError, match="takes no watch list"):
-        PersonStore(store).enroll("Ann", photo)
-    with contextlib.closing(SqlFaceStore(tmp_path / "clear.db")) as store:
-        PersonStore(store).enroll("Ann", photo)
-    with pytest.raises(EdgeError, match="has a watch list"):
-        seal_store(tmp_path / "clear.db", tmp_path / "new.db", SECRET)
-    assert not (tmp_path / "new.db").exists()

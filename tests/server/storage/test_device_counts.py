@@ -6,8 +6,11 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from sqlalchemy import event, text
+from typer.testing import CliRunner
 
+from edge_stscq.cli.store import store as app
 from edge_stscq.server.maintenance.inspection import inspect_store, repair_store
 from edge_stscq.server.storage.face_store import DeviceStats, FaceName
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
@@ -65,6 +68,38 @@ def test_erasing_a_row_whose_device_was_damaged_keeps_the_counts(place: str, ope
     assert store.erase([FaceName(device_stream_id("cam"), 1)]) == 1
     assert store.wrong_counts() == []
     assert [(one.device, one.faces) for one in store.devices(2e9)] == [("cam", 2)]
+
+
+@pytest.mark.parametrize(("column", "value"), [("payload", b"longer"), ("device", "door")])
+def test_erasing_a_damaged_row_keeps_the_counts(
+    place: str, open_store: OpenStore, column: str, value: str | bytes
+) -> None:
+    """Its length, or its device, is not what was counted when it came."""
+    store = open_store(place)
+    accept(store, device_frames("cam", 0, b"a", b"bb", b"c"))
+    accept(store, device_frames("door", 0, b"d"))
+    with store._database.write() as db:
+        db.execute(text(f"UPDATE faces SET {column} = :value WHERE sequence = 1"), {"value": value})
+    assert store.wrong_counts() != []
+    assert store.erase([FaceName(device_stream_id("cam"), 1)]) == 1
+    assert store.wrong_counts() == []
+    assert store.devices(2e9) == counted(store)
+
+
+def test_recount_mends_counts_of_any_store(place: str, open_store: OpenStore) -> None:
+    store = open_store(place)
+    accept(store, device_frames("cam", 0, b"a", b"b"))
+    accept(store, device_frames("door", 0, b"a"))
+    with store._database.write() as db:
+        db.execute(text("UPDATE devices SET faces = 7 WHERE device = 'cam'"))
+    done = CliRunner().invoke(app, ["repair", "--store", place]) if "://" in place else None
+    if done is None:
+        assert store.recount() == ["cam"]
+    else:
+        assert done.exit_code == 0, done.exception
+        assert "1 device counted anew: cam" in done.stdout
+    assert store.recount() == []
+    assert store.devices(2e9) == counted(store)
 
 
 def test_wrong_counts_are_named_and_mended(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,37 @@ def test_erase_keeps_late_layers_away(store: SqlFaceStore) -> None:
     assert accept(store, late, whole=True) == ["duplicate"], "version 1 has no word for it, and must not send it again"
     assert store.find("cam-1") is None
     assert store.erase(names(1)) == 0
+
+
+def seen_at(*moments: int, clock: Clock = Clock.SYNCHRONIZED, device: str = "door") -> list[WireFrame]:
+    """Frames of a new stream, as a spool that was offline sends them; seconds since 1970 UTC."""
+    source = Source(stream_id(secrets.token_bytes(16)), device, MODEL, clock=clock)
+    captured = [None if clock == Clock.NONE else 1000 * moment for moment in moments]
+    return [WireFrame(source, number, 1, b"a", moment) for number, moment in enumerate(captured)]
+
+
+def results(store: SqlFaceStore, frames: Sequence[WireFrame]) -> list[str]:
+    return [result if isinstance(result, str) else str(result.code) for result in accept(store, frames)]
+
+
+def test_erased_time_of_a_device_keeps_its_spool_away(store: SqlFaceStore, place: str, open_store: OpenStore) -> None:
+    open_store(place).keep_away("door", 1000, 2000)
+    assert results(store, seen_at(999, 1000, 1999, 2000)) == ["stored", "erased", "erased", "stored"]
+    assert results(store, seen_at(1500, clock=Clock.UNSYNCHRONIZED)) == ["erased"]
+    assert results(store, seen_at(1500, clock=Clock.NONE)) == ["stored"], "nobody knows when it was seen"
+    assert results(store, seen_at(1500, device="other")) == ["stored"]
+    store.keep_away(None, 5000, 6000)
+    assert results(store, seen_at(5500, device="other")) == ["erased"]
+    store.keep_away("door", 0, 3000)
+    assert results(store, seen_at(500, 1500, 2500, 3500)) == ["erased", "erased", "erased", "stored"]
+    with store._database.read() as db:
+        assert len(erasure.erased_times_of(db)["door"]) == 1, "a time within another one is not kept beside it"
+
+
+def test_erased_time_ends_now(store: SqlFaceStore) -> None:
+    store.keep_away("door", 0, 2 * time.time())
+    now = int(time.time())
+    assert results(store, seen_at(now - 60, now + 60)) == ["erased", "stored"]
 
 
 def test_erase_is_a_change_in_order(store: SqlFaceStore) -> None:
@@ -173,7 +205,8 @@ def test_feed_tells_of_erased_faces_and_keeps_none(store: SqlFaceStore) -> None:
             store.erase(names(0, 1))
             feed.notify()
             told.append([f"{type(change).__name__} {change.id}" for change in await anext(changes)])
-            assert [change.id for change in feed._recent if isinstance(change, StoredFace)] == ["cam-2"]
+            kept = [change for part in feed._recent for change in part]
+            assert [change.id for change in kept if isinstance(change, StoredFace)] == ["cam-2"]
             return told
 
     assert asyncio.run(follow()) == [["cam-1", "cam-2"], ["ErasedFace cam-0", "ErasedFace cam-1"]]

@@ -15,7 +15,7 @@ import pytest
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import RefusedFrame
-from edge_stscq.server.storage import sql_face_store as store_module
+from edge_stscq.server.storage import acceptance
 from edge_stscq.server.storage.face_store import DeviceStats, FrameBatch
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream.envelope import device_stream_id
@@ -136,7 +136,7 @@ def test_store_shared_by_servers(store: SqlFaceStore, place: str, open_store: Op
 
 def test_page_filters(store: SqlFaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
-        monkeypatch.setattr(store_module.time, "time", lambda now=100.5 + number: now)
+        monkeypatch.setattr(acceptance.time, "time", lambda now=100.5 + number: now)
         accept(store, number, b"a", device="odd" if number % 2 else "even")
 
     def numbers(*arguments: object, **chosen: object) -> list[int]:

@@ -19,6 +19,11 @@ from edge_stscq.bundle.manifest import (
     sha256_files,
 )
 
+from edge_stscq.stream import FrameCodec, Tables
+from edge_stscq.stream.learned import Learned
+from edge_stscq.stream.learned.weights import FILE as LEARNED
+from tests.support.models.learned_weights import draw_weights
+
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -44,6 +49,18 @@ def change_two_tokens(golden: Tensors) -> None:
     """Make two golden tokens differ from what the artifact answers."""
     for name in ("tokens", "other_tokens"):
         golden[name][[2, 3], [5, 0]] ^= 1
+
+
+def as_learned(folder: Path) -> Path:
+    """Make a bundle of the static tables one of a learned coder, whose weights are drawn."""
+    frames, golden = open_bundle(folder).frames, open_bundle(folder).golden
+    tables = frames.entropy
+    assert isinstance(tables, Tables)
+    learned = Learned(draw_weights(tables), tables)
+    learned.weights.save(folder / LEARNED)
+    coded = FrameCodec(tables, frames.model_id, learned.coder_id, learned)
+    golden.with_payloads(coded, tables.layer_ends).save(folder / GOLDEN)
+    return reseal(folder, format_version=4, coder="learned")
 
 
 def as_format(folder: Path, version: int) -> Path:

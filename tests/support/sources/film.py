@@ -36,16 +36,20 @@ class Person:
     @classmethod
     def of(cls, path: Path, detector: Detector) -> "Person":
         """The largest head of a portrait, which must show a face."""
-        image = read_image(path)
+        return cls.cut(path.stem, read_image(path), detector)
+
+    @classmethod
+    def cut(cls, name: str, image: NDArray[np.uint8], detector: Detector) -> "Person":
+        """The largest head of a picture `uint8 [H, W, 3]`, RGB; what is beyond its edge is as the edge."""
         face = detector.largest(image)
-        assert face is not None, f"{path} has no face"
+        assert face is not None, f"{name} has no face"
         x, y, width, height = face.box
         half = width * _HEAD[0] / 2, height * _HEAD[1] / 2
         left, top = round(x + width / 2 - half[0]), round(y + height * 0.45 - half[1])
         size = round(2 * half[0]), round(2 * half[1])
         padded = cv2.copyMakeBorder(image, size[1], size[1], size[0], size[0], cv2.BORDER_REPLICATE)
         head = padded[top + size[1] : top + 2 * size[1], left + size[0] : left + 2 * size[0]]
-        return cls(path.stem, np.ascontiguousarray(head, np.uint8))
+        return cls(name, np.ascontiguousarray(head, np.uint8))
 
     def draw(self, frame: NDArray[np.uint8], pose: "Pose") -> None:
         """Draw the head into a frame."""

@@ -22,11 +22,13 @@ from edge_stscq.training.init.integer_student import (
     take_over_layers,
     take_over_student,
 )
+from edge_stscq.training.precision import Precision
 from edge_stscq.training.stages.front_matching import FrontMatching
 from edge_stscq.training.stages.integer_student import IntegerDistillation
 from tests.training.integer import CODEC, FLOAT
 
 CPU = torch.device("cpu")
+SINGLE = Precision(torch.float32, "")
 STILL = Augmentation(shift=0, rotation=0, scale=0, brightness=0, contrast=0)
 
 
@@ -72,7 +74,7 @@ def test_student_learns_drawn_faces_in_a_few_steps(drawn: FaceSet) -> None:
     fit_steps(learner.identity, pictures(drawn))
     loader = Loader(drawn, 8, 1, STILL)
     plan = StudentTraining(steps=40, rate=5e-3, batch=8, blends=0.25)
-    task = IntegerDistillation(teacher, learner, loader, plan, 0.5, CPU)
+    task = IntegerDistillation(teacher, learner, loader, plan, 0.5, SINGLE, CPU)
     losses = [{name: float(value) for name, value in task.step(index).items()} for index in range(40)]
     loader.close()
     first, last = losses[0], losses[-1]
@@ -148,7 +150,7 @@ def test_taken_over_layers_learn_more_slowly(drawn: FaceSet) -> None:
     teacher, learner = networks()
     loader = Loader(drawn, 8, 1, STILL)
     plan = StudentTraining(steps=200, batch=8, tail=0.25)
-    task = IntegerDistillation(teacher, learner, loader, plan, 0.5, CPU, taken=4)
+    task = IntegerDistillation(teacher, learner, loader, plan, 0.5, SINGLE, CPU, taken=4)
     task.step(150)
     loader.close()
     rates = {id(p): group["lr"] for group in task.optimizer.param_groups for p in group["params"]}

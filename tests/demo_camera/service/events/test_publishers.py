@@ -8,9 +8,9 @@ import pytest
 
 from demo_camera.service.events.publishers import make_publishers
 from demo_camera.service.loading import load_settings
-from demo_camera.service.notices import Notices
+from edge_stscq.events.notices import Notices
 from tests.demo_camera.service.doubles import Said, wait_for
-from tests.demo_camera.service.events.broker import Broker
+from tests.events.broker import Broker
 from tests.support.installed import need_program
 
 Write = Callable[[str], Path]

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from demo_camera.service.events.message import Counts, Message
 from demo_camera.service.lane import Status
 from demo_camera.service.monitor.metrics import Metrics
 from demo_camera.service.monitor.readiness import unready
 from demo_camera.service.reader import State
+from edge_stscq.events.publisher import Counts, Message
 from tests.support.installed import need_module
 
 parser = need_module("prometheus_client.parser", "pip install 'edge-stscq[camera]'")

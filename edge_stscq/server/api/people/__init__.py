@@ -1,0 +1,1 @@
+"""Routes of visits and persons, their events, and the JSON models that they answer with."""
