@@ -124,7 +124,7 @@ def create_app(
     for router in (
         frames.routes(guard, queue, metrics),
         faces.list_routes(guard, store),
-        meta.model_routes(guard, catalog, settings.device),
+        meta.model_routes(guard, catalog, settings.device, people.groups, pictures is not None),
         faces.image_routes(guard, resolver, backend, cache, admission),
         match.routes(guard, resolver, catalog, store, indexes, feed, pictures, settings.max_picture_bytes),
         templates.routes(guard, store),

@@ -162,7 +162,7 @@ def environment(**extra: str) -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1"} | extra
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def served() -> Served:
     """`with served(*arguments, said="") as (address, process)`: `edge-stscq serve` on a free port, in its own process.
 

@@ -14,13 +14,14 @@ from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.readiness import Readiness
 
 
-def model_routes(guard: Guard, catalog: ModelCatalog, device: str) -> APIRouter:
+def model_routes(guard: Guard, catalog: ModelCatalog, device: str, persons: bool, pictures: bool) -> APIRouter:
     """`GET /v1/models`; `device` decodes their faces."""
     router = APIRouter(prefix="/v1", responses={"4XX": {"model": ErrorAnswer}})
 
     @router.get("/models", dependencies=[Depends(guard.require(*Scope))])
     def get_models() -> ModelList:
-        return ModelList(models=[ModelInfo.of(model, device) for model in catalog])
+        models = [ModelInfo.of(model, device) for model in catalog]
+        return ModelList(models=models, persons=persons, pictures=pictures)
 
     return router
 

@@ -221,9 +221,11 @@ class ModelInfo(_Response):
 
 
 class ModelList(_Response):
-    """All of them, in the order they were named at the start."""
+    """All of them, in the order they were named at the start, and what else this server does with their faces."""
 
     models: list[ModelInfo]
+    persons: bool = Field(description="it groups them into visits and persons")
+    pictures: bool = Field(description="it codes uploaded pictures")
 
 
 class State(_Response):

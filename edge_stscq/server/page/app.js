@@ -1,153 +1,163 @@
-// The gallery: a live grid of faces, devices, a search by example, and the token if the server asks for one.
+// The operator's page: visits as they come, newest first; who and where, enlarged, named, found again, deleted.
 
-import { ask, askJson, base, onRefusedToken, retryPictures, token } from "./api.js";
-import { Devices, faces, size } from "./devices.js";
+import { askJson, base, onRefusedToken, token } from "./api.js";
+import { Cameras } from "./cameras.js";
+import { Detail } from "./detail.js";
+import { deleteFaces } from "./edits.js";
+import { titleOf } from "./entries.js";
 import { Feed } from "./feed.js";
-import { Grid, timeOf } from "./grid.js";
-import { added, allNames, learn } from "./layers.js";
+import { Filters } from "./filters.js";
+import { learn } from "./layers.js";
+import { List } from "./list.js";
+import { complain } from "./notices.js";
+import { retryPictures } from "./pictures.js";
 import { Search } from "./search.js";
+import { Timeline } from "./timeline.js";
 
-const HELD = 120;
 const ANNOUNCE = 8000;
+const TICK = 20000;
 const at = (id) => document.getElementById(id);
+let persons = false;
 
-// Faces that came since the last drawing, or since "Pause"; the latest of each, and no more than the grid can show.
-const held = new Map();
-let paused = false;
-let drawing = false;
+const list = new List(at("days"), {
+  label: "Visits", onOpen: (entry) => detail.open(entry, list, () => timeline.more()), onDelete: askToDelete,
+});
+const timeline = new Timeline(list, drawn, trouble);
+const filters = new Filters((chosen) => reopen(chosen));
+const detail = new Detail({
+  onFind: (entry) => search.find(entry, filters.chosen.device, persons),
+  onPerson: (person) => {
+    search.close();
+    filters.set({ device: null, day: null, person });
+    at("list-title").focus();
+  },
+  onChange: () => {
+    timeline.nudge(true);
+    filters.refresh().then(drawTitle);
+  },
+});
+const search = new Search({
+  onOpen: (entry, found) => detail.open(entry, found), onDelete: askToDelete, onShown: (shown) => (at("timeline").hidden = shown),
+});
+const reach = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && timeline.more(), { rootMargin: "600px" });
+const cameras = new Cameras((names) => filters.drawCameras(names), trouble);
+const feed = new Feed(changed, connection);
 
-const search = new Search();
-const grid = new Grid(at("grid"), (face) => search.find(face, devices.chosen), askToErase);
-const feed = new Feed(hold, erase, connection);
-const devices = new Devices(at("devices"), at("devices-more"), filter, (error) =>
-  connection("lost", error.status ? error.message : "the server does not answer"));
-
-function hold(face) {
-  held.delete(face.id);
-  held.set(face.id, face);
-  if (held.size > HELD) held.delete(held.keys().next().value);
-  if (paused) return drawHeld();
-  if (!drawing) setTimeout(draw, document.hidden ? 1000 : 100);
-  drawing = true;
+function trouble(error) {
+  connection("lost", error.status ? error.message : "the server does not answer");
 }
 
-function erase(id) {
-  held.delete(id);
-  grid.drop(id);
-  drawHeld();
-  drawTotals();
+// Something came or went; the list looks for itself.
+function changed(face) {
+  const device = filters.chosen.device;
+  if (face?.device && device && face.device !== device) return;
+  timeline.nudge(Boolean(face?.erased) || Boolean(face?.received && timeline.isOld(Date.parse(face.captured ?? face.received))));
 }
 
-async function askToErase(face) {
-  const when = timeOf(face.captured ?? face.received);
-  if (!confirm(`Erase the face of ${face.device}, ${when}, for good? It cannot be brought back.`)) return;
-  try {
-    await ask(`v1/faces/${face.id}`, { method: "DELETE" });
-    erase(face.id);
-  } catch (error) {
-    alert(error.status === 403 ? "This token may not erase faces; ask for one with the scope delete." : error.message);
+async function reopen(chosen) {
+  search.close();
+  drawTitle();
+  await timeline.open(persons, chosen);
+}
+
+function drawTitle() {
+  const words = filters.words;
+  const what = persons ? "visits" : "faces";
+  at("list-title").textContent = words ? `${persons ? "Visits" : "Faces"} ${words}` : `All ${what}`;
+}
+
+function drawn({ fresh, waiting }) {
+  detail.listed();
+  if (waiting !== undefined) {
+    at("held").hidden = !waiting;
+    at("held").textContent = `Show ${waiting} new`;
   }
+  list.isOpenEnded = !timeline.ended;
+  at("more").hidden = timeline.ended || !list.size;
+  at("end").hidden = !timeline.ended || list.size < 12;
+  drawEmpty();
+  // Looked at anew: while the end of the list is in view, there is room for more.
+  reach.unobserve(at("more"));
+  reach.observe(at("more"));
+  if (fresh.length) announce(fresh);
 }
 
-function draw() {
-  drawing = false;
-  if (paused) return;
-  const lively = held.size < 12;
-  let fresh = 0;
-  held.forEach((face) => (fresh += grid.put(face, { lively })));
-  const last = [...held.values()].at(-1);
-  held.clear();
-  drawHeld();
-  drawTotals();
-  if (fresh && lively) announce(fresh, last);
-}
-
-function drawHeld() {
-  at("held").hidden = !paused || !held.size;
-  at("held").textContent = `Show ${held.size} waiting`;
-}
-
-function drawTotals() {
-  at("totals").textContent = grid.size ? `${faces(grid.size)} in ${size(grid.bytes)}` : "";
-  at("empty").hidden = grid.size > 0;
-  const device = devices.chosen;
-  at("empty-title").textContent = device ? `No recent face of ${device}` : "No face yet";
-  at("empty-text").textContent = device
-    ? "None of the last 1,000 changes is of this device. What it sends next shows here:"
-    : "Let a camera send its faces here:";
+function drawEmpty() {
+  at("empty").hidden = list.size > 0;
+  if (list.size) return;
+  const what = persons ? "visit" : "face";
+  const { device } = filters.chosen;
+  const words = filters.words;
+  at("empty-title").textContent = words ? `No ${what} ${words}` : `No ${what} yet`;
+  at("empty-text").textContent = words
+    ? `“Show everything” leads back to all ${what}s.` : "Let a camera send its faces here:";
+  at("empty-command").hidden = Boolean(words);
   at("command").textContent =
     `edge-stscq capture --source 0 --device ${device ?? "door-1"} --url ${String(base).replace(/[/]$/, "")}`;
 }
 
 let counted = 0;
 let announcing = null;
-function announce(fresh, face) {
-  counted += fresh;
+function announce(fresh) {
+  counted += fresh.length;
+  const [latest] = fresh;
   announcing ??= setTimeout(() => {
-    at("announcer").textContent = `${counted} new ${counted === 1 ? "face" : "faces"}, the latest of ${face.device}`;
+    const what = `${persons ? "visit" : "face"}${counted === 1 ? "" : "s"}`;
+    const who = latest.person === null ? latest.device : `${titleOf(latest)} at ${latest.device}`;
+    at("announcer").textContent = `${counted} new ${what}, the latest: ${who}`;
     counted = 0;
     announcing = null;
   }, ANNOUNCE);
 }
 
+async function askToDelete(entry) {
+  try {
+    const faces = entry.visit === null ? [entry.face]
+      : (await askJson(`v1/visits/${entry.visit}`)).members.map(({ id }) => id);
+    if (!(await deleteFaces(faces, `Delete ${persons ? "this visit of" : "this face from"} ${titleOf(entry)}?`))) return;
+    for (const each of [list, search.list, search.others]) each.drop(entry.key);
+    timeline.nudge(true);
+  } catch (error) {
+    complain(error);
+  }
+}
+
 function connection(state, text) {
   at("connection").dataset.state = state;
   if (at("connection-text").textContent !== text) at("connection-text").textContent = text;
-  if (state === "live") setTimeout(drawTotals, 300);
-}
-
-function filter(device) {
-  held.clear();
-  grid.clear();
-  drawTotals();
-  feed.open(device);
 }
 
 function pause(stop) {
-  paused = stop;
+  timeline.paused = stop;
   at("pause").ariaPressed = String(stop);
   at("pause").textContent = stop ? "Resume" : "Pause";
-  drawHeld();
-  if (!stop) draw();
-}
-
-// One choice for each layer, all of them chosen; it is drawn anew only when the server has other models.
-function drawChoice(names) {
-  const drawn = [...at("shown").querySelectorAll("span")].map(({ textContent }) => textContent);
-  if (drawn.join("\n") === names.join("\n")) return;
-  at("shown").querySelectorAll("label").forEach((label) => label.remove());
-  names.forEach((name, number) => {
-    const choice = document.createElement("input");
-    const last = number === names.length - 1;
-    Object.assign(choice, { type: "radio", name: "shown", value: number + 1, checked: last });
-    const label = document.createElement("label");
-    label.append(choice, Object.assign(document.createElement("span"), { textContent: name }));
-    at("shown").append(label);
-  });
-  showLayers(Infinity);
-}
-
-function showLayers(layers) {
-  grid.showLayers(layers);
-  search.grid.showLayers(layers);
-  search.others.showLayers(layers);
+  timeline.look();
 }
 
 async function begin() {
   try {
-    const { models } = await askJson("v1/models");
-    learn(models);
-    drawChoice(added(allNames()));
-    at("model").textContent = models.map((model) => `${model.name} · ${model.model_id}`).join(", ");
+    const server = await askJson("v1/models");
+    learn(server.models);
+    persons = server.persons;
+    at("title").textContent = persons ? "Visits" : "Faces";
+    document.title = `${at("title").textContent} – edge-stscq`;
+    list.label = at("title").textContent;
+    at("person-field").hidden = !persons;
+    at("persons-off").hidden = persons;
+    at("picture").hidden = !server.pictures;
+    at("model").textContent = server.models.map(({ name, model_id }) => `${name} · ${model_id}`).join(", ");
+    await filters.read(persons);
   } catch (error) {
     if (error.status === 401) return;
-    connection("lost", error.status ? error.message : "the server does not answer");
+    trouble(error);
     setTimeout(begin, 3000);
     return;
   }
   retryPictures();
-  devices.follow();
-  feed.open(devices.chosen);
+  search.persons = persons;
+  await reopen(filters.chosen);
+  feed.open();
+  cameras.follow();
 }
 
 onRefusedToken(() => {
@@ -169,11 +179,13 @@ at("token-dialog").querySelector("form").onsubmit = (event) => {
   at("token-dialog").close();
   begin();
 };
-at("shown").onchange = ({ target }) => showLayers(Number(target.value));
-at("pause").onclick = () => pause(!paused);
-at("held").onclick = () => {
-  pause(false);
-  pause(true);
+at("filters").onsubmit = (event) => event.preventDefault();
+at("pause").onclick = () => pause(!timeline.paused);
+at("held").onclick = () => timeline.look(true);
+at("more").onclick = async () => {
+  const last = list.order.at(-1);
+  if (await timeline.more()) list.focus(list.beside(last, 1)?.key);
 };
+setInterval(() => list.tick(), TICK);
 
 begin();

@@ -4,28 +4,23 @@ import { ask, base, token } from "./api.js";
 
 const SHORTEST = 1000;
 const LONGEST = 15000;
-const LAST = 240;
-const LAST_OF_DEVICE = 1000;
 
 export class Feed {
-  // onFace(face) or onErased(id) for each message; onState("live" | "waiting" | "lost", text) for people.
-  constructor(onFace, onErased, onState) {
-    Object.assign(this, { onFace, onErased, onState, device: null, revision: null, pause: SHORTEST });
+  // onChange(face or { erased }) for each message, onChange(null) when it begins; onState("live" | "waiting" | "lost",
+  // text) for people.
+  constructor(onChange, onState) {
+    Object.assign(this, { onChange, onState, revision: null, pause: SHORTEST });
   }
 
-  // Begin anew with the latest changes, of one device or of all.
-  open(device = null) {
-    this.device = device;
+  // Follow what comes from now on.
+  open() {
     this.revision = null;
     this.connect();
   }
 
   connect() {
     this.close();
-    const query = new URLSearchParams();
-    if (this.device) query.set("device", this.device);
-    if (this.revision === null) query.set("last", this.device ? LAST_OF_DEVICE : LAST);
-    else query.set("after", this.revision);
+    const query = new URLSearchParams(this.revision === null ? {} : { after: this.revision });
     const offered = ["edge-stscq.v1"];
     if (token.get()) offered.push(`bearer.${token.get()}`);
     const address = new URL(`v1/live?${query}`, base);
@@ -37,12 +32,12 @@ export class Feed {
       this.opened = true;
       this.pause = SHORTEST;
       this.onState("live", "live");
+      this.onChange(null);
     };
     socket.onmessage = ({ data }) => {
       const change = JSON.parse(data);
       this.revision = change.revision;
-      if (change.erased) this.onErased(change.erased);
-      else this.onFace(change);
+      this.onChange(change);
     };
     socket.onclose = ({ reason }) => this.socket === socket && this.again(reason);
   }

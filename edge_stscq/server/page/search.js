@@ -1,18 +1,26 @@
-// "Find this person": the example as each of its layers decodes it, who of all that are kept is the same person, who may
-// be, and, folded away, the faces that are only the most alike.
+// "Find again": who of all that are kept is the same person as the example, who may be, and, folded away, the faces that
+// are only the most alike.
 
-import { askJson, forget, show } from "./api.js";
-import { Grid, timeOf } from "./grid.js";
+import { askJson, sendJson } from "./api.js";
+import { found as entriesOf, titleOf } from "./entries.js";
+import { List } from "./list.js";
 import { added, namesOf } from "./layers.js";
+import { forget, show } from "./pictures.js";
 
 const LIMIT = 24;
 const at = (id) => document.getElementById(id);
 
 export class Search {
-  constructor() {
+  // onOpen(entry, list) when one of what was found is to be enlarged; onShown(isShown) when the search comes and goes.
+  constructor({ onOpen, onDelete, onShown }) {
     this.section = at("search");
-    this.grid = new Grid(at("results"), (face) => this.find(face));
-    this.others = new Grid(at("others-list"), (face) => this.find(face));
+    this.onShown = onShown;
+    this.list = new List(at("results"), {
+      byDay: false, label: "Found, the most alike first", onOpen: (entry) => onOpen(entry, this.list), onDelete,
+    });
+    this.others = new List(at("others-list"), {
+      byDay: false, label: "Strangers, the most alike first", onOpen: (entry) => onOpen(entry, this.others), onDelete,
+    });
     at("search-close").onclick = () => this.close();
     at("picture").onclick = () => at("picture-file").click();
     at("picture-file").onchange = ({ target }) => {
@@ -20,117 +28,115 @@ export class Search {
       target.value = "";
       if (file) this.findInPicture(file);
     };
-    document.addEventListener("keydown", ({ key }) => key === "Escape" && !this.section.hidden && this.close());
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !event.defaultPrevented && !document.querySelector("dialog[open]")) this.close();
+    });
   }
 
-  begin(device) {
+  begin(title, device) {
     if (this.section.hidden) this.from = document.activeElement;
+    this.turn = (this.turn ?? 0) + 1;
     this.device = device;
     this.clear();
     this.section.hidden = false;
+    this.onShown(true);
+    at("search-title").textContent = title;
     at("search-note").textContent = "searching…";
     at("search-title").focus();
-    this.section.scrollIntoView({ block: "nearest" });
+    scrollTo({ top: 0 });
+    return this.turn;
   }
 
   // The largest face of a picture, which the server codes as a camera would and does not keep.
   async findInPicture(file) {
-    this.begin(null);
-    const image = Object.assign(document.createElement("img"), { className: "there", alt: `The picture ${file.name}` });
-    const item = document.createElement("li");
-    item.append(Object.assign(document.createElement("div"), { className: "picture" }));
-    item.firstChild.append(image);
-    at("example-layers").append(item);
+    const turn = this.begin(`Who is in ${file.name}`, null);
+    const image = at("example");
+    image.alt = `The picture ${file.name}`;
     image.onload = () => URL.revokeObjectURL(image.src);
     image.src = URL.createObjectURL(file);
-    at("example-facts").textContent = file.name;
+    image.classList.add("there");
     try {
       const found = await askJson(`v1/match/picture?limit=${LIMIT}`, { method: "POST", body: file });
       const count = found.faces_in_picture;
-      at("example-facts").textContent += `\n${count > 1 ? `the largest of ${count} faces` : "one face"}`;
-      this.tell(found, found.faces, [`the first ${found.layers} layers`]);
+      await this.tell(turn, found, found.faces, count > 1 ? `The largest of ${count} faces in the picture` : "The face in the picture");
     } catch (error) {
-      at("search-note").textContent = error.message;
+      if (turn === this.turn) at("search-note").textContent = error.message;
     }
   }
 
-  async find(face, device = this.device) {
-    this.begin(device);
-    at("example-facts").textContent = `${face.device}\n${timeOf(face.captured ?? face.received)}\n${face.bytes} bytes`;
-    const names = namesOf(face);
-    const parts = added(names);
-    for (let layers = 1; layers <= face.layers; layers += 1) {
-      const item = document.createElement("li");
-      const picture = document.createElement("div");
-      const image = document.createElement("img");
-      const text = document.createElement("p");
-      picture.className = "picture";
-      image.alt = `Face ${face.id}, decoded from ${parts.slice(0, layers).join(" ")}`;
-      text.textContent = parts[layers - 1];
-      picture.append(image, Object.assign(document.createElement("span"), { className: "sign" }));
-      item.append(picture, text);
-      at("example-layers").append(item);
-      show(image, face.id, layers);
-    }
+  async find(entry, device, persons) {
+    this.persons = persons;
+    const turn = this.begin(entry.person === null ? "Find again" : `Find ${titleOf(entry)} again`, device);
+    at("example").alt = `The face that is looked for, of ${titleOf(entry)}`;
+    show(at("example"), entry.face, entry.layers);
     try {
-      const found = await this.match(face, face.layers);
-      if (face.layers > 1) {
+      const found = await this.match(entry, entry.layers);
+      if (entry.layers > 1) {
         const known = new Set(found.faces.map(({ id }) => id));
-        const { faces } = await this.match(face, 1);
+        const { faces } = await this.match(entry, 1);
         found.faces.push(...faces.filter(({ id, layers }) => layers === 1 && !known.has(id)));
       }
-      this.tell(found, found.faces.filter(({ id }) => id !== face.id).slice(0, LIMIT), parts.slice(0, found.layers));
+      const parts = added(namesOf(entry)).slice(0, found.layers);
+      await this.tell(turn, found, found.faces.filter(({ id }) => id !== entry.face).slice(0, LIMIT),
+        `Compared by ${parts.join(" ")}`, entry.visit);
     } catch (error) {
-      at("search-note").textContent = error.message;
+      if (turn === this.turn) at("search-note").textContent = error.message;
     }
   }
 
   // The faces most like this one by its first layers; those that have fewer are not compared.
-  match(face, layers) {
+  match(entry, layers) {
     const query = new URLSearchParams({ limit: LIMIT + 1, layers });
     if (this.device) query.set("device", this.device);
-    return askJson(`v1/match?${query}`, { method: "POST", body: JSON.stringify({ face: face.id }) });
+    return sendJson(`v1/match?${query}`, { face: entry.face });
   }
 
   // What was found, said as a verdict with its error; without measured thresholds, by likeness alone.
-  tell({ searched, complete, thresholds }, faces, layers) {
-    this.grid.clear();
-    const alike = faces.filter(({ verdict }) => verdict !== "nobody here");
-    const others = faces.filter(({ verdict }) => verdict === "nobody here");
-    alike.forEach((face) => this.grid.put(face, { last: true, lively: false }));
-    others.forEach((face) => this.others.put(face, { last: true, lively: false }));
+  async tell(turn, { searched, complete, thresholds }, faces, how, besides = null) {
+    const entries = (await entriesOf(this.persons, faces)).filter(({ visit }) => visit === null || visit !== besides);
+    if (turn !== this.turn) return;
+    const alike = entries.filter(({ verdict }) => verdict !== "nobody here");
+    const others = entries.filter(({ verdict }) => verdict === "nobody here");
+    this.list.append(alike);
+    this.others.append(others);
     at("others").hidden = !others.length;
-    at("others-title").textContent = `${others.length} faces of strangers, most alike first`;
-    const much = `compared with ${searched} faces by ${layers.join(" ")}`;
-    at("search-note").textContent = complete ? much : `${much}; the index is still being filled`;
-    at("verdict").hidden = !thresholds;
-    if (!thresholds) return;
+    at("others-title").textContent = `${others.length === 1 ? "1 stranger" : `${others.length} strangers`}, the most alike first`;
+    const much = `${how}, with ${searched === 1 ? "1 face" : `${searched.toLocaleString()} faces`}`;
+    at("search-note").textContent = complete ? `${much}.` : `${much}; the index is still being filled.`;
+    if (!thresholds) {
+      at("verdict").textContent = alike.length ? "The most alike first" : "Nothing else is kept";
+      at("verdict-error").textContent = "This model's false matches were never measured, so there is no verdict.";
+      return;
+    }
     const sure = alike.filter(({ verdict }) => verdict === "same person").length;
     const perhaps = alike.length - sure;
-    const parts = [
-      sure && (sure === 1 ? "1 face of the same person" : `${sure} faces of the same person`),
-      perhaps && `${perhaps} perhaps`,
-    ];
-    at("verdict-word").textContent = parts.filter(Boolean).join(", ") || "Nobody here";
+    const what = this.persons ? ["visit", "visits"] : ["face", "faces"];
+    const parts = [sure && `${sure} ${what[sure === 1 ? 0 : 1]} of the same person`, perhaps && `${perhaps} perhaps`];
+    at("verdict").textContent = parts.filter(Boolean).join(", ") || "Nobody here";
     const { false_match_rate: rate } = sure || !perhaps ? thresholds.same_person : thresholds.perhaps;
     const strangers = rate * searched;
     const amount = strangers < 0.1 ? "fewer than 1 in 10 such searches finds one" : `about ${strangers.toFixed(1)} here`;
-    const what = sure || !perhaps ? "the same person" : "“perhaps”";
-    at("verdict-error").textContent =
-      `1 stranger in ${Math.round(1 / rate).toLocaleString()} passes for ${what}: ${amount}.`;
+    at("verdict-error").textContent = `1 stranger in ${Math.round(1 / rate).toLocaleString()} passes for ${
+      sure || !perhaps ? "the same person" : "“perhaps”"}: ${amount}.`;
   }
 
   clear() {
-    at("verdict").hidden = at("others").hidden = true;
+    const image = at("example");
+    forget(image);
+    image.removeAttribute("src");
+    image.classList.remove("there");
+    for (const id of ["verdict", "verdict-error", "search-note"]) at(id).textContent = "";
+    at("others").hidden = true;
+    this.list.clear();
     this.others.clear();
-    at("example-layers").querySelectorAll("img").forEach(forget);
-    at("example-layers").replaceChildren();
-    this.grid.clear();
   }
 
   close() {
+    if (this.section.hidden) return;
+    this.turn += 1;
     this.clear();
     this.section.hidden = true;
+    this.onShown(false);
     if (this.from?.isConnected) this.from.focus();
   }
 }

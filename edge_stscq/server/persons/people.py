@@ -59,6 +59,11 @@ class People:
         return cls(store, PersonStore(store), grouper, publishers)
 
     @property
+    def groups(self) -> bool:
+        """True if faces are grouped here."""
+        return self._grouper is not None
+
+    @property
     def store(self) -> PersonStore:
         """Raises `HTTPException` 503 where no faces are grouped, or kept by something that knows no visits."""
         if self._store is None:

@@ -49,6 +49,29 @@ async def test_visits_are_paged_newest_first(serve: Serve, entry: CatalogEntry, 
         assert (await client.get("/v1/visits/999")).json() == {"error": "there is no visit 999"}
 
 
+async def test_visits_of_faces_are_told(serve: Serve, issue: Issue, entry: CatalogEntry, make_faces: MakeFaces) -> None:
+    async with serve(persons=True) as client:
+        camera = Camera(entry.codec)
+        await send(client, camera, make_faces(3))
+        newest, _, oldest = await grouped(client, 3)
+        asked = {"face": [oldest["feature"], newest["feature"], f"{camera.stream}-77", "nothing"]}
+        answer = (await client.get("/v1/visits/of", params=asked)).json()
+        assert answer["visits"] == [newest, oldest]
+        assert answer["of"] == {oldest["feature"]: oldest["id"], newest["feature"]: newest["id"]}
+        header = {"Authorization": f"Bearer {issue('hall', 'read')}"}
+        seen = (await client.get("/v1/visits/of", params=asked, headers=header)).json()
+        assert seen == {"visits": [], "of": {}}
+        assert (await client.get("/v1/visits/of")).status_code == 422
+        assert (await client.get("/v1/visits/of", params={"face": ["a"] * 101})).status_code == 422
+
+
+@pytest.mark.parametrize("persons", [True, False])
+async def test_models_say_whether_faces_are_grouped(serve: Serve, persons: bool) -> None:
+    async with serve(persons=persons) as client:
+        said = (await client.get("/v1/models")).json()
+        assert (said["persons"], said["pictures"]) == (persons, False)
+
+
 async def test_persons_are_edited_and_undone(serve: Serve, entry: CatalogEntry, make_faces: MakeFaces) -> None:
     async with serve(persons=True) as client:
         await send(client, Camera(entry.codec), make_faces(3))

@@ -54,6 +54,13 @@ class VisitPage(_Model):
     next: str | None
 
 
+class VisitsOfFaces(_Model):
+    """Visits of some faces; faces that are in none are left out."""
+
+    visits: list[VisitInfo]
+    of: dict[str, int] = Field(description="id of the visit by the face's")
+
+
 class VisitDetail(VisitInfo):
     """One visit with its faces, the best first."""
 

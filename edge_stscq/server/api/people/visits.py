@@ -6,14 +6,21 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 
 from edge_stscq.protocol import DEVICE_NAME, MAX_SEQUENCE
 from edge_stscq.server.api.faces import Moment
-from edge_stscq.server.api.people.schemas import ChangePage, PersonInfo, VisitDetail, VisitInfo, VisitPage
+from edge_stscq.server.api.people.schemas import (
+    ChangePage,
+    PersonInfo,
+    VisitDetail,
+    VisitInfo,
+    VisitPage,
+    VisitsOfFaces,
+)
 from edge_stscq.server.api.schemas import ErrorAnswer, FaceInfo
 from edge_stscq.server.auth.audit_log import annotate, faces_shown
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.persons.people import People
 from edge_stscq.server.persons.rows import VisitPosition, VisitRow
-from edge_stscq.server.storage.face_store import undamaged
+from edge_stscq.server.storage.face_store import FaceName, undamaged
 
 Number = Annotated[int, Path(ge=1, le=MAX_SEQUENCE)]
 _CURSOR = r"^[0-9]{1,16}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?_[0-9]{1,16}$"
@@ -68,6 +75,23 @@ def routes(guard: Guard, people: People) -> APIRouter:
             gone_visits=found.gone_visits, gone_persons=found.gone_persons, revision=found.revision, more=found.more,
             grouped=found.mark >= people.latest_revision(), passed=found.passed,
         )  # fmt: skip
+
+    @router.get("/visits/of")
+    def list_visits_of(
+        request: Request,
+        face: Annotated[list[str], Query(min_length=1, max_length=100, description="ids of faces")],
+        principal: Principal = reads,
+    ) -> VisitsOfFaces:
+        """Tell which visits these faces are of, such as those that were found by example.
+
+        Faces of devices that the token may not see are left out as those that there are not.
+        """
+        found = [one for one in map(people.find, face) if one is not None]
+        stored = [one for one in found if principal.only_device in (None, one.device)]
+        visits = people.store.visits_with(FaceName(one.stream, one.sequence) for one in stored)
+        _annotate(request, visits)
+        of = {visit.face_id(member): visit.id for visit in visits for member in visit.members}
+        return VisitsOfFaces(visits=_infos(people, visits), of={one: of[one] for one in face if one in of})
 
     @router.get("/visits/{number}")
     def get_visit(request: Request, number: Number, principal: Principal = reads) -> VisitDetail:
