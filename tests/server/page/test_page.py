@@ -286,6 +286,7 @@ def test_page_under_a_prefix(plain: Site, page: Page, entry: CatalogEntry, make_
         page.until("document.querySelectorAll('#results .card').length === 1")
         assert page.run("location.href") == prefixed
         assert prefixed.rstrip("/") in page.run("document.getElementById('command').textContent")
+        page.until("document.querySelectorAll('#camera option').length === 2")
         page.one("#camera").send_keys("cam")
         page.until("location.hash === '#camera=cam'")
         assert page.run("location.href") == f"{prefixed}#camera=cam"

@@ -110,7 +110,7 @@ def test_visit_is_named_found_again_and_deleted_by_keyboard(
     page.until("document.querySelectorAll('#results .card').length === 1")
     assert page.run("document.activeElement.id") == "search-title"
     page.keys(ESCAPE)
-    assert page.run("document.activeElement.closest('.card').querySelector('.who').textContent") == "Ada"
+    page.until("document.activeElement.closest('.card')?.querySelector('.who').textContent === 'Ada'")
     page.driver.execute_script("document.activeElement.blur(); document.getElementById('main').blur()")
     page.driver.execute_script("document.querySelector('.skip').focus()")
     page.tab_to("#person")
