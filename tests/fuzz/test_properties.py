@@ -88,4 +88,4 @@ def test_an_error_that_is_not_ours_is_caught(monkeypatch):
     monkeypatch.setattr(wire, "read_section", fails)
     for name in PROPERTIES.keys() - {"manifest", "weights"}:
         with pytest.raises(IndexError):
-            PROPERTIES[name](SEEDS[name][0 if name in ("payload", "request") else -1])
+            PROPERTIES[name](SEEDS[name][0 if name in ("packed", "payload", "request") else -1])

@@ -117,7 +117,7 @@ def test_the_further_layers_of_a_face_may_be_refused_alone(
 
 
 def test_what_a_newer_device_sends_is_set_aside(spool: Spool, server: FaceServer, made: Made) -> None:
-    fill(spool, [replace(made[0], kind=1, payloads=((1, bytes(41)),)), replace(made[1], coder_id=b"learned!")])
+    fill(spool, [replace(made[0], kind=2, payloads=((1, bytes(41)),)), replace(made[1], coder_id=b"learned!")])
     fill(spool, [replace(made[2], extensions=b"\x85\x00"), made[3]])
     drained(spool, server)
     assert spool.status().refusals == {"unknown-coder": 1, "unknown-extension": 1, "unknown-kind": 1}

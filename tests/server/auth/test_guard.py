@@ -46,6 +46,7 @@ ROUTES = {
     ("DELETE", "/v1/faces/cam-0"): {"delete"},
     ("GET", "/v1/visits"): {"read"},
     ("GET", "/v1/visits/changes"): {"read"},
+    ("GET", "/v1/visits/of"): {"read"},
     ("GET", "/v1/visits/0"): {"read"},
     ("GET", "/v1/persons"): {"read"},
     ("GET", "/v1/persons/0"): {"read"},
