@@ -41,8 +41,8 @@ class IntegerDistillation(Resumable):
     A share of the batch are blends of two faces ("mixup", Zhang et al. 2018, arXiv 1710.09412), which the recognizer is
     asked about as the student sees them.
 
-    Where convolutions are computed in bfloat16, it still holds every point of a grid (8 bits), and a sum is off by at
-    most half a step of its output before it is rounded. The last steps can be made in float32 (`--precision`).
+    Where convolutions are computed in bfloat16, it still holds every point of a grid (8 bits); sums and biases are
+    rounded to as many bits before they reach their grid. The last steps can be made in float32 (`--precision`).
 
     Args:
         taken: layers at the end of the identity network, projection apart, that were taken over from another network.
