@@ -12,6 +12,7 @@ EXCEPTIONS = {
     "edge_stscq/cli": "a file for each command",
     "quantization": "one chain of steps",
     "tests/cli": "a file for each command",
+    "tests/quantization": "a file for each step, as in the package",
 }
 
 
