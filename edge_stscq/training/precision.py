@@ -5,11 +5,14 @@ emulate it and are slower. `auto` therefore measures.
 """
 
 import time
-from contextlib import AbstractContextManager
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.training.options import PrecisionName
@@ -26,8 +29,54 @@ class Precision(NamedTuple):
     reason: str
     """One line that says why, for people."""
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+    @contextmanager
+    def autocast(self, device: torch.device) -> Iterator[None]:
+        """Compute in this precision where that is faster; on a CPU, see `FastAutocast`."""
+        if self.dtype != torch.bfloat16:
+            yield
+        elif device.type == "cpu":
+            with torch.autocast("cpu", torch.bfloat16), FastAutocast():
+                yield
+        else:
+            with torch.autocast(device.type, torch.bfloat16):
+                yield
+
+
+class FastAutocast(TorchFunctionMode):
+    """Exceptions to autocast on a CPU, whose choice is slow for two operations.
+
+    Depthwise convolutions that will be differentiated are computed in float32: with few products a byte they gain
+    nothing from bfloat16, and oneDNN has no fast backward pass of strided ones in it (85 instead of 0.6 ms with 368
+    channels). PReLU, which autocast widens to float32, keeps the type of its input, as the convolution behind it will.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        kwargs = kwargs or {}
+        if func is functional.conv2d and torch.is_grad_enabled() and _groups(*args, **kwargs) > 1:
+            return _without_autocast(func, torch.float32, args, kwargs)
+        if func is functional.prelu:
+            return _without_autocast(func, args[0].dtype, args, kwargs)
+        return func(*args, **kwargs)
+
+
+def _groups(
+    x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> int:
+    """Groups of a call of `conv2d`."""
+    return groups
+
+
+def _without_autocast(
+    func: Callable[..., Any], dtype: torch.dtype, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:  # fmt: skip
+    def convert(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, Tensor) else value
+
+    with torch.autocast("cpu", enabled=False):
+        return func(*map(convert, args), **{name: convert(value) for name, value in kwargs.items()})
 
 
 def choose_precision(name: PrecisionName, device: torch.device) -> Precision:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from edge_stscq.errors import EdgeError
 from edge_stscq.training import precision
@@ -44,3 +45,40 @@ def test_autocast_is_on_for_bfloat16_only() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         with precision.Precision(dtype, "").autocast(CPU):
             assert layer(x).dtype is dtype
+
+
+BFLOAT16 = precision.Precision(torch.bfloat16, "")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_convolutions_that_are_trained_stay_in_float32(stride: int) -> None:
+    """oneDNN's backward pass of strided ones in bfloat16 takes a hundred times as long."""
+    depthwise, dense = torch.nn.Conv2d(8, 8, 3, stride, 1, groups=8), torch.nn.Conv2d(8, 8, 3, stride, 1)
+    x = torch.randn(2, 8, 9, 9, requires_grad=True)
+    with BFLOAT16.autocast(CPU):
+        y, dense_y = depthwise(x.bfloat16()), dense(x)
+        named = functional.conv2d(x, depthwise.weight, depthwise.bias, stride=stride, padding=1, groups=8)
+        with torch.no_grad():
+            unwatched = depthwise(x)
+    assert y.dtype is named.dtype is torch.float32
+    assert dense_y.dtype is unwatched.dtype is torch.bfloat16
+    assert torch.equal(y, depthwise(x.bfloat16().float()))
+    assert torch.equal(named, depthwise(x))
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.dtype is torch.float32
+
+
+def test_prelu_keeps_the_type_of_its_input() -> None:
+    layer, x = torch.nn.PReLU(8), torch.randn(2, 8, 5, 5)
+    with BFLOAT16.autocast(CPU):
+        half, single = layer(x.bfloat16()), layer(x)
+    assert half.dtype is torch.bfloat16
+    assert single.dtype is torch.float32
+    assert torch.equal(half, functional.prelu(x.bfloat16(), layer.weight.bfloat16()))
+
+
+def test_float32_leaves_operations_alone() -> None:
+    layer, x = torch.nn.Conv2d(8, 8, 3, groups=8).bfloat16(), torch.randn(2, 8, 5, 5).bfloat16()
+    with precision.Precision(torch.float32, "").autocast(CPU):
+        assert layer(x).dtype is torch.bfloat16
