@@ -46,7 +46,7 @@ from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.ingest import Ingest, StreamUpload
-from edge_stscq.server.search import FaceIndexes
+from edge_stscq.server.matching.indexes import FaceIndexes
 from edge_stscq.server.storage.change_feed import PAGE
 from edge_stscq.server.storage.face_store import FrameBatch, StoredFace
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore

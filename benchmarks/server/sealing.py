@@ -25,10 +25,10 @@ from benchmarks.record import write
 from benchmarks.server.ingest import NOON, draw
 from edge_stscq.bundle import model_folder
 from edge_stscq.server.decoding.catalog import ModelCatalog
+from edge_stscq.server.matching.indexes import FaceIndexes
 from edge_stscq.server.sealing.conversion import seal_store
 from edge_stscq.server.sealing.face_seal import FaceSeal
 from edge_stscq.server.sealing.key_file import KeyFile, rotate
-from edge_stscq.server.search import FaceIndexes
 from edge_stscq.server.storage.face_store import FrameBatch
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream.envelope import Clock, Source, WireFrame

@@ -392,7 +392,7 @@ def _chosen(
             raise EdgeError("nothing was chosen; give ids of faces, --stream, --device, --since, --until or --match")
         return [(face, None) for face in selection.find(opened)]
     from edge_stscq.server.decoding.catalog import ModelCatalog
-    from edge_stscq.server.search import find_similar
+    from edge_stscq.server.matching.similar import find_similar
 
     catalog = ModelCatalog(model or (folder(MODEL),))
     entry, face = _example(match, catalog, opened)

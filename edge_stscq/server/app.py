@@ -24,13 +24,13 @@ from edge_stscq.server.front.address import TrustedProxyMiddleware
 from edge_stscq.server.front.checks import RequestChecks
 from edge_stscq.server.ingest import REQUESTS_PER_COMMIT, Answer, Ingest, Upload
 from edge_stscq.server.maintenance.retention import Retention, retaining
+from edge_stscq.server.matching.indexes import FaceIndexes, following
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.middleware import Admission, LoadSheddingMiddleware, RequestMetricsMiddleware
 from edge_stscq.server.persons.people import People, grouping
 from edge_stscq.server.persons.publishers import make_publishers
 from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.readiness import Readiness
-from edge_stscq.server.search import FaceIndexes, following
 from edge_stscq.server.security_headers import SecurityHeadersMiddleware
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.change_feed import ChangeFeed

@@ -16,7 +16,7 @@ from edge_stscq.codec.matching import Matcher as TorchMatcher
 from edge_stscq.device import Matcher
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import ModelCatalog
-from edge_stscq.server.search import FaceIndex
+from edge_stscq.server.matching.memory import FaceIndex
 from edge_stscq.stream import CodedFace
 from edge_stscq.stream.envelope import Source, WireFrame, device_stream_id
 from tests.conftest import REPOSITORY

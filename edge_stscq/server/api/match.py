@@ -31,8 +31,9 @@ from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.decoding.catalog import ModelCatalog
 from edge_stscq.server.decoding.request import DecodeRequest
 from edge_stscq.server.decoding.resolver import RequestResolver
+from edge_stscq.server.matching.indexes import FaceIndexes
+from edge_stscq.server.matching.vectors import SearchHit
 from edge_stscq.server.pictures.encoder import PictureEncoder
-from edge_stscq.server.search import FaceIndexes, SearchHit
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceStore, StoredFace, undamaged
 from edge_stscq.stream.frame import MAGIC

@@ -18,9 +18,9 @@ from edge_stscq._images import read_image
 from edge_stscq.codec.store import create, load_student
 from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector
-from edge_stscq.server import search
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
-from edge_stscq.server.search import FaceIndex
+from edge_stscq.server.matching import indexes
+from edge_stscq.server.matching.memory import FaceIndex
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import StoredFace
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
@@ -259,7 +259,7 @@ def test_face_index_cosines(index: FaceIndex, entry: CatalogEntry, make_faces: M
     faces = make_faces(3)
     index.add([stored(entry, face, number, number + 1) for number, face in enumerate(faces)])
     for layers in (1, 2, 3):
-        rows = index.embed(faces, layers)
+        rows = entry.matcher.embed(faces, layers)
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
         expected = sorted(zip(rows @ rows[1], range(3), strict=True), reverse=True)
         best = index.search(faces[1].truncate(layers, entry.config.layer_ends), 3)
@@ -299,7 +299,7 @@ def test_face_index_skips_foreign_and_damaged(
 async def test_follow_changes_recovers_from_failure(
     index: FaceIndex, entry: CatalogEntry, make_faces: MakeFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(indexes, "RETRY_SECONDS", 0.01)
     store, add, failed = SqlFaceStore(tmp_path / "faces.db"), index.add, False
 
     def fails_once(changes: list[StoredFace]) -> None:
@@ -312,7 +312,7 @@ async def test_follow_changes_recovers_from_failure(
     monkeypatch.setattr(index, "add", fails_once)
     (face,) = make_faces(1)
     async with ChangeFeed(store) as feed, asyncio.timeout(30):
-        task = asyncio.create_task(search.follow_changes(index, feed, 3))
+        task = asyncio.create_task(indexes.follow_changes(index, feed, 3))
         await asyncio.to_thread(accept, store, [frame(entry, face, 0)])
         while len(index) == 0:
             await asyncio.sleep(0.01)

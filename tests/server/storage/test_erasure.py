@@ -16,7 +16,7 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import RefusedFrame
 from edge_stscq.server.decoding.cache import SingleFlightCache
 from edge_stscq.server.decoding.catalog import CatalogEntry
-from edge_stscq.server.search import FaceIndex
+from edge_stscq.server.matching.memory import FaceIndex
 from edge_stscq.server.storage import database, erasure
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.database import StoreError

@@ -7,9 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_stscq.bundle.matcher import Matcher
-from edge_stscq.server import index_blocks
 from edge_stscq.server.decoding.catalog import CatalogEntry
-from edge_stscq.server.index_blocks import IndexBlocks
+from edge_stscq.server.matching.blocks import IndexBlocks
 from edge_stscq.stream import CodedFace
 from tests.support.models.match_rules import unit_vectors
 
@@ -18,7 +17,7 @@ ROWS, PREFIXES = 37, (1, 2)
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_blocks, "BLOCK", 8)
+    monkeypatch.setattr("edge_stscq.server.matching.blocks.BLOCK", 8)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Stored faces found by example, told from their tokens alone."""
