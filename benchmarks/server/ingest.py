@@ -251,10 +251,10 @@ def shares(model: Path, name: bytes, payloads: Sequence[bytes], size: int, folde
                     if isinstance(answer, Exception):
                         raise answer
             whole = time.process_time() - begin
-        add = timed("index", FaceIndexes(catalog, SHARES_FRAMES).add)
+        add = timed("index", FaceIndexes.in_memory(catalog, SHARES_FRAMES).add)
         for faces in stored:
             add(faces)
-        index, after = FaceIndexes(catalog, SHARES_FRAMES), 0
+        index, after = FaceIndexes.in_memory(catalog, SHARES_FRAMES), 0
         follow = timed("index_read_back", lambda: _indexed(store, index, after))
         while (reached := follow()) is not None:
             after = reached

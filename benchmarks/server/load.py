@@ -77,7 +77,8 @@ def serving(model: Path, *options: str) -> Iterator[Server]:
     """`edge-stscq serve` on a free port, with a store that goes away with it."""
     with tempfile.TemporaryDirectory() as folder:
         limits = ["--requests-per-minute", "1e12", "--bytes-per-minute", "1e15"]
-        words = ["serve", "--model", str(model), "--port", "0", "--store", f"{folder}/faces.db", *limits, *options]
+        files = ["--store", f"{folder}/faces.db", "--tokens", f"{folder}/tokens.db", "--audit", f"{folder}/audit.jsonl"]
+        words = ["serve", "--model", str(model), "--port", "0", *files, *limits, *options]
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "edge_stscq", *words], stdout=subprocess.PIPE, text=True
         )

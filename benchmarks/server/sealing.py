@@ -70,7 +70,7 @@ def main(
                 for name, store in stores.items():
                     times[name].append(_seconds(partial(store.accept_all, [batch])))
             found = {name: _found(store, source, count) for name, store in stores.items()}
-            restart = {name: _seconds(partial(_fill, FaceIndexes(catalog, count), store)) for name, store in
+            restart = {name: _seconds(partial(_fill, FaceIndexes.in_memory(catalog, count), store)) for name, store in
                        stores.items()}  # fmt: skip
         results: dict[str, Any] = {
             name: {

@@ -4,6 +4,7 @@ The arithmetic is that of `codec/matching.py`, by which models are trained and j
 1e-5.
 """
 
+import hashlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -37,6 +38,7 @@ class Matcher:
         self._positions = np.flatnonzero(config.is_identity)
         self._projection = projection.projection
         self._center = (projection.center - projection.mean) @ projection.projection
+        self._arrays = books, *vars(projection).values()
 
     @classmethod
     def of(cls, bundle: Bundle) -> "Matcher":
@@ -46,6 +48,14 @@ class Matcher:
             BundleError: as `Bundle.projection`: the bundle is too old to match, or damaged.
         """
         return cls(bundle.config, bundle.books, bundle.projection)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the codebooks and the projection: matchers of one digest embed alike."""
+        found = hashlib.sha256()
+        for array in self._arrays:
+            found.update(array.astype("<f4").tobytes())
+        return found.digest()
 
     def embed(self, faces: Iterable[CodedFace], layers: int | None = None) -> NDArray[np.float32]:
         """Unit embeddings float32 `[N, 128]`, all from equally many layers, so that each may be compared with each.

@@ -24,7 +24,7 @@ from edge_stscq.server.front.address import TrustedProxyMiddleware
 from edge_stscq.server.front.checks import RequestChecks
 from edge_stscq.server.ingest import REQUESTS_PER_COMMIT, Answer, Ingest, Upload
 from edge_stscq.server.maintenance.retention import Retention, retaining
-from edge_stscq.server.matching.indexes import FaceIndexes, following
+from edge_stscq.server.matching.indexes import following, open_indexes
 from edge_stscq.server.metrics import Metrics
 from edge_stscq.server.middleware import Admission, LoadSheddingMiddleware, RequestMetricsMiddleware
 from edge_stscq.server.persons.people import People, grouping
@@ -82,7 +82,7 @@ def create_app(
         DeviceStatsCache(store),
     )
     publishers = make_publishers(settings)
-    indexes, metrics = FaceIndexes(catalog, settings.match_faces), Metrics(device_stats, publishers)
+    indexes, metrics = open_indexes(catalog, store, settings), Metrics(device_stats, publishers)
     cache = SingleFlightCache(settings.cache_bytes)
     trail, retention = AuditTrail(), Retention.parse(settings.retain)
     readiness = Readiness(store, backend, trail, confinement)

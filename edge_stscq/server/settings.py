@@ -93,6 +93,11 @@ class ServerSettings(BaseModel):
     cache_bytes: ByteSize = Field(
         default=ByteSize(64 << 20), ge=0, description="decoded faces that are kept in memory; 0 keeps none"
     )
+    match_index: Literal["auto", "memory", "pgvector"] = Field(
+        default="auto",
+        description="where faces are found by example; auto is in a PostgreSQL that has the extension vector, else in "
+        "memory",
+    )
     match_faces: int | None = Field(
         default=None, ge=1, description="newest faces that can be found by example; all if None, at 1.1 KB each"
     )

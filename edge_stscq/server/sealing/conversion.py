@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from edge_stscq._progress import Progress, no_progress
-from edge_stscq.errors import EdgeError
+from edge_stscq.errors import EdgeError, require
 from edge_stscq.server.sealing.face_seal import FaceSeal
 from edge_stscq.server.sealing.key_file import KeyFile
 from edge_stscq.server.storage.database import Database, store_url
@@ -21,7 +21,8 @@ def seal_store(place: Path | str, keys: Path, secret: bytes, progress: Progress 
     """Seal a store that is in the clear, or make a sealed one; cut off, it goes on when it is run again.
 
     The key file is made if it is absent. Servers that have the store open store nothing more from the first moment on,
-    until they are started again. At the end nothing is left in the clear in free pages and logs of the file.
+    until they are started again. Match vectors that a PostgreSQL holds are removed. At the end nothing is left in the
+    clear in free pages and logs of the file.
 
     Args:
         progress: told how many faces were sealed.
@@ -43,6 +44,12 @@ def seal_store(place: Path | str, keys: Path, secret: bytes, progress: Progress 
     made = KeyFile(keys, secret) if keys.exists() or seal_id is not None else KeyFile.create(keys, secret)
     count = 0
     with contextlib.closing(SqlFaceStore(place, FaceSeal(made), converting=True)) as store:
+        if store.database.is_postgres:
+            require("pgvector", "postgres")
+            from edge_stscq.server.matching.tables import drop_all
+
+            with store.writing() as (db, _):
+                drop_all(db)
         while some := store.seal_some(BUNDLE):
             count += some
             progress(some)

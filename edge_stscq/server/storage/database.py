@@ -47,6 +47,10 @@ _POSTGRES = {
 }
 
 
+_REFERRING = text(
+    "SELECT conrelid::regclass::text FROM pg_constraint WHERE contype = 'f' AND confrelid = CAST(:to AS regclass)"
+)
+"""Tables whose rows refer to those of another in PostgreSQL, as a command names them."""
 LEAST_ROOM = 4 * 2**20
 """Bytes: a request of 1 MiB, its indexes, and the log that it goes through."""
 
@@ -83,6 +87,11 @@ class Database:
         except EdgeError:
             self.close()
             raise
+
+    @property
+    def is_postgres(self) -> bool:
+        """False of a SQLite file."""
+        return self._file is None
 
     def _is_current(self, layout: Layout) -> bool:
         with self.read() as connection:
@@ -129,13 +138,16 @@ class Database:
     def scrub(self, *, rewrite: bool, table: str) -> None:
         """Leave nothing of removed rows behind: in SQLite's log, and with `rewrite` in the free room of its pages.
 
-        PostgreSQL gives the room of the table's removed rows back to those that come, and overwrites it then.
+        PostgreSQL gives the room of removed rows, of the table and of those that refer to it, back to those that come,
+        and overwrites it then.
 
         Raises:
             StoreError: a reader of SQLite's log did not end for `WAIT_SECONDS`.
         """
         if self._file is None:
-            self._vacuum("VACUUM", table)
+            with self.read() as connection:
+                found = connection.execute(_REFERRING, {"to": table}).scalars().all()
+            self._vacuum("VACUUM", table, *found)
             return
         end = time.monotonic() + WAIT_SECONDS
         with self._writer, _failures(), self._engine.connect() as connection:

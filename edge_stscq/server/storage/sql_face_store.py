@@ -149,7 +149,7 @@ class SqlFaceStore:
         """Delete the keys of what was erased, also by a process that died before it came to that."""
         if self._seal is None:
             return
-        with self._writing() as (db, last):
+        with self.writing() as (db, last):
             after = self._seal.keys.revision
             names = erased_without_face(db, after if after <= last else 0)
             if names or after != last:
@@ -169,7 +169,7 @@ class SqlFaceStore:
 
     def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         """Store all in one transaction, durable when this returns."""
-        with self._writing() as (db, last):
+        with self.writing() as (db, last):
             numbers = _numbers(batches)
             found = {_name_of(face): face for face in self._known(db, numbers)}
             acceptance = Acceptance(found, erased_among(db, numbers), erased_times_of(db))
@@ -249,7 +249,7 @@ class SqlFaceStore:
         numbers: dict[bytes, set[int]] = {}
         for stream, number in names:
             numbers.setdefault(stream, set()).add(number)
-        with self._writing() as (db, last):
+        with self.writing() as (db, last):
             damaged = any(map(_is_damaged, self._known(db, numbers)))
             count = erase_rows(db, names, last, lasting)
             if damaged:
@@ -268,7 +268,7 @@ class SqlFaceStore:
         Args:
             until: what occurs from now on is not refused.
         """
-        with self._writing() as (db, _):
+        with self.writing() as (db, _):
             keep_away(db, device or EVERY_DEVICE, since, min(until, time.time()))
 
     def expired(self, before: float, limit: int, device: str | None, others: Collection[str] = ()) -> list[StoredFace]:
@@ -310,7 +310,7 @@ class SqlFaceStore:
 
     def recount(self) -> list[str]:
         """Count the faces of every device anew; devices whose counts were wrong."""
-        with self._writing() as (db, _):
+        with self.writing() as (db, _):
             wrong = device_counts.wrong_counts(db)
             if wrong:
                 device_counts.recount(db)
@@ -327,7 +327,7 @@ class SqlFaceStore:
 
     def check_writable(self) -> None:
         """Write what is written already: a full disk shows in nothing less."""
-        with self._writing() as (db, last):
+        with self.writing() as (db, last):
             db.execute(changes.update(), {"revision": last})
         self._database.check_room()
 
@@ -338,7 +338,7 @@ class SqlFaceStore:
 
     def seal_some(self, limit: int) -> int:
         """Seal at most `limit` faces that are in the clear, in one transaction; returns how many that were."""
-        with self._writing() as (db, _):
+        with self.writing() as (db, _):
             rows = [typed_row(found[:-1]) for found in db.execute(_UNSEALED.limit(limit))]
             sealed = [(*face[1:], 1) for face in self._sealed(rows)]
             if rows:
@@ -348,7 +348,7 @@ class SqlFaceStore:
     def end_sealing(self) -> None:
         """Leave nothing in the clear in free pages and logs, and note that all is sealed."""
         self._database.rewrite(*(table.name for table in (faces, persons, edits, enrollments)))
-        with self._writing() as (db, _):
+        with self.writing() as (db, _):
             db.execute(changes.update(), {"overwrites": 1, "sealed": 1})
         self._database.scrub(rewrite=False, table=faces.name)
 
@@ -382,7 +382,7 @@ class SqlFaceStore:
             yield from opened_rows(run(db, _within(len(part)), **values), self._seal)
 
     @contextmanager
-    def _writing(self) -> Iterator[tuple[Connection, int]]:
+    def writing(self) -> Iterator[tuple[Connection, int]]:
         """A transaction beside which no other writes faces, and the last revision before it."""
         with self._database.write() as db:
             last, seal = run(db, _LAST).one()

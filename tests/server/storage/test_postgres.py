@@ -49,7 +49,7 @@ def test_postgres_session_settings(url: str, open_store: OpenStore) -> None:
 def test_postgres_lock_timeout(url: str, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(database._POSTGRES, "lock_timeout", "50ms")
     first, second = open_store(url), open_store(url)
-    with first._writing(), pytest.raises(StoreError, match="lock timeout"):
+    with first.writing(), pytest.raises(StoreError, match="lock timeout"):
         accept(second, device_frames("cam", 0, b"a"))
     assert accept(second, device_frames("cam", 0, b"a")) == ["stored"]
 

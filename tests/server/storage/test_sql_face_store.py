@@ -169,7 +169,7 @@ def test_changes_reflect_current_state(store: SqlFaceStore) -> None:
 def test_writers_are_serialized(store: SqlFaceStore, place: str, open_store: OpenStore) -> None:
     other, order = open_store(place), []
     with ThreadPoolExecutor(1) as threads:
-        with store._writing():
+        with store.writing():
             second = threads.submit(lambda: (accept(other, 0, b"a"), order.append("second")))
             with pytest.raises(TimeoutError):
                 second.result(0.3)
