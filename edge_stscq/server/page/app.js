@@ -33,6 +33,7 @@ const detail = new Detail({
   },
   onChange: () => {
     timeline.nudge(true);
+    search.refresh();
     filters.refresh().then(drawTitle);
   },
 });

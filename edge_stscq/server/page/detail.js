@@ -61,6 +61,8 @@ export class Detail {
   }
 
   drawSteps() {
+    at("newer").textContent = this.list.byDay ? "Newer" : "Previous";
+    at("older").textContent = this.list.byDay ? "Older" : "Next";
     at("newer").disabled = !this.list.beside(this.entry.key, -1);
     at("older").disabled = !this.list.beside(this.entry.key, 1) && !this.list.isOpenEnded;
   }

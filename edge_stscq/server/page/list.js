@@ -93,10 +93,10 @@ export class List {
     show(image, entry.face, entry.layers);
   }
 
-  // Say when it was: where the day is the heading above, the clock is enough.
+  // Say when it was: today, and where the day is the heading above, the clock is enough.
   tell(item, { at }) {
     const passed = Date.now() - at;
-    const day = this.byDay ? "" : `${dayTitle(dayOf(at))}, `;
+    const day = this.byDay || dayOf(at) === dayOf(Date.now()) ? "" : `${dayTitle(dayOf(at))}, `;
     const text = passed < 86400000 ? `${ago(passed)} · ${day}${clockOf(at)}` : `${day}${clockOf(at)}`;
     const time = item.querySelector(".time");
     if (time.textContent !== text) time.textContent = text;

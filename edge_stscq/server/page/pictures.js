@@ -5,6 +5,7 @@ import { ask } from "./api.js";
 
 const AT_ONCE = 6;
 const KEPT = 200;
+const SIDE = 256;
 
 // By image: which face it shows from how many layers, and what it has of it.
 const wanted = new Map();
@@ -93,6 +94,16 @@ async function load(image, place) {
       sign.title = error.message;
     }
   }
+}
+
+// The part of a picture file around a face, whose box the server has found in the upright picture.
+export async function cutOut(file, [left, top, width, height]) {
+  const side = 1.7 * Math.max(width, height);
+  const picture = await createImageBitmap(file);
+  const canvas = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
+  const [x, y] = [left + (width - side) / 2, top + (height - side) / 2];
+  canvas.getContext("2d").drawImage(picture, x, y, side, side, 0, 0, SIDE, SIDE);
+  return new Promise((done) => canvas.toBlob(done));
 }
 
 // A decoded face as a PNG file; a busy decoder is asked again `tries` times.

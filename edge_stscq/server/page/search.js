@@ -5,7 +5,8 @@ import { askJson, sendJson } from "./api.js";
 import { found as entriesOf, titleOf } from "./entries.js";
 import { List } from "./list.js";
 import { added, namesOf } from "./layers.js";
-import { forget, show } from "./pictures.js";
+import { complain } from "./notices.js";
+import { cutOut, forget, show } from "./pictures.js";
 
 const LIMIT = 24;
 const at = (id) => document.getElementById(id);
@@ -58,10 +59,17 @@ export class Search {
     try {
       const found = await askJson(`v1/match/picture?limit=${LIMIT}`, { method: "POST", body: file });
       const count = found.faces_in_picture;
+      if (found.box) this.showExample(turn, file, found.box);
       await this.tell(turn, found, found.faces, count > 1 ? `The largest of ${count} faces in the picture` : "The face in the picture");
     } catch (error) {
       if (turn === this.turn) at("search-note").textContent = error.message;
     }
+  }
+
+  // The face that was looked for, as the picture has it.
+  async showExample(turn, file, box) {
+    const face = await cutOut(file, box).catch(() => null);
+    if (face && turn === this.turn) at("example").src = URL.createObjectURL(face);
   }
 
   async find(entry, device, persons) {
@@ -96,6 +104,7 @@ export class Search {
     const entries = (await entriesOf(this.persons, faces)).filter(({ visit }) => visit === null || visit !== besides);
     if (turn !== this.turn) return;
     const alike = entries.filter(({ verdict }) => verdict !== "nobody here");
+    this.found = { searched, thresholds };
     const others = entries.filter(({ verdict }) => verdict === "nobody here");
     this.list.append(alike);
     this.others.append(others);
@@ -103,16 +112,24 @@ export class Search {
     at("others-title").textContent = `${others.length === 1 ? "1 stranger" : `${others.length} strangers`}, the most alike first`;
     const much = `${how}, with ${searched === 1 ? "1 face" : `${searched.toLocaleString()} faces`}`;
     at("search-note").textContent = complete ? `${much}.` : `${much}; the index is still being filled.`;
+    this.drawVerdict();
+  }
+
+  drawVerdict() {
+    const { searched, thresholds } = this.found;
+    const alike = this.list.order.map((key) => this.list.entry(key));
     if (!thresholds) {
       at("verdict").textContent = alike.length ? "The most alike first" : "Nothing else is kept";
       at("verdict-error").textContent = "This model's false matches were never measured, so there is no verdict.";
       return;
     }
-    const sure = alike.filter(({ verdict }) => verdict === "same person").length;
-    const perhaps = alike.length - sure;
-    const what = this.persons ? ["visit", "visits"] : ["face", "faces"];
-    const parts = [sure && `${sure} ${what[sure === 1 ? 0 : 1]} of the same person`, perhaps && `${perhaps} perhaps`];
-    at("verdict").textContent = parts.filter(Boolean).join(", ") || "Nobody here";
+    const same = alike.filter(({ verdict }) => verdict === "same person");
+    const [sure, perhaps] = [same.length, alike.length - same.length];
+    const many = (count) => `${count} ${this.persons ? "visit" : "face"}${count === 1 ? "" : "s"}`;
+    const [first] = same;
+    const who = first?.name && same.every(({ person }) => person === first.person) ? first.name : "the same person";
+    at("verdict").textContent = !sure ? (perhaps ? `Perhaps ${many(perhaps)}` : "Nobody here")
+      : `${many(sure)} of ${who}${perhaps ? `, perhaps ${perhaps} more` : ""}`;
     const { false_match_rate: rate } = sure || !perhaps ? thresholds.same_person : thresholds.perhaps;
     const strangers = rate * searched;
     const amount = strangers < 0.1 ? "fewer than 1 in 10 such searches finds one" : `about ${strangers.toFixed(1)} here`;
@@ -120,7 +137,26 @@ export class Search {
       sure || !perhaps ? "the same person" : "“perhaps”"}: ${amount}.`;
   }
 
+  // Somebody was named, merged or split, or pictures were deleted: what was found says so, too.
+  async refresh() {
+    const turn = this.turn;
+    if (this.section.hidden || !this.found || !this.persons) return;
+    try {
+      for (const list of [this.list, this.others]) {
+        const entries = list.order.map((key) => list.entry(key)).filter(({ visit }) => visit !== null);
+        const faces = entries.map(({ face, layers, score, verdict }) => ({ id: face, layers, score, verdict }));
+        const now = new Map((await entriesOf(true, faces)).map((entry) => [entry.key, entry]));
+        if (turn !== this.turn) return;
+        for (const { key } of entries) now.has(key) ? list.put(now.get(key), false) : list.drop(key);
+      }
+      this.drawVerdict();
+    } catch (error) {
+      complain(error);
+    }
+  }
+
   clear() {
+    this.found = null;
     const image = at("example");
     forget(image);
     image.removeAttribute("src");

@@ -198,7 +198,7 @@ def test_persons_who_are_alike_are_one_or_perhaps(
         page.click("#notice-undo")
         page.until_cards(2)
         page.click("#again")
-        page.until_text("#verdict", "1 visit of the same person, 1 perhaps")
+        page.until_text("#verdict", "1 visit of Ada, perhaps 1 more")
         assert page.texts("#results .who")[0] == "Ada"
         assert page.complaints(404) == []
 
