@@ -18,7 +18,8 @@ from edge_stscq.cli.ui import count, note
 
 if TYPE_CHECKING:
     from edge_stscq.bundle import Bundle
-    from edge_stscq.server.persons.editing import Edited, Enrolled, PersonStore
+    from edge_stscq.server.persons.editing import Edited, PersonStore
+    from edge_stscq.server.persons.reading import Enrolled
     from edge_stscq.server.persons.rows import PersonRow, VisitRow
     from edge_stscq.stream import CodedFace
 
@@ -257,7 +258,7 @@ def _edited(
 def _coded(photo: Path, bundle: Path) -> "tuple[Enrolled | None, int, str | None]":
     """The largest face of a picture, its quality, and why it was refused."""
     from edge_stscq.bundle import open_bundle
-    from edge_stscq.server.persons.editing import Enrolled
+    from edge_stscq.server.persons.reading import Enrolled
 
     opened = open_bundle(bundle)
     coded, quality, reason = code_picture(photo, opened)

@@ -16,7 +16,8 @@ from edge_stscq.server.decoding.backend import BusyError
 from edge_stscq.server.decoding.catalog import WrongModelError
 from edge_stscq.server.decoding.resolver import NoFaceError, ProtectedFaceError
 from edge_stscq.server.ingest import ConflictError, TooManyFramesError
-from edge_stscq.server.persons.editing import NoPersonError, UndoError
+from edge_stscq.server.persons.edit_log import UndoError
+from edge_stscq.server.persons.reading import NoPersonError
 from edge_stscq.server.security_headers import SECURITY_HEADERS
 from edge_stscq.server.storage.database import StoreError
 from edge_stscq.server.storage.face_store import DamagedFaceError

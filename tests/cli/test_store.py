@@ -16,8 +16,9 @@ from edge_stscq.bundle.model_folder import load_config, load_frame_codec
 from edge_stscq.cli.store import store as app
 from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import ModelCatalog
-from edge_stscq.server.persons.editing import Enrolled, PersonStore
+from edge_stscq.server.persons.editing import PersonStore
 from edge_stscq.server.persons.grouping import Grouper
+from edge_stscq.server.persons.reading import Enrolled
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
 from tests.support.models.match_rules import rule_of

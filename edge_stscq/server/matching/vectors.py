@@ -49,7 +49,7 @@ class Query(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What changes say of the faces of a model.
+    """Faces of a model that changes bring or take away.
 
     Attributes:
         faces: that came or grew, `N` of them, each once.
@@ -95,7 +95,7 @@ class FaceVectors:
         return Query(prefix, (unit @ self.bases[prefix])[0], float(self._density(unit, prefix)[0]))
 
     def take(self, changes: Sequence[Change]) -> Taken:
-        """What came, grew or went, of changes in the order of their revisions.
+        """Faces that came, grew or went, of changes in the order of their revisions.
 
         Faces of other models are passed over, and damaged ones noted in the log.
         """

@@ -22,10 +22,11 @@ from edge_stscq.errors import EdgeError
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.persons import events as module
 from edge_stscq.server.persons import grouping as grouping_module
-from edge_stscq.server.persons.editing import Enrolled, PersonStore
+from edge_stscq.server.persons.editing import PersonStore
 from edge_stscq.server.persons.events import EventFeed, VisitEvent
 from edge_stscq.server.persons.grouping import Grouper
 from edge_stscq.server.persons.publishers import make_publishers
+from edge_stscq.server.persons.reading import Enrolled
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream.face import CodedFace

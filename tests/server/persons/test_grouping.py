@@ -13,9 +13,11 @@ import pytest
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.maintenance.inspection import repair_store
 from edge_stscq.server.persons import grouping
-from edge_stscq.server.persons.editing import Enrolled, NoPersonError, PersonStore, UndoError
+from edge_stscq.server.persons.edit_log import UndoError
+from edge_stscq.server.persons.editing import PersonStore
 from edge_stscq.server.persons.grouping import Grouper
 from edge_stscq.server.persons.likeness import Likeness
+from edge_stscq.server.persons.reading import Enrolled, NoPersonError
 from edge_stscq.server.persons.rows import PersonRow
 from edge_stscq.server.storage.face_store import FaceName
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore

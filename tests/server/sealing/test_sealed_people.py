@@ -11,8 +11,9 @@ import pytest
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.maintenance.backup import backup_store, restore_store
 from edge_stscq.server.maintenance.inspection import inspect_store, repair_store
-from edge_stscq.server.persons.editing import Enrolled, PersonStore
+from edge_stscq.server.persons.editing import PersonStore
 from edge_stscq.server.persons.grouping import Grouper
+from edge_stscq.server.persons.reading import Enrolled
 from edge_stscq.server.sealing.conversion import seal_store
 from edge_stscq.server.sealing.face_seal import FaceSeal
 from edge_stscq.server.sealing.key_file import KeyFile, rotate

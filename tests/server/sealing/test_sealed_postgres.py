@@ -11,7 +11,8 @@ from benchmarks.postgres import Cluster
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import RefusedFrame
 from edge_stscq.server.maintenance.inspection import inspect_store
-from edge_stscq.server.persons.editing import Enrolled, PersonStore
+from edge_stscq.server.persons.editing import PersonStore
+from edge_stscq.server.persons.reading import Enrolled
 from edge_stscq.server.sealing.conversion import seal_store
 from edge_stscq.server.sealing.face_seal import FaceSeal, key_path
 from edge_stscq.server.sealing.key_file import KeyFile, rotate

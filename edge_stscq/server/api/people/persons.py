@@ -27,8 +27,9 @@ from edge_stscq.server.api.schemas import ErrorAnswer
 from edge_stscq.server.auth.audit_log import annotate
 from edge_stscq.server.auth.guard import Guard, Principal
 from edge_stscq.server.auth.scope import Scope
-from edge_stscq.server.persons.editing import MAX_NAME, Edited, Enrolled
+from edge_stscq.server.persons.editing import MAX_NAME, Edited
 from edge_stscq.server.persons.people import People
+from edge_stscq.server.persons.reading import Enrolled
 from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import FaceName
