@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CROPS ?= 200
+MODEL := models/$(shell sed -n 's/^MODEL = "\(.*\)"$$/\1/p' edge_stscq/_released.py)
 READY := $(VENV)/.ready
 DEMO := $(VENV)/.demo
 
@@ -30,15 +31,15 @@ $(DEMO): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(if $(wildcard $(READY)),$(READY),$(DEMO)) ## two public-domain portraits to bytes and back; see out/demo
-	$(BIN)/edge-stscq demo --model models/face64 -o out/demo
+	$(BIN)/edge-stscq demo --model $(MODEL) -o out/demo
 
 wheels: $(READY) ## build dist/*.whl, and dist/with-model/*.whl that holds the released model and a bundle too
-	$(BIN)/edge-stscq export --model models/face64 --target onnx --force -o build/bundles
+	$(BIN)/edge-stscq export --model $(MODEL) --target onnx --force -o build/bundles
 	$(BIN)/python .ci/wheels.py -o dist --bundle build/bundles/onnx-int8
 
-index: $(READY) ## describe models/face64 and its bundles anew in the package's index; PLACE=DIR also copies them there
-	$(BIN)/edge-stscq export --model models/face64 --target all --force -o build/bundles
-	$(BIN)/python -m edge_stscq.hub.publish models/face64 build/bundles $(if $(PLACE),-o $(PLACE))
+index: $(READY) ## describe the released model and its bundles anew in the package's index; PLACE=DIR also copies them there
+	$(BIN)/edge-stscq export --model $(MODEL) --target all --force -o build/bundles
+	$(BIN)/python -m edge_stscq.hub.publish $(MODEL) build/bundles $(if $(PLACE),-o $(PLACE))
 
 site: $(READY) ## build the documentation in site/
 	$(BIN)/mkdocs build --strict

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from edge_stscq._released import BUNDLE, MODEL
 from edge_stscq.errors import EdgeError
 from edge_stscq.hub.index import Index
 
@@ -26,7 +27,7 @@ def build(output: Path, bundle: Path, index: Path = ROOT / INDEX) -> tuple[Path,
 
     Args:
         output: folder of the first; the second goes into `with-model` below.
-        bundle: folder of face64:onnx-int8.
+        bundle: folder of the released bundle.
         index: what is released.
 
     Raises:
@@ -42,7 +43,7 @@ def build(output: Path, bundle: Path, index: Path = ROOT / INDEX) -> tuple[Path,
                 shutil.copyfile(ROOT / name, stage / name)
         shutil.copyfile(index, stage / INDEX)
         plain = _wheel(stage, output)
-        for name, source in {"face64": ROOT / "models" / "face64", "face64:onnx-int8": bundle}.items():
+        for name, source in {MODEL: ROOT / "models" / MODEL, BUNDLE: bundle}.items():
             release = released.find(name)
             try:
                 release.check(source)
@@ -64,7 +65,7 @@ def _wheel(stage: Path, output: Path) -> Path:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("dist"))
-    parser.add_argument("--bundle", type=Path, default=Path("bundles/onnx-int8"), help="bundle face64:onnx-int8")
+    parser.add_argument("--bundle", type=Path, default=Path("bundles/onnx-int8"), help=f"bundle {BUNDLE}")
     arguments = parser.parse_args()
     try:
         wheels = build(arguments.output, arguments.bundle)

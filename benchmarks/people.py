@@ -1,6 +1,6 @@
 """Perceptual quality of decoded faces, as far as metrics tell: without recognisers, so it may run at any time.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.people --model models/face64     -> benchmarks/results/people-face64.json
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.people [--model DIR]     -> benchmarks/results/people-MODEL.json
 
 Decodes LFW crops spread evenly over all that are there. Frechet distances of different numbers of faces do not compare.
 """
@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec.model import Codec, batches
 from edge_stscq.data.masks import load_masked_faces
@@ -22,7 +23,7 @@ from edge_stscq.evaluation.metrics import ms_ssim, pooled_psnr, squared_error
 
 def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with lfw/.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     bundle: Annotated[Path | None, typer.Option(help="Encode with this bundle instead of the float32 student.")] = None,
     crops: Annotated[Path | None, typer.Option(help="Folder or .tar of crops; otherwise all of LFW's.")] = None,
     count: Annotated[int | None, typer.Option(min=2, help="At most this many faces, spread over all of them.")] = None,

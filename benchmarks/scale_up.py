@@ -24,6 +24,7 @@ import typer
 
 from benchmarks.postgres import binaries, cluster
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from benchmarks.server.load import random_faces, resident_mib, serving
 from edge_stscq._local_servers import local_token
 from edge_stscq.bundle import model_folder
@@ -45,7 +46,7 @@ app = typer.Typer(help=__doc__)
 def prepare(
     store: Annotated[Path, typer.Argument(help="SQLite file to make.")],
     faces: Annotated[int, typer.Option(min=BATCH, help="How many.")] = 1_000_000,
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
 ) -> None:
     """Write drawn faces to a store."""
     _fill(store, faces, model)
@@ -80,7 +81,7 @@ def _fill(place: Path | str, faces: int, model: Path) -> None:
 @app.command()
 def measure(
     store: Annotated[Path, typer.Argument(help="SQLite file that `prepare` made.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     requests: Annotated[int, typer.Option(min=3, help="Of each kind.")] = 60,
 ) -> None:
     """Write benchmarks/results/scale-up.json."""

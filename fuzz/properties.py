@@ -28,6 +28,7 @@ from fuzz import FOLDER
 from fuzz.sealing import sealed
 
 MODEL = FOLDER.parent / "models" / "face64"
+"""The model whose frames the committed corpus is made of."""
 
 
 @cache

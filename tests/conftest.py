@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from edge_stscq._released import MODEL
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -53,7 +55,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def model_dir() -> Path:
     """The released model."""
-    return REPOSITORY / "models" / "face64"
+    return REPOSITORY / "models" / MODEL
 
 
 @pytest.fixture(scope="session")

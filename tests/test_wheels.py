@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pytest
 
 from edge_stscq import __version__
+from edge_stscq._released import BUNDLE, MODEL
 from edge_stscq.hub.index import Index
 from tests.conftest import REPOSITORY
 from tests.support.extras import NEEDED
@@ -63,7 +64,7 @@ def test_larger_wheel_adds_the_released_files_only(built: Built) -> None:
     """The larger wheel holds the released files and nothing else more."""
     released = {
         f"edge_stscq/hub/released/{release.folder}/{name}"
-        for key in ("face64", "face64:onnx-int8")
+        for key in (MODEL, BUNDLE)
         for release in [built.index.find(key)]
         for name in release.files
     }
@@ -146,15 +147,15 @@ def test_the_smaller_wheel_in_an_empty_environment(built: Built, portrait: dict[
         "model": False, "bundle": False, "detector": True, "server": False,
     }  # fmt: skip
     capture = ("capture", "--source", portrait["astronaut"], "-o", "out.stsq")
-    assert "get it with: edge-stscq pull face64:onnx-int8 --from" in camera.edge(*capture).stderr
+    assert f"get it with: edge-stscq pull {BUNDLE} --from" in camera.edge(*capture).stderr
     with offered(built.place) as address:
-        pulled = camera.edge("pull", "face64:onnx-int8", "--from", address)
+        pulled = camera.edge("pull", BUNDLE, "--from", address)
     assert pulled.returncode == 0, pulled.stderr
     after = json.loads(camera.edge("doctor", "--json", "--url", "http://127.0.0.1:1").stdout)
     assert {row["what"]: row["detail"] for row in after["surroundings"]}["bundle"] == pulled.stdout.strip()
     done = camera.edge(*capture)
     assert done.returncode == 0, done.stderr
-    assert camera.edge("selftest", "face64:onnx-int8").returncode == 0
+    assert camera.edge("selftest", BUNDLE).returncode == 0
 
 
 @pytest.mark.skipif(os.environ.get(SLOW) != "1", reason=f"installs packages into an empty environment; {SLOW}=1")
@@ -162,4 +163,4 @@ def test_the_larger_wheel_in_an_empty_environment(built: Built, portrait: dict[s
     camera = Camera(built.full, tmp_path)
     done = camera.edge("capture", "--source", portrait["astronaut"], "-o", "out.stsq")
     assert done.returncode == 0, done.stderr
-    assert camera.edge("selftest", "face64:onnx-int8").returncode == 0
+    assert camera.edge("selftest", BUNDLE).returncode == 0

@@ -1,7 +1,7 @@
 """Bits that a learned entropy model would save: cross entropy of LFW's tokens by models fitted on training crops.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.entropy --model models/face64 --bundle BUNDLE --cache DIR
-                                                                        -> benchmarks/results/entropy-face64.json
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.entropy [--model DIR] --bundle BUNDLE --cache DIR
+                                                                        -> benchmarks/results/entropy-MODEL.json
 
 Every model sees the group and the lower layers; one row also sees the tokens before in the same layer. All begin as the
 model's own tables, are fitted on training crops, stop where held-out training crops are shortest, and are then judged
@@ -24,6 +24,7 @@ from benchmarks.codec.entropy_models import Counts, Gaussian, LinearSoftmax, Tok
 from benchmarks.codec.entropy_tokens import tokens
 from benchmarks.codec.entropy_training import evaluate, fit, training_tokens
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq.codec.model import Codec
 from edge_stscq.evaluation.artifact import coded_by
 from edge_stscq.stream import Codes, EntropyModel, Tables
@@ -36,7 +37,7 @@ def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with lfw/ and faces/.")],
     bundle: Annotated[Path, typer.Option(help="Bundle that encodes the crops.")],
     cache: Annotated[Path, typer.Option(help="Folder that keeps tokens.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     portraits: Annotated[int, typer.Option(min=0, max=8, help="Archives of `faces/train-0N.tar` to fit on.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="At most, of each model.")] = 12,
 ) -> None:

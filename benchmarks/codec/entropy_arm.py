@@ -1,7 +1,7 @@
 """Frames written here and read on emulated 64-bit Arm: the same faces, and the same bytes when they are written again.
 
     make arm
-    python -m benchmarks.codec.entropy_arm --model models/face64    -> benchmarks/results/entropy-arm-face64.json
+    python -m benchmarks.codec.entropy_arm [--model DIR]    -> benchmarks/results/entropy-arm-MODEL.json
 
 Half of the faces are drawn as the static tables expect them and half evenly, with 1, 2, ... and all layers in turn;
 each coder writes all of them. The emulated program reads the model folder and the files alone.
@@ -20,6 +20,7 @@ import typer
 
 from benchmarks.equality.arm import EMULATOR, PARTS, Arm
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq.bundle import model_folder
 from edge_stscq.stream import CodedFace, FrameCodec
 from edge_stscq.stream.frame import coder_id_of
@@ -66,7 +67,7 @@ def read(model: Path, folder: Path) -> dict[str, dict[str, str]]:
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder, with a learned coder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder, with a learned coder.")] = MODEL,
     read_only: Annotated[Path | None, typer.Option(hidden=True, help="Folder of files: print what is in them.")] = None,
 ) -> None:
     """Write benchmarks/results/entropy-arm-NAME.json."""

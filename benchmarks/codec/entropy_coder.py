@@ -1,7 +1,7 @@
 """Time and bytes of each coder of a model, on the tokens of LFW's pairs.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.entropy_coder --model models/face64 --bundle BUNDLE --cache DIR
-                                                                  -> benchmarks/results/entropy-coder-face64.json
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.entropy_coder [--model DIR] --bundle BUNDLE --cache DIR
+                                                                  -> benchmarks/results/entropy-coder-MODEL.json
 
 On one thread. A server reads payloads side by side, 256 of them here; a device writes one face at a time, with all of
 its layers. Medians of rounds, and the longest ninth tenth of single faces.
@@ -19,6 +19,7 @@ import typer
 
 from benchmarks.codec.entropy_tokens import tokens
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq.codec.model import Codec
 from edge_stscq.evaluation.artifact import coded_by
 from edge_stscq.stream import CodedFace, EntropyModel
@@ -32,7 +33,7 @@ def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with lfw/.")],
     bundle: Annotated[Path, typer.Option(help="Bundle that encodes the crops.")],
     cache: Annotated[Path, typer.Option(help="Folder that keeps tokens.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     rounds: Annotated[int, typer.Option(min=3, help="Times that each of it is done.")] = 15,
 ) -> None:
     """Write benchmarks/results/entropy-coder-NAME.json."""

@@ -1,6 +1,6 @@
 """Fit of the learned entropy model, in float, and its rounding to eight bits: writes a model's `learned.safetensors`.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.entropy_fit --model models/face64 --bundle BUNDLE --cache DIR
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.entropy_fit [--model DIR] --bundle BUNDLE --cache DIR
 
 The model is the linear softmax of `benchmarks.codec.entropy`. Code words are rounded before the fit, so that it sees
 what the coder will see; weights are rounded behind it, each row of them to a power of two. LFW's pairs are not looked
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmarks.codec.entropy_models import LinearSoftmax, Tokens
 from benchmarks.codec.entropy_training import fit, training_tokens
+from benchmarks.released import MODEL
 from edge_stscq.codec.model import Codec
 from edge_stscq.evaluation.artifact import coded_by
 from edge_stscq.stream.learned.weights import FILE, MOST, SQUARE_SHIFT, TILT_STEP, WORD_STEP, Weights
@@ -71,7 +72,7 @@ def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with faces/.")],
     bundle: Annotated[Path, typer.Option(help="Bundle that encodes the crops.")],
     cache: Annotated[Path, typer.Option(help="Folder that keeps tokens.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     portraits: Annotated[int, typer.Option(min=0, max=8, help="Archives of `faces/train-0N.tar` to fit on.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 3,
 ) -> None:

@@ -1,7 +1,7 @@
 """Match rule of the released model: its cohort, its thresholds, and false matches by label with and without the cohort.
 
     EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.false_matches --bundle bundles/onnx-int8
-                                          -> models/face64/thresholds.json, cohort.safetensors
+                                          -> DIR/thresholds.json, DIR/cohort.safetensors
                                              benchmarks/results/false-matches.json
 
 Strangers are all pairs of different people among the validation crops, whose names are labels (UTKFace), and the crops
@@ -16,6 +16,7 @@ import numpy as np
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq.bundle.match_rule import MatchRule
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec.model import Codec
@@ -48,7 +49,7 @@ def utkface_people(names: list[str]) -> People:
 def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with faces/ and lfw/.")],
     bundle: Annotated[Path, typer.Option(help="Encode with this bundle: what cameras have.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
 ) -> None:
     """Write the model's match rule, and benchmarks/results/false-matches.json."""
     validation, lfw = data / "faces" / "val.tar", data / "lfw" / "lfw-crops.tar"

@@ -1,6 +1,6 @@
 """Accuracy against bytes beside other codecs, as `edge-stscq bench rate` reports it.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.rate --model models/face64 [--bundle BUNDLE] [--first 1200]
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.rate [--model DIR] [--bundle BUNDLE] [--first 1200]
                                                         -> benchmarks/results/rate.json and benchmarks/results/rate/
 
 The folder keeps the points of the peers, which do not depend on the model, and the picture.
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.record import RESULTS, write
+from benchmarks.released import MODEL
 from edge_stscq import api
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec.model import Codec
@@ -21,7 +22,7 @@ from edge_stscq.evaluation.verification.pairs import read_pairs
 
 def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with lfw/ and recognisers/.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     bundle: Annotated[Path | None, typer.Option(help="Encode with this bundle instead of the float32 student.")] = None,
     first: Annotated[int | None, typer.Option(help="Only the first N pairs; whole folds, two or more.")] = None,
 ) -> None:

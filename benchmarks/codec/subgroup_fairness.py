@@ -1,6 +1,6 @@
 """Subgroup fairness, by the labels of the validation crops.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.subgroup_fairness --model models/face64
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.subgroup_fairness [--model DIR]
                                                                               -> benchmarks/results/groups.json
 
 Names of crops begin with UTKFace's labels, `age_gender_race_`. The set has one picture of most people. Measured are how
@@ -17,6 +17,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq.codec.model import Codec
 from edge_stscq.data.crops import load_faces
 from edge_stscq.evaluation.artifact import coded_by
@@ -27,7 +28,7 @@ from edge_stscq.recognizers import HELD_OUT, load_recognizers
 
 def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with faces/ and recognisers/.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     bundle: Annotated[Path | None, typer.Option(help="Encode with this bundle instead of the float32 student.")] = None,
 ) -> None:
     """Write benchmarks/results/groups.json."""

@@ -1,6 +1,6 @@
 """LFW verification at each layer, as `edge-stscq evaluate` reports it.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.verification --model models/face64 [--bundle BUNDLE ...] [--first N]
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.verification [--model DIR] [--bundle BUNDLE ...] [--first N]
                                                                               -> benchmarks/results/lfw.json
 
 The data folder holds `lfw/lfw-crops.tar`, `lfw/pairs.txt` and `recognisers/`. Judges the student in float32 and every
@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq import api
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec.model import Codec
@@ -22,7 +23,7 @@ from edge_stscq.evaluation.verification.pairs import read_pairs
 
 def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with lfw/ and recognisers/.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     bundle: Annotated[list[Path] | None, typer.Option(help="Bundle to judge as well; may be repeated.")] = None,
     first: Annotated[int | None, typer.Option(help="Only the first N pairs; whole folds, two or more.")] = None,
 ) -> None:

@@ -1,6 +1,6 @@
 """Encode time of each artefact, as `edge-stscq bench encode` reports it, and decode time per face.
 
-    python -m benchmarks.device.encode --model models/face64 BUNDLE [BUNDLE ...]     -> benchmarks/results/encode.json
+    python -m benchmarks.device.encode [--model DIR] BUNDLE [BUNDLE ...]     -> benchmarks/results/encode.json
 
 Decoding runs in torch on one thread, batch sizes interleaved in the same way.
 """
@@ -13,6 +13,7 @@ import torch
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq import api
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec import store
@@ -28,7 +29,7 @@ FACES = 32
 
 def main(
     bundles: Annotated[list[Path], typer.Argument(help="Bundles of one model.")],
-    model: Annotated[Path, typer.Option(help="Model folder they were exported from.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder they were exported from.")] = MODEL,
     faces: Annotated[Path | None, typer.Option(help="Folder or .tar of aligned crops.")] = None,
     rounds: Annotated[int, typer.Option(min=5, help="Times that each encoder runs.")] = 100,
 ) -> None:

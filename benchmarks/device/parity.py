@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq.bundle import open_bundle
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec.model import Codec
@@ -21,7 +22,7 @@ from edge_stscq.recognizers import recognizer_folder
 def main(
     bundles: Annotated[list[Path], typer.Argument(help="Bundles of one model.")],
     faces: Annotated[Path, typer.Option(help="Folder or .tar of aligned crops.")],
-    model: Annotated[Path, typer.Option(help="Model folder they were exported from.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder they were exported from.")] = MODEL,
     count: Annotated[int, typer.Option(min=1, help="At most this many faces, spread over all of them.")] = 300,
     pairs: Annotated[Path | None, typer.Option(help="LFW's pairs.txt, to verify at every layer.")] = None,
     crops: Annotated[Path | None, typer.Option(help="Folder or .tar with the crops that the pairs name.")] = None,

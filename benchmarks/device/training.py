@@ -19,6 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec import store
 from edge_stscq.config.recipe import Recipe
@@ -64,7 +65,7 @@ def _backward(
 
 def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder that the recipe's faces are below.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     recipe: Annotated[Path, typer.Option(help="Recipe whose stages are measured.")] = Path("recipes/release.toml"),
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves torch's choice.")] = 0,

@@ -1,6 +1,6 @@
 """A sheet of faces as they are decoded layer by layer: what people should look at beside the figures.
 
-    python -m benchmarks.docs.contact_sheet --faces CROPS --model models/face64 [--originals] -o docs/faces.jpg
+    python -m benchmarks.docs.contact_sheet --faces CROPS [--model DIR] [--originals] -o docs/faces.jpg
 
 Faces stand in bands of eight; each band is one row a layer, basic first. `--originals` puts the crops above them.
 """
@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from benchmarks.released import MODEL
 from edge_stscq._files import write_file
 from edge_stscq._images import encode_image, mosaic
 from edge_stscq.codec.model import Codec
@@ -22,7 +23,7 @@ ACROSS = 8
 def main(
     faces: Annotated[Path, typer.Option(help="Folder or .tar of aligned crops.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write: .png, .jpg or .webp.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     count: Annotated[int, typer.Option(min=ACROSS, help="This many faces, spread over all of them.")] = 24,
     originals: Annotated[bool, typer.Option("--originals", help="Put the original above the layers.")] = False,
 ) -> None:

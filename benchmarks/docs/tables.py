@@ -16,13 +16,14 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.record import RESULTS
+from benchmarks.released import MODEL
 from edge_stscq._files import write_file
 from edge_stscq.errors import EdgeError
 from edge_stscq.recognizers import HELD_OUT
 from targets import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DOCUMENTS = ("README.md", "models/face64/MODEL_CARD.md", "docs/*.md")
+DOCUMENTS = ("README.md", f"{MODEL}/MODEL_CARD.md", "docs/*.md")
 _PLACE = re.compile(r"<!-- table: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end of table -->", re.DOTALL)
 _TARGETS = {target.name: target.title for target in TARGETS}
 _ENCODERS = {"student": "student fp32, torch", "teacher": "teacher fp32, torch"}
@@ -678,7 +679,7 @@ def _count(number: int, noun: str) -> str:
 
 @table
 def entropy() -> str:
-    models = _load("entropy-face64")["results"]["models"]
+    models = _load(f"entropy-{MODEL.name}")["results"]["models"]
     before = sum(models[0]["bits_by_layer"])
     rows = [
         [
@@ -699,7 +700,7 @@ def entropy_coders() -> str:
             one["coder"], f"{one['bytes']:.2f}",
             *(f"{one[name]:.3f}" for name in ("read_many_ms", "read_one_ms", "write_one_ms", "write_one_p90_ms")),
         ]
-        for one in _load("entropy-coder-face64")["results"]["coders"]
+        for one in _load(f"entropy-coder-{MODEL.name}")["results"]["coders"]
     ]  # fmt: skip
     return _markdown(["coder", "bytes", "read of 256, ms", "read alone", "written", "written, 90 %"], rows)
 

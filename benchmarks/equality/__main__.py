@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.docs.tables import TABLES
 from benchmarks.equality import crops as shards_of
 from benchmarks.equality.drive import run as run_place
 from benchmarks.equality.places import Setting, find
 from benchmarks.equality.places.base import ROOT
 from benchmarks.equality.results import collate, differing
 from benchmarks.record import RESULTS, write
-from benchmarks.tables import TABLES
+from benchmarks.released import MODEL
 from edge_stscq.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EdgeError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -46,7 +47,7 @@ def run(
         list[str], typer.Option(help="A place, a pattern such as 'onnx-cortex-*', or `here`; may be repeated.")
     ],
     bundles: Annotated[Path, typer.Option(help="Folder of the int8 bundles that `edge-stscq export` wrote.")],
-    model: Annotated[Path, typer.Option(help="Model folder that they were exported from.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder that they were exported from.")] = MODEL,
     count: Annotated[int | None, typer.Option(min=1, help="The first crops only; whole shards.")] = None,
     minutes: Annotated[float, typer.Option(help="Begin no shard after these; the same command goes on.")] = 1e6,
     work: Work = WORK,

@@ -1,6 +1,6 @@
 """Attacks on protected templates, and what protection costs, for every scheme; about ten minutes of a core.
 
-    EDGE_STSCQ_DATA=DIR python -m benchmarks.privacy [--model models/face64]        -> benchmarks/results/privacy.json
+    EDGE_STSCQ_DATA=DIR python -m benchmarks.privacy [--model DIR]        -> benchmarks/results/privacy.json
 
 The data folder holds `lfw/` and `faces/`. Sizes were chosen on pairs of LFW's view 1 that view 2 does not test; figures
 are of view 2. The attacker's network learns from people who are in no pair of it. Tokens are kept in `.cache/privacy`.
@@ -25,6 +25,7 @@ from benchmarks.privacy.linkage import key_reuse, linkage
 from benchmarks.privacy.pictures import PictureJudge
 from benchmarks.privacy.subjects import SUBJECTS
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq.cli.ui import progress_bar
 from edge_stscq.codec.model import Codec
 from edge_stscq.data.crops import load_faces
@@ -44,7 +45,7 @@ STRANGERS, FALSE_MATCHES = 400_000, 1e-3
 
 def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with lfw/ and faces/.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     cache: Annotated[Path, typer.Option(help="Folder that keeps tokens of crops.")] = Path(".cache/privacy"),
 ) -> None:
     """Write benchmarks/results/privacy.json."""

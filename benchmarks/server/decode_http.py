@@ -1,6 +1,6 @@
 """Cost of HTTP: faces a second from the server, beside its decoder and PNG writer called directly.
 
-    python -m benchmarks.server.decode_http --model models/face64     -> benchmarks/results/decode_http.json
+    python -m benchmarks.server.decode_http [--model DIR]     -> benchmarks/results/decode_http.json
 
 Direct calls run in batches of each size of `--batches`; the best is what the server is held against. Rounds of direct
 calls and of requests alternate, in one run, on the same cores, which the load shares with the server. Each round asks
@@ -23,6 +23,7 @@ import torch
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from benchmarks.server.load import Server, closed_loop, fill, random_faces, serving
 from edge_stscq._images import encode_image
 from edge_stscq.bundle.model_folder import load_frame_codec
@@ -32,7 +33,7 @@ from edge_stscq.errors import EdgeError
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     rounds: Annotated[int, typer.Option(min=3, help="Rounds of each kind.")] = 8,
     faces: Annotated[int, typer.Option(min=64, help="Faces of a round.")] = 256,
     clients: Annotated[int, typer.Option(min=1, help="Connections that ask at the same time.")] = 32,

@@ -1,6 +1,6 @@
 """Floods by who has shown no token, beside a camera that sends: memory, answers to probes, and what is left of ingest.
 
-    python -m benchmarks.server.flood [--model models/face64]      -> benchmarks/results/flood.json
+    python -m benchmarks.server.flood [--model DIR]      -> benchmarks/results/flood.json
 
 `edge-stscq serve` in a process of its own, each flood in another; both and the camera share the processor's cores.
 Ingest is that of requests of 16 frames during the flood, beside the same without one, in turns. `memory_growth_mib` is
@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from benchmarks.server.ingest import Target, draw, load, serve, upload, uploads
 from benchmarks.server.load import resident_mib
 from edge_stscq.bundle import model_folder
@@ -220,7 +221,7 @@ class Watch:
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     seconds: Annotated[float, typer.Option(min=1, help="Of each flood.")] = 20,
 ) -> None:
     """Write benchmarks/results/flood.json."""

@@ -1,6 +1,6 @@
 """Ingest beside a server that stores each body as an opaque blob: the cost of knowing what is stored.
 
-    python -m benchmarks.server.ingest [--model models/face64]      -> benchmarks/results/ingest.json
+    python -m benchmarks.server.ingest [--model DIR]      -> benchmarks/results/ingest.json
 
 Both are real servers in processes of their own, share their processor cores with the load, and take turns in one run:
 `edge-stscq serve`, with a token, the audit log and every check, and `benchmarks.server.blob_server`, same framework and
@@ -40,6 +40,7 @@ import typer
 
 from benchmarks.postgres import Cluster, binaries, cluster
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq.bundle import model_folder
 from edge_stscq.protocol import STREAMS_PATH
 from edge_stscq.server.auth.scope import Scope
@@ -77,7 +78,7 @@ class Target:
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     seconds: Annotated[float, typer.Option(min=0.1, help="Load of one server in one round.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each server.")] = 5,
 ) -> None:

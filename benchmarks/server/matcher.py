@@ -25,6 +25,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from benchmarks.server.load import Server, resident_mib, serving
 from edge_stscq._local_servers import local_token
 from edge_stscq.bundle.model_folder import load_frame_codec
@@ -44,7 +45,7 @@ SECONDS = 600.0
 
 def main(
     work: Annotated[Path, typer.Option(help="Folder of the store, the keys and the secret.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     records: Annotated[int, typer.Option(min=1, help="Templates.")] = 100_000,
     queries: Annotated[int, typer.Option(min=1, help="Faces that are matched, of each kind.")] = 200,
     prepare: Annotated[bool, typer.Option("--prepare", help="Only make the templates and their keys.")] = False,

@@ -1,6 +1,6 @@
 """Memory of the server's process: with the catalog alone, as `--engine process` has it, and with the decoders too.
 
-    python -m benchmarks.server.memory --model models/face64     -> benchmarks/results/memory.json
+    python -m benchmarks.server.memory [--model DIR]     -> benchmarks/results/memory.json
 
 Each round composes the application in two fresh processes, one after the other: with a backend that decodes elsewhere,
 and with one that holds the decoders and has run every batch size once. Read is what is in RAM when that is done. A
@@ -18,11 +18,12 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from benchmarks.server.load import resident_mib, serving
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     rounds: Annotated[int, typer.Option(min=1, help="Fresh processes of each kind.")] = 5,
 ) -> None:
     """Write benchmarks/results/memory.json."""

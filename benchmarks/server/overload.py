@@ -1,6 +1,6 @@
 """Ten times more than the server can do, for two minutes: who is served, how late, and what the rest are told.
 
-    python -m benchmarks.server.overload --model models/face64     -> benchmarks/results/overload.json
+    python -m benchmarks.server.overload [--model DIR]     -> benchmarks/results/overload.json
 
 First as many clients as fill two batches ask one face after another: that is the capacity. Then requests come at
 `--times` that rate, evenly, whatever becomes of the earlier ones; each takes an idle connection or opens one. The time
@@ -20,6 +20,7 @@ import numpy as np
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from benchmarks.server.load import Answer, Connection, Server, closed_loop, connections, fill, random_faces, serving
 from edge_stscq.bundle.model_folder import load_config, load_frame_codec
 from edge_stscq.codec.execution_profile import PROFILES
@@ -33,7 +34,7 @@ MAX_CONNECTIONS = 4096
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     seconds: Annotated[int, typer.Option(min=5, help="Length of the overload.")] = 120,
     times: Annotated[float, typer.Option(min=1, help="Load, as a multiple of the capacity.")] = 10,
     deadline: Annotated[float, typer.Option(min=0.1, help="The server's --deadline, in seconds.")] = 2,

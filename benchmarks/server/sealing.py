@@ -1,6 +1,6 @@
 """Cost of sealing: the same faces in a store in the clear and in a sealed one.
 
-    python -m benchmarks.server.sealing [--model models/face64]      -> benchmarks/results/sealing.json
+    python -m benchmarks.server.sealing [--model DIR]      -> benchmarks/results/sealing.json
 
 In one process and by turns, in SQLite files on the disk of the results' machine. *Ingest* is what the store takes of
 checked requests of 64 frames, with its commit; *a face* is found by its name, as a match by example begins; *restart*
@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from benchmarks.server.ingest import NOON, draw
 from edge_stscq.bundle import model_folder
 from edge_stscq.server.decoding.catalog import ModelCatalog
@@ -42,7 +43,7 @@ SECRET, NEXT = b"0123456789abcdef0123456789abcdef", b"fedcba9876543210fedcba9876
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     count: Annotated[int, typer.Option("--faces", min=FRAMES, help="In each store.")] = 12_800,
 ) -> None:
     """Measure both stores, and write the figures."""

@@ -31,6 +31,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from benchmarks.server.load import Server, serving
 from demo_camera.loop import CaptureLoop
 from demo_camera.outlets import record
@@ -222,7 +223,7 @@ def score(visits: Sequence[Grouped]) -> dict[str, Any]:
 def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with lfw/.")],
     bundle: Annotated[Path, typer.Option(help="Bundle of the cameras.")],
-    model: Annotated[Path, typer.Option(help="Model folder of the servers.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder of the servers.")] = MODEL,
 ) -> None:
     """Write benchmarks/results/visits.json."""
     cv2.setNumThreads(1)

@@ -1,6 +1,6 @@
 """Crash recovery: no face is lost, stored twice, damaged or put under another's number by `kill -9`.
 
-    python -m benchmarks.soak.crash_recovery --model models/face64     -> benchmarks/results/kills.json
+    python -m benchmarks.soak.crash_recovery [--model DIR]     -> benchmarks/results/kills.json
 
 A producer puts faces into a spool, a sender drains it, a server stores what comes; each is a process of its own. Again
 and again one of them is chosen by chance, killed at a random moment and started again. After a third of the kills the
@@ -31,6 +31,7 @@ import numpy as np
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from benchmarks.soak.fleet import BATCH, DEVICE, Fleet
 from edge_stscq._files import write_file
 from edge_stscq.client.spool import Spool
@@ -151,7 +152,7 @@ def run(model: Path, work: Path, faces: int, kills: int, longest: float, minutes
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/face64"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     work: Annotated[Path, typer.Option(help="Folder of spools, store and progress.")] = Path("out/kills"),
     faces: Annotated[int, typer.Option(min=1, help="Faces of all spools.")] = 20_000,
     kills: Annotated[int, typer.Option(min=1, help="Kills in all.")] = 1000,

@@ -35,6 +35,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.record import write
+from benchmarks.released import MODEL
 from edge_stscq._files import write_file
 from edge_stscq._local_servers import local_token
 from edge_stscq.errors import EdgeError
@@ -131,7 +132,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-P", "-m", "edge_stscq", "serve", "--model", "models/face64", "--port", "0"]
+        command = [sys.executable, "-P", "-m", "edge_stscq", "serve", "--model", str(MODEL), "--port", "0"]
         command += ["--requests-per-minute", "1e12", "--bytes-per-minute", "1e15"]
         self._errors = (folder / "stderr.txt").open("w+")
         self._process = subprocess.Popen(

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from demo_camera.service.files import as_value_error, private, readable, writable_folder
 from demo_camera.sources import Region
+from edge_stscq import _released
 from edge_stscq._limits import MAX_LAYERS
 from edge_stscq._local_servers import is_loopback
 from edge_stscq._secrets import read_secret
@@ -222,7 +223,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )  # fmt: skip
 
-    bundle: str = Field(default="face64:onnx-int8", description="bundle folder, or the name of a released bundle")
+    bundle: str = Field(default=_released.BUNDLE, description="bundle folder, or the name of a released bundle")
     trusted_key: ReadableFile | None = Field(default=None, description="PEM key; a bundle not signed by it is refused")
     threads: int = Field(default=1, ge=1, le=256, description="threads of the encoder's runtime")
     camera: tuple[CameraSettings, ...] = Field(description="one or more, each with name and source")

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_stscq import _released
+
 if TYPE_CHECKING:
     import ssl
 
-MODEL = Path("face64")
-BUNDLE = Path("face64:onnx-int8")
+MODEL = Path(_released.MODEL)
+BUNDLE = Path(_released.BUNDLE)
 """The released model and the bundle of it that runs everywhere, by name."""
 
 

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from edge_stscq.cli.options import AsJson, Ca, Cert, Key
+from edge_stscq.cli.options import BUNDLE, MODEL, AsJson, Ca, Cert, Key
 from edge_stscq.cli.ui import note, progress_bar
 
 
 def pull(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="e.g. face64 or face64:onnx-int8. Otherwise all are listed.")
+        str | None, typer.Argument(metavar="NAME", help=f"e.g. {MODEL} or {BUNDLE}. Otherwise all are listed.")
     ] = None,
     place: Annotated[
         str | None,

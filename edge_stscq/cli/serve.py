@@ -28,7 +28,7 @@ def serve(
         typer.Option(
             parser=folder,
             metavar=FOLDER,
-            help="Model folder, or name, whose frames are accepted; repeat for more. face64 if none is given.",
+            help=f"Model folder, or name, whose frames are accepted; repeat for more. {MODEL} if none is given.",
         ),
     ] = None,
     bundle: Annotated[

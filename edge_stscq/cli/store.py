@@ -68,7 +68,7 @@ MinCosine = Annotated[
 ]
 Model = Annotated[
     list[Path] | None,
-    typer.Option("--model", parser=folder, metavar=FOLDER, help="Models of the faces. face64 if none is given."),
+    typer.Option("--model", parser=folder, metavar=FOLDER, help=f"Models of the faces. {MODEL} if none is given."),
 ]
 
 _SHOWN = 20

@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from edge_stscq._released import BUNDLE
 from edge_stscq.cli import doctor as module
 from edge_stscq.cli.doctor import doctor
 from edge_stscq.errors import EXIT_CHECK_FAILED
@@ -144,5 +145,5 @@ def test_it_looks_for_a_model_a_detector_a_camera_and_a_server(monkeypatch, tmp_
     assert list(found) == ["model", "bundle", "detector", "camera", "server"]
     assert found["detector"]["detail"].endswith(".onnx")
     assert (found["model"]["found"], found["server"]["found"]) == (False, False)
-    assert found["bundle"]["detail"] == "edge-stscq pull face64:onnx-int8 --from URL|DIR"
+    assert found["bundle"]["detail"] == f"edge-stscq pull {BUNDLE} --from URL|DIR"
     assert "edge-stscq serve" in found["server"]["detail"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_stscq._released import MODEL
 from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.codec.face_decoder import FaceDecoder
@@ -148,7 +149,7 @@ def test_only_crops_are_encoded(given: Any) -> None:
 
 
 def test_names_are_released_models_or_folders(model_dir: Path) -> None:
-    assert Codec.load("face64").config == Codec.load(model_dir).config
+    assert Codec.load(MODEL).config == Codec.load(model_dir).config
     with pytest.raises(EdgeError, match="neither a folder nor released"):
         Codec.load("face65")
     with pytest.raises(EdgeError, match=r"nowhere/model/config\.json does not exist"):

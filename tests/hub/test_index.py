@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_stscq._released import BUNDLE, MODEL
 from edge_stscq.bundle import open_bundle
 from edge_stscq.errors import EdgeError
 from edge_stscq.hub import load_index
@@ -14,14 +15,14 @@ from edge_stscq.hub.transfer import pull
 
 
 def test_index_describes_the_released_model(model_dir: Path) -> None:
-    """After a change of models/face64: make index."""
-    listed = load_index().find("face64")
-    assert listed == describe("face64", model_dir)
+    """After a change of the released model: make index."""
+    listed = load_index().find(MODEL)
+    assert listed == describe(MODEL, model_dir)
     listed.check(model_dir)
 
 
 def test_index_has_the_bundle_that_a_camera_starts_with() -> None:
-    files = load_index().find("face64:onnx-int8").files
+    files = load_index().find(BUNDLE).files
     assert {"manifest.json", "encoder.onnx", "codebooks.safetensors", "tables.safetensors"} <= files.keys()
 
 

@@ -26,6 +26,7 @@ _FLOOR = {
     "_package_files",
     "_progress",
     "_quiet",
+    "_released",
     "_reporter",
     "_secrets",
     "_sqlite",

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.released import MODEL
 from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.bundle.manifest import TargetName
 
@@ -25,7 +26,7 @@ class Setting:
     """
 
     bundles: Path
-    model: Path = ROOT / "models" / "face64"
+    model: Path = ROOT / MODEL
     cache: Path = ROOT / ".cache"
 
     def bundle(self, target: TargetName) -> Bundle:

@@ -7,6 +7,7 @@ import pytest
 
 from demo_camera.service.loading import WrongSettingsError, load_settings
 from demo_camera.service.settings import Settings
+from edge_stscq._released import BUNDLE
 from edge_stscq.errors import EdgeError
 
 Write = Callable[[str], Path]
@@ -25,7 +26,7 @@ def test_smallest_file_has_one_camera_and_the_defaults(write_settings: Write, mo
     settings = load_settings(write_settings(DOOR))
     (camera,) = settings.camera
     assert (camera.name, camera.source.get_secret_value(), camera.rotate) == ("door", "0", 0)
-    assert (settings.bundle, settings.threads, settings.server, settings.metrics) == ("face64:onnx-int8", 1, None, None)
+    assert (settings.bundle, settings.threads, settings.server, settings.metrics) == (BUNDLE, 1, None, None)
     assert settings.spool.folder == Path("spool")
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from demo_camera.sample_portraits import portraits
 from edge_stscq._images import encode_image, read_image
+from edge_stscq._released import MODEL
 from edge_stscq.cli.person import person as app
 from edge_stscq.server.persons.editing import PersonStore
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
@@ -51,7 +52,7 @@ def test_enrolled_person_is_known_and_a_stranger_is_not_kept(
     assert enrolled["photos"][0]["enrolled"] is True  # type: ignore[index]
     for name in (GRACE, EILEEN):
         darker(portraits()[name], seen / f"{name}.png")
-    model = REPOSITORY / "models" / "face64"
+    model = REPOSITORY / "models" / MODEL
     secret = tmp_path / "webhook.secret"
     secret.touch(0o600)
     secret.write_text("f" * 64)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_stscq._released import MODEL
 from edge_stscq.hub.publish import publish
 from targets import find
 from targets.captured import capture_model
@@ -33,8 +34,8 @@ class Released:
 
 
 def release_here(folder: Path) -> None:
-    """Export face64:onnx-int8 to a folder and publish it there."""
-    model, (onnx,) = REPOSITORY / "models" / "face64", find("onnx")
+    """Export the released model for ONNX Runtime to a folder and publish it there."""
+    model, (onnx,) = REPOSITORY / "models" / MODEL, find("onnx")
     released = Released(folder)
     write_bundle(capture_model(model, "int8"), onnx, bundle_folder(released.bundle.parent, onnx, "int8"))
     publish(model, released.bundle.parent, released.place, released.index)
