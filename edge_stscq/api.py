@@ -342,7 +342,8 @@ def thresholds(
 
 def rate(
     codec: Codec, crops: Path | str, pairs: Pairs | Path | str, *, peers: Sequence[str] = (),
-    recognizers: Path | str | None = None, output: Path | str = "out/rate", steps: Steps = no_steps,
+    recognizers: Path | str | None = None, judge: str | None = None, output: Path | str = "out/rate",
+    steps: Steps = no_steps,
 ) -> RateReport:  # fmt: skip
     """Verification accuracy against bytes: the codec's layers beside JPEG to VVC, and published figures.
 
@@ -350,6 +351,7 @@ def rate(
         crops, pairs: as in `evaluate`.
         peers: names of the other codecs; all if empty.
         recognizers: folder of the recognizers; EDGE_STSCQ_DATA/recognisers if None.
+        judge: name of the recognizer that judges; the held-out one if None.
         output: folder for rate.json, rate.png and the points measured so far: an interrupted run goes on.
 
     Raises:
@@ -366,13 +368,14 @@ def rate(
     from edge_stscq.data.crops import load_faces
     from edge_stscq.evaluation.rate import baselines
     from edge_stscq.evaluation.rate.measure import measure_rate
-    from edge_stscq.recognizers import recognizer_folder
+    from edge_stscq.recognizers import HELD_OUT, recognizer_folder
 
     chosen, listed = baselines.find(list(peers)), _pairs(pairs)
     folder = recognizer_folder(None if recognizers is None else Path(recognizers))
     if folder is None:
         raise EdgeError("accuracy needs a judge; give --recognisers or set EDGE_STSCQ_DATA")
-    return measure_rate(codec, load_faces(Path(crops), names=listed.names), listed, folder, Path(output), chosen, steps)
+    faces = load_faces(Path(crops), names=listed.names)
+    return measure_rate(codec, faces, listed, folder, Path(output), chosen, steps, judge or HELD_OUT)
 
 
 def benchmark(

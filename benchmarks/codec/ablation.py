@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from benchmarks.judge import Judge
 from benchmarks.record import write
 from edge_stscq._files import write_file
 from edge_stscq.cli.ui import progress_bar, training_bars
@@ -77,6 +78,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/ablation"),
     only: Annotated[list[str] | None, typer.Option(help="Only this variant; may be repeated.")] = None,
     first: Annotated[int, typer.Option(help="Judged on the first N pairs; whole folds, two or more.")] = 1200,
+    judge: Judge = HELD_OUT,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train and judge the variants and write benchmarks/results/ablation.json."""
@@ -85,12 +87,12 @@ def main(
         raise EdgeError(f"unknown variant {min(unknown)!r}; choose from {', '.join(VARIANTS)}")
     pairs = read_pairs(data / "lfw" / "pairs.txt").head(first)
     faces = load_faces(data / "lfw" / "lfw-crops.tar", names=pairs.names)
-    nets = load_recognizers(data / "recognisers", [HELD_OUT])
+    nets = load_recognizers(data / "recognisers", [judge])
     rows = []
     for name in chosen:
         meaning, codec, stage = VARIANTS[name]
         changed, folder = variant(base, codec, stage), out / name
-        result = folder / f"judged-{first}.json"
+        result = folder / f"judged-{first}-{judge}.json"
         _claim(folder, changed)
         if not result.exists():
             with devices(device) as where, training_bars(Console(stderr=True)) as reporter:

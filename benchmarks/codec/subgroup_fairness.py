@@ -16,6 +16,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.judge import Judge
 from benchmarks.record import write
 from benchmarks.released import MODEL
 from edge_stscq.codec.model import Codec
@@ -30,16 +31,17 @@ def main(
     data: Annotated[Path, typer.Option(envvar="EDGE_STSCQ_DATA", help="Folder with faces/ and recognisers/.")],
     model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     bundle: Annotated[Path | None, typer.Option(help="Encode with this bundle instead of the float32 student.")] = None,
+    judge: Judge = HELD_OUT,
 ) -> None:
     """Write benchmarks/results/groups.json."""
     faces = load_faces(data / "faces" / "val.tar")
     codec = Codec.load(model)
     if bundle is not None:
         codec = coded_by(codec, bundle)
-    judge = load_recognizers(data / "recognisers", [HELD_OUT])[HELD_OUT]
-    original, codes = judge.embed(faces.images), codec.encode(faces.images)
+    net = load_recognizers(data / "recognisers", [judge])[judge]
+    original, codes = net.embed(faces.images), codec.encode(faces.images)
     names = codec.config.layer_names
-    seen = {name: judge.embed(codec.decode(codes, layer)) for layer, name in enumerate(names, 1)}
+    seen = {name: net.embed(codec.decode(codes, layer)) for layer, name in enumerate(names, 1)}
     cosines = {name: cosine(original, vectors) for name, vectors in seen.items()}
     matched = {
         name: codec.embed(codes, layer)
@@ -64,7 +66,7 @@ def main(
     labels = [(label, value, chosen) for label, value, chosen in utkface_labels(faces.names) if chosen.sum() > 1]
     columns = {name: np.argmax([chosen for label, _, chosen in labels if label == name], 0) for name, _, _ in labels}
     content = {
-        "subject": codec.name, "judge": HELD_OUT, "all": row(np.ones(len(faces), bool)),
+        "subject": codec.name, "judge": judge, "all": row(np.ones(len(faces), bool)),
         "groups": [{"label": label, "value": value} | row(chosen) for label, value, chosen in labels],
         "bits_told_by_codebook_group": {name: told_bits(codes.group, column) for name, column in columns.items()},
     }  # fmt: skip

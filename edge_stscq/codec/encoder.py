@@ -153,6 +153,10 @@ class EdgeEncoder(nn.Module):
         group = self.choose(z, self.router(z))
         return group.int(), self.codebooks.nearness(z, group).argmin(-1).int()
 
+    def float_twin(self) -> "EdgeEncoder":
+        """Itself: nothing in it is rounded. A student made for integers has another."""
+        return self
+
     @torch.no_grad()
     def analyse(self, image: Tensor) -> Analysis:
         """As `forward`, with what led to the result."""

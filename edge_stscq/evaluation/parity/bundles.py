@@ -16,7 +16,7 @@ from edge_stscq.codec.model import Codec, batches
 from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.data.crops import Faces, load_faces
 from edge_stscq.device import DeviceEncoder
-from edge_stscq.errors import EdgeError
+from edge_stscq.evaluation.artifact import in_full_precision
 from edge_stscq.evaluation.parity.accuracy import accuracy
 from edge_stscq.evaluation.parity.compare import BundleResult, Parity, Reference, checks, compare_codes
 from edge_stscq.evaluation.verification.layers import VerificationReport, evaluate_layers
@@ -79,12 +79,10 @@ class FullPrecision:
         calibration: Calibration | None = None,
         steps: Steps = no_steps,
     ) -> None:
-        student = codec.encoder
-        if not isinstance(student, EdgeEncoder | IntegerEncoder):
-            raise EdgeError(f"parity is with the student in full precision, not with {codec.name}; load that")
+        self._full, student = in_full_precision(codec), codec.encoder
+        assert isinstance(student, EdgeEncoder | IntegerEncoder)
         self._student, self._faces, self._source, self._paired = student, faces, source, paired
         self._calibration, self._folder, self._steps = calibration, codec.folder, steps
-        self._full = codec.with_encoder(student.float_twin()) if isinstance(student, IntegerEncoder) else codec
         self._graphs: dict[Precision, Codes] = {}
         self._judges = {} if recognizers is None else load_recognizers(recognizers, [HELD_OUT])
 

@@ -24,28 +24,30 @@ def measure_rate(
     output: Path,
     peers: Sequence[baselines.BaselineCodec],
     steps: Steps = no_steps,
+    judge: str = HELD_OUT,
 ) -> RateReport:
-    """Measure a codec's layers beside other codecs on the same pairs, by the held-out recognizer.
+    """Measure a codec's layers beside other codecs on the same pairs, by one recognizer.
 
     Args:
         faces: crops of every name in `pairs`.
         output: folder of `rate.json`, `rate.png`, and of the points measured so far.
+        judge: name of the recognizer.
 
     Raises:
         EdgeError: the recognizer is missing, or the folder cannot be written.
     """
-    judge = load_recognizers(recognizers, [HELD_OUT])[HELD_OUT]
+    net = load_recognizers(recognizers, [judge])[judge]
     make_folder(output)
     points, measured, missing = PointCache(output / "points.jsonl"), [], {}
     for peer in peers:
         with steps(peer.name, len(peer.settings)) as progress:
             try:
-                measured.append(baseline_curve(peer, faces, pairs, judge, points, progress))
+                measured.append(baseline_curve(peer, faces, pairs, net, points, progress))
             except MissingExtraError as error:
                 missing[peer.name] = str(error)
     with steps("edge-stscq", len(faces)) as progress:
-        judged = evaluate_layers(codec, faces, pairs, {HELD_OUT: judge}, progress, cache=output)
-    report = compare(judged, HELD_OUT, measured, missing)
+        judged = evaluate_layers(codec, faces, pairs, {judge: net}, progress, cache=output)
+    report = compare(judged, judge, measured, missing)
     write_file(output / "rate.json", (report.model_dump_json(indent=2) + "\n").encode())
     write_file(output / "rate.png", plot(report))
     return report

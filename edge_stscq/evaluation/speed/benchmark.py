@@ -147,7 +147,7 @@ def _ready_bundle(bundle: Bundle, threads: int) -> dict[str, Encode]:
 
 
 def network(name: str, encoder: EdgeEncoder | TokenEncoder, macs: int, model: Path) -> BenchmarkCase:
-    """The "student" or "teacher" of a model folder in torch."""
+    """The "student" in full precision, or the "teacher", of a model folder in torch."""
 
     @torch.inference_mode()
     def encode(picture: Picture) -> object:
@@ -214,7 +214,7 @@ def measure(
     if model is None:
         raise EdgeError("each network runs in a process of its own; give the codec of a model folder")
     shown = _golden(folders) if pictures is None else pictures
-    networks = {"student": store.load_student(model), "teacher": store.load_teacher(model)}
+    networks = {"student": store.load_student(model).float_twin(), "teacher": store.load_teacher(model)}
     macs = {name: macs_of(encoder) for name, encoder in networks.items()}
     contenders = bundles(folders, codec, macs["student"], progress)
     for name, encoder in networks.items():

@@ -48,7 +48,7 @@ def of_bundle(folder: Path) -> SubprocessMeasurement:
 
 
 def of_module(folder: Path, name: str) -> SubprocessMeasurement:
-    """Run the "student" or "teacher" of a model folder in torch, on one thread."""
+    """Run the "student" in full precision, or the "teacher", of a model folder in torch, on one thread."""
     import torch
 
     from edge_stscq.codec import store
@@ -56,7 +56,7 @@ def of_module(folder: Path, name: str) -> SubprocessMeasurement:
 
     torch.set_num_threads(1)
     before = peak_mib()
-    encoder = {"student": store.load_student, "teacher": store.load_teacher}[name](folder)
+    encoder = store.load_teacher(folder) if name == "teacher" else store.load_student(folder).float_twin()
     with torch.inference_mode():
         encoder(torch.from_numpy(np.zeros((1, CROP, CROP, 3), np.uint8)))
     return SubprocessMeasurement(runtime=f"torch {torch.__version__}", before_mib=before, peak_mib=peak_mib())
