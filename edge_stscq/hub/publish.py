@@ -1,7 +1,7 @@
 """`python -m edge_stscq.hub.publish MODEL BUNDLES`: write the index anew, and a place to pull from.
 
 What lies in MODEL and in the folders below BUNDLES is described in the index beside this file; with `-o` it is also
-copied to where a server or a folder can offer it.
+copied to where a server or a folder can offer it. Releases of other models stay in the index: their faces are stored.
 """
 
 import shutil
@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent / INDEX
 
 
 def publish(model: Path, bundles: Path, output: Path | None = None, index: Path = HERE) -> Index:
-    """Describe a model and its bundles in an index file; also copy them to `output`.
+    """Describe a model and its bundles in an index file, in place of what it says of them; also copy them to `output`.
 
     Raises:
         EdgeError: a bundle is damaged or of another model.
@@ -32,7 +32,9 @@ def publish(model: Path, bundles: Path, output: Path | None = None, index: Path 
         if open_bundle(folder).config.name != name:
             raise EdgeError(f"{folder} is of another model than {model}; export it again")
         sources[f"{name}:{folder.name}"] = folder
-    made = Index(releases={name: describe(name, folder) for name, folder in sources.items()})
+    before = Index.model_validate_json(index.read_bytes()).releases if index.exists() else {}
+    others = {key: release for key, release in before.items() if key.partition(":")[0] != name}
+    made = Index(releases={key: describe(key, folder) for key, folder in sources.items()} | others)
     if output is not None:
         for name, folder in sources.items():
             shutil.copytree(folder, output / folder_of(name), dirs_exist_ok=True)

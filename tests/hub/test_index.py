@@ -46,6 +46,22 @@ def test_what_is_published_can_be_pulled(tmp_path: Path, sums_bundle: Path) -> N
         pull(one, str(tmp_path / "place"), cache=tmp_path / "cache", index=made)
 
 
+def test_other_models_stay_in_the_index_and_stale_bundles_leave_it(tmp_path: Path, sums_bundle: Path) -> None:
+    config, index = open_bundle(sums_bundle).config, tmp_path / "index.json"
+    bundles = tmp_path / "bundles"
+    shutil.copytree(sums_bundle, bundles / "onnx-fp32")
+    shutil.copytree(sums_bundle, bundles / "onnx-old")
+    for name in ("older", config.name):
+        (tmp_path / name).mkdir()
+        config.model_copy(update={"name": name}).save(tmp_path / name / "config.json")
+    older = publish(tmp_path / "older", tmp_path / "none", index=index)
+    publish(tmp_path / config.name, bundles, index=index)
+    shutil.rmtree(bundles / "onnx-old")
+    made = publish(tmp_path / config.name, bundles, index=index)
+    assert list(made.releases) == [config.name, f"{config.name}:onnx-fp32", "older"]
+    assert made.find("older") == older.find("older")
+
+
 def test_a_folder_is_held_against_its_release(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     release = describe("tiny", tmp_path)
