@@ -59,6 +59,12 @@ def model_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def model_of_format_1() -> Path:
+    """A model whose configuration and recipe have three fields for its layers."""
+    return REPOSITORY / "models" / "face64"
+
+
+@pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> "Released":
     """The released model as this machine exports and publishes it, for all workers; not to be written to."""
     from tests.support.models.released import Released, release_here

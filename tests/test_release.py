@@ -1,5 +1,6 @@
 """The released model on two real portraits: needs nothing but the repository and the packages it depends on."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from demo_camera.sample_portraits import portraits
 from edge_stscq._images import read_image
 from edge_stscq.codec import store
 from edge_stscq.codec.matching import Matcher
+from edge_stscq.codec.model import Codec
 from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector
-from quantization import Calibration, quantized_encoder
+from edge_stscq.evaluation.artifact import coded_by, in_full_precision
 from tests.support.commands import run_commands
 from tests.support.installed import need_module
 from tests.support.models.released import Released
@@ -36,14 +38,14 @@ def crops() -> torch.Tensor:
 
 def test_files_are_small_enough_to_be_kept(model_dir: Path) -> None:
     sizes = {path.name: path.stat().st_size for path in model_dir.iterdir()}
-    assert {"MODEL_CARD.md", "recipe.toml", "log.jsonl", "calibration.safetensors"} <= sizes.keys()
+    assert {"MODEL_CARD.md", "recipe.toml", "log.jsonl", "thresholds.json", "cohort.safetensors"} <= sizes.keys()
     assert max(sizes.values()) < 20e6
 
 
 def test_a_mirrored_face_matches_and_another_does_not(model_dir: Path, crops: torch.Tensor) -> None:
     student, match = store.load_student(model_dir), Matcher.load(model_dir)
     group, tokens = student(crops)
-    for layers in (1, 2, 3):
+    for layers in range(1, len(student.config.layers) + 1):
         unit = match(group, tokens, layers)
         similar = unit @ unit.t()
         assert float(min(similar[0, 1], similar[2, 3])) > float(similar[:2, 2:].max()) + 0.1
@@ -52,19 +54,17 @@ def test_a_mirrored_face_matches_and_another_does_not(model_dir: Path, crops: to
 def test_every_layer_brings_the_picture_closer(model_dir: Path, crops: torch.Tensor) -> None:
     student, decoder = store.load_student(model_dir), store.load_decoder(model_dir)
     group, tokens = student(crops)
-    errors = [float((decoder.decode(group, tokens, n).float() - crops.float()).square().mean()) for n in (1, 2, 3)]
-    assert errors[0] > errors[1] > errors[2]
+    layers = range(1, len(student.config.layers) + 1)
+    errors = [float((decoder.decode(group, tokens, n).float() - crops.float()).square().mean()) for n in layers]
+    assert all(fewer > more for fewer, more in pairwise(errors))
     mean_face = float((crops.float() - crops.float().mean((0, 1, 2))).square().mean())
-    assert errors[2] < 0.5 * mean_face
+    assert errors[-1] < 0.5 * mean_face
 
 
-def test_int8_decodes_to_nearly_the_same_picture(model_dir: Path, crops: torch.Tensor) -> None:
-    student, decoder = store.load_student(model_dir), store.load_decoder(model_dir)
-    int8 = quantized_encoder(student, Calibration.load(model_dir))
-    full = decoder.decode(*student(crops)).float()
-    codes = [int8.analyse(crop[None]) for crop in crops]
-    device = decoder.decode(torch.cat([c.group for c in codes]), torch.cat([c.tokens for c in codes])).float()
-    assert float(10 * torch.log10(255**2 / (full - device).square().mean())) > 26
+def test_int8_decodes_to_nearly_the_same_picture(model_dir: Path, released: Released, crops: torch.Tensor) -> None:
+    codec, pictures = in_full_precision(Codec.load(model_dir)), crops.numpy()
+    full, device = (each.decode(each.encode(pictures)) for each in (codec, coded_by(codec, released.bundle)))
+    assert float(10 * np.log10(255**2 / np.square(full.astype(float) - device).mean())) > 26
 
 
 @pytest.mark.slow

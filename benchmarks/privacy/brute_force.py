@@ -1,8 +1,8 @@
 """Tokens out of a template by trying codewords, with the key known.
 
-The basic layer has 2 x 256^16 streams, but each of its 16 tokens says its own part of the embedding, so an attacker
+The basic layer has some 2^129 streams, but each of its 16 tokens says its own part of the embedding, so an attacker
 need not try them together: he inverts the template, takes for every position the entry nearest to what he found, and
-improves one position after another by the scheme's own score, 256 entries at a time.
+improves one position after another by the scheme's own score, all its entries at a time.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from benchmarks.privacy.inversion import Attack
 from benchmarks.privacy.subjects import fresh_keys, rows, stored
+from edge_stscq.bundle.model_folder import load_projection
 from edge_stscq.codec.model import Codec
-from edge_stscq.codec.store import load_weights
 from edge_stscq.privacy import Scheme
 from edge_stscq.stream import Codes
 
@@ -28,13 +28,12 @@ class BasicLayer:
 
     def __init__(self, codec: Codec) -> None:
         assert codec.folder is not None
-        config, state = codec.config, load_weights(codec.folder / "student.safetensors")
-        self.count = config.layer_ends[0]
-        identity = {name.rsplit(".", 1)[-1]: value.numpy() for name, value in state.items() if "identity." in name}
-        size = self.count * config.dim
-        projection = identity["projection"][:, :size].reshape(-1, self.count, config.dim)
-        center = ((identity["centre"] - identity["mean"]) @ identity["projection"][:, :size]).reshape(self.count, -1)
-        deviations = codec.books[:, : self.count] - center[None, :, None]
+        config, identity = codec.config, load_projection(codec.folder)
+        self.count, entries = config.layer_ends[0], config.layers[0].entries or config.entries
+        columns = identity.projection[:, : self.count * config.dim]
+        center = ((identity.center - identity.mean) @ columns).reshape(self.count, -1)
+        projection = columns.reshape(-1, self.count, config.dim)
+        deviations = codec.books[:, : self.count, :entries] - center[None, :, None]
         self.parts: NDArray[np.float32] = np.einsum("mtkd,etd->mtke", deviations, projection)
         """Share of each entry in an embedding, before it is made a unit vector, `[M, T, K, 128]`."""
 

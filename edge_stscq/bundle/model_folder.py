@@ -77,16 +77,24 @@ def load_matcher(folder: Path) -> Matcher:
     Raises:
         EdgeError: a file is missing or damaged, or holds no projection.
     """
+    return Matcher(load_config(folder), full_books(folder), load_projection(folder))
+
+
+def load_projection(folder: Path) -> IdentityProjection:
+    """Meaning of the identity tokens of the model, as its student holds it.
+
+    Raises:
+        EdgeError: a file is missing or damaged, or holds no projection.
+    """
     config, path = load_config(folder), Path(folder) / "student.safetensors"
     prefix = "head." if config.student_layers else "head.identity."
     names = {prefix + name: name for name in ("projection", "mean", "centre")}
     found = {names[name]: array for name, array in _arrays(path, names).items()}
     try:
         tensors = {"center" if name == "centre" else name: array for name, array in found.items()}
-        projection = IdentityProjection.from_tensors(tensors, config)
+        return IdentityProjection.from_tensors(tensors, config)
     except ValueError as error:
         raise EdgeError(f"{path} does not fit config.json ({error}); copy the model folder again") from None
-    return Matcher(config, full_books(folder), projection)
 
 
 def _arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[np.float32]]:

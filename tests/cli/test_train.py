@@ -156,9 +156,9 @@ def test_the_identity_trunk_alone_goes_on_from_a_student(data: Path, tmp_path: P
     assert all(name.startswith("backbone.identity.") for name in moved)
 
 
-def test_a_recipe_with_three_fields_for_layers_is_still_read(model_dir: Path) -> None:
-    recipe = Recipe.load(model_dir / "recipe.toml")
-    assert recipe.codec == CodecConfig.load(model_dir / "config.json")
+def test_a_recipe_with_three_fields_for_layers_is_still_read(model_of_format_1: Path) -> None:
+    recipe = Recipe.load(model_of_format_1 / "recipe.toml")
+    assert recipe.codec == CodecConfig.load(model_of_format_1 / "config.json")
 
 
 def test_a_bad_recipe_is_one_line(data: Path, tmp_path: Path) -> None:

@@ -68,11 +68,11 @@ def test_a_file_round_trips_and_a_bad_one_is_named(tmp_path: Path) -> None:
         CodecConfig.load(tmp_path / "none.json")
 
 
-def test_a_file_of_format_1_is_read_and_written_as_format_2(model_dir: Path, tmp_path: Path) -> None:
-    old = json.loads((model_dir / "config.json").read_text())
+def test_a_file_of_format_1_is_read_and_written_as_format_2(model_of_format_1: Path, tmp_path: Path) -> None:
+    old = json.loads((model_of_format_1 / "config.json").read_text())
     assert "format_version" not in old
     assert "layers" not in old
-    read = CodecConfig.load(model_dir / "config.json")
+    read = CodecConfig.load(model_of_format_1 / "config.json")
     assert read.layers == (BASIC, MIDDLE, ENHANCED)
     assert read.layer_names == ("basic", "middle", "enhanced")
     read.save(tmp_path / "config.json")
@@ -87,9 +87,9 @@ def test_a_file_of_format_1_is_read_and_written_as_format_2(model_dir: Path, tmp
     ("layer", "message"),
     [({"identity": -1, "spatial": 0}, r"layers.1.identity"), (5, r"layers.1"), ({"spatial": 8}, r"layers.1.identity")],
 )
-def test_a_bad_layer_of_format_1_is_named(model_dir: Path, tmp_path: Path, layer: object, message: str) -> None:
+def test_a_bad_layer_of_format_1_is_named(model_of_format_1: Path, tmp_path: Path, layer: object, message: str) -> None:
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(json.loads((model_dir / "config.json").read_text()) | {"middle": layer}))
+    path.write_text(json.dumps(json.loads((model_of_format_1 / "config.json").read_text()) | {"middle": layer}))
     with pytest.raises(EdgeError, match=message):
         CodecConfig.load(path)
 

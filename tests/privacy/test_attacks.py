@@ -76,7 +76,7 @@ def test_polynomial_template_is_inverted_with_its_key(embeddings: Embeddings) ->
 def test_parts_of_the_basic_layer_add_up_to_its_embedding(model_dir: Path) -> None:
     codec = Codec.load(model_dir)
     layer, random = BasicLayer(codec), np.random.default_rng(0)
-    tokens = random.integers(0, codec.config.entries, (3, codec.config.tokens))
+    tokens = random.integers(0, layer.parts.shape[2], (3, codec.config.tokens))
     codes = Codes([0, 1, 1], tokens, len(codec.config.layers))
     sums = np.stack(
         [layer.embed(int(group), row[: layer.count]) for group, row in zip(codes.group, tokens, strict=True)]
@@ -88,7 +88,7 @@ def test_parts_of_the_basic_layer_add_up_to_its_embedding(model_dir: Path) -> No
 def test_basic_layer_is_found_by_its_embedding(model_dir: Path) -> None:
     codec, random = Codec.load(model_dir), np.random.default_rng(0)
     layer = BasicLayer(codec)
-    tokens = random.integers(0, codec.config.entries, (1, layer.count))
+    tokens = random.integers(0, layer.parts.shape[2], (1, layer.count))
     (unit,) = codec.embed(Codes([1], tokens, 1), 1)
     found = [search(layer, group, unit, lambda units: units @ unit) for group in range(len(layer.parts))]
     assert max(score for score, _ in found) > 0.95
