@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from demo_camera.keeper import Keeper
 from demo_camera.service.delivery import Delivery
-from demo_camera.service.keeper import Keeper
 from demo_camera.service.parts import Loop
 from demo_camera.service.reader import Reader, State
 

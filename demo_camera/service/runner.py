@@ -9,10 +9,10 @@ from http import HTTPStatus
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from demo_camera.keeper import Keeper
 from demo_camera.service.delivery import Delivery, SharedByteLimiter, make_destination
 from demo_camera.service.events.message import Messages
 from demo_camera.service.events.publishers import make_publishers
-from demo_camera.service.keeper import Keeper
 from demo_camera.service.lane import Lane, Status
 from demo_camera.service.monitor.http import PLAIN, MonitorServer
 from demo_camera.service.monitor.metrics import Metrics

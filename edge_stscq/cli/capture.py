@@ -118,9 +118,9 @@ def capture(
     from rich.live import Live
 
     from demo_camera.best_shot import SendRule
-    from demo_camera.journal import Journal
+    from demo_camera.keeper import Keeper, KeptSpool
     from demo_camera.loop import CaptureLoop
-    from demo_camera.outlets import CropFolder, SpoolOutlet, record
+    from demo_camera.outlets import CropFolder, record
     from demo_camera.sinks import FrameSink
     from demo_camera.sources import Region, SourceOptions, open_source
     from demo_camera.stopping import StopSignals
@@ -129,11 +129,13 @@ def capture(
     from edge_stscq.client.byte_budget import parse_size
     from edge_stscq.client.sender import Sender
     from edge_stscq.client.spool import Spool
+    from edge_stscq.client.spool_file import SpoolUnavailableError
     from edge_stscq.device import Matcher, load_encoder
     from edge_stscq.device.crop import check
     from edge_stscq.device.detect import Detector
     from edge_stscq.device.quality import Limits, QualityGate
     from edge_stscq.errors import EdgeError
+    from edge_stscq.events.notices import Notices
 
     part = None if region is None else Region.parse(region)
     pictures = open_source(source, SourceOptions(rotate, part, max_rate, follow, recursive, timeout), Notes())
@@ -171,7 +173,7 @@ def capture(
         protector=protector,
     )  # fmt: skip
     outlets: list[Outlet] = []
-    kept, live, failure = None, None, None
+    keeper, live, failure = None, None, None
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals(pictures.close))
         if save_crops is not None:
@@ -180,10 +182,13 @@ def capture(
             refused = CropFolder(save_refused, "--save-refused")
             loop.on_refused = lambda name, judgement: refused.put_refused(judgement)
         if spool is not None:
-            waiting = stack.enter_context(Spool(spool, device, max_bytes=room, secret=spool_secret(seal)))
-            kept = SpoolOutlet(waiting, Journal.beside(spool, waiting.stream_id))
-            loop.numbers = count(waiting.status().next)  # at least one face of each visit so far is in this stream
-            outlets.append(kept)
+            hidden = spool_secret(seal)
+            with Spool(spool, device, max_bytes=room, secret=hidden) as waiting:
+                loop.numbers = count(waiting.status().next)  # at least one face of each visit so far is in this stream
+            said = Notices(lambda kind, place, text: note(f"{place}: {text}"))
+            keeper = Keeper(spool, device, None, said, secret=hidden, again=SpoolUnavailableError)
+            keeper.start()
+            outlets.append(KeptSpool(keeper, pictures.live, lambda: signals.asked is not None))
         sender = None if url is None else stack.enter_context(Sender(url, device, token=bearer, tls=tls))
         sink = FrameSink(device, output, sender, prompt=follow)
         outlets.append(sink)
@@ -208,7 +213,8 @@ def capture(
     ended = "error" if failure else signals.asked.name if signals.asked else "limit" if loop.full else "source"
     report = {
         "source": pictures.name, "bundle": str(opened.folder), "model_id": opened.manifest.model_id, "ended": ended,
-        **loop.counters.by_name(), "repeated": 0 if kept is None else kept.repeated,
+        **loop.counters.by_name(), "repeated": 0 if keeper is None else keeper.repeated,
+        "lost": 0 if keeper is None else keeper.lost,
         **{name: value for name, value in pictures.counters.by_name().items() if name != "pictures"},
         "output": str(output) if sink.written else None, "acknowledged": sink.acknowledged,
         "spool": None if spool is None else str(spool),

@@ -27,7 +27,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from edge_stscq.client.lease import Lease, LeaseRun, Part, pack_frame
-from edge_stscq.client.spool_file import SpoolFile
+from edge_stscq.client.spool_file import WAIT, SpoolFile
 from edge_stscq.errors import EdgeError, FrameError
 from edge_stscq.protocol import MAX_SEQUENCE, Refused, RefusedFrame
 from edge_stscq.stream.envelope import CapturedFace, stream_id
@@ -121,12 +121,14 @@ class Spool:
         max_bytes: bound of the room, 64 KiB or more; as it was if None, 64 MiB at first.
         clock: seconds since 1970 UTC, the same in all processes.
         secret: of the device, with which all that waits is encrypted (docs/spool.md); a spool in the clear is sealed.
+        wait_seconds: for another process that writes.
 
     Attributes:
         device: as given when it was made.
         key: of the spool's stream, 16 bytes; `stream_id` follows from it.
 
     Raises:
+        SpoolUnavailableError: another process holds it for longer than is waited, or its disk is full.
         EdgeError: there is no spool, it is of another device or program or a newer version, it is damaged, or it cannot
             be written.
 
@@ -145,13 +147,14 @@ class Spool:
         max_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
         secret: bytes | None = None,
+        wait_seconds: float = WAIT,
     ) -> None:
         if not 0 <= start <= MAX_SEQUENCE:
             raise EdgeError(f"the first face cannot have the number {start}; numbers are 0 to {MAX_SEQUENCE}")
         if max_bytes is not None and max_bytes < LEAST_BYTES:
             raise EdgeError(f"a spool of {max_bytes} bytes is too small; give it {LEAST_BYTES // 1024}KiB or more")
         self._clock = clock
-        self._file = SpoolFile(Path(path), device, max_bytes or MAX_BYTES, secret)
+        self._file = SpoolFile(Path(path), device, max_bytes or MAX_BYTES, secret, wait_seconds)
         try:
             self.device, self.key, most = self._file.with_reserve(lambda db: self._begin(db, start, max_bytes))
             self.stream_id = stream_id(self.key)

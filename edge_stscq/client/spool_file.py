@@ -28,6 +28,8 @@ from edge_stscq.stream.envelope import new_stream_key, stream_id
 if TYPE_CHECKING:
     from edge_stscq.sealing.spool_seal import SpoolSeal
 
+WAIT = 30.0
+"""Seconds for another process that writes: one that seals or empties a large spool takes a while."""
 RESERVE = 256 * 1024
 """Bytes: the log of what 1,000 faces leave behind."""
 
@@ -113,7 +115,11 @@ _BEGIN_STREAM = "UPDATE state SET key = ?, seal = ?"
 Result = TypeVar("Result")
 
 
-class FullDiskError(EdgeError):
+class SpoolUnavailableError(EdgeError):
+    """The spool takes nothing now, and will again: another process holds it, or its disk is full."""
+
+
+class FullDiskError(SpoolUnavailableError):
     """The disk has no room for what was to be written."""
 
 
@@ -124,6 +130,7 @@ class SpoolFile:
         device: name of the device that it is of.
         max_bytes: bound that a new file gets.
         secret: of the device; the frames of the file are sealed with it, if they are not yet.
+        wait_seconds: for another process that writes.
 
     Attributes:
         seal: of its frames, None if they lie in the clear.
@@ -133,7 +140,10 @@ class SpoolFile:
             be written; it is sealed, and no secret is given or another one. It is left as it was.
     """
 
-    def __init__(self, path: Path, device: str | None, max_bytes: int, secret: bytes | None = None) -> None:
+    def __init__(
+        self, path: Path, device: str | None, max_bytes: int, secret: bytes | None = None, wait_seconds: float = WAIT
+    ) -> None:
+        self._wait = wait_seconds
         self.seal: SpoolSeal | None = None
         self._version = 0
         self._prepared = False
@@ -159,7 +169,7 @@ class SpoolFile:
         self._lay_reserve()
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+        db = sqlite3.connect(self._path, timeout=self._wait, isolation_level=None)
         db.text_factory = lambda data: data.decode(errors="replace")  # a BLOB may be one by damage
         return db
 
@@ -259,8 +269,8 @@ class SpoolFile:
         """One writer at a time; commits at the end, or leaves the file as it was.
 
         Raises:
-            FullDiskError: the disk is full.
-            EdgeError: the file is damaged or was replaced, or another process writes for half a minute.
+            SpoolUnavailableError: the disk is full, or another process writes for longer than is waited.
+            EdgeError: the file is damaged or was replaced.
         """
         self._check_in_place()
         with self._named_errors():
@@ -355,6 +365,10 @@ class SpoolFile:
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
                 raise self.damaged(str(error)) from None
             reason = " ".join(str(error).split())
+            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise SpoolUnavailableError(
+                    f"another process holds the spool {self._path} ({reason}); wait for it, or end it"
+                ) from None
             if self._is_full(error):
                 raise FullDiskError(f"the disk of the spool {self._path} is full ({reason}); make room on it") from None
             raise EdgeError(f"cannot use the spool {self._path} now: {reason}; check the disk and try again") from None

@@ -1,12 +1,15 @@
 """`edge-stscq capture` from picture files to a stream file and a server, with a real bundle of a made-up encoder."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +23,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from demo_camera import keeper
 from edge_stscq._files import NewFile
 from edge_stscq._images import read_image
 from edge_stscq.bundle import open_bundle
@@ -408,6 +412,37 @@ def test_signal_ends_a_camera_and_keeps_the_visit_that_goes_on(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "bundle", "faces.spool", "faces.spool-reserve", "faces.spool.taken", "faces.stsq", "refused",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_faces_wait_while_another_process_holds_the_spool(
+    lets_go: bool, portrait: dict[str, Path], bundle: Path, tmp_path: Path
+) -> None:
+    spool = tmp_path / "faces.spool"
+    door = Door(portrait["astronaut"], bundle, "--spool", spool, "--best-after", 0.1)
+    door.show_until(lambda: spool.with_name("faces.spool.taken").exists())
+    with contextlib.closing(sqlite3.connect(spool, timeout=30, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        (before,) = other.execute("SELECT count(*) FROM faces").fetchone()
+        door.show(40)
+        time.sleep(2 * keeper._WAIT)  # it is longer away than is waited for it
+        door.show(5)
+        assert door.process.poll() is None, "it goes on"
+        if lets_go:
+            other.execute("ROLLBACK")
+            ended, report, said = door.end(signal.SIGTERM)
+        else:
+            ended, report, said = door.end(signal.SIGTERM)
+            other.execute("ROLLBACK")
+    with Spool(spool) as kept:
+        waiting = kept.waiting
+    if lets_go:
+        assert (ended, report["lost"], report["faces"]) == (0, 0, waiting), said
+    else:
+        assert (ended, report["lost"], waiting) == (2, report["faces"] - before, before), said
+        assert f"{report['lost']} of the faces are not in {spool} and are lost" in said
+    assert report["faces"] >= 1
+    assert said.count("another process holds the spool") == (1 if lets_go else 2), "when it begins, and in the error"
 
 
 def test_signal_ends_a_film_early_and_says_so(portrait: dict[str, Path], bundle: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from demo_camera.service.keeper import Keeper
+from demo_camera.keeper import Keeper
 from demo_camera.service.lane import Lane
 from demo_camera.service.reader import Reader
 from demo_camera.service.worker import Worker
