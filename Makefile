@@ -7,9 +7,10 @@ CROPS ?= 200
 MODEL := models/$(shell sed -n 's/^MODEL = "\(.*\)"$$/\1/p' edge_stscq/_released.py)
 READY := $(VENV)/.ready
 DEMO := $(VENV)/.demo
+BUNDLES := .cache/equality/bundles/$(notdir $(MODEL))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo wheels index site test pytest lint format arm clean
+.PHONY: help setup demo wheels index site test pytest lint format arm emulator clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -58,13 +59,17 @@ format: $(READY) ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-arm: $(READY) ## needs apt: set an Arm emulator up in .cache, and hold its tokens against this machine's
-	$(BIN)/python -m benchmarks.equality.arm
-	test -e .cache/equality/bundles/onnx-int8 || $(BIN)/edge-stscq export --target onnx -o .cache/equality/bundles
-	test -e .cache/equality/bundles/executorch-int8 || $(BIN)/edge-stscq export --target executorch -o .cache/equality/bundles
+arm: emulator $(BUNDLES) ## needs apt: set an Arm emulator up in .cache, and hold its tokens against this machine's
 	$(BIN)/python -m benchmarks.equality crops --count $(CROPS) --work .cache/equality
 	$(BIN)/python -m benchmarks.equality run --place here --place '*-cortex-*' --place '*-neoverse-*' \
-	  --bundles .cache/equality/bundles --count $(CROPS) --work .cache/equality
+	  --model $(MODEL) --bundles $(BUNDLES) --count $(CROPS) --work .cache/equality
+
+emulator: $(READY)
+	$(BIN)/python -m benchmarks.equality.arm
+
+$(BUNDLES): $(wildcard $(MODEL)/*.*) | $(READY)
+	$(BIN)/edge-stscq export --model $(MODEL) --target all --force -o $@
+	@touch $@
 
 clean: ## remove caches and results (not .venv)
 	rm -rf out build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

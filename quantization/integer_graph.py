@@ -1,4 +1,4 @@
-"""The integer student as the graph that targets lower, and as whole numbers.
+"""The integer student in whole numbers, and as the graph that targets lower.
 
 One grid, written twice: activations unsigned with zero point 0, as ONNX Runtime's kernels like them, or signed with
 zero point -128, as XNNPACK takes them. The real values are the same, the integer sums are the same, so the tokens are.
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # registers the operators  # noqa: F401
 from torch.nn import functional
@@ -183,34 +182,3 @@ class IntegerGraph(nn.Module):
             book = self._entries(self.books.index_select(0, group)[0])
         distance = book.square().sum(-1) - 2 * torch.matmul(book, z).squeeze(-1)
         return group.int(), distance.argmin(-1).int().reshape(1, tokens)
-
-
-def run_program(program: IntegerProgram, images: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Groups int32 [N] and tokens int32 [N, T] of pictures uint8 [N, 128, 128, 3], in integer arithmetic only.
-
-    The reference that every runtime is held against: sums in int64, one rounding half to even after each, no float.
-    """
-    picture = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).long() - 128
-    x = picture[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN]
-    for layer in program.identity:
-        x = convolve(layer, x)
-    spatial = convolve(program.transform, convolve(program.shrink, picture)).flatten(1)
-    components = torch.cat([x.flatten(1), spatial, torch.zeros(len(images), 1, dtype=torch.long)], dim=1)
-    books = program.books.long()
-    z = components.index_select(1, program.slots).view(len(images), books.shape[1], -1)
-    groups, tokens = [], []
-    for vectors in z:
-        errors = (vectors[None, : program.first, None] - books[:, : program.first]).square().sum(-1).amin(-1).sum(-1)
-        group = int(errors.argmin()) if len(books) > 1 else 0
-        tokens.append((vectors[:, None] - books[group]).square().sum(-1).argmin(-1))
-        groups.append(group)
-    return np.array(groups, np.int32), torch.stack(tokens).numpy().astype(np.int32)
-
-
-def convolve(layer: IntegerLayer, x: Tensor) -> Tensor:
-    """One layer on whole numbers int64 [N, C, S, S]; double holds every sum (below 2**31) and half-even rounding."""
-    y = functional.conv2d(
-        x.double(), layer.weight.double(), layer.bias.double(), layer.stride, layer.padding, groups=layer.groups
-    )
-    scaled = y * torch.exp2(layer.shift.double())[:, None, None]
-    return scaled.round().clamp(layer.low, layer.high).long()

@@ -56,7 +56,8 @@ def capture(student: "IntegerEncoder", books: NDArray[np.float32]) -> IntegerGra
 
     from quantization import captured_graph, run_graph
     from quantization.integer_check import check_exact
-    from quantization.integer_graph import IntegerGraph, integer_program, run_program
+    from quantization.integer_graph import IntegerGraph, integer_program
+    from quantization.reference import run_program
 
     program = integer_program(student)
     graphs = [captured_graph(IntegerGraph(program, signed).eval()) for signed in (False, True)]

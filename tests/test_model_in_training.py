@@ -8,7 +8,8 @@ import torch
 from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.codec.integer.encoder import IntegerEncoder
-from quantization.integer_graph import integer_program, run_program
+from quantization.integer_graph import integer_program
+from quantization.reference import run_program
 from targets.golden import candidates
 
 FOLDER = Path(__file__).parent.parent / "models" / "face128"

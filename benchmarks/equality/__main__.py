@@ -58,7 +58,7 @@ def run(
     """
     setting, until = Setting(bundles, model, ROOT / ".cache"), time.monotonic() + 60 * minutes
     chosen = shards_of.shards(work / "crops", count)
-    for each in find(place):
+    for each in find(place, exact=setting.bundle("onnx").manifest.exact):
         whole = run_place(each, setting, chosen, work, until=until, progress=_say)
         _say(f"{each.name}: {'all answered' if whole else 'time is over; the same command goes on'}")
     results = collate(setting, shards_of.shards(work / "crops"), work)

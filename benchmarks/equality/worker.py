@@ -1,6 +1,7 @@
 """Worker process of every place that runs Python: answers shards of crops until its standard input ends.
 
-    python -m benchmarks.equality.worker bundle FOLDER
+    python -m benchmarks.equality.worker bundle FOLDER      -> its artifact in its runtime
+    python -m benchmarks.equality.worker model FOLDER       -> its student in whole numbers, by numpy
 
 The protocol, which workers in other languages speak too: once it is ready the worker writes one line "@ " and a JSON
 object that tells its runtime. An order is one line, SHARD<tab>ANSWERS, two paths; the worker reads the raw crops,
@@ -23,6 +24,7 @@ from edge_stscq.errors import EdgeError
 Encode = Callable[[NDArray[np.uint8]], tuple[NDArray[np.integer], NDArray[np.integer]]]
 """Crops uint8 [N, 128, 128, 3] to groups [N] and tokens [N, T]."""
 READY = "@ "
+_BATCH = 16
 
 
 def load_bundle(folder: Path) -> tuple[Encode, str]:
@@ -39,7 +41,34 @@ def load_bundle(folder: Path) -> tuple[Encode, str]:
     return encode, encoder.runtime
 
 
-LOADERS: dict[str, Callable[[Path], tuple[Encode, str]]] = {"bundle": load_bundle}
+def load_model(folder: Path) -> tuple[Encode, str]:
+    """Student of a model folder in the reference executor.
+
+    Raises:
+        EdgeError: it was not made for integers.
+    """
+    from edge_stscq.codec.integer.encoder import IntegerEncoder
+    from edge_stscq.codec.store import load_student
+    from quantization.integer_graph import integer_program
+    from quantization.reference import run_program
+
+    student = load_student(folder)
+    if not isinstance(student, IntegerEncoder):
+        raise EdgeError(
+            f"the student of {folder.name} was not made for integers, so whole numbers say nothing of its tokens; "
+            "leave the place numpy out"
+        )
+    program = integer_program(student)
+
+    def encode(crops: NDArray[np.uint8]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        parts = [run_program(program, crops[start : start + _BATCH]) for start in range(0, len(crops), _BATCH)]
+        groups, tokens = zip(*parts, strict=True)
+        return np.concatenate(groups), np.concatenate(tokens)
+
+    return encode, f"numpy {np.__version__}"
+
+
+LOADERS: dict[str, Callable[[Path], tuple[Encode, str]]] = {"bundle": load_bundle, "model": load_model}
 """Loaders of subjects, by the word before the path; each returns the function that encodes and the runtime's name."""
 
 

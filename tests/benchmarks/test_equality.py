@@ -1,20 +1,25 @@
 """Tokens are the same to the bit at every place that this machine has, and a difference is found and located."""
 
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from benchmarks import record
+from benchmarks.docs import tables
+from benchmarks.equality import __main__ as command
 from benchmarks.equality import answers, crops
 from benchmarks.equality.drive import folder_of, run, started
-from benchmarks.equality.places import PLACES, Setting, find, native, web
+from benchmarks.equality.places import PLACES, Setting, find, haswell, native, reference
 from benchmarks.equality.places.base import Command, Place
 from benchmarks.equality.results import collate, differing
+from benchmarks.equality.worker import load_model
 from edge_stscq.errors import EdgeError
+from tests.support.installed import need_program
 
 COUNT = 20
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
@@ -38,23 +43,53 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def places_here() -> list[str]:
-    """Places that can be tried without setting anything up; `make arm` tries the emulated ones."""
-    names = [place.name for place in native.PLACES if not place.measured]
-    if shutil.which("node") and (CACHE / "equality" / "web" / "node_modules" / "onnxruntime-web").is_dir():
-        names += [f"node-{threads}" for threads in web.THREADS]
-    return names + [name for name in ("numpy",) if name in PLACES]
+    """Places that need no emulated system: `make arm` sets that up and tries it."""
+    need_program("npm", "apt-get install npm")
+    need_program("chromedriver", "apt-get install chromium chromium-driver")
+    need_program(haswell.EMULATOR, "apt-get install qemu-user-static")
+    own = [place.name for place in (*reference.PLACES, *native.PLACES) if not place.measured]
+    return [*own, "onnx-haswell", "node-1", "node-2", "chromium-1", "chromium-2"]
 
 
 @pytest.mark.slow
-def test_all_places_here_give_the_same_tokens(bundles: Path, work: Path) -> None:
-    setting, shards = Setting(bundles, cache=CACHE), crops.shards(work / "crops")
-    for place in find(places_here()):
+def test_all_places_here_give_the_same_tokens(bundles: Path, integer_model: Path, work: Path) -> None:
+    setting, shards = Setting(bundles, integer_model, CACHE), crops.shards(work / "crops")
+    names = places_here()
+    for place in find(names):
         assert run(place, setting, shards, work, until=time.monotonic() + 600, progress=silent)
     results = collate(setting, shards, work)
     found = {row["place"]: (row["tokens_equal"], row["sha256"] == row["expected_sha256"]) for row in results["places"]}
     tokens = COUNT * setting.bundle("onnx").config.tokens
-    assert found == {name: (tokens, True) for name in places_here()}
+    assert results["reference"] == "numpy"
+    assert found == {name: (tokens, True) for name in names}
     assert differing(results) == []
+
+
+def test_commands_make_crops_answer_them_and_print_the_table(
+    bundles: Path, integer_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (command, record, tables):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+
+    def call(*words: object) -> str:
+        done = CliRunner().invoke(command.app, [*map(str, words), *([] if "report" in words else ["--work", tmp_path])])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert json.loads(call("crops", "--count", 2))["drawn"] == 2
+    call("run", "--place", "numpy", "--bundles", bundles, "--model", integer_model)
+    assert "| Whole numbers in numpy, the reference executor | numpy " in call("report")
+    assert json.loads((tmp_path / "results" / "equality.json").read_bytes())["results"]["reference"] == "numpy"
+
+
+def test_here_has_the_reference_executor_of_a_student_made_for_integers() -> None:
+    assert [place.name for place in find(["here"], exact=True)] == ["numpy", *(each.name for each in native.PLACES)]
+    assert find(["here"]) == list(native.PLACES)
+
+
+def test_reference_executor_refuses_a_student_in_float(tiny_model: Path) -> None:
+    with pytest.raises(EdgeError, match="was not made for integers"):
+        load_model(tiny_model)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from edge_stscq.codec.store import load_student
 from edge_stscq.errors import EdgeError
 from quantization.graph import captured_graph
 from quantization.integer_check import check_exact
-from quantization.integer_graph import IntegerGraph, IntegerProgram, integer_program, run_program
+from quantization.integer_graph import IntegerGraph, IntegerProgram, integer_program
+from quantization.reference import run_program
 from targets.golden import candidates
 
 PICTURES = np.stack(candidates(20))

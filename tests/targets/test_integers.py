@@ -12,7 +12,8 @@ from edge_stscq.codec.integer.encoder import IntegerEncoder
 from edge_stscq.codec.store import load_student
 from edge_stscq.device import load_encoder
 from edge_stscq.errors import BundleError, EdgeError
-from quantization.integer_graph import integer_program, run_program
+from quantization.integer_graph import integer_program
+from quantization.reference import run_program
 from targets import TARGETS, find, golden
 from targets.captured import CapturedModel, capture_model
 from targets.golden import candidates

@@ -7,25 +7,31 @@ worker is `benchmarks/equality/worker.py` with a loader of its own.
 import fnmatch
 from difflib import get_close_matches
 
-from benchmarks.equality.places import arm, haswell, native, web
+from benchmarks.equality.places import arm, haswell, native, reference, web
 from benchmarks.equality.places.base import Place, Setting
 from edge_stscq.errors import EdgeError
 
 __all__ = ["PLACES", "Place", "Setting", "find"]
 
-PLACES: dict[str, Place] = {place.name: place for place in (*native.PLACES, *haswell.PLACES, *arm.PLACES, *web.PLACES)}
+PLACES: dict[str, Place] = {
+    place.name: place for place in (*reference.PLACES, *native.PLACES, *haswell.PLACES, *arm.PLACES, *web.PLACES)
+}
 """By name."""
 
 
-def find(words: list[str]) -> list[Place]:
+def find(words: list[str], exact: bool = False) -> list[Place]:
     """Places that words stand for: a name, a pattern such as `chromium-*`, or `here`, this processor's own.
+
+    Args:
+        exact: the student was made for integers, so that `here` stands for the reference executor too.
 
     Raises:
         EdgeError: a word stands for none.
     """
+    here = [*(reference.PLACES if exact else ()), *native.PLACES]
     chosen: dict[str, Place] = {}
     for word in words:
-        found = native.PLACES if word == "here" else [PLACES[name] for name in fnmatch.filter(PLACES, word)]
+        found = here if word == "here" else [PLACES[name] for name in fnmatch.filter(PLACES, word)]
         if not found:
             close = get_close_matches(word, PLACES, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""

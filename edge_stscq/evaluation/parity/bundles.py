@@ -24,7 +24,8 @@ from edge_stscq.evaluation.verification.pairs import Pairs, read_pairs
 from edge_stscq.recognizers import HELD_OUT, load_recognizers
 from edge_stscq.stream import Codes
 from quantization import Calibration, capture, run_graph
-from quantization.integer_graph import integer_program, run_program
+from quantization.integer_graph import integer_program
+from quantization.reference import run_program
 
 Answers = tuple[NDArray[np.int32], NDArray[np.int32]]
 

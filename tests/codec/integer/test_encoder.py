@@ -13,7 +13,8 @@ from edge_stscq.codec.integer.grid import EXACT, SIGNED
 from edge_stscq.codec.matching import Matcher
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.errors import EdgeError
-from quantization.integer_graph import integer_program, run_program
+from quantization.integer_graph import integer_program
+from quantization.reference import run_program
 from targets.golden import candidates
 from tests.support.models.integer_model import integer_config
 
