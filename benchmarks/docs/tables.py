@@ -175,15 +175,16 @@ def parity() -> str:
 
 @table
 def equality() -> str:
-    rows = []
-    for each in _load("equality")["results"]["places"]:
+    results, rows = _load("equality")["results"], []
+    for each in results["places"]:
         share = f"{each['tokens_equal']:,} of {each['tokens']:,}"
         rows.append([
             each["title"] + (" (agreement measured)" if each["measured"] else ""), each["runtime"],
             f"{each['golden']['tokens_equal']} of {each['golden']['tokens']}", f"{each['crops']:,}",
             share, f"`{each['sha256'][:16]}`" + ("" if each["sha256"] == each["expected_sha256"] else " (differs)"),
         ])  # fmt: skip
-    return _markdown(["place", "runtime", "golden tokens", "crops", "tokens equal", "SHA-256 of all answers"], rows)
+    head = [f"place, model {results['name']}", "runtime", "golden tokens", "crops", "tokens equal"]
+    return _markdown([*head, "SHA-256 of all answers"], rows)
 
 
 @table

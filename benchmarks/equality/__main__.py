@@ -16,7 +16,6 @@ from benchmarks.equality.places import Setting, find
 from benchmarks.equality.places.base import ROOT
 from benchmarks.equality.results import collate, differing
 from benchmarks.record import RESULTS, write
-from benchmarks.released import MODEL
 from edge_stscq.errors import EXIT_BAD_INPUT, EXIT_CHECK_FAILED, EdgeError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -47,7 +46,9 @@ def run(
         list[str], typer.Option(help="A place, a pattern such as 'onnx-cortex-*', or `here`; may be repeated.")
     ],
     bundles: Annotated[Path, typer.Option(help="Folder of the int8 bundles that `edge-stscq export` wrote.")],
-    model: Annotated[Path, typer.Option(help="Model folder that they were exported from.")] = MODEL,
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder that they were exported from; the place numpy runs it.")
+    ] = None,
     count: Annotated[int | None, typer.Option(min=1, help="The first crops only; whole shards.")] = None,
     minutes: Annotated[float, typer.Option(help="Begin no shard after these; the same command goes on.")] = 1e6,
     work: Work = WORK,
@@ -58,7 +59,7 @@ def run(
     """
     setting, until = Setting(bundles, model, ROOT / ".cache"), time.monotonic() + 60 * minutes
     chosen = shards_of.shards(work / "crops", count)
-    for each in find(place, exact=setting.bundle("onnx").manifest.exact):
+    for each in find(place, exact=model is not None and setting.bundle("onnx").manifest.exact):
         whole = run_place(each, setting, chosen, work, until=until, progress=_say)
         _say(f"{each.name}: {'all answered' if whole else 'time is over; the same command goes on'}")
     results = collate(setting, shards_of.shards(work / "crops"), work)

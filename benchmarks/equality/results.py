@@ -48,6 +48,7 @@ def collate(setting: Setting, shards: list[Shard], work: Path) -> dict[str, Any]
     reference = next(place for place in promised if place.crops == most)
     return {
         "model": setting.bundle("onnx").manifest.model_id,
+        "name": setting.bundle("onnx").config.name,
         "reference": reference.notes["place"],
         "shards": [answers.digest([rows])[:16] for rows in reference.shards],
         "places": [_row(place, reference) for place in found],

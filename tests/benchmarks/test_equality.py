@@ -92,6 +92,12 @@ def test_reference_executor_refuses_a_student_in_float(tiny_model: Path) -> None
         load_model(tiny_model)
 
 
+def test_reference_executor_asks_for_the_model(bundle_setting: Setting) -> None:
+    (numpy,) = find(["numpy"])
+    with pytest.raises(EdgeError, match="--model FOLDER"), started(numpy, bundle_setting):
+        pass
+
+
 @pytest.fixture
 def bundle_setting(bundles: Path, tmp_path: Path) -> Setting:
     """Bundles, and a cache in which nothing was set up."""

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 import typer
+from torch import Tensor
 from typer.testing import CliRunner
 
 from edge_stscq.cli.export import export
 from edge_stscq.cli.quantize import quantize
+from edge_stscq.codec import store
+from edge_stscq.codec.integer.encoder import IntegerEncoder
+from edge_stscq.codec.integer.grid import GridConv
 from edge_stscq.errors import EdgeError
+from quantization import integer_graph
 from targets.golden import candidates
 
 app = typer.Typer()
@@ -71,3 +77,59 @@ def test_every_target_and_alias_is_in_the_help() -> None:
 def test_a_folder_without_pictures_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgeError):
         run("quantize", "--model", model, "--faces", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("weight", torch.nan, "not a finite number"), ("bias", 1e9, "a sum may leave int32")],
+)
+def test_a_layer_without_integers_is_named_and_nothing_is_written(
+    integer_model: Path, tmp_path: Path, name: str, value: float, message: str
+) -> None:
+    shutil.copytree(integer_model, tmp_path / "model")
+    student = store.load_student(integer_model)
+    assert isinstance(student, IntegerEncoder)
+    layer = student.identity.layers[2]
+    assert isinstance(layer, GridConv)
+    getattr(layer, name).data.view(-1)[1] = value
+    store.save_student(tmp_path / "model", student)
+    with pytest.raises(EdgeError, match=rf"layer identity\.layers\.2: .*{message}"):
+        run("export", "--model", tmp_path / "model", "--target", "onnx", "-o", tmp_path / "bundles")
+    assert not (tmp_path / "bundles").exists()
+
+
+class _Sigmoid(torch.nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.sigmoid(super().forward(x))
+        return y
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("weight", r"layer identity\.1: a weight of 64 steps exceeds 7 bits"),
+        ("step", r"layer identity\.1: the step of its output, .*, is no power of two"),
+        ("operator", r"operator sigmoid behind identity\.1.* has no kernel that is the same on every runtime"),
+    ],
+)
+def test_a_graph_that_is_not_exact_is_refused_by_its_layer_and_nothing_is_written(
+    integer_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
+) -> None:
+    """As a lowering with a fault of its own would make it: the student itself cannot be so."""
+
+    class Faulty(integer_graph.IntegerGraph):
+        def __init__(self, program: integer_graph.IntegerProgram, signed: bool) -> None:
+            super().__init__(program, signed)
+            layer = self.identity[1]
+            if fault == "weight":
+                layer.weight = layer.weight.clone()
+                layer.weight[0, 0, 0, 0] = 64
+            elif fault == "step":
+                layer.scale *= 1.5
+            else:
+                self.identity[1] = _Sigmoid(layer)
+
+    monkeypatch.setattr(integer_graph, "IntegerGraph", Faulty)
+    with pytest.raises(EdgeError, match=message):
+        run("export", "--model", integer_model, "--target", "onnx", "-o", tmp_path / "bundles")
+    assert not (tmp_path / "bundles").exists()

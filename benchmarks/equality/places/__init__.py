@@ -23,7 +23,7 @@ def find(words: list[str], exact: bool = False) -> list[Place]:
     """Places that words stand for: a name, a pattern such as `chromium-*`, or `here`, this processor's own.
 
     Args:
-        exact: the student was made for integers, so that `here` stands for the reference executor too.
+        exact: the model is known and its student made for integers: `here` stands for the reference executor too.
 
     Raises:
         EdgeError: a word stands for none.

@@ -7,7 +7,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.released import MODEL
 from edge_stscq.bundle import Bundle, open_bundle
 from edge_stscq.bundle.manifest import TargetName
 
@@ -21,12 +20,12 @@ class Setting:
 
     Attributes:
         bundles: folder with `onnx-int8`, `executorch-int8` and `coreml-int8`.
-        model: folder of the model that they were exported from.
+        model: folder of the model that they were exported from, for the reference executor.
         cache: folder of emulators and packages that were fetched.
     """
 
     bundles: Path
-    model: Path = ROOT / MODEL
+    model: Path | None = None
     cache: Path = ROOT / ".cache"
 
     def bundle(self, target: TargetName) -> Bundle:
