@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from edge_stscq import cli
 from tests.conftest import REPOSITORY
 from tests.support.installed import need_module, need_program
 from tests.support.models.released import Released
@@ -117,11 +119,9 @@ def test_other_commands_have_the_options_they_are_printed_with(line: str) -> Non
     assert words is not None
     names = words[1].split()
     command = names[:2] if names[0] in ("spool", "token", "bench") else names[:1]
-    help_page = subprocess.run(
-        [sys.executable, "-P", "-m", "edge_stscq", *command, "--help"], text=True, capture_output=True, check=True,
-        cwd=REPOSITORY,
-    ).stdout  # fmt: skip
-    assert options_of(line) <= options_of(help_page)
+    page = CliRunner().invoke(cli._app(), [*command, "--help"], catch_exceptions=False)
+    assert page.exit_code == 0
+    assert options_of(line) <= options_of(page.stdout)
 
 
 def test_third_line_says_what_the_weights_are_for() -> None:

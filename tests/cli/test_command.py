@@ -1,9 +1,6 @@
 """Every command: short help, old names of options, quiet and verbose; and nothing cut in a narrow terminal."""
 
 import contextlib
-import os
-import subprocess
-import sys
 from typing import Annotated
 
 import pytest
@@ -52,9 +49,12 @@ def test_quiet_says_the_result_alone(app):
 
 
 def help_of(*words: str) -> str:
-    environment = os.environ | {"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1"}
-    command = [sys.executable, "-P", "-m", "edge_stscq", *words, "-h"]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    done = CliRunner().invoke(
+        cli._app(), [*words, "-h"], catch_exceptions=False, env={"COLUMNS": "80", "NO_COLOR": "1"},
+        prog_name="edge-stscq",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    return done.stdout
 
 
 @pytest.mark.parametrize("command", sorted(DEPRECATED))
