@@ -36,10 +36,10 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def measured(tiny_model: Path, people: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def measured(integer_model: Path, people: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A model that keeps its thresholds, and the JSON that was printed."""
     model = tmp_path_factory.mktemp("measured") / "model"
-    shutil.copytree(tiny_model, model)
+    shutil.copytree(integer_model, model)
     result = CliRunner().invoke(app, ["--model", str(model), *people, "--save", "--json"], catch_exceptions=False)
     assert result.exit_code == 0
     return model, result.stdout
@@ -50,24 +50,23 @@ def test_json_is_what_the_model_keeps(measured: tuple[Path, str]) -> None:
     rule = MatchRule.load(model)
     assert rule is not None
     assert json.loads(printed) == rule.thresholds.model_dump(mode="json")
-    assert [row.name for row in rule.thresholds.layers] == ["basic", "middle", "enhanced"]
+    assert [row.name for row in rule.thresholds.layers] == ["basic", "middle"]
     assert rule.thresholds.measured.stranger_pairs == COUNT * (COUNT - 1) // 2
     assert [one.value for one in rule.thresholds.layers[0].labels] == ["left", "right"]
 
 
-def test_table_names_layers_labels_and_what_is_not_claimed(tiny_model: Path, people: list[str]) -> None:
-    result = CliRunner().invoke(app, ["--model", str(tiny_model), *people], catch_exceptions=False)
+def test_table_names_layers_labels_and_what_is_not_claimed(integer_model: Path, people: list[str]) -> None:
+    result = CliRunner().invoke(app, ["--model", str(integer_model), *people], catch_exceptions=False)
     for word in ("basic", "1 in 1,000", "left", "101,025 pairs of strangers", "claimed of no label"):
         assert word in " ".join(result.stdout.split())
-    assert MatchRule.load(tiny_model) is None  # without --save
+    assert MatchRule.load(integer_model) is None  # without --save
 
 
-def test_who_is_on_the_crops_must_be_said(tiny_model: Path, people: list[str]) -> None:
+def test_who_is_on_the_crops_must_be_said(integer_model: Path, people: list[str]) -> None:
     with pytest.raises(EdgeError, match="give --identities, or LFW's --pairs"):
-        CliRunner().invoke(app, ["--model", str(tiny_model), *people[:2]], catch_exceptions=False)
+        CliRunner().invoke(app, ["--model", str(integer_model), *people[:2]], catch_exceptions=False)
 
 
-@pytest.mark.slow
 def test_bundle_carries_the_rule_and_refuses_another(measured: tuple[Path, str], tmp_path: Path) -> None:
     from targets import find
     from targets.captured import capture_model
