@@ -107,6 +107,24 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny", ("basic", "middle", "enhanced"))
 
 
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundle `onnx-fp32` of `tiny_model`; not to be written to."""
+    from tests.support.installed import need_module
+    from tests.support.once import made_once
+
+    need_module("executorch", "pip install 'edge-stscq[executorch]'")
+    need_module("onnxscript", "pip install 'edge-stscq[onnx]'")
+    from targets import find
+    from targets.captured import capture_model
+    from targets.writer import write_bundle
+
+    def make(folder: Path) -> None:
+        write_bundle(capture_model(tiny_model, "fp32"), find("onnx")[0], folder / "onnx-fp32")
+
+    return made_once(tmp_path_factory, "tiny-bundle", make) / "onnx-fp32"
+
+
 @pytest.fixture(scope="session", params=[1, 4, 15])
 def layered_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `tiny_model`, of 1, 4 and 15 layers."""

@@ -12,7 +12,6 @@ import pytest
 
 import edge_stscq as es
 from tests.conftest import REPOSITORY
-from tests.support.installed import need_module
 from tests.support.serving import serving
 
 EXAMPLES = REPOSITORY / "examples"
@@ -43,13 +42,10 @@ def test_compress_folder(tiny_model: Path, portrait: dict[str, Path], tmp_path: 
     assert {path.stem for path in (tmp_path / "decoded").iterdir()} == portrait.keys()
 
 
-def test_camera_to_server(tiny_model: Path, portrait: dict[str, Path], tmp_path: Path) -> None:
-    need_module("executorch", "pip install 'edge-stscq[executorch]'")
-    need_module("onnxscript", "pip install 'edge-stscq[onnx]'")
-    bundle = es.export(es.Codec.load(tiny_model), "onnx", "fp32", output=tmp_path / "bundles")
+def test_camera_to_server(tiny_model: Path, tiny_bundle: Path, portrait: dict[str, Path], tmp_path: Path) -> None:
     with serving(tiny_model, tmp_path / "server") as address:
         said = run(
-            tmp_path, EXAMPLES / "camera_to_server.py", portrait["astronaut"], address, "--bundle", bundle.folder
+            tmp_path, EXAMPLES / "camera_to_server.py", portrait["astronaut"], address, "--bundle", tiny_bundle
         )
     assert re.match(r"1 faces seen, 1 stored by the server, \d+ bytes on the link", said)
     with es.Spool(tmp_path / "door-1.spool") as spool:

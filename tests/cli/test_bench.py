@@ -17,18 +17,14 @@ from edge_stscq.bundle.manifest import GOLDEN, Manifest, sha256_files
 from edge_stscq.cli.bench import encode
 from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, MissingExtraError
 from edge_stscq.evaluation.speed.benchmark import interleaved, macs_of, picture_codec
-from targets import find
-from targets.captured import capture_model
-from targets.writer import write_bundle
 
 app = typer.Typer()
 app.command()(encode)
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("bundles") / "onnx-fp32"
-    return write_bundle(capture_model(tiny_model, "fp32"), find("onnx")[0], place).folder
+def bundle(tiny_bundle: Path) -> Path:
+    return tiny_bundle
 
 
 @pytest.fixture
