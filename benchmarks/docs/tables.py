@@ -130,6 +130,24 @@ def training() -> str:
 
 
 @table
+def people() -> str:
+    """Metrics for people, of every model that was measured."""
+    rows, measured = [], [_load(path.stem)["results"] for path in sorted(RESULTS.glob("people-*.json"))]
+    if len(counts := {found["faces"] for found in measured}) != 1:
+        raise EdgeError("Frechet distances of different numbers of faces do not compare; measure all models on as many")
+    for found in measured:
+        for layer in found["layers"]:
+            rows.append([
+                found["model"], str(layer["tokens"]), f"{layer['frechet']:.0f}", f"{layer['perceptual']:.2f}",
+                f"{layer['ssimulacra2']:.0f}", f"{layer['total_variation']:.2f}", f"{layer['psnr']:.1f} dB",
+            ])  # fmt: skip
+    between = f"{measured[0]['frechet_between_halves']:.0f}"
+    rows.append(["photographs of others, half as many", "", between, "", "", "", ""])
+    head = ["model", "tokens", f"Frechet distance, {counts.pop():,} faces", "perceptual distance", "SSIMULACRA 2"]
+    return _markdown([*head, "total variation, originals = 1", "PSNR"], rows)
+
+
+@table
 def savings() -> str:
     found = [row for row in _load("rate")["results"]["savings"] if row["counted"] == "container"]
     layers = list(found[0]["at_layer"])
