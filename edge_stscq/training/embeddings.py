@@ -42,10 +42,11 @@ def cached_embeddings(
     numbers = range(len(faces)) if chosen is None else chosen
 
     def compute(missing: list[int]) -> Iterator[Tensor]:
-        network = torch.compile(trunk.to(device)) if len(missing) > 1000 else trunk.to(device)
+        compiled = len(missing) > 1000
+        network = torch.compile(trunk.to(device)) if compiled else trunk.to(device)
         for start in track(range(0, len(missing), _BATCH), "embeddings of the originals", reporter):
             part = missing[start : start + _BATCH]
-            indices = (part * _BATCH)[:_BATCH]  # a fixed shape compiles once
+            indices = (part * _BATCH)[:_BATCH] if compiled else part  # a fixed shape compiles once
             both = []
             for flip in (False, True):
                 crops = torch.from_numpy(np.stack([faces.crop(numbers[i], flip) for i in indices])).to(device)
