@@ -1,4 +1,6 @@
-"""Commands of this program, run after each other in one fresh process: every start of Python imports torch anew.
+"""Commands of this program, run after each other in one process: every start of Python imports torch anew.
+
+They run in the process of the tests, or in a fresh one where they need a launcher or an environment of their own:
 
     python -m tests.support.commands LINES ANSWERS
 
@@ -12,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,21 +30,51 @@ class Done(NamedTuple):
     stderr: str
 
 
-def run_commands(
-    *lines: Sequence[object], launcher: Sequence[str] = (), environment: Mapping[str, str] = os.environ
-) -> list[Done]:
-    """Results of commands; those behind one that failed are run as well.
+def run_commands(*lines: Sequence[object]) -> list[Done]:
+    """Results of commands that run in this process; those behind one that failed are run as well.
 
     Args:
         lines: words of each, e.g. `("export", "--model", folder)`.
+    """
+    with _settings_kept():
+        return [_run([str(word) for word in line]) for line in lines]
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Undo what a command sets for its whole process, which usually ends with it."""
+    import torch
+
+    from edge_stscq.cli.ui import set_verbosity, verbosity
+
+    words, threads, loudness = sys.argv, torch.get_num_threads(), verbosity()
+    try:
+        yield
+    finally:
+        sys.argv = words
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+        set_verbosity(loudness)
+
+
+def run_commands_afresh(
+    *lines: Sequence[object],
+    launcher: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+    folder: Path | None = None,
+) -> list[Done]:
+    """As `run_commands`, in a fresh process.
+
+    Args:
         launcher: words between Python and the module, e.g. of torchrun.
+        folder: working directory of the process; that of the tests if None.
     """
     with tempfile.TemporaryDirectory() as answers:
         words = json.dumps([[str(word) for word in line] for line in lines])
         places = [str(REPOSITORY), *filter(None, [environment.get("PYTHONPATH")])]
         subprocess.run(
             [sys.executable, "-P", *launcher, "-m", "tests.support.commands", words, answers], check=True, timeout=600,
-            env={**environment, "PYTHONPATH": os.pathsep.join(places)},
+            env={**environment, "PYTHONPATH": os.pathsep.join(places)}, cwd=folder,
         )  # fmt: skip
         return [_answer(sorted(Path(answers).glob(f"{number:03d}-*.json"))) for number in range(len(lines))]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import run_commands
+from tests.support.commands import run_commands, run_commands_afresh
 
 pytestmark = pytest.mark.slow
 
@@ -69,18 +69,18 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_dummy_target_is_exported_run_listed_and_unknown_elsewhere(
-    environment: dict[str, str], tiny_model: Path, tmp_path: Path
+    environment: dict[str, str], integer_model: Path, tmp_path: Path
 ) -> None:
     """One bundle for all of it: where the target's rows are missing, it is refused in one line."""
     folder = tmp_path / "dummy-fp32"
     lines = (
-        ("export", "--model", tiny_model, "-t", "pt2", "--precision", "fp32", "-o", tmp_path, "--json"),
+        ("export", "--model", integer_model, "-t", "pt2", "--precision", "fp32", "-o", tmp_path, "--json"),
         ("selftest", folder, "--json"),
         ("doctor", "--json"),
-        ("parity", folder, "--model", tiny_model, "--json"),
+        ("parity", folder, "--model", integer_model, "--json"),
     )
     answers = []
-    for done in run_commands(*lines, environment=environment):
+    for done in run_commands_afresh(*lines, environment=environment):
         assert done.returncode == 0, done.stderr
         answers.append(json.loads(done.stdout))
     written, tried, found, report = answers

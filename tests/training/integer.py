@@ -1,5 +1,12 @@
-"""A codec with a student made for integers, small enough to train in a test."""
+"""A codec with a student made for integers, small enough to train in a test, and what it is trained on."""
 
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.codec import CodecConfig, ConvConfig, LayerConfig
 
 LAYERS = (
@@ -64,3 +71,26 @@ batch = 4
 noise = 0.05
 critic = { weight = 0.1, begin = 0.5 }
 """
+
+
+def write_recognizer(path: Path) -> None:
+    """A recognizer of random weights in the layout of SFace's file."""
+    torch.manual_seed(0)
+    trunk = IdentityTrunk()
+    modules = [*trunk.features, trunk.features_norm, None, trunk.project, trunk.embedding_norm]
+    state = {f"body.{i}.{k}": v for i, m in enumerate(modules) if m is not None for k, v in m.state_dict().items()}
+    save_file(state, path)
+
+
+def write_data(folder: Path, pictures: Path) -> Path:
+    """Fill an empty folder with `RECIPE` as `recipe.toml` and all that it names, made of 24 pictures."""
+    (folder / "pictures").symlink_to(pictures)
+    inside = {f"{n:02d}.png": [[30 + n, 20], [130, 22], [128, 160], [28, 158]] for n in range(16)}
+    (folder / "pictures.inside.json").write_text(json.dumps(inside | {"23.png": None}))
+    for name, index in (("typical", 1), ("preview", 0)):
+        (folder / name).mkdir()
+        (folder / name / f"{index:02d}.png").symlink_to(pictures / f"{index:02d}.png")
+        (folder / f"{name}.inside.json").write_text(json.dumps({f"{index:02d}.png": inside[f"{index:02d}.png"]}))
+    (folder / "recipe.toml").write_text(RECIPE)
+    write_recognizer(folder / "sface.safetensors")
+    return folder

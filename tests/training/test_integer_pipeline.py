@@ -1,4 +1,7 @@
-"""`train`, `distill` and `finetune` of a codec whose student is made for integers, from crops to a model folder."""
+"""`train`, `distill` and `finetune` of a codec whose student is made for integers, from crops to a model folder.
+
+Two processes are tried in `tests/cli/test_train.py`, with those of the other kind of student.
+"""
 
 import json
 import shutil
@@ -8,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from edge_stscq.bundle import model_folder
 from edge_stscq.codec import store
 from edge_stscq.codec.integer.encoder import IntegerEncoder
-from edge_stscq.codec.trunk import IdentityTrunk
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.errors import EdgeError
 from edge_stscq.training import integer_pipeline
@@ -21,28 +23,14 @@ from edge_stscq.training.loop import Intervals
 from edge_stscq.training.options import PrecisionName
 from edge_stscq.training.run import TrainingRun
 from tests.support.commands import run_commands
-from tests.training.integer import FLOAT, RECIPE
+from tests.training.integer import FLOAT, RECIPE, write_data
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def data(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "pictures").symlink_to(pictures)
-    inside = {f"{n:02d}.png": [[30 + n, 20], [130, 22], [128, 160], [28, 158]] for n in range(16)}
-    (folder / "pictures.inside.json").write_text(json.dumps(inside | {"23.png": None}))
-    for name, index in (("typical", 1), ("preview", 0)):
-        (folder / name).mkdir()
-        (folder / name / f"{index:02d}.png").symlink_to(pictures / f"{index:02d}.png")
-        (folder / f"{name}.inside.json").write_text(json.dumps({f"{index:02d}.png": inside[f"{index:02d}.png"]}))
-    (folder / "recipe.toml").write_text(RECIPE)
-    torch.manual_seed(0)
-    trunk = IdentityTrunk()
-    modules = [*trunk.features, trunk.features_norm, None, trunk.project, trunk.embedding_norm]
-    state = {f"body.{i}.{k}": v for i, m in enumerate(modules) if m is not None for k, v in m.state_dict().items()}
-    save_file(state, folder / "sface.safetensors")
-    return folder
+    return write_data(tmp_path_factory.mktemp("data"), pictures)
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +164,3 @@ def test_bad_recipe_is_one_line(tmp_path: Path, old: str, new: str, message: str
 def test_recipes_of_this_project_are_valid() -> None:
     for path in sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml")):
         Recipe.load(path)
-
-
-def test_two_processes_fit_one_model(data: Path, tmp_path: Path) -> None:
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29518")
-    words = ("train", "--recipe", data / "recipe.toml", "--data", data, "-o", tmp_path, "--threads", 1)
-    (done,) = run_commands(words, launcher=launcher)
-    assert done.returncode == 0, done.stderr
-    assert model_folder.load_tables(tmp_path / "closed-form" / "model").shape == (2, 20, 4)
