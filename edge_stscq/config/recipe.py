@@ -154,6 +154,11 @@ class CriticTraining(BaseModel):
         default=0.5, ge=0, lt=1, description="share of the steps after which the decoder listens to it"
     )
     rate: float = Field(default=2e-4, gt=0)
+    by_layer: ByLayer = Field(default=(), description="factors of the weight by layers received; by default 1 for all")
+
+    def factors(self, layers: int) -> tuple[float, ...]:
+        """`by_layer`, or its default for a codec of so many layers."""
+        return self.by_layer or (1.0,) * layers
 
 
 class DecoderTraining(BaseModel):
@@ -258,7 +263,10 @@ class Recipe(BaseModel):
             if layer_odds and not any(layer_odds):
                 raise ValueError(f"{phase}: layer_odds are all zero")
             fields = {"layer_odds": layer_odds, "losses.pixel_by_layer": losses.pixel_by_layer}
-            for field, numbers in (fields | {"losses.identity_by_layer": losses.identity_by_layer}).items():
+            fields |= {"losses.identity_by_layer": losses.identity_by_layer}
+            if phase == "decoder" and self.decoder is not None and self.decoder.critic is not None:
+                fields |= {"critic.by_layer": self.decoder.critic.by_layer}
+            for field, numbers in fields.items():
                 if numbers and len(numbers) != count:
                     raise ValueError(f"{phase}: {field} has {len(numbers)} numbers for a codec of {count} layers")
         return self

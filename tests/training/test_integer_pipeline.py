@@ -152,6 +152,7 @@ def test_train_refuses_crops_that_are_hardly_picture(data: Path, tmp_path: Path)
         ("noise = 0.05", "losses = { adversarial = 0.1 }", "give the table `critic`"),
         ("noise = 0.05", "layer_odds = [1.0]", "decoder: layer_odds has 1 numbers for a codec of 3 layers"),
         ("begin = 0.5", "begin = 1.0", r"decoder.critic.begin"),
+        ("begin = 0.5", "by_layer = [1, 1]", "decoder: critic.by_layer has 2 numbers for a codec of 3 layers"),
     ],
 )  # fmt: skip
 def test_bad_recipe_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -117,7 +117,7 @@ class DecoderStage(Resumable):
             "pixel": pixel.mean().detach(), "perceptual": look.mean().detach(), "cosine": cosine.mean().detach(),
         }  # fmt: skip
         if self.critic is not None:
-            loss = loss + self._criticize(index, decoded * mask, target * mask, values)
+            loss = loss + self._criticize(index, decoded * mask, target * mask, received, values)
         values["gradient"] = gradient_step(loss, self.optimizer, self.trained, clip=2.0)
         self.average.update(self.decoder, index)
         for layer in range(1, layers + 1):
@@ -126,9 +126,13 @@ class DecoderStage(Resumable):
         return values
 
     def _criticize(
-        self, index: int, decoded: Tensor, target: Tensor, values: dict[str, Tensor | float]
+        self, index: int, decoded: Tensor, target: Tensor, received: Tensor, values: dict[str, Tensor | float]
     ) -> Tensor | float:
-        """Train the critic on this batch, from a little before it is listened to, and return what it says."""
+        """Train the critic on this batch, from a little before it is listened to, and return what it says.
+
+        A face of few layers can be listened to less: what its bytes leave open has no likeliest picture, and a decoder
+        that must please puts the same one behind everybody.
+        """
         plan, critic = self.plan.critic, self.critic
         assert plan is not None
         assert critic is not None
@@ -148,10 +152,11 @@ class DecoderStage(Resumable):
             return 0.0
         critic.requires_grad_(False)
         with self.precision.autocast(self.device):
-            said: Tensor = -critic(fake_maps).float().sum(1).mean()
+            said = -critic(fake_maps).float().sum(1)
         critic.heads.requires_grad_(True)
-        values["adversarial"] = said.detach()
-        return plan.weight * said
+        values["adversarial"] = said.mean().detach()
+        factors = torch.tensor(plan.factors(len(self.decoder.config.layers)), device=self.device)
+        return plan.weight * (factors[received - 1] * said).mean()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back a state.
