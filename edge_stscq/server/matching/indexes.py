@@ -17,7 +17,7 @@ from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.matching.memory import FaceIndex
 from edge_stscq.server.matching.vectors import SearchHit
 from edge_stscq.server.settings import ServerSettings
-from edge_stscq.server.storage.change_feed import ChangeFeed
+from edge_stscq.server.storage.change_feed import PAGE, ChangeFeed
 from edge_stscq.server.storage.database import StoreError
 from edge_stscq.server.storage.face_store import Change, FaceStore
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 _EXTENSION = text("SELECT 1 FROM pg_extension WHERE extname = 'vector'")
 RETRY_SECONDS = 1.0
 """Seconds after which a store that failed is read again."""
+REST_SECONDS = 0.2
+"""Seconds from one addition to an index in a database to the next: each is a commit beside which nobody writes faces,
+so a busy server adds by the dozen."""
 
 
 class MatchIndex(Protocol):
@@ -62,10 +65,14 @@ class MatchIndex(Protocol):
 
 
 class FaceIndexes:
-    """One index for each model, by model id."""
+    """One index for each model, by model id.
 
-    def __init__(self, of: Mapping[bytes, MatchIndex]) -> None:
-        self._of = dict(of)
+    Attributes:
+        rest: seconds from one addition of few changes to the next.
+    """
+
+    def __init__(self, of: Mapping[bytes, MatchIndex], rest: float = 0.0) -> None:
+        self._of, self.rest = dict(of), rest
 
     @classmethod
     def in_memory(cls, models: Iterable[CatalogEntry], capacity: int | None = None) -> "FaceIndexes":
@@ -108,7 +115,7 @@ def open_indexes(models: Iterable[CatalogEntry], store: FaceStore, settings: Ser
     from edge_stscq.server.matching.postgres import PostgresIndex
 
     log.info("faces are found by pgvector in %s", store.name)
-    return FaceIndexes({model.model_id: PostgresIndex(model, store) for model in models})
+    return FaceIndexes({model.model_id: PostgresIndex(model, store) for model in models}, REST_SECONDS)
 
 
 def _in_database(store: FaceStore, settings: ServerSettings) -> TypeGuard[SqlFaceStore]:
@@ -143,6 +150,8 @@ async def follow_changes(index: FaceIndexes, feed: ChangeFeed, capacity: int | N
         try:
             async for faces in feed.changes(max(after, index.revision)):
                 await asyncio.to_thread(index.add, faces)
+                if len(faces) < PAGE:
+                    await asyncio.sleep(index.rest)
         except Exception as error:
             log.error("the index of faces cannot be kept up to date now: %s", error)
             await asyncio.sleep(RETRY_SECONDS)

@@ -20,6 +20,7 @@ from edge_stscq.device.crop import crop_face
 from edge_stscq.device.detect import Detector
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
 from edge_stscq.server.matching import indexes
+from edge_stscq.server.matching.indexes import FaceIndexes
 from edge_stscq.server.matching.memory import FaceIndex
 from edge_stscq.server.storage.change_feed import ChangeFeed
 from edge_stscq.server.storage.face_store import StoredFace
@@ -313,7 +314,7 @@ async def test_follow_changes_recovers_from_failure(
     monkeypatch.setattr(index, "add", fails_once)
     (face,) = make_faces(1)
     async with ChangeFeed(store) as feed, asyncio.timeout(30):
-        task = asyncio.create_task(indexes.follow_changes(index, feed, 3))
+        task = asyncio.create_task(indexes.follow_changes(FaceIndexes({entry.model_id: index}), feed, 3))
         await asyncio.to_thread(accept, store, [frame(entry, face, 0)])
         while len(index) == 0:
             await asyncio.sleep(0.01)
