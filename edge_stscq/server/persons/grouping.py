@@ -8,7 +8,7 @@ person of several visits is known better: the average of several is like a visit
 
 The work is done after the commit of the faces, from a mark that moves in the same transaction as what it brought about;
 the transaction is given up if another server was faster. So each face is taken in exactly once, whoever dies or races.
-Vectors are in memory alone: the database holds no template beside the faces themselves.
+Vectors are in memory alone: grouping writes no template beside the faces themselves.
 """
 
 import logging
