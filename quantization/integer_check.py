@@ -23,8 +23,8 @@ _MOVES = {
     _aten._assert_tensor_metadata.default,
 }  # fmt: skip
 _WHOLE = {
-    _aten.mul.Tensor, _aten.sub.Tensor, _aten.square.default, _aten.sum.dim_IntList, _aten.matmul.default,
-    _aten.amin.default, _aten.argmin.default, _aten.relu.default,
+    _aten.mul.Tensor, _aten.sub.Tensor, _aten.sum.dim_IntList, _aten.bmm.default, _aten.amin.default,
+    _aten.argmin.default, _aten.relu.default,
 }  # fmt: skip
 _QUANTIZE, _DEQUANTIZE = _q.quantize_per_tensor.default, _q.dequantize_per_tensor.default
 _BY_CHANNEL = _q.dequantize_per_channel.default

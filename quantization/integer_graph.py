@@ -80,6 +80,11 @@ def _checked(name: str, layer: GridConv, exponent: int, largest: int) -> Integer
         raise EdgeError(f"layer {name}: {error}") from None
 
 
+def _on_one_pixel(layer: IntegerLayer) -> IntegerLayer:
+    """A layer that sees its whole input at once, as one of a single pixel: XNNPACK pads the channels of every tap."""
+    return layer._replace(weight=layer.weight.flatten(1)[:, :, None, None])
+
+
 class _Layer(nn.Module):
     """One convolution between quantize and dequantize operators."""
 
@@ -132,16 +137,21 @@ class IntegerGraph(nn.Module):
 
     slots: Tensor
     books: Tensor
+    norms: Tensor
     first_books: Tensor
+    first_norms: Tensor
 
     def __init__(self, program: IntegerProgram, signed: bool) -> None:
         super().__init__()
         self.signed, self.first = signed, program.first
         self.identity = nn.Sequential(*[_Layer(layer, signed) for layer in program.identity])
-        self.shrink, self.transform = _Layer(program.shrink, signed), _Layer(program.transform, signed)
+        self.shrink, self.transform = _Layer(program.shrink, signed), _Layer(_on_one_pixel(program.transform), signed)
         self.register_buffer("slots", program.slots)
         self.register_buffer("books", program.books.to(torch.int8))
-        self.register_buffer("first_books", self.books[:, : self.first].contiguous())
+        self.register_buffer("norms", program.books.square().sum(-1).float())
+        by_token = (held[:, : self.first].transpose(0, 1).flatten(1, 2) for held in (self.books, self.norms))
+        for name, held in zip(("first_books", "first_norms"), by_token, strict=True):
+            self.register_buffer(name, held.contiguous())
 
     def _picture(self, image: Tensor) -> Tensor:
         planes = image.permute(0, 3, 1, 2)
@@ -167,18 +177,19 @@ class IntegerGraph(nn.Module):
         picture = self._picture(image)
         center = self._again(picture[:, :, _MARGIN : CROP - _MARGIN, _MARGIN : CROP - _MARGIN])
         identity = self.identity(center).flatten(1)
-        spatial = self.transform(self.shrink(self._again(picture))).flatten(1)
-        components = torch.cat([identity, spatial, torch.zeros(1, 1)], dim=1) * (1 / TOKEN_STEP)
+        thumbnail = self.shrink(self._again(picture)).reshape(1, -1, 1, 1)
+        spatial = self.transform(self._again(thumbnail)).flatten(1)
+        # twice the components, in whole numbers: |z - b|^2 is |b|^2 - 2 z b and what is common to all entries b
+        doubled = torch.cat([identity, spatial, torch.zeros(1, 1)], dim=1) * (2 / TOKEN_STEP)
         tokens, dim = self.books.shape[1], self.books.shape[3]
-        z = components.index_select(1, self.slots).reshape(tokens, dim, 1)
+        z = doubled.index_select(1, self.slots).reshape(tokens, dim, 1)
         # whole numbers below 2**24 in float32: exact in any order
         if len(self.books) == 1:
             group = torch.zeros(1, dtype=torch.int64)
-            book = self._entries(self.books[0])
+            book, norms = self.books[0], self.norms[0]
         else:
-            first = self._entries(self.first_books)
-            near = first.square().sum(-1) - 2 * torch.matmul(first, z[: self.first]).squeeze(-1)
-            group = near.amin(-1).sum(-1).argmin(-1, keepdim=True)
-            book = self._entries(self.books.index_select(0, group)[0])
-        distance = book.square().sum(-1) - 2 * torch.matmul(book, z).squeeze(-1)
+            near = self.first_norms - torch.bmm(self._entries(self.first_books), z[: self.first]).squeeze(-1)
+            group = near.reshape(self.first, len(self.books), -1).amin(-1).sum(0).argmin(-1, keepdim=True)
+            book, norms = self.books.index_select(0, group)[0], self.norms.index_select(0, group)[0]
+        distance = norms - torch.bmm(self._entries(book), z).squeeze(-1)
         return group.int(), distance.argmin(-1).int().reshape(1, tokens)

@@ -209,12 +209,15 @@ class Manifest(_Frozen):
 
     @property
     def codebook_bytes(self) -> int | None:
-        """Bytes of an exact artefact that hold codebook entries, in int8; None of any other, whose runtime decides."""
+        """Bytes of an exact artefact that hold codebook entries, in int8, and their squared norms, in float32.
+
+        None of any other artefact, whose runtime decides.
+        """
         if not self.exact:
             return None
         config = self.config
         first = config.layers[0].identity if config.groups > 1 else 0  # held once more for the choice of a group
-        return config.groups * (config.tokens + first) * config.entries * config.dim
+        return config.groups * (config.tokens + first) * config.entries * (config.dim + 4)
 
     def to_json(self) -> str:
         """The file's text: canonical JSON with a hash of itself, so that no byte of it can change unseen."""
