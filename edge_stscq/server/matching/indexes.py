@@ -138,7 +138,7 @@ def _in_database(store: FaceStore, settings: ServerSettings) -> TypeGuard[SqlFac
     with store.database.read() as db:
         found = db.execute(_EXTENSION).first() is not None
     if asked and not found:
-        with store.writing() as (db, _):
+        with store.writing() as (db, *_):
             db.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
     return asked or found
 

@@ -53,7 +53,7 @@ class PostgresIndex:
             with store.database.read() as db:
                 bases = tables.bases_of(db, self._name)
             if bases is None:
-                with store.writing() as (db, _):
+                with store.writing() as (db, *_):
                     tables.begin(db, self._name, vectors.bases)
                     bases = tables.bases_of(db, self._name)
             self._vectors = FaceVectors(model, bases)
@@ -95,7 +95,7 @@ class PostgresIndex:
         last = changes[-1].revision
         if (reached := self._reached()) < last:
             taken = self._vectors.take(changes)
-            with self._store.writing() as (db, _):
+            with self._store.writing() as (db, *_):
                 reached = self._reached(db)
                 if reached < last:
                     self._put(db, taken)

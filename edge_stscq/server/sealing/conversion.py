@@ -48,7 +48,7 @@ def seal_store(place: Path | str, keys: Path, secret: bytes, progress: Progress 
             require("pgvector", "postgres")
             from edge_stscq.server.matching.tables import drop_all
 
-            with store.writing() as (db, _):
+            with store.writing() as (db, *_):
                 drop_all(db)
         while some := store.seal_some(BUNDLE):
             count += some

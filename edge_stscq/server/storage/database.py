@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from edge_stscq._files import refuse_shared_file
 from edge_stscq.errors import EdgeError, require
@@ -30,6 +31,8 @@ RETRY_SECONDS = 0.02
 """Between two attempts at what does not wait for a lock by itself."""
 POOL = 8
 """Connections of one server."""
+IDLE_SECONDS = 1.0
+"""After which a connection to PostgreSQL is tried before it is used; a busy one would wait for that each time."""
 
 _FORMS = "give a path, sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
 _CACHE_KIB, _LOG_PAGES = 16 << 10, 4000
@@ -273,15 +276,30 @@ def _postgres(url: URL) -> Engine:
     require("psycopg", "postgres")
     given = url.query.get("options", "")
     options = " ".join(f"-c {name}={value}" for name, value in _POSTGRES.items())
-    return _engine(
+    engine = _engine(
         url.difference_update_query(["options"]),
         options=f"{given if isinstance(given, str) else ' '.join(given)} {options}",
         connect_timeout=WAIT_SECONDS, keepalives_idle=30, tcp_user_timeout=30_000,
     )  # fmt: skip
 
+    @event.listens_for(engine, "checkin")
+    def note_use(connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def try_idle(connection: Any, record: ConnectionPoolEntry, proxy: object) -> None:
+        if time.monotonic() - record.info.get("used", time.monotonic()) < IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError(str(error)) from None  # the pool opens another
+
+    return engine
+
 
 def _engine(url: URL, **connect: Any) -> Engine:
-    postgres: dict[str, Any] = {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+    postgres: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
     return create_engine(
         url, connect_args=connect, hide_parameters=True, pool_size=POOL, max_overflow=0, pool_timeout=WAIT_SECONDS,
         pool_use_lifo=True,  # the connection that was used last has the pages that are wanted next

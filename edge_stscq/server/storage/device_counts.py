@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, literal, select, text, union_all
 
-from edge_stscq.server.storage.driver_sql import run
+from edge_stscq.server.storage.driver_sql import Statement
 from edge_stscq.server.storage.tables import devices, faces, payload_bytes
 from edge_stscq.stream.frame import FRAME_OVERHEAD
 
@@ -68,10 +68,12 @@ class Changes(defaultdict[str, Change]):
         change.bytes -= size + FRAME_OVERHEAD
 
 
-def add(db: Connection, changes: Mapping[str, Change]) -> None:
-    """Count faces that came, and what others grew by."""
-    for name, change in sorted(changes.items()):
-        run(db, _ADD, name=name, faces=change.faces, bytes=change.bytes, received=change.received)
+def adding(changes: Mapping[str, Change]) -> list[Statement]:
+    """Statements that count faces that came, and what others grew by."""
+    return [
+        Statement(_ADD, {"name": name, "faces": change.faces, "bytes": change.bytes, "received": change.received})
+        for name, change in sorted(changes.items())
+    ]
 
 
 def remove(db: Connection, changes: Mapping[str, Change]) -> None:

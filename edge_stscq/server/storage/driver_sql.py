@@ -2,13 +2,18 @@
 
 What SQLAlchemy does around each execution takes longer than the database does, and a commit of a few frames has half a
 dozen. Here a statement is compiled once, and its values go to the driver unchanged, so they must be of its own types.
+
+PostgreSQL is another process: what is asked of it one by one waits for two changes of process each time. Statements
+that do not hang on each other's answers are therefore given together, as one exchange (libpq's pipeline).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, CursorResult, Executable, Table
+from sqlalchemy import Connection, Executable, Table
 
 from edge_stscq.server.storage.database import StoreError
 
@@ -16,13 +21,51 @@ _MOST_ROWS = 64
 """Rows of one statement in SQLite."""
 _Text = tuple[str, tuple[str, ...] | None, Mapping[str, Any]]
 _texts: dict[tuple[Executable, str], _Text] = {}
+_types: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+"""PostgreSQL's names of the types of columns."""
 
 
-def run(db: Connection, statement: Executable, **values: object) -> CursorResult[*tuple[Any, ...]]:
-    """Execute a statement that lasts as long as the program."""
-    text, order, given = _compiled(db, statement)
-    values = {**given, **values}
-    return db.exec_driver_sql(text, values if order is None else tuple(values[name] for name in order))
+class Statement(NamedTuple):
+    """A statement that lasts as long as the program, and the values of its parameters."""
+
+    statement: Executable
+    values: Mapping[str, object] = MappingProxyType({})
+
+
+def run_all(db: Connection, statements: Sequence[Statement]) -> list[list[tuple[Any, ...]]]:
+    """Execute statements in this order, in one exchange with PostgreSQL; the rows that each of them gives.
+
+    Raises:
+        StoreError: one of them fails.
+    """
+    driver: Any = db.connection.driver_connection
+    with _named_errors(db):
+        if db.dialect.name == "sqlite":
+            return [_rows(_executed(db, driver.cursor(), each), each) for each in statements]
+        with driver.pipeline():
+            cursors = [_executed(db, driver.cursor(), each) for each in statements]
+        return [_rows(*each) for each in zip(cursors, statements, strict=True)]
+
+
+def _executed(db: Connection, cursor: Any, each: Statement) -> Any:
+    text, order, given = _compiled(db, each.statement)
+    values = {**given, **each.values}
+    cursor.execute(text, values if order is None else tuple(values[name] for name in order))
+    return cursor
+
+
+def _rows(cursor: Any, of: Statement) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = cursor.fetchall() if of.statement.is_select else []
+    cursor.close()
+    return rows
+
+
+@contextmanager
+def _named_errors(db: Connection) -> Iterator[None]:
+    try:
+        yield
+    except db.dialect.loaded_dbapi.Error as error:
+        raise StoreError(" ".join(str(error).split())) from None
 
 
 def _compiled(db: Connection, statement: Executable) -> _Text:
@@ -63,12 +106,11 @@ def insert_rows(db: Connection, table: Table, columns: Sequence[str], rows: Sequ
 
 
 def _copy(db: Connection, text: str, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    types = [str(table.c[name].type.compile(db.dialect)).lower() for name in columns]
+    key = table.name, tuple(columns)
+    if key not in _types:
+        _types[key] = [str(table.c[name].type.compile(db.dialect)).lower() for name in columns]
     driver: Any = db.connection.driver_connection
-    try:
-        with driver.cursor() as cursor, cursor.copy(text) as copy:
-            copy.set_types(types)
-            for row in rows:
-                copy.write_row(row)
-    except db.dialect.loaded_dbapi.Error as error:
-        raise StoreError(" ".join(str(error).split())) from None
+    with _named_errors(db), driver.cursor() as cursor, cursor.copy(text) as copy:
+        copy.set_types(_types[key])
+        for row in rows:
+            copy.write_row(row)

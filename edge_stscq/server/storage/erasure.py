@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Select, and_, bindparam, case, or_, select
 
 from edge_stscq.server.storage import device_counts, visit_rows
-from edge_stscq.server.storage.driver_sql import run
+from edge_stscq.server.storage.driver_sql import Statement, run_all
 from edge_stscq.server.storage.face_store import ErasedFace, FaceName
 from edge_stscq.server.storage.tables import erased, erased_times, faces, payload_bytes
 from edge_stscq.stream.envelope import Clock
@@ -30,8 +30,9 @@ MANY = 500
 _ROWS = faces.delete().where(faces.c.stream == bindparam("of"), faces.c.sequence == bindparam("number"))
 _OLD_NAME = erased.delete().where(erased.c.stream == bindparam("of"), erased.c.sequence == bindparam("number"))
 _FORGOTTEN = erased.delete().where(erased.c.lasting == 0, erased.c.at < bindparam("before"))
-_ANY = select(erased.c.revision).limit(1)
-_TIMES = select(erased_times.c.device, erased_times.c.since, erased_times.c.until)
+ANY = Statement(select(erased.c.revision).limit(1))
+"""A row if any name is kept."""
+TIMES = Statement(select(erased_times.c.device, erased_times.c.since, erased_times.c.until))
 
 Item = TypeVar("Item")
 
@@ -43,8 +44,6 @@ def chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 def erased_among(db: Connection, numbers: Mapping[bytes, Iterable[int]]) -> set[tuple[bytes, int]]:
     """Names of these, by stream, that never come back."""
-    if run(db, _ANY).first() is None:
-        return set()
     found = set()
     for stream, wanted in numbers.items():
         for some in chunks(sorted(wanted)):
@@ -57,8 +56,13 @@ def erased_among(db: Connection, numbers: Mapping[bytes, Iterable[int]]) -> set[
 
 def erased_times_of(db: Connection) -> dict[str, list[tuple[float, float]]]:
     """Times of which all faces were erased, by device."""
+    return times_by_device(*run_all(db, [TIMES]))
+
+
+def times_by_device(rows: Iterable[Sequence[Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Times of which all faces were erased, by device, from the rows of `TIMES`."""
     times: dict[str, list[tuple[float, float]]] = {}
-    for device, since, until in run(db, _TIMES):
+    for device, since, until in rows:
         times.setdefault(device, []).append((since, until))
     return times
 

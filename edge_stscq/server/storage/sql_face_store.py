@@ -25,16 +25,18 @@ from edge_stscq.protocol import DEVICE_NAME, RefusedFrame
 from edge_stscq.server.storage import device_counts
 from edge_stscq.server.storage.acceptance import NEW, Acceptance
 from edge_stscq.server.storage.database import Database, StoreError, store_url
-from edge_stscq.server.storage.driver_sql import insert_rows, run
+from edge_stscq.server.storage.driver_sql import Statement, insert_rows, run_all
 from edge_stscq.server.storage.erasure import (
+    ANY,
+    TIMES,
     chunks,
     erase_rows,
     erased_among,
     erased_since,
-    erased_times_of,
     erased_without_face,
     keep_away,
     older_than,
+    times_by_device,
 )
 from edge_stscq.server.storage.face_store import (
     KEYLESS,
@@ -81,7 +83,7 @@ _ALLOWED = tuple((kind, type(None)) if name in _NULLABLE else kind for name, kin
 _NOTHING = tuple(None if name in _NULLABLE else kind() for name, kind in zip(COLUMNS, _TYPES, strict=True))
 _FACE = select(*(faces.c[name] for name in STORED))
 _NAME = re.compile(rf"({DEVICE_NAME})-(0|[1-9][0-9]{{0,15}})")
-_LAST = select(changes.c.revision, changes.c.seal).with_for_update()
+_LAST = Statement(select(changes.c.revision, changes.c.seal).with_for_update())
 _UNSEALED = _FACE.where(faces.c.sealed == 0).order_by(faces.c.row)
 _ADVANCE = changes.update().values(revision=bindparam("last"))
 _AMONG = _FACE.where(
@@ -140,7 +142,7 @@ class SqlFaceStore:
 
         if self._seal is not None and seal is None:
             with self._database.write() as db:
-                db.execute(_LAST)
+                run_all(db, [_LAST])
                 head(db)
                 self._seal.people.seal_all(db)
                 db.execute(changes.update(), {"seal": self._seal.id})
@@ -149,7 +151,7 @@ class SqlFaceStore:
         """Delete the keys of what was erased, also by a process that died before it came to that."""
         if self._seal is None:
             return
-        with self.writing() as (db, last):
+        with self.writing() as (db, last, _):
             after = self._seal.keys.revision
             names = erased_without_face(db, after if after <= last else 0)
             if names or after != last:
@@ -169,10 +171,11 @@ class SqlFaceStore:
 
     def accept_all(self, batches: Sequence[FrameBatch]) -> list[list[WriteResult | RefusedFrame] | Exception]:
         """Store all in one transaction, durable when this returns."""
-        with self.writing() as (db, last):
-            numbers = _numbers(batches)
-            found = {_name_of(face): face for face in self._known(db, numbers)}
-            acceptance = Acceptance(found, erased_among(db, numbers), erased_times_of(db))
+        numbers = _numbers(batches)
+        spans, sparse = _questions(numbers)
+        with self.writing(ANY, TIMES, *spans) as (db, last, (any_erased, times, *known)):
+            found = {_name_of(face): face for face in self._known(db, known, sparse)}
+            acceptance = Acceptance(found, erased_among(db, numbers) if any_erased else set(), times_by_device(times))
             answers = [acceptance.take(batch) for batch in batches]
             taken = acceptance.rows(last)
             sealed = int(self._seal is not None)
@@ -183,9 +186,9 @@ class SqlFaceStore:
             if extended and db.execute(_EXTEND, extended).rowcount != len(extended):
                 raise StoreError("an index leads to rows of other faces; it is damaged")
             if taken:
-                device_counts.add(db, acceptance.counts())
+                advance = Statement(_ADVANCE, {"last": last + len(taken)})
+                run_all(db, [*device_counts.adding(acceptance.counts()), advance])
                 device_counts.recount(db, acceptance.mended)
-                run(db, _ADVANCE, last=last + len(taken))
         if taken:
             self.on_stored(last, taken)
         return answers
@@ -199,7 +202,7 @@ class SqlFaceStore:
         for stream, number in itertools.chain.from_iterable(asked):
             numbers.setdefault(stream, set()).add(number)
         with self._database.read() as db:
-            found = {_name_of(face): face for face in self._known(db, numbers)}
+            found = {_name_of(face): face for face in self._find(db, numbers)}
         first = (next((found[name] for name in names if name in found), None) for names in asked)
         return [face for face in first if face is not None]
 
@@ -249,8 +252,8 @@ class SqlFaceStore:
         numbers: dict[bytes, set[int]] = {}
         for stream, number in names:
             numbers.setdefault(stream, set()).add(number)
-        with self.writing() as (db, last):
-            damaged = any(map(_is_damaged, self._known(db, numbers)))
+        with self.writing() as (db, last, _):
+            damaged = any(map(_is_damaged, self._find(db, numbers)))
             count = erase_rows(db, names, last, lasting)
             if damaged:
                 device_counts.recount(db)  # what a damaged row says of its size or device was never counted
@@ -268,7 +271,7 @@ class SqlFaceStore:
         Args:
             until: what occurs from now on is not refused.
         """
-        with self.writing() as (db, _):
+        with self.writing() as (db, *_):
             keep_away(db, device or EVERY_DEVICE, since, min(until, time.time()))
 
     def expired(self, before: float, limit: int, device: str | None, others: Collection[str] = ()) -> list[StoredFace]:
@@ -310,7 +313,7 @@ class SqlFaceStore:
 
     def recount(self) -> list[str]:
         """Count the faces of every device anew; devices whose counts were wrong."""
-        with self.writing() as (db, _):
+        with self.writing() as (db, *_):
             wrong = device_counts.wrong_counts(db)
             if wrong:
                 device_counts.recount(db)
@@ -327,7 +330,7 @@ class SqlFaceStore:
 
     def check_writable(self) -> None:
         """Write what is written already: a full disk shows in nothing less."""
-        with self.writing() as (db, last):
+        with self.writing() as (db, last, _):
             db.execute(changes.update(), {"revision": last})
         self._database.check_room()
 
@@ -338,7 +341,7 @@ class SqlFaceStore:
 
     def seal_some(self, limit: int) -> int:
         """Seal at most `limit` faces that are in the clear, in one transaction; returns how many that were."""
-        with self.writing() as (db, _):
+        with self.writing() as (db, *_):
             rows = [typed_row(found[:-1]) for found in db.execute(_UNSEALED.limit(limit))]
             sealed = [(*face[1:], 1) for face in self._sealed(rows)]
             if rows:
@@ -348,7 +351,7 @@ class SqlFaceStore:
     def end_sealing(self) -> None:
         """Leave nothing in the clear in free pages and logs, and note that all is sealed."""
         self._database.rewrite(*(table.name for table in (faces, persons, edits, enrollments)))
-        with self.writing() as (db, _):
+        with self.writing() as (db, *_):
             db.execute(changes.update(), {"overwrites": 1, "sealed": 1})
         self._database.scrub(rewrite=False, table=faces.name)
 
@@ -363,31 +366,26 @@ class SqlFaceStore:
     def _read(self, db: Connection, query: Select[Any], **values: object) -> list[StoredFace]:
         return opened_rows(db.execute(query, values), self._seal)
 
-    def _known(self, db: Connection, numbers: Mapping[bytes, set[int]]) -> Iterator[StoredFace]:
+    def _find(self, db: Connection, numbers: Mapping[bytes, set[int]]) -> Iterator[StoredFace]:
         """The stored faces that have these names, and some between."""
-        spans: list[tuple[bytes, int, int]] = []
-        for stream, wanted in numbers.items():
-            low, high = min(wanted), max(wanted)
-            if high - low < _SPARSE * len(wanted):
-                spans.append((stream, low, high))
-                continue
-            for some in chunks(sorted(wanted)):
-                yield from self._read(db, _AMONG, stream=stream, numbers=some)
-        for at in range(0, len(spans), _MOST_SPANS):
-            part = spans[at : at + _MOST_SPANS]
-            values = {
-                f"{name}{place}": value
-                for place, span in enumerate(part) for name, value in zip(_ENDS, span, strict=True)
-            }  # fmt: skip
-            yield from opened_rows(run(db, _within(len(part)), **values), self._seal)
+        spans, sparse = _questions(numbers)
+        return self._known(db, run_all(db, spans), sparse)
+
+    def _known(
+        self, db: Connection, spans: Iterable[Iterable[Sequence[Any]]], sparse: Iterable[tuple[bytes, Sequence[int]]]
+    ) -> Iterator[StoredFace]:
+        """The faces of rows that were found, and those of numbers that are asked for one by one."""
+        yield from opened_rows(itertools.chain.from_iterable(spans), self._seal)
+        for stream, numbers in sparse:
+            yield from self._read(db, _AMONG, stream=stream, numbers=numbers)
 
     @contextmanager
-    def writing(self) -> Iterator[tuple[Connection, int]]:
-        """A transaction beside which no other writes faces, and the last revision before it."""
+    def writing(self, *asked: Statement) -> Iterator[tuple[Connection, int, list[list[tuple[Any, ...]]]]]:
+        """A transaction beside which no other writes faces, the last revision before it, and the rows asked for."""
         with self._database.write() as db:
-            last, seal = run(db, _LAST).one()
+            ((last, seal),), *found = run_all(db, [_LAST, *asked])
             self._require_seal(seal)
-            yield db, last
+            yield db, last, found
 
     def refuse_other_seal(self, db: Connection) -> None:
         """Refuse to write into a store that was sealed since it was opened.
@@ -448,6 +446,27 @@ _SPARSE = 4
 _MOST_SPANS = 16
 """In one query."""
 _ENDS = ("stream", "low", "high")
+
+
+def _questions(numbers: Mapping[bytes, set[int]]) -> tuple[list[Statement], list[tuple[bytes, Sequence[int]]]]:
+    """Queries for the faces that have these names, and the numbers that are too sparse for them, by stream."""
+    spans: list[tuple[bytes, int, int]] = []
+    sparse: list[tuple[bytes, Sequence[int]]] = []
+    for stream, wanted in numbers.items():
+        low, high = min(wanted), max(wanted)
+        if high - low < _SPARSE * len(wanted):
+            spans.append((stream, low, high))
+        else:
+            sparse += ((stream, some) for some in chunks(sorted(wanted)))
+    parts = (spans[at : at + _MOST_SPANS] for at in range(0, len(spans), _MOST_SPANS))
+    return [Statement(_within(len(part)), _ends(part)) for part in parts], sparse
+
+
+def _ends(spans: Sequence[tuple[bytes, int, int]]) -> dict[str, object]:
+    return {
+        f"{name}{place}": value
+        for place, span in enumerate(spans) for name, value in zip(_ENDS, span, strict=True)
+    }  # fmt: skip
 
 
 @cache
