@@ -6,8 +6,9 @@
 Ingest is that of requests of 16 frames during the flood, beside the same without one, in turns. `memory_growth_mib` is
 the most that the server had during the flood, less what it had before. Most of it are the camera's own faces in the
 index, so the run without a flood is the control: `memory_beyond_ingest_mib` is the growth less that of the control, for
-as many frames. `ready_locked` holds the store's lock for a while, so it has no ingest; `post_seconds` is from its
-release until a request that came meanwhile is acknowledged.
+as many frames. `/health` is asked by a process that does nothing else, and the camera's requests are made before the
+watch begins: a program that is busy itself finds every server slow. `ready_locked` holds the store's lock for a while,
+so it has no ingest; `post_seconds` is from its release until a request that came meanwhile is acknowledged.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from itertools import cycle
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -172,41 +174,51 @@ def flooded(flood: Flood, target: Target) -> Iterator[None]:
         process.join()
 
 
+def ask_health(host: str, port: int, end: Connection) -> None:
+    """Ask for `/health` ten times a second until `end` is written to; the longest wait and how often it was in vain."""
+    longest, unanswered = 0.0, 0
+    end.send(None)
+    while not end.poll(0.1):
+        begin = time.perf_counter()
+        wire = http.client.HTTPConnection(host, port, timeout=30)
+        with contextlib.closing(wire):
+            try:
+                wire.request("GET", "/health")
+                unanswered += wire.getresponse().status != 200
+            except OSError:
+                unanswered += 1
+        longest = max(longest, time.perf_counter() - begin)
+    end.send((longest, unanswered))
+
+
 class Watch:
     """The most memory of a process, and the longest wait for `/health`, until the block ends."""
 
     def __init__(self, target: Target, pid: int) -> None:
-        self._address, self._pid, self._ended = urlsplit(target.address), pid, threading.Event()
+        self._pid, self._ended = pid, threading.Event()
         self.before = self.most = resident_mib(pid)
         self.health_seconds, self.unanswered = 0.0, 0
-        self._threads = [threading.Thread(target=each) for each in (self._look, self._ask)]
+        self._thread = threading.Thread(target=self._look)
+        address, spawning = urlsplit(target.address), multiprocessing.get_context("spawn")
+        self._end, end = spawning.Pipe()
+        self._asking = spawning.Process(target=ask_health, args=(address.hostname, address.port, end), daemon=True)
 
     def __enter__(self) -> "Watch":
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
+        self._asking.start()
+        self._end.recv()  # it asks now
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
+        self._end.send(None)
+        self.health_seconds, self.unanswered = self._end.recv()
+        self._asking.join()
 
     def _look(self) -> None:
         while not self._ended.wait(0.05):
             self.most = max(self.most, resident_mib(self._pid))
-
-    def _ask(self) -> None:
-        while not self._ended.wait(0.1):
-            begin = time.perf_counter()
-            wire = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=30)
-            try:
-                wire.request("GET", "/health")
-                self.unanswered += wire.getresponse().status != 200
-            except OSError:
-                self.unanswered += 1
-            finally:
-                wire.close()
-            self.health_seconds = max(self.health_seconds, time.perf_counter() - begin)
 
     @property
     def growth_mib(self) -> float:
@@ -230,8 +242,10 @@ def main(
     payloads = [codec.payload(face) for face in draw(tables, FRAMES)]
     results: dict[str, Any] = {"seconds": seconds, "frames_in_a_request": SIZE, "floods": {}}
 
-    def ingest(target: Target) -> float:
-        bodies = iter(uploads(codec.model_id, payloads, SIZE, seconds))
+    def made() -> Iterator[bytes]:
+        return iter(uploads(codec.model_id, payloads, SIZE, seconds))
+
+    def ingest(target: Target, bodies: Iterator[bytes]) -> float:
         return SIZE * asyncio.run(load(target, bodies, SIZE, seconds))
 
     with tempfile.TemporaryDirectory() as folder:
@@ -239,12 +253,13 @@ def main(
         with serve(model, str(store), Path(folder)) as target:
             pid = server_pid()
             wait_until_ready(target)
-            ingest(target)  # warm
+            ingest(target, made())  # warm
             for name, flood in FLOODS.items():
+                first, second = made(), made()
                 with Watch(target, pid) as control:
-                    alone = ingest(target)
+                    alone = ingest(target, first)
                 with Watch(target, pid) as watch, flooded(flood, target):
-                    beside = ingest(target)
+                    beside = ingest(target, second)
                 beyond = watch.growth_mib - control.growth_mib * beside / alone
                 results["floods"][name] = watch.figures() | {
                     "memory_beyond_ingest_mib": round(beyond, 1),
