@@ -63,6 +63,7 @@ __all__ = [
     "rate",
     "read_image",
     "server",
+    "template_thresholds",
     "thresholds",
     "train",
 ]

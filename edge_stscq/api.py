@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from edge_stscq.bundle.manifest import Precision
     from edge_stscq.bundle.match_rule import MatchRule
     from edge_stscq.codec.model import Codec
+    from edge_stscq.config.template_thresholds import TemplateThresholds
     from edge_stscq.config.thresholds import Thresholds
     from edge_stscq.data.crops import Faces
+    from edge_stscq.evaluation.false_matches import People
     from edge_stscq.evaluation.parity.report import ParityReport
     from edge_stscq.evaluation.rate.curves import RateReport
     from edge_stscq.evaluation.speed.report import EncodeReport
@@ -325,7 +327,45 @@ def thresholds(
     """
     require("torch", "train")
     from edge_stscq.data.crops import load_faces
-    from edge_stscq.evaluation.false_matches import gather_faces, lfw_people, measure_rule, read_people
+    from edge_stscq.evaluation.false_matches import measure_rule
+
+    faces, everyone, sources = _people_on(crops, identities, pairs)
+    others = {Path(one).name: load_faces(Path(one)) for one in cohort}
+    with steps("faces", len(faces) + sum(map(len, others.values()))) as progress:
+        return measure_rule(codec, faces, everyone, sources, others or None, progress)
+
+
+def template_thresholds(
+    codec: Codec, crops: Path | str | Sequence[Path | str], *, identities: Path | str | None = None,
+    pairs: Path | str | None = None, steps: Steps = no_steps,
+) -> TemplateThresholds:  # fmt: skip
+    """Measure from which score on a protected template and a face are one person's; otherwise as `thresholds`.
+
+    Returns:
+        Scores that 1 in 1,000 and 1 in 10,000 stranger pairs pass, by scheme; `save` keeps them in a model's folder.
+
+    Example:
+        >>> found = template_thresholds(Codec.load("models/face64"), "crops", identities="people.csv")
+        >>> found.limits("rotated").verdict(0.7)
+        'same person'
+    """
+    require("torch", "train")
+    from edge_stscq.evaluation.false_matches import encode_faces
+    from edge_stscq.evaluation.template_matches import measure_templates
+    from edge_stscq.privacy import SCHEMES
+
+    faces, everyone, sources = _people_on(crops, identities, pairs)
+    with steps("faces", len(faces)) as progress:
+        codes = encode_faces(codec, faces, progress)
+    with steps("matches", len(faces) * len(SCHEMES)) as progress:
+        return measure_templates(codec, faces, everyone, sources, codes, SCHEMES, progress)
+
+
+def _people_on(
+    crops: Path | str | Sequence[Path | str], identities: Path | str | None, pairs: Path | str | None
+) -> tuple[Faces, People, list[str]]:
+    """Crops of all who are listed, who is on them, and the names of their sets."""
+    from edge_stscq.evaluation.false_matches import gather_faces, lfw_people, read_people
     from edge_stscq.evaluation.verification.pairs import read_pair_lines
 
     people = [] if identities is None else [read_people(Path(identities))]
@@ -334,10 +374,7 @@ def thresholds(
     if not people:
         raise EdgeError("nothing says who is on the crops; give --identities, or LFW's --pairs")
     sources = [Path(one) for one in ([crops] if isinstance(crops, Path | str) else crops)]
-    faces, everyone = gather_faces(sources, people)
-    others = {Path(one).name: load_faces(Path(one)) for one in cohort}
-    with steps("faces", len(faces) + sum(map(len, others.values()))) as progress:
-        return measure_rule(codec, faces, everyone, [one.name for one in sources], others or None, progress)
+    return *gather_faces(sources, people), [one.name for one in sources]
 
 
 def rate(

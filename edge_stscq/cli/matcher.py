@@ -50,6 +50,10 @@ def serve(
     scheme: Annotated[
         Literal["rotated", "polyprotect", "slerpface"], typer.Option(help="Of the templates; no two compare.")
     ] = "rotated",
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="template-thresholds.json of the model, by which scores are judged."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; a public one needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8378,
     tokens: Annotated[
@@ -81,6 +85,7 @@ def serve(
     from edge_stscq._local_servers import is_loopback, noted_server
     from edge_stscq._tls import server_arguments
     from edge_stscq.cli.serve import bound
+    from edge_stscq.config.template_thresholds import TemplateThresholds
     from edge_stscq.matcher.app import create_app
     from edge_stscq.matcher.template_source import TemplateSource
     from edge_stscq.privacy import TemplateMatcher, scheme_named
@@ -93,6 +98,9 @@ def serve(
     bearer, tls = connection(None, token_file, cert, key, ca)
     serving = server_arguments(tls_cert, tls_key, tls_client_ca)
     found = _secrets(secret, keys)
+    judging = None if thresholds is None else TemplateThresholds.load(thresholds)
+    if judging is not None:
+        judging.limits(scheme)
     if not serving and not is_loopback(host):
         typer.echo(f"warning: faces and tokens reach {host} in the clear; give --tls-cert and --tls-key", err=True)
     log = audit or keys[0].with_name("matcher-audit.jsonl")
@@ -106,7 +114,7 @@ def serve(
         local = local_server_token(opened, "matcher-local-token") if is_loopback(host) else None
         with noted_server(listener.getsockname()[1], None if local is None else local.file):
             listener.listen(BACKLOG)
-            app = create_app(held, source, opened)
+            app = create_app(held, source, opened, thresholds=judging)
             name = f"[{host}]" if ":" in host else host
             url = f"{'https' if serving else 'http'}://{name}:{listener.getsockname()[1]}"
             said = {"url": url, "server": source.url, "scheme": scheme, "keys": len(held.ring)}
@@ -169,16 +177,29 @@ def match(
     from rich.table import Column, Table
 
     names = [Column(name, overflow="fold") for name in ("record", "face", "device")]
-    table = Table("score", *names, "captured", box=None)
+    table = Table("verdict", "score", *names, "captured", box=None)
     for hit in found["hits"]:
-        table.add_row(f"{hit['score']:.3f}", hit["record"], hit["face"], hit["device"], hit["captured"] or "-")
+        told = hit["verdict"] or "-"
+        table.add_row(told, f"{hit['score']:.3f}", hit["record"], hit["face"], hit["device"], hit["captured"] or "-")
     Console().print(table)
+    _judge(found["hits"], found["searched"] if record is None and template is None else 1)
     note(f"{count(found['searched'], 'template')} of scheme {found['scheme']} searched")
     if found["without_key"] or found["refused"]:
         refused = f"{found['refused']} of another scheme or changed"
         note(f"not searched: {found['without_key']} whose key is not here, {refused}")
     if not found["complete"]:
         note("the matcher has not all templates of the server yet, or cannot reach it; see its /ready")
+
+
+def _judge(hits: list[dict[str, Any]], compared: int) -> None:
+    """Say what the best verdict is worth among so many templates."""
+    best = hits[0] if hits else None
+    if best is not None and best["verdict"] is None:
+        note("no verdict: the matcher has no thresholds of this model; start it with --thresholds")
+    elif best is not None and best["false_match_rate"] is not None:
+        rate = best["false_match_rate"]
+        line = f"{best['verdict']}: 1 in {round(1 / rate):,} strangers reaches that score in one comparison"
+        note(line if compared == 1 else f"{line}, {rate * compared:,.2g} of {count(compared, 'template')} by chance")
 
 
 def _secrets(sources: list[str], paths: list[Path]) -> list[bytes]:

@@ -7,7 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from edge_stscq.cli.ui import count
-from edge_stscq.config.match_thresholds import LayerThresholds, MatchThresholds, Rate
+from edge_stscq.config.match_thresholds import LayerThresholds, Limits, MatchThresholds, Rate
+from edge_stscq.config.template_thresholds import TemplateThresholds
 from edge_stscq.config.thresholds import Check
 from edge_stscq.evaluation.parity.accuracy import Accuracy
 from edge_stscq.evaluation.parity.compare import Parity
@@ -81,11 +82,7 @@ def thresholds_table(found: MatchThresholds) -> Group:
     for row in found.layers:
         for against, limits in (("one face", row.pair), ("a visit's average", row.track)):
             if limits is not None:
-                cells = []
-                for limit in (limits.perhaps, limits.same_person):
-                    accepted = limit.same_accepted
-                    cells += [f"{limit.score:.3f}", "-" if accepted is None else f"{accepted.rate:.1%}"]
-                scores.add_row(escape(row.name), against, *cells)
+                scores.add_row(escape(row.name), against, *_limit_cells(limits))
     tables = [scores, *(_label_table(row) for row in found.layers if row.labels)]
     return Group(
         *tables,
@@ -93,6 +90,29 @@ def thresholds_table(found: MatchThresholds) -> Group:
         f"{origin.people:,} people from {escape(', '.join(origin.crops))}; intervals of 95 %, and 1 in 10,000 is "
         "claimed of no label: its pairs are too few",
     )
+
+
+def template_thresholds_table(found: TemplateThresholds) -> Group:
+    """The scores of each scheme and their rates."""
+    origin = found.measured
+    scores = Table("scheme", title=f"{origin.encoder}: scores that strangers pass under the template's key")
+    for heading in ("1 in 1,000", "same person\naccepted", "1 in 10,000", "same person\naccepted"):
+        scores.add_column(heading, justify="right")
+    for each in found.schemes:
+        scores.add_row(escape(each.scheme), *_limit_cells(each.limits))
+    return Group(
+        scores,
+        f"{count(origin.stranger_pairs, 'pair')} of strangers, {count(origin.faces, 'face')} of "
+        f"{origin.people:,} people from {escape(', '.join(origin.crops))}",
+    )
+
+
+def _limit_cells(limits: Limits) -> list[str]:
+    cells = []
+    for limit in (limits.perhaps, limits.same_person):
+        accepted = limit.same_accepted
+        cells += [f"{limit.score:.3f}", "-" if accepted is None else f"{accepted.rate:.1%}"]
+    return cells
 
 
 def _label_table(row: LayerThresholds) -> Table:

@@ -31,8 +31,11 @@ def thresholds(
             help="Crops of other people, to hold scores against; repeat for more. Otherwise the model's cohort."
         ),
     ] = None,
+    templates: Annotated[
+        bool, typer.Option("--templates", help="Of protected templates instead, by scheme; for `matcher serve`.")
+    ] = False,
     save: Annotated[
-        bool, typer.Option("--save", help="Keep them in the model folder; bundles exported later carry them.")
+        bool, typer.Option("--save", help="Keep them in the model folder; bundles exported later carry the plain ones.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -43,8 +46,8 @@ def thresholds(
     from rich.console import Console
 
     from edge_stscq import api
-    from edge_stscq.cli.tables import thresholds_table
-    from edge_stscq.errors import require
+    from edge_stscq.cli.tables import template_thresholds_table, thresholds_table
+    from edge_stscq.errors import EdgeError, require
 
     require("torch", "train")
     from edge_stscq.codec.model import Codec
@@ -53,6 +56,17 @@ def thresholds(
     codec = Codec.load(model)
     if bundle is not None:
         codec = coded_by(codec, bundle)
+    if templates:
+        if cohort:
+            raise EdgeError("templates are not held against a cohort, which would tell of the face; leave out --cohort")
+        of = api.template_thresholds(codec, crops, identities=identities, pairs=pairs, steps=progress_bar)
+        if save:
+            of.save(model)
+        if as_json:
+            typer.echo(of.model_dump_json())
+        else:
+            Console().print(template_thresholds_table(of))
+        return
     found = api.thresholds(codec, crops, identities=identities, pairs=pairs, cohort=cohort or (), steps=progress_bar)
     if save:
         found.save(model)

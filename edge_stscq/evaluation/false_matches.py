@@ -145,7 +145,7 @@ def measure_rule(
     Raises:
         EdgeError: as `measure_codes`, or the cohort has too few faces.
     """
-    _check(codec, faces, people)
+    check_people(codec, faces, people)
     codes = encode_faces(codec, faces, progress)
     if cohort is not None:
         others = [encode_faces(codec, each, progress) for each in cohort.values()]
@@ -182,13 +182,13 @@ def measure_codes(
         EdgeError: they make fewer than 100,000 stranger pairs, a crop is missing, or the model has no frequency tables
             or no identity tokens in its first layer.
     """
-    order, identity, pairs = _check(codec, faces, people)
+    order, identity, pairs = check_people(codec, faces, people)
     labels = {name: np.array(values)[order] for name, values in people.labels.items()}
     rows = []
     for layers, name in enumerate(codec.config.layer_names, 1):
         density = None if cohort is None else partial(cohort.density, layers=layers)
         scores = _Scores(codec.embed(codes, layers), identity, density)
-        pair = _limits(scores.strangers(), pairs, scores.same())
+        pair = choose_limits(scores.strangers(), pairs, scores.same)
         by_label = tuple(_by_label(scores, labels, pair))
         rows.append(LayerThresholds(name=name, pair=pair, track=scores.track_limits(), labels=by_label))
     thresholds = MatchThresholds(
@@ -205,8 +205,12 @@ def measure_codes(
     return MatchRule(thresholds, cohort)
 
 
-def _check(codec: Codec, faces: Faces, people: People) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:
-    """Row of each face in `people`, number of its person, and how many pairs of strangers there are."""
+def check_people(codec: Codec, faces: Faces, people: People) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:
+    """Row of each face in `people`, number of its person, and how many pairs of strangers there are.
+
+    Raises:
+        EdgeError: as `measure_codes`.
+    """
     at = {name: row for row, name in enumerate(people.names)}
     if missing := sorted(set(faces.names) ^ at.keys()):
         raise EdgeError(f"crops and identities do not fit: {missing[0]} is in one of them only")
@@ -323,22 +327,30 @@ class _Scores:
                 scores = self.unit[part] @ averages.T - (self._off[part, None] + off[None]) / 2
                 yield scores[self.identity[part, None] != several[None]]
 
-        return _limits(strangers(), pairs, np.array(same, np.float32))
+        return choose_limits(strangers(), pairs, lambda: np.array(same, np.float32))
 
     def _several(self) -> NDArray[np.intp]:
         """People with two faces or more."""
         return np.flatnonzero(np.bincount(self.identity) > 1)
 
 
-def _limits(strangers: Iterable[NDArray[np.float32]], pairs: int, same: NDArray[np.float32]) -> Limits:
-    """Scores that the stated shares of stranger pairs pass; only the most alike are kept on the way."""
+def choose_limits(
+    strangers: Iterable[NDArray[np.float32]], pairs: int, same_of: Callable[[], NDArray[np.float32]]
+) -> Limits:  # fmt: skip
+    """Scores that the stated shares of stranger pairs pass; only the most alike are kept on the way.
+
+    Args:
+        strangers: scores of all pairs of different people, in any parts.
+        pairs: how many these are.
+        same_of: gives those of one person's pairs, once the others were read.
+    """
     kept = math.floor(pairs * PERHAPS_RATE) + 1
     top = np.empty(0, np.float32)
     for block in strangers:
         top = np.concatenate([top, block])
         if len(top) > kept:
             top = np.partition(top, len(top) - kept)[-kept:]
-    best = np.sort(top.astype(np.float64))[::-1]
+    best, same = np.sort(top.astype(np.float64))[::-1], same_of()
 
     def limit(share: float) -> Limit:
         score = round(math.ceil(best[math.floor(pairs * share)] / _STEP) * _STEP, 4)

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
 
 from edge_stscq import __version__
+from edge_stscq.config.template_thresholds import TemplateThresholds
 from edge_stscq.errors import EdgeError
 from edge_stscq.matcher.follower import Follower, following
 from edge_stscq.matcher.records import Changed, Records
@@ -36,15 +37,24 @@ from edge_stscq.server.security_headers import SecurityHeadersMiddleware
 
 
 def create_app(
-    matcher: TemplateMatcher, source: TemplateSource, tokens: TokenStore, settings: MatcherSettings | None = None
-) -> FastAPI:
+    matcher: TemplateMatcher, source: TemplateSource, tokens: TokenStore, settings: MatcherSettings | None = None,
+    thresholds: TemplateThresholds | None = None,
+) -> FastAPI:  # fmt: skip
     """The application; it closes the tokens when it ends.
+
+    Args:
+        thresholds: by which scores are judged; without them there is no verdict.
+
+    Raises:
+        EdgeError: the thresholds are not of the matcher's scheme.
 
     Example:
         >>> app = create_app(TemplateMatcher(scheme, KeyRing([keys])), TemplateSource(url, token=token), tokens)
     """
     guard, trail = Guard(settings or MatcherSettings(), tokens), AuditTrail()
     follower, records = Follower(source, matcher), Records(matcher, source)
+    limits = None if thresholds is None else thresholds.limits(matcher.scheme.name)
+    judged = "" if thresholds is None else thresholds.model_id
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -94,15 +104,16 @@ def create_app(
         if follower.keys_failure is not None:
             raise HTTPException(503, f"nothing is matched: {follower.keys_failure}")
         embedding, model = vector(asked), bytes.fromhex(asked.model_id)
+        known = limits if asked.model_id == judged else None
         if asked.record is None and asked.face is None:
             found = matcher.match(embedding, model, asked.limit, asked.device or principal.only_device)
-            return [Hit.of(hit) for hit in found]
+            return [Hit.of(hit, known) for hit in found]
         if asked.record is not None:
             hit = matcher.verify(asked.record, embedding, model)
         else:
             hit = matcher.verify_face(str(asked.face), embedding, model)
         principal.check_device(hit.device)
-        return [Hit.of(hit)]
+        return [Hit.of(hit, known)]
 
     @app.post("/v1/enroll")
     async def enroll(request: Request) -> ChangeAnswer:

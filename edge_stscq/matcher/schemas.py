@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_stscq.config.codec import EMBEDDING
+from edge_stscq.config.match_thresholds import Limits, Verdict
 from edge_stscq.errors import EdgeError
 from edge_stscq.privacy import TemplateHit
 from edge_stscq.protocol import DEVICE_NAME
@@ -55,11 +56,21 @@ class Hit(_Model):
     device: str
     captured: datetime | None
     score: float = Field(description="of the scheme; higher is more alike")
+    verdict: Verdict | None = Field(
+        description="of this one comparison; null where no thresholds of this model and scheme are given"
+    )
+    false_match_rate: float | None = Field(
+        description="share of strangers who pass the score that the verdict asks for; null of nobody, or no verdict"
+    )
 
     @classmethod
-    def of(cls, hit: TemplateHit) -> "Hit":
-        """Of a result of the matcher."""
-        return cls(**hit._asdict())
+    def of(cls, hit: TemplateHit, limits: Limits | None) -> "Hit":
+        """Of a result of the matcher, judged by these thresholds if there are any."""
+        passed = None if limits is None else limits.passed(hit.score)
+        return cls(
+            **hit._asdict(), verdict=None if limits is None else limits.verdict(hit.score),
+            false_match_rate=None if passed is None else passed.false_match_rate,
+        )  # fmt: skip
 
 
 class MatchAnswer(_Model):

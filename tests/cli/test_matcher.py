@@ -28,7 +28,7 @@ from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.stream import CodedFace
 from edge_stscq.stream.envelope import STATIC_TABLES, Kind, WireFrame
-from tests.matcher.servers import MATCHER_SCOPES, FaceServer, listening, make_token, wait_until
+from tests.matcher.servers import MATCHER_SCOPES, FaceServer, listening, made_up_thresholds, make_token, wait_until
 from tests.support.stored_faces import Camera
 
 
@@ -62,7 +62,9 @@ def matching(server: FaceServer, bundle: Path, tmp_path: Path) -> Iterator[tuple
     keys = KeyStore.create(tmp_path / "matcher.keys", b"s" * 32)
     with server.running() as url, TemplateSource(url, token=server.token) as source:
         held = TemplateMatcher(scheme_named("rotated"), KeyRing([keys]))
-        made = create_app(held, source, TokenStore(tmp_path / "matcher-tokens.db", create=True))
+        thresholds = made_up_thresholds(open_bundle(bundle).frames.model_id)
+        tokens = TokenStore(tmp_path / "matcher-tokens.db", create=True)
+        made = create_app(held, source, tokens, thresholds=thresholds)
         with listening(made) as address:
             wait_until(lambda: made.state.follower.complete)
             token = tmp_path / "token"
@@ -92,7 +94,9 @@ def test_commands_enroll_match_renew_and_revoke(
     found = json.loads(run("match", *face, *matching, "--json").stdout)
     assert (found["searched"], found["hits"][0]["record"], found["hits"][0]["face"]) == (2, "anna", made["face"])
     table = run("match", *picture, *matching, "--record", "grace").stdout
-    assert re.search(r"(0\.[6-9]|1\.0)\d\d? +grace", table), table
+    assert re.search(r"(same person|perhaps) +(0\.[6-9]|1\.0)\d\d? +grace", table), table
+    told = run("match", *picture, *matching).output
+    assert re.search(r"1 in 10?,000 strangers reaches that score in one comparison, 0.00\d+ of 2 templates", told), told
     renewed = json.loads(run("renew", "anna", *face, *matching, "--json").stdout)
     assert (renewed["erased"], renewed["left"]) == ([made["face"]], [])
     assert run("revoke", "anna", *matching).stdout == "anna is revoked\n"
@@ -187,6 +191,7 @@ def test_process_refuses_keys_and_secrets_that_cannot_be(tmp_path: Path) -> None
         (("--secret", f"file:{secret}", "--keys", tmp_path / "no" / "folder.keys"), "its folder does not exist"),
         (("--secret", f"file:{secret}", "--keys", new, "--server", "ftp://x"), "is not a server address"),
         (("--secret", f"file:{secret}", "--keys", new, "--host", "0.0.0.0"), "there is no valid token"),
+        (("--secret", f"file:{secret}", "--keys", new, "--thresholds", tmp_path / "no.json"), "cannot read"),
         (("--secret", f"file:{secret}", "--keys", new, "--tls-cert", secret), "TLS needs a certificate and its key"),
     ):
         words = options if "--server" in options else ("--server", "http://127.0.0.1:9", *options)

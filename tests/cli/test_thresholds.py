@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from edge_stscq.bundle import open_bundle
 from edge_stscq.bundle.match_rule import MatchRule
 from edge_stscq.cli.thresholds import thresholds
+from edge_stscq.config.template_thresholds import FILE, TemplateThresholds
 from edge_stscq.errors import BundleError, EdgeError
 
 app = typer.Typer()
@@ -82,3 +83,17 @@ def test_bundle_carries_the_rule_and_refuses_another(measured: tuple[Path, str],
     (tmp_path / "bundle" / "thresholds.json").write_bytes(kept.thresholds.to_json().replace(b'"basic"', b'"other"'))
     with pytest.raises(BundleError, match=r"thresholds.json was altered"):
         open_bundle(tmp_path / "bundle")
+
+
+def test_thresholds_of_templates_are_by_scheme(tiny_model: Path, people: list[str], tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    options = ["--model", str(tmp_path / "model"), *people, "--templates"]
+    result = CliRunner().invoke(app, [*options, "--save", "--json"], catch_exceptions=False)
+    kept = TemplateThresholds.load(tmp_path / "model" / FILE)
+    assert json.loads(result.stdout) == kept.model_dump(mode="json")
+    assert [each.scheme for each in kept.schemes] == ["slerpface", "rotated", "polyprotect"]
+    assert kept.measured.stranger_pairs == COUNT * (COUNT - 1), "each pair under either key"
+    told = CliRunner().invoke(app, options, catch_exceptions=False).stdout
+    assert all(word in told for word in ("rotated", "polyprotect", "1 in 10,000", "202,050 pairs of strangers"))
+    with pytest.raises(EdgeError, match="templates are not held against a cohort"):
+        CliRunner().invoke(app, [*options, "--cohort", "crops"], catch_exceptions=False)

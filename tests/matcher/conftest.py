@@ -12,7 +12,15 @@ from edge_stscq.matcher.app import create_app
 from edge_stscq.matcher.template_source import TemplateSource
 from edge_stscq.privacy import KeyRing, KeyStore, TemplateMatcher, scheme_named
 from edge_stscq.server.auth.tokens import TokenStore
-from tests.matcher.servers import MATCHER_SCOPES, FaceServer, MatcherProcess, listening, make_token, wait_until
+from tests.matcher.servers import (
+    MATCHER_SCOPES,
+    FaceServer,
+    MatcherProcess,
+    listening,
+    made_up_thresholds,
+    make_token,
+    wait_until,
+)
 
 Embeddings = NDArray[np.float32]
 SECRET = b"s" * 32
@@ -55,9 +63,11 @@ def embeddings() -> Embeddings:
 
 
 @pytest.fixture
-def process(source: TemplateSource, matcher: TemplateMatcher, tmp_path: Path) -> Iterator[MatcherProcess]:
+def process(
+    source: TemplateSource, matcher: TemplateMatcher, model_id: bytes, tmp_path: Path
+) -> Iterator[MatcherProcess]:
     tokens = tmp_path / "matcher-tokens.db"
-    app = create_app(matcher, source, TokenStore(tokens, create=True))
+    app = create_app(matcher, source, TokenStore(tokens, create=True), thresholds=made_up_thresholds(model_id))
     with listening(app) as url:
         wait_until(lambda: app.state.follower.complete)
         yield MatcherProcess(app, url, tokens)

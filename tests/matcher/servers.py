@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx2
 from fastapi import FastAPI
 
+from edge_stscq.config.match_thresholds import Limit, Limits, Measurement, Rate
+from edge_stscq.config.template_thresholds import SchemeThresholds, TemplateThresholds
 from edge_stscq.matcher.client import MatcherClient
 from edge_stscq.server.app import create_app
 from edge_stscq.server.auth.scope import Scope
@@ -95,3 +97,18 @@ class MatcherProcess:
 
     def client(self, *scopes: Scope, device: str = "*") -> MatcherClient:
         return MatcherClient(self.url, token=make_token(self.tokens, *(scopes or tuple(Scope)), device=device))
+
+
+def made_up_thresholds(model_id: bytes, scheme: str = "rotated") -> TemplateThresholds:
+    """Thresholds of a model: above 0.7 the same person, above 0.5 perhaps."""
+
+    def limit(score: float, share: float) -> Limit:
+        measured = Rate(matches=int(share * 1e6), pairs=10**6, rate=share, low=share / 2, high=2 * share)
+        return Limit(score=score, false_match_rate=share, measured=measured)
+
+    limits = Limits(same_person=limit(0.7, 1e-4), perhaps=limit(0.5, 1e-3))
+    measured = Measurement(
+        encoder="none", crops=("none",), crops_sha256="0" * 64, faces=2, people=2, stranger_pairs=10**6
+    )
+    schemes = (SchemeThresholds(scheme=scheme, limits=limits),)
+    return TemplateThresholds(model_id=model_id.hex(), measured=measured, schemes=schemes)

@@ -10,12 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_stscq.errors import EdgeError
+from edge_stscq.matcher.app import create_app
 from edge_stscq.matcher.client import MatcherClient
 from edge_stscq.matcher.template_source import SourceError, TemplateSource
-from edge_stscq.privacy import KeyStore, scheme_named
+from edge_stscq.privacy import KeyStore, TemplateMatcher, scheme_named
 from edge_stscq.server.auth.audit_log import audit_log
 from edge_stscq.server.auth.scope import Scope
-from tests.matcher.servers import MatcherProcess, make_token, wait_until
+from edge_stscq.server.auth.tokens import TokenStore
+from tests.matcher.servers import MatcherProcess, listening, made_up_thresholds, make_token, wait_until
 
 Embeddings = NDArray[np.float32]
 
@@ -57,6 +59,31 @@ def test_faces_of_cameras_are_followed(
     keys.revoke("door-1-42")  # by a command on this machine
     wait_until(lambda: client.match(embeddings[0], model_id)["without_key"] == 1)
     assert client.match(embeddings[0], model_id)["hits"] == []
+
+
+def test_hits_are_judged_by_the_thresholds_of_their_scheme_and_model(
+    process: MatcherProcess, matcher: TemplateMatcher, source: TemplateSource, embeddings: Embeddings, model_id: bytes,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    client = process.client()
+    client.enroll("anna", embeddings[0], model_id)
+    judged = set()
+    for share in np.linspace(0, 3, 13):  # of a stranger in the face that is matched
+        mixed = embeddings[0] + share * embeddings[1]
+        (hit,) = client.match(mixed / np.linalg.norm(mixed), model_id)["hits"]
+        wanted = ("same person", 1e-4) if hit["score"] > 0.7 else ("perhaps", 1e-3)
+        assert (hit["verdict"], hit["false_match_rate"]) == (wanted if hit["score"] > 0.5 else ("nobody here", None))
+        judged.add(hit["verdict"])
+    assert judged == {"same person", "perhaps", "nobody here"}, "the more of a stranger, the less"
+    tokens = tmp_path / "others.db"
+    other = create_app(matcher, source, TokenStore(tokens, create=True), thresholds=made_up_thresholds(bytes(8)))
+    with listening(other) as url:
+        asked = MatcherClient(url, token=make_token(tokens, Scope.MATCH)).match(embeddings[0], model_id)
+    assert [(hit["verdict"], hit["false_match_rate"]) for hit in asked["hits"]] == [(None, None)], "of another model"
+    with pytest.raises(EdgeError, match="no thresholds were measured for templates of scheme rotated, but for polypr"):
+        create_app(
+            matcher, source, TokenStore(tokens, create=True), thresholds=made_up_thresholds(model_id, "polyprotect")
+        )
 
 
 SCOPES = {"match": Scope.MATCH, "enroll": Scope.EDIT, "renew": Scope.EDIT, "revoke": Scope.DELETE}
