@@ -22,7 +22,7 @@ from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.matching import tables
 from edge_stscq.server.matching.vectors import FaceVectors, SearchHit, Taken
 from edge_stscq.server.storage.database import StoreError
-from edge_stscq.server.storage.driver_sql import insert_rows, run
+from edge_stscq.server.storage.driver_sql import insert_rows
 from edge_stscq.server.storage.face_store import Change, face_name
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.server.storage.tables import faces
@@ -99,7 +99,7 @@ class PostgresIndex:
                 reached = self._reached(db)
                 if reached < last:
                     self._put(db, taken)
-                    run(db, tables.ADVANCE, of=self._name, last=last)
+                    db.execute(tables.ADVANCE, {"of": self._name, "last": last})
         self.revision = max(reached, last)
 
     def search(
@@ -135,7 +135,7 @@ class PostgresIndex:
         if db is None:
             with self._store.database.read() as reading:
                 return self._reached(reading)
-        found: int | None = run(db, tables.REVISION, of=self._name).scalar_one_or_none()
+        found: int | None = db.execute(tables.REVISION, {"of": self._name}).scalar_one_or_none()
         if found is None:
             raise StoreError("the match index was removed; start the server again")
         return found
