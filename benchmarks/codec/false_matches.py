@@ -1,7 +1,8 @@
-"""Match rule of the released model: its cohort, its thresholds, and false matches by label with and without the cohort.
+"""Match rule of the released model: its cohort, its thresholds, and false matches by label with and without the cohort;
+thresholds of protected templates.
 
     EDGE_STSCQ_DATA=DIR python -m benchmarks.codec.false_matches --bundle bundles/onnx-int8
-                                          -> DIR/thresholds.json, DIR/cohort.safetensors
+                       -> DIR/thresholds.json, DIR/cohort.safetensors, DIR/template-thresholds.json
                                              benchmarks/results/false-matches.json
 
 Strangers are all pairs of different people among the validation crops, whose names are labels (UTKFace), and the crops
@@ -31,9 +32,12 @@ from edge_stscq.evaluation.false_matches import (
     measure_codes,
 )
 from edge_stscq.evaluation.subgroups import utkface_labels
+from edge_stscq.evaluation.template_matches import measure_templates
 from edge_stscq.evaluation.verification.pairs import read_pair_lines
+from edge_stscq.privacy import scheme_named
 
 COHORT = ("train-congress.tar", "train-lfw-extra.tar", "train-00.tar")
+SCHEMES = ("rotated", "polyprotect")
 
 
 def utkface_people(names: list[str]) -> People:
@@ -51,7 +55,7 @@ def main(
     bundle: Annotated[Path, typer.Option(help="Encode with this bundle: what cameras have.")],
     model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
 ) -> None:
-    """Write the model's match rule, and benchmarks/results/false-matches.json."""
+    """Write the model's match rule and templates' thresholds, and benchmarks/results/false-matches.json."""
     validation, lfw = data / "faces" / "val.tar", data / "lfw" / "lfw-crops.tar"
     codec = coded_by(Codec.load(model), bundle)
     people = [
@@ -68,6 +72,9 @@ def main(
     plain = measure_codes(codec, faces, everyone, sources, codes, None, (), 0)
     rule = measure_codes(codec, faces, everyone, sources, codes, fitted, COHORT, sum(map(len, cohort.values())))
     rule.save(model)
+    with progress_bar("templates", len(faces) * len(SCHEMES)) as progress:
+        schemes = [scheme_named(name) for name in SCHEMES]
+        measure_templates(codec, faces, everyone, sources, codes, schemes, progress).save(model)
     content = {"model": codec.config.name, "with_cohort": _rows(rule), "cosines_alone": _rows(plain)}
     typer.echo(write("false-matches", content))
 
