@@ -34,8 +34,11 @@ export class PersonPanel {
   // Show who an entry is of; the name is left as it is while it is being typed.
   async show(entry, isOther) {
     this.entry = entry;
-    if (isOther) this.forgetPerhaps();
-    if (isOther) at("who-all").hidden = at("who-more").hidden = true;
+    if (isOther) {
+      this.forgetPerhaps();
+      this.person = null;
+      at("who-all").hidden = at("who-more").hidden = true;
+    }
     at("who").hidden = entry.person === null;
     if (entry.person === null) return;
     if (isOther) at("who-facts").textContent = "";
@@ -91,10 +94,11 @@ export class PersonPanel {
     at("perhaps").hidden = true;
   }
 
-  edit = (what, body, done) => edit(this.person.id, what, body, done, this.onChange);
+  // The entry says of whom it is at once; what else is known of the person may still be on its way.
+  edit = (what, body, done) => edit(this.entry.person, what, body, done, this.onChange);
 
   rename(name) {
-    if (name === (this.person.name ?? "")) return;
+    if (name === ((this.person ?? this.entry).name ?? "")) return;
     this.edit("name", { name: name || null }, () => (name ? `This person is ${name} now.` : "The name is removed."));
   }
 

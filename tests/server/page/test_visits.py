@@ -87,6 +87,33 @@ def until_files(folder: Path) -> list[Path]:
     raise AssertionError(f"nothing came to {folder}")
 
 
+def test_name_is_of_the_visit_that_is_shown_however_late_its_person_comes(
+    grouping: Site, page: Page, send: Send, make_faces: MakeFaces
+) -> None:
+    """A name that was typed before a slow server had answered was lost, or went to the person shown before."""
+    for minutes, face in zip((20, 3), make_faces(2), strict=True):
+        send(grouping.url, [(face, 1, minutes_ago(minutes))])
+    open_page(page, grouping, 2)
+    page.all("#days .open")[0].click()
+    page.until_text("#who-facts", "Seen once.")
+    page.driver.execute_script("""
+        const ask = window.fetch;
+        window.held = [];
+        window.fetch = (address, options) => String(address).match(/persons\\/\\d+$/) && !options?.body
+            ? new Promise((answer) => window.held.push(() => answer(ask(address, options)))) : ask(address, options);
+    """)
+    page.click("#older")
+    page.until("window.held.length > 0")
+    page.one("#name").send_keys("Ada")
+    page.click("#name-form button")
+    page.until_text("#notice-text", "This person is Ada now.")
+    page.driver.execute_script("while (window.held.length) window.held.shift()();")
+    page.until_text("#detail-who", "Ada")
+    page.click("#detail-close")
+    page.until("document.querySelectorAll('#days .card')[1].textContent.includes('Ada')")
+    assert "Ada" not in page.texts("#days .card")[0]
+
+
 def test_visit_is_named_found_again_and_deleted_by_keyboard(
     grouping: Site, page: Page, send: Send, make_faces: MakeFaces
 ) -> None:
