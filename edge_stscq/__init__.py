@@ -28,7 +28,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edge_stscq import server
     from edge_stscq._images import encode_image, read_image
-    from edge_stscq.api import benchmark, distill, evaluate, export, finetune, parity, quantize, rate, thresholds, train
+    from edge_stscq.api import (
+        benchmark,
+        distill,
+        evaluate,
+        export,
+        finetune,
+        parity,
+        quantize,
+        rate,
+        template_thresholds,
+        thresholds,
+        train,
+    )
     from edge_stscq.bundle.bundle import Bundle
     from edge_stscq.client.sender import Sender
     from edge_stscq.client.spool import Spool

@@ -76,5 +76,6 @@ def test_bench_reports_the_artifact_without_codebooks(bundle: Path, integer_mode
     )
     row = report["encoders"][0]
     assert row["status"] == "passed"
-    assert row["network_bytes"] == row["artefact_bytes"] - 2 * (7 + 2) * 16 * 4
+    entries = 2 * (7 + 2) * 16
+    assert row["network_bytes"] == row["artefact_bytes"] - entries * (4 + 4), "four numbers of int8 and a norm each"
     assert not any("Conv" in kind for kind in row["fell_back"])
