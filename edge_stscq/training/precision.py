@@ -55,18 +55,12 @@ class FastAutocast(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # fmt: skip
         kwargs = kwargs or {}
-        if func is functional.conv2d and torch.is_grad_enabled() and _groups(*args, **kwargs) > 1:
-            return _without_autocast(func, torch.float32, args, kwargs)
-        if func is functional.prelu:
-            return _without_autocast(func, args[0].dtype, args, kwargs)
+        if func is functional.conv2d and torch.is_grad_enabled():
+            if (args[6] if len(args) > 6 else kwargs.get("groups", 1)) > 1:
+                return _without_autocast(func, torch.float32, args, kwargs)
+        elif func is functional.prelu:
+            return _without_autocast(func, (args[0] if args else kwargs["input"]).dtype, args, kwargs)
         return func(*args, **kwargs)
-
-
-def _groups(
-    x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> int:
-    """Groups of a call of `conv2d`."""
-    return groups
 
 
 def _without_autocast(

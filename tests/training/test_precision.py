@@ -57,7 +57,9 @@ def test_depthwise_convolutions_that_are_trained_stay_in_float32(stride: int) ->
     x = torch.randn(2, 8, 9, 9, requires_grad=True)
     with BFLOAT16.autocast(CPU):
         y, dense_y = depthwise(x.bfloat16()), dense(x)
-        named = functional.conv2d(x, depthwise.weight, depthwise.bias, stride=stride, padding=1, groups=8)
+        named = functional.conv2d(
+            input=x, weight=depthwise.weight, bias=depthwise.bias, stride=stride, padding=1, groups=8
+        )
         with torch.no_grad():
             unwatched = depthwise(x)
     assert y.dtype is named.dtype is torch.float32
@@ -72,7 +74,7 @@ def test_depthwise_convolutions_that_are_trained_stay_in_float32(stride: int) ->
 def test_prelu_keeps_the_type_of_its_input() -> None:
     layer, x = torch.nn.PReLU(8), torch.randn(2, 8, 5, 5)
     with BFLOAT16.autocast(CPU):
-        half, single = layer(x.bfloat16()), layer(x)
+        half, single = layer(x.bfloat16()), functional.prelu(input=x, weight=layer.weight)
     assert half.dtype is torch.bfloat16
     assert single.dtype is torch.float32
     assert torch.equal(half, functional.prelu(x.bfloat16(), layer.weight.bfloat16()))

@@ -87,14 +87,7 @@ class FaceIndex:
     def search(
         self, face: CodedFace, limit: int, device: str | None = None, min_cosine: float = -1.0
     ) -> list[SearchHit]:
-        """The faces most like `face`, best first, by all the layers that it has.
-
-        Args:
-            face: faces of fewer layers are not compared, unless the missing ones bring no identity tokens.
-            limit: most faces.
-            device: only faces of this one.
-            min_cosine: only faces at least so much alike.
-        """
+        """As `MatchIndex` says."""
         query, wanted = self._vectors.query(face), None if device is None else self._devices.get(device, -1)
         with self._lock:
             best = self._blocks.best(
