@@ -165,7 +165,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, tmp_path: Path) -> Page:
-    browser.get("about:blank")
+    """A new tab: the token that a page keeps is its tab's, and the server of the next test may be the same."""
+    before = browser.window_handles
+    browser.switch_to.new_window("tab")
+    tab = browser.current_window_handle
+    for old in before:
+        browser.switch_to.window(old)
+        browser.close()
+    browser.switch_to.window(tab)
     downloads = tmp_path / "downloads"
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
     page = Page(browser, downloads)

@@ -166,8 +166,6 @@ def test_page_token(plain: Site, page: Page, entry: CatalogEntry, make_faces: Ma
     url = plain.url
     post(url, entry, make_faces(2), token=sender)
     page.driver.get(url)
-    page.run("sessionStorage.clear()")
-    page.driver.refresh()
     page.until("document.getElementById('token-dialog').open")
     assert page.all(".card") == []
     page.one("#token").send_keys("stscq_wrong\n")
