@@ -52,6 +52,9 @@ def parity(
     group_agreement: Annotated[
         float | None, _share("Least share of equal groups, artefact against full precision.")
     ] = None,
+    excess_distortion: Annotated[
+        float | None, _share("Most by which codewords lie farther from full-precision vectors, in the worst layer.")
+    ] = None,
     identity: Annotated[
         float | None, _share("Least mean cosine between faces decoded from both codes.", least=-1)
     ] = None,
@@ -89,6 +92,7 @@ def parity(
         "token_agreement": token_agreement,
         "clear_agreement": clear_agreement,
         "group_agreement": group_agreement,
+        "excess_distortion": excess_distortion,
         "identity": identity,
         "accuracy_lost": accuracy_lost,
         "target_agreement": target_agreement,

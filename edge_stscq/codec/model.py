@@ -46,13 +46,15 @@ class ArtifactEncoder(Protocol):
 
 
 class Analysis(NamedTuple):
-    """Codes, margins and embeddings of N faces by a full-precision encoder."""
+    """Codes, margins, embeddings and token vectors of N faces by a full-precision encoder."""
 
     codes: Codes
     margin: NDArray[np.float32]
     """Squared distance of the second-nearest entry minus that of the nearest, [N, T]."""
     embedding: NDArray[np.float32]
     """Its own identity embedding, [N, 128], not normalized."""
+    vectors: NDArray[np.float32]
+    """Token vectors before they are quantized, [N, T, D]."""
 
 
 class Codec:
@@ -301,7 +303,7 @@ class Codec:
         return self.decode(self.frames.read(data), layers)
 
     def analyze(self, crops: NDArray[np.uint8], progress: Progress = no_progress) -> Analysis:
-        """Codes, margins and embeddings of one crop or more.
+        """Codes, margins, embeddings and token vectors of one crop or more.
 
         Raises:
             EdgeError: these are no crops, or the encoder is an artifact, which tells tokens only.
@@ -312,10 +314,10 @@ class Codec:
         parts = []
         for part in batches(len(images)):
             found = encoder.analyse(_tensor(images[part], encoder))
-            parts.append((found.group, found.tokens, found.margin.float(), found.embedding.float()))
+            parts.append((found.group, found.tokens, found.margin.float(), found.embedding.float(), found.z.float()))
             progress(part.stop - part.start)
-        group, tokens, margin, embedding = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-        return Analysis(Codes(group, tokens, len(self.config.layers)), margin, embedding)
+        group, tokens, *floats = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+        return Analysis(Codes(group, tokens, len(self.config.layers)), *floats)
 
     def payload_bytes(self, codes: Codes, layers: int | None = None) -> NDArray[np.float64]:
         """Bytes `[N]` of each payload of the first `layers` layers: entropy coded, or fixed-length without tables."""

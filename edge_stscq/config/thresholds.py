@@ -7,13 +7,13 @@ model of today reaches with a little to spare: below it, a change made something
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _INTEGERS: dict[str, object] = {
-    "runtime_agreement": 1.0, "token_agreement": None, "clear_agreement": None, "group_agreement": 0.998,
-    "identity": 0.99, "accuracy_lost": 0.001, "beyond_error": True, "target_agreement": 1.0,
+    "runtime_agreement": 1.0, "token_agreement": None, "clear_agreement": None, "group_agreement": None,
+    "excess_distortion": 0.01, "identity": 0.99, "accuracy_lost": 0.001, "beyond_error": True, "target_agreement": 1.0,
 }  # fmt: skip
 
 
 class Thresholds(BaseModel):
-    """The least that passes; of `accuracy_lost`, the most."""
+    """The least that passes; of `accuracy_lost` and `excess_distortion`, the most."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,7 +24,13 @@ class Thresholds(BaseModel):
     clear_agreement: float | None = Field(
         default=0.995, ge=0, le=1, description="the same, of tokens with a margin above the median of the flips"
     )
-    group_agreement: float = Field(default=0.995, ge=0, le=1, description="groups, artefact against full precision")
+    group_agreement: float | None = Field(
+        default=0.995, ge=0, le=1, description="groups, artefact against full precision; null: reported only"
+    )
+    excess_distortion: float | None = Field(
+        default=None, ge=0, description="by what share codewords lie farther from full-precision token vectors than "
+        "its own do, in the worst layer; null: reported only",
+    )
     identity: float = Field(default=0.98, ge=-1, le=1, description="mean cosine of decoded faces")
     accuracy_lost: float = Field(
         default=0.001, ge=0, le=1, description="verification accuracy of full precision minus the artefact's, any layer"
@@ -39,7 +45,7 @@ class Thresholds(BaseModel):
     def for_integers(self) -> "Thresholds":
         """These thresholds for the int8 artefact of a student made for integers, where they are not stated.
 
-        Its artefacts must be their graph exactly, and int8 is judged by what it costs instead of by tokens.
+        Its artefacts must be their graph exactly, and int8 is judged by what it costs instead of by groups and tokens.
         """
         return self.model_copy(update={key: _INTEGERS[key] for key in _INTEGERS.keys() - self.model_fields_set})
 

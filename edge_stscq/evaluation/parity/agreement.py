@@ -6,6 +6,10 @@ agree. Disagreements are mostly near-ties between two codewords; the margin of t
 distance of the runner-up minus that of the winner) says how near, which is why agreement is listed by quartile of it.
 Codebooks differ in scale, so squared distances are taken relative to the mean squared distance of two random entries of
 the same codebook, twice the trace of its covariance.
+
+Where groups share their entries, two of them often fit a face nearly alike, and the share of equal groups says little.
+The excess distortion says what another choice of groups and tokens costs: how much farther its codewords are from the
+full-precision token vectors than those of the right codes.
 """
 
 from itertools import pairwise
@@ -58,6 +62,10 @@ class Agreement(BaseModel):
     tokens_in_same_group: float | None = Field(description="the same, of faces whose groups agree")
     faces_equal: float = Field(description="share of faces whose whole code is the same")
     layers: tuple[float | None, ...] = Field(description="`tokens` of each layer; null for one without tokens")
+    excess_distortion: tuple[float | None, ...] = Field(
+        description="of each layer, by what share the codewords' mean squared distance from the full-precision token "
+        "vectors exceeds the reference's; null for one without tokens"
+    )
     positions: tuple[float, ...] = Field(description="`tokens` of each position")
     margins: tuple[MarginBucket, ...] = Field(description="four buckets, the nearest ties first")
     flips: int = Field(description="tokens that differ, of faces whose groups agree")
@@ -74,6 +82,7 @@ def compare(
     layer_ends: tuple[int, ...],
     books: NDArray[np.float32],
     margin: NDArray[np.float32],
+    vectors: NDArray[np.float32],
 ) -> Agreement:
     """Compare codes of N faces.
 
@@ -83,6 +92,7 @@ def compare(
         layer_ends: tokens in the prefix that ends with each layer.
         books: codebooks [M, T, K, D].
         margin: full-precision margins [N, T] in squared distance.
+        vectors: full-precision token vectors [N, T, D].
     """
     if reference.tokens.shape != other.tokens.shape or reference.tokens.shape != margin.shape:
         raise ValueError(f"codes differ in shape: {reference.tokens.shape}, {other.tokens.shape}, {margin.shape}")
@@ -99,6 +109,7 @@ def compare(
         tokens_in_same_group=_share(inside),
         faces_equal=float(equal.all(axis=1).mean()),
         layers=tuple(_share(equal[:, a:b]) for a, b in pairwise((0, *layer_ends))),
+        excess_distortion=_excess_distortion(reference, other, books, vectors, layer_ends),
         positions=tuple(equal.mean(axis=0).tolist()),
         margins=_by_margin(inside, relative[same_group], np.quantile(relative, [0.25, 0.5, 0.75, 1.0])),
         flips=int(flipped.sum()),
@@ -109,6 +120,23 @@ def compare(
 
 def _share(values: NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if values.size else None
+
+
+def _excess_distortion(
+    reference: Codes, other: Codes, books: NDArray[np.float32], vectors: NDArray[np.float32],
+    layer_ends: tuple[int, ...],
+) -> tuple[float | None, ...]:  # fmt: skip
+    right, found = (_distortion(codes, books, vectors) for codes in (reference, other))
+    return tuple(
+        float(found[a:b].sum() / max(right[a:b].sum(), 1e-12) - 1) if b > a else None
+        for a, b in pairwise((0, *layer_ends))
+    )
+
+
+def _distortion(codes: Codes, books: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sum over all faces of the squared distance of token vectors and codewords, float64 [T]."""
+    codewords = books[codes.group[:, None], np.arange(codes.tokens.shape[1]), codes.tokens]
+    return np.square(vectors - codewords, dtype=np.float64).sum(axis=(0, 2))
 
 
 def _by_margin(

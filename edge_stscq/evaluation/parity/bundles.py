@@ -128,12 +128,13 @@ class FullPrecision:
     def _reference(self) -> Reference:
         full = self._full
         with self._steps("full precision", len(self._faces)) as progress:
-            codes, margin, _ = full.analyze(self._faces.images, progress)
+            found = full.analyze(self._faces.images, progress)
         embed, by = (lambda faces: full.analyze(faces).embedding), "the student's own embedding"
         return Reference(
             faces=self._faces,
-            codes=codes,
-            margin=margin,
+            codes=found.codes,
+            margin=found.margin,
+            vectors=found.vectors,
             decode=full.decode,
             embed=self._judges[HELD_OUT].embed if self._judges else embed,
             embedded_by=HELD_OUT if self._judges else by,

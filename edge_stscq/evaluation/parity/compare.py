@@ -100,6 +100,7 @@ class Reference:
         faces: what was coded.
         codes: of the student.
         margin: of its search, squared distance [N,T].
+        vectors: its token vectors [N,T,D].
         decode: codes -> faces uint8 [N,128,128,3] with all layers.
         embed: faces -> unit embeddings [N,D], made by the network named `embedded_by`.
         books: codebooks [M,T,K,D].
@@ -110,6 +111,7 @@ class Reference:
     faces: Faces
     codes: Codes
     margin: NDArray[np.float32]
+    vectors: NDArray[np.float32]
     decode: Callable[[Codes], NDArray[np.uint8]]
     embed: Embed
     embedded_by: str
@@ -145,7 +147,7 @@ def compare_codes(
     """
 
     def compared(first: Codes, second: Codes) -> Agreement:
-        return compare(first, second, reference.layer_ends, reference.books, reference.margin)
+        return compare(first, second, reference.layer_ends, reference.books, reference.margin, reference.vectors)
 
     full = reference.codes
     pictures, portraits = compare_pictures(reference, device, progress)
@@ -217,9 +219,12 @@ def checks(comparison: Comparison, accuracy: Accuracy | None, thresholds: Thresh
         at_least("token agreement of artefact and its graph", comparison.runtime.tokens, thresholds.runtime_agreement),
         *_stated("token agreement with full precision", device.tokens, thresholds.token_agreement),
         *_stated("token agreement above the flips' median margin", clear, thresholds.clear_agreement),
-        at_least("group agreement with full precision", device.groups, thresholds.group_agreement),
+        *_stated("group agreement with full precision", device.groups, thresholds.group_agreement),
         at_least(f"identity cosine ({pictures.embedded_by})", pictures.identity, thresholds.identity),
     ]
+    if thresholds.excess_distortion is not None:
+        excess = max(value for value in device.excess_distortion if value is not None)
+        found.append(at_most("excess distortion of the worst layer", excess, thresholds.excess_distortion))
     if accuracy is not None:
         beyond = thresholds.beyond_error
         counted = {row: row.lost - (row.lost_error or 0.0) * beyond for row in accuracy.rows}

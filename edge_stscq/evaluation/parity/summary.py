@@ -23,6 +23,7 @@ def agreement_rows(a: Agreement, layer_names: Sequence[str]) -> list[tuple[str, 
     layers = zip(layer_names, a.layers, strict=True)
     quartiles = ("nearest ties", "2nd quarter", "3rd quarter", "clearest")
     far, low = a.flip_distances, min(a.positions)
+    excess, layer = max((e, name) for name, e in zip(layer_names, a.excess_distortion, strict=True) if e is not None)
     return [
         ("tokens", percent(a.tokens)),
         *((f"  {name} layer", percent(value)) for name, value in layers),
@@ -31,6 +32,7 @@ def agreement_rows(a: Agreement, layer_names: Sequence[str]) -> list[tuple[str, 
         *((f"  margin: {q}", percent(m.tokens)) for q, m in zip(quartiles, a.margins, strict=True)),
         ("  margin > flips' median", percent(a.clear_tokens)),
         ("groups", percent(a.groups)),
+        ("excess distortion, worst layer", f"{percent(excess)} ({layer})"),
         ("whole codes", percent(a.faces_equal)),
         ("flips", str(a.flips)),
         ("  distance: mean, median", "-" if far is None else f"{far.mean:.2f}, {far.median:.2f}"),

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from edge_stscq.evaluation.parity.agreement import DISTANCE_BARS, DISTANCE_STEP, compare
+from edge_stscq.evaluation.parity import agreement
+from edge_stscq.evaluation.parity.agreement import DISTANCE_BARS, DISTANCE_STEP, Agreement
 from edge_stscq.stream import Codes
 
 ENDS = (1, 2, 4)
@@ -15,11 +17,22 @@ def codes(groups: list[int], tokens: list[list[int]]) -> Codes:
     return Codes(np.array(groups, np.int32), np.array(tokens, np.int32), 2)
 
 
+def compare(
+    right: Codes, other: Codes, ends: tuple[int, ...], books: NDArray[np.float32], margin: NDArray[np.float32],
+    vectors: NDArray[np.float32] | None = None,
+) -> Agreement:  # fmt: skip
+    """Agreement; token vectors are zero where nothing is said of them."""
+    if vectors is None:
+        vectors = np.zeros((*right.tokens.shape, books.shape[-1]), np.float32)
+    return agreement.compare(right, other, ends, books, margin, vectors)
+
+
 def test_equal_codes_agree_everywhere() -> None:
     one = codes([0, 1], [[0, 1, 2, 0], [2, 2, 1, 1]])
     result = compare(one, one, ENDS, BOOKS, np.ones((2, 4), np.float32))
     assert (result.groups, result.tokens, result.tokens_in_same_group, result.faces_equal) == (1, 1, 1, 1)
     assert result.layers == (1, 1, 1)
+    assert result.excess_distortion == (0, 0, 0)
     assert result.positions == (1, 1, 1, 1)
     assert (result.flips, result.flip_distances, result.clear_tokens) == (0, None, None)
 
@@ -51,7 +64,7 @@ def test_margins_are_relative_to_their_codebook() -> None:
     books[:, 3] *= 100
     right = codes([0] * 4, [[0] * 4] * 4)
     other = codes([0] * 4, [[0] * 4] * 3 + [[0, 0, 0, 1]])
-    margin = np.repeat(np.array([[4], [3], [2], [1]], np.float32), 4, axis=1) * [1, 1, 1, 100**2]
+    margin = np.repeat(np.array([[4], [3], [2], [1]], np.float32), 4, axis=1) * np.array([1, 1, 1, 100**2], np.float32)
     result = compare(right, other, ENDS, books, margin)
     assert [bucket.tokens for bucket in result.margins] == [3 / 4, 1, 1, 1]
     assert result.flip_distances is not None
@@ -95,7 +108,28 @@ def test_no_common_group_leaves_nothing_to_take_a_share_of() -> None:
 
 def test_a_layer_without_tokens() -> None:
     one = codes([0], [[0, 0, 0, 0]])
-    assert compare(one, one, (2, 2, 4), BOOKS, np.ones((1, 4), np.float32)).layers == (1, None, 1)
+    result = compare(one, one, (2, 2, 4), BOOKS, np.ones((1, 4), np.float32))
+    assert result.layers == (1, None, 1)
+    assert result.excess_distortion == (0, None, 0)
+
+
+def test_another_group_that_fits_alike_costs_little_and_one_that_does_not_much() -> None:
+    """Vectors at 0.25 of the way between entry 0 and entry 1, whose squared distances are 1/16 and 9/16."""
+    books = np.zeros((3, 4, 2, 1), np.float32)
+    books[:, :, 1] = 1
+    books[1] += 0.5  # as far on the other side
+    books[2] += 0.75
+    vectors = np.full((2, 4, 1), 0.25, np.float32)
+    right, margin = codes([0, 0], [[0] * 4] * 2), np.full((2, 4), 0.5, np.float32)
+
+    def excess(other: Codes) -> tuple[float | None, ...]:
+        return compare(right, other, ENDS, books, margin, vectors).excess_distortion
+
+    tie, worse = codes([1, 0], [[0] * 4] * 2), codes([2, 0], [[0] * 4] * 2)
+    assert excess(tie) == (0, 0, 0)
+    assert excess(worse) == pytest.approx(((4 / 16 + 1 / 16) / (2 / 16) - 1,) * 3)
+    assert excess(codes([0, 0], [[0, 0, 1, 0], [0] * 4])) == pytest.approx((0, 0, (9 + 3) / 4 - 1))
+    assert compare(right, tie, ENDS, books, margin, vectors).groups == 0.5
 
 
 def test_codes_of_different_shape_are_refused() -> None:

@@ -27,7 +27,9 @@ FACES, ENDS = 10, (1, 2, 4)
 LAYER_NAMES = ("basic", "middle", "enhanced")
 IMAGES = np.zeros((FACES, 128, 128, 3), np.uint8)
 NAMES = tuple(f"face {i}" for i in range(FACES))
-BOOKS = np.tile(np.float32([[0, 0], [1, 0], [0, 1]]), (2, 4, 1, 1))
+VECTORS = np.full((FACES, 4, 2), (0.1, 0), np.float32)
+"""Nearest to entry 0: squared distances of 0.01 and of 0.81 from the others' first."""
+BOOKS = np.tile(np.array([[0, 0], [1, 0], [0, 1]], np.float32), (2, 4, 1, 1))
 
 Flips = list[tuple[int, int]]
 
@@ -54,7 +56,9 @@ def embed(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def run(artifact: Flips, graph: Flips | None, progress: Progress = no_progress) -> Comparison:
     margin = np.ones((FACES, 4), np.float32)
-    reference = Reference(Faces(NAMES, IMAGES), coded([]), margin, decode, embed, "an angle", BOOKS, LAYER_NAMES, ENDS)
+    reference = Reference(
+        Faces(NAMES, IMAGES), coded([]), margin, VECTORS, decode, embed, "an angle", BOOKS, LAYER_NAMES, ENDS
+    )
     return compare_codes(reference, coded(artifact), None if graph is None else coded(graph), progress)
 
 
@@ -108,6 +112,7 @@ def test_another_group_is_among_the_worst() -> None:
         Faces(NAMES, IMAGES),
         coded([]),
         np.ones((FACES, 4), np.float32),
+        VECTORS,
         decode,
         embed,
         "an angle",
@@ -127,8 +132,12 @@ def test_no_more_than_ten_are_the_worst() -> None:
     right, wrong = (Codes(np.zeros(20, np.int32), np.full((20, 4), value, np.int32), 3) for value in (0, 1))
     margin = np.ones((20, 4), np.float32)
     result = compare_codes(
-        Reference(Faces(names, images), right, margin, decode, embed, "an angle", BOOKS, LAYER_NAMES, ENDS), wrong, None
-    )
+        Reference(
+            Faces(names, images), right, margin, np.concatenate([VECTORS, VECTORS]), decode, embed, "an angle", BOOKS,
+            LAYER_NAMES, ENDS,
+        ),
+        wrong, None,
+    )  # fmt: skip
     assert len(result.pictures.worst) == len(result.portraits) == WORST
 
 
@@ -147,6 +156,11 @@ def test_each_threshold_has_its_check() -> None:
     # All margins are alike, so no token is above the median of the flips: nothing there is wrong. Groups do agree.
     assert [check.passed for check in found] == [False, False, True, True, False]
     assert str(found[1]) == "token agreement with full precision is 0.9500, at least 1 is asked"
+    # One of ten tokens is wrong in each of the first two layers: (9 * 0.01 + 0.81) / (10 * 0.01) - 1.
+    assert low.device.excess_distortion == pytest.approx((8, 8, 0))
+    costly, cheap = (Thresholds(excess_distortion=limit, group_agreement=None) for limit in (7.9, 8.1))
+    assert [checks(low, None, thresholds)[-1].passed for thresholds in (costly, cheap)] == [False, True]
+    assert "group" not in " ".join(check.figure for check in checks(low, None, cheap))
     lax = Thresholds(runtime_agreement=0.9, token_agreement=0.95, identity=0.89)
     assert all(check.passed for check in checks(low, None, lax))
     assert all(check.passed for check in checks(run(artifact=[], graph=[]), None, strict))
