@@ -49,12 +49,21 @@ def principal_components(
     share = torch.full((len(x),), 1 / len(x)) if weight is None else weight / weight.sum()
     scale = torch.ones(x.shape[1]) if importance is None else importance.sqrt()
     mean = (x * share[:, None]).sum(0)
-    covariance = torch.zeros(x.shape[1], x.shape[1])
-    for rows, part in zip(x.split(4096), share.split(4096), strict=True):
-        centered = (rows - mean) * scale * part.sqrt()[:, None]
-        covariance += centered.t() @ centered
-    values, vectors = torch.linalg.eigh(covariance)
-    values, vectors = values.flip(0)[:count], vectors.flip(1)[:, :count]
+
+    def centered(rows: Tensor, part: Tensor) -> Tensor:
+        return (rows - mean) * scale * part.sqrt()[:, None]
+
+    if count <= len(x) < x.shape[1]:  # of few rows: seconds less than by the covariance of thousands of inputs
+        _, singular, transposed = torch.linalg.svd(centered(x, share), full_matrices=False)
+        values, vectors = singular.square(), transposed.t()
+    else:
+        covariance = torch.zeros(x.shape[1], x.shape[1])
+        for rows, part in zip(x.split(4096), share.split(4096), strict=True):
+            weighted = centered(rows, part)
+            covariance += weighted.t() @ weighted
+        values, vectors = torch.linalg.eigh(covariance)
+        values, vectors = values.flip(0), vectors.flip(1)
+    values, vectors = values[:count], vectors[:, :count]
     vectors = vectors * vectors.abs().amax(0).eq(vectors.amax(0)).float().mul(2).sub(1)  # a sign convention
     return Components(mean, vectors * scale[:, None], values.clamp_min(1e-12).sqrt())
 

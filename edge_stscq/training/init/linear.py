@@ -19,6 +19,7 @@ from edge_stscq.codec.identity import allocate
 from edge_stscq.codec.pooling import face_density
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.data.loader import FaceSet
+from edge_stscq.training.init.closed_form import principal_components
 from edge_stscq.training.init.latents import iterate_crops
 from edge_stscq.training.init.ridge import ridge_regression
 
@@ -32,12 +33,11 @@ def pca_targets(pictures: Tensor, config: CodecConfig) -> Tensor:
     Half of the weight of a pixel is even, half follows the landmarks. Components go strongest first, layer by layer,
     and fill at most half of the dimensions of a token; all are scaled alike, to mean square 1.
     """
-    density = face_density(pictures.shape[-1])
-    weight = (0.5 + 0.5 * density / density.mean()).sqrt()
-    x = ((pictures - pictures.mean(0)) * weight).flatten(1)
-    values, vectors = torch.linalg.eigh(x.t() @ x / len(x))
-    values, vectors = values.flip(0), vectors.flip(1)
-    per_token = math.ceil(config.dim / 2)
+    density, per_token = face_density(pictures.shape[-1]), math.ceil(config.dim / 2)
+    importance = (0.5 + 0.5 * density / density.mean()).repeat(pictures.shape[1], 1, 1).flatten()
+    x = pictures.flatten(1)
+    mean, basis, deviations = principal_components(x, config.spatial_tokens * per_token, None, importance)
+    values = deviations.square()
     slots: list[int] = []
     source: list[int] = []
     position = component = 0
@@ -51,7 +51,7 @@ def pca_targets(pictures: Tensor, config: CodecConfig) -> Tensor:
             position += 1
         component = end
     z = torch.zeros(len(x), config.spatial_tokens * config.dim)
-    z[:, slots] = x @ vectors[:, source] / values[source].mean().clamp_min(1e-12).sqrt()
+    z[:, slots] = (x - mean) @ basis[:, source] / values[source].mean().sqrt()
     return z.unflatten(1, (config.spatial_tokens, config.dim))
 
 

@@ -66,6 +66,19 @@ def test_empty_entries_are_seeded_anew_and_few_rows_are_enough() -> None:
     assert books.isfinite().all()
 
 
+def test_principal_components_of_few_rows_are_those_of_the_covariance() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, importance = torch.randn(30, 40, generator=generator), torch.linspace(0.5, 2, 40)
+    weight = torch.rand(30, generator=generator)
+    share = weight / weight.sum()
+    few = principal_components(x, 8, weight, importance)
+    whole = principal_components(x, 31, weight, importance)  # more than there are rows: by the covariance
+    torch.testing.assert_close(few.deviations, whole.deviations[:8])
+    torch.testing.assert_close(few.basis, whole.basis[:, :8], atol=1e-4, rtol=1e-4)
+    z = (x - few.mean) @ few.basis
+    torch.testing.assert_close((z.t() * share) @ z, few.deviations.square().diag(), atol=1e-4, rtol=1e-4)
+
+
 def test_principal_components_follow_weight_and_importance() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(500, 6, generator=generator) * torch.tensor([5.0, 3, 1, 1, 1, 1])
