@@ -1,4 +1,4 @@
-"""Training 20 steps gives the same weights as training 10, stopping, and resuming for 10."""
+"""Training some steps gives the same weights as training half of them, stopping, and resuming for the rest."""
 
 import json
 from collections.abc import Callable
@@ -44,42 +44,52 @@ from tests.training.integer import FLOAT
 from tests.training.stages.test_integer_student import SINGLE, networks
 from tests.training.tiny import CODEC
 
-STAGE = Stage(name="specific", tokens="specific", steps=20, size=32, losses=Losses(adversarial=0.1))
+STEPS, COUNT = 8, 10
+"""Steps of a whole run, two faces each, and faces: a resumed run begins a second round of them."""
+STAGE = Stage(name="specific", tokens="specific", steps=STEPS, size=32, losses=Losses(adversarial=0.1))
 RECIPE = Recipe(
     faces=("x",), recogniser="x", batch=2, codec=CODEC, stages=(STAGE,),
-    distillation=Distillation(identity_steps=20, token_steps=20),
+    distillation=Distillation(identity_steps=STEPS, token_steps=STEPS),
 )  # fmt: skip
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def faces(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    folder = tmp_path_factory.mktemp("few")
+    for picture in sorted(pictures.iterdir())[:COUNT]:
+        (folder / picture.name).symlink_to(picture)
+    return FaceSet([folder])
 
 
 def codec(faces: FaceSet) -> Task:
     torch.manual_seed(0)
     encoder, decoder = teacher(CODEC), Decoder(CODEC)
     return CodecStage(
-        encoder, decoder, FrozenRecognizer(IdentityTrunk((8,) * 6)), torch.randn(24, 2, 128),
+        encoder, decoder, FrozenRecognizer(IdentityTrunk((8,) * 6)), torch.randn(COUNT, 2, 128),
         Loader(faces, 2, 1, Augmentation()), faces, RECIPE, STAGE, CPU,
     )  # fmt: skip
 
 
 def identity(faces: FaceSet) -> Task:
     torch.manual_seed(0)
-    settings = DistillSettings(steps=20, batch=2, rate=1e-3, blends=0.5)
+    settings = DistillSettings(steps=STEPS, batch=2, rate=1e-3, blends=0.5)
     trunk, whole = IdentityTrunk((8,) * 6, plain=True), IdentityTrunk((8,) * 6).eval().requires_grad_(False)
     return IdentityDistillation(trunk, whole, Loader(faces, 2, 1, Augmentation()), settings, CPU)
 
 
 def tokens(faces: FaceSet) -> Task:
     torch.manual_seed(0)
-    settings = DistillSettings(steps=20, batch=2, rate=1e-3)
+    settings = DistillSettings(steps=STEPS, batch=2, rate=1e-3)
     return TokenDistillation(
-        teacher(CODEC), student(CODEC), torch.randn(24, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU
+        teacher(CODEC), student(CODEC), torch.randn(COUNT, 2, 128), Loader(faces, 2, 1, Augmentation()), settings, CPU
     )
 
 
 def finetune(faces: FaceSet) -> Task:
     torch.manual_seed(0)
     looks = [FrozenRecognizer(IdentityTrunk((8,) * 6)), FrozenRecognizer(IdentityTrunk((8,) * 6, plain=True))]
-    plan = Finetuning(steps=20, batch=2, noise=0.1, losses=Losses(smooth=1))
+    plan = Finetuning(steps=STEPS, batch=2, noise=0.1, losses=Losses(smooth=1))
     loader = Loader(faces, 2, 1, Augmentation())
     return DecoderFinetuning(student(CODEC), Decoder(CODEC), looks, loader, faces, plan, 0.9, CPU)
 
@@ -87,20 +97,20 @@ def finetune(faces: FaceSet) -> Task:
 def integer_student(faces: FaceSet) -> Task:
     teacher, learner = networks()
     fit_steps(learner.identity, trunk_input(torch.from_numpy(np.stack([faces.crop(index) for index in range(8)]))))
-    plan = StudentTraining(steps=20, batch=2)
+    plan = StudentTraining(steps=STEPS, batch=2)
     return IntegerDistillation(teacher, learner, Loader(faces, 2, 1, Augmentation()), plan, 0.9, SINGLE, CPU, taken=2)
 
 
 def front(faces: FaceSet) -> Task:
     torch.manual_seed(0)
     trunk = student(FLOAT).backbone.identity
-    return FrontMatching(IntegerEncoder(INTEGER).identity, trunk, 4, Loader(faces, 2, 1, Augmentation()), 20, CPU)
+    return FrontMatching(IntegerEncoder(INTEGER).identity, trunk, 4, Loader(faces, 2, 1, Augmentation()), STEPS, CPU)
 
 
 def decoding(faces: FaceSet, critic: bool = True) -> Task:
     """The decoder on an integer student's tokens, from half of the steps on before a critic."""
     torch.manual_seed(0)
-    plan = DecoderTraining(steps=20, batch=2, noise=0.1, critic=CriticTraining(weight=0.1) if critic else None)
+    plan = DecoderTraining(steps=STEPS, batch=2, noise=0.1, critic=CriticTraining(weight=0.1) if critic else None)
     looks = [FrozenRecognizer(IdentityTrunk((8,) * 6))]
     precision = choose_precision(PrecisionName.FLOAT32, CPU)
     loader = Loader(faces, 2, 1, Augmentation())
@@ -110,7 +120,7 @@ def decoding(faces: FaceSet, critic: bool = True) -> Task:
 
 
 def drive(task: Task, steps: int, folder: Path, resume: bool = False) -> dict[str, torch.Tensor]:
-    run_task(task, "stage", steps, folder, Intervals(log=5, checkpoint=5, sample=50), resume, SILENCE)
+    run_task(task, "stage", steps, folder, Intervals(log=2, checkpoint=2, sample=50), resume, SILENCE)
     return task.state()
 
 
@@ -118,24 +128,24 @@ def drive(task: Task, steps: int, folder: Path, resume: bool = False) -> dict[st
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     make: Callable[[FaceSet], Task], faces: FaceSet, tmp_path: Path
 ) -> None:
-    whole = drive(make(faces), 20, tmp_path / "whole")
+    whole = drive(make(faces), STEPS, tmp_path / "whole")
     assert all(value.isfinite().all() for value in whole.values())
-    drive(make(faces), 10, tmp_path / "parts")
-    parts = drive(make(faces), 20, tmp_path / "parts", resume=True)
+    drive(make(faces), STEPS // 2, tmp_path / "parts")
+    parts = drive(make(faces), STEPS, tmp_path / "parts", resume=True)
     assert whole.keys() == parts.keys()
     different = [name for name in whole if not torch.equal(whole[name], parts[name])]
     assert different == []
     rows = [json.loads(line) for line in (tmp_path / "parts" / LOG).read_text().splitlines()]
-    assert [row["step"] for row in rows] == [5, 10, 15, 20]
-    assert (tmp_path / "parts" / "stage-000020.png").stat().st_size > 0
+    assert [row["step"] for row in rows] == [2, 4, 6, 8]
+    assert (tmp_path / "parts" / "stage-000008.png").stat().st_size > 0
 
 
 def test_what_was_logged_after_the_last_checkpoint_is_dropped(faces: FaceSet, tmp_path: Path) -> None:
-    drive(identity(faces), 5, tmp_path)
+    drive(identity(faces), 2, tmp_path)
     with (tmp_path / LOG).open("a") as log:
-        log.write(json.dumps({"stage": "stage", "step": 7}) + "\n")
-    drive(identity(faces), 10, tmp_path, resume=True)
-    assert [json.loads(line)["step"] for line in (tmp_path / LOG).read_text().splitlines()] == [5, 10]
+        log.write(json.dumps({"stage": "stage", "step": 3}) + "\n")
+    drive(identity(faces), 4, tmp_path, resume=True)
+    assert [json.loads(line)["step"] for line in (tmp_path / LOG).read_text().splitlines()] == [2, 4]
 
 
 def test_an_unfinished_run_is_not_overwritten_by_accident(faces: FaceSet, tmp_path: Path) -> None:
