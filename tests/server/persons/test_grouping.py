@@ -3,16 +3,14 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from multiprocessing import Queue, get_context
-from multiprocessing.synchronize import Barrier
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
+from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.maintenance.inspection import repair_store
-from edge_stscq.server.persons import grouping
 from edge_stscq.server.persons.edit_log import UndoError
 from edge_stscq.server.persons.editing import PersonStore
 from edge_stscq.server.persons.grouping import Grouper
@@ -24,6 +22,7 @@ from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream.envelope import Kind
 from edge_stscq.stream.face import CodedFace
 from tests.server.conftest import MakeFaces
+from tests.server.persons.beside import group_beside_another
 from tests.support.models.match_rules import rule_of
 from tests.support.stored_faces import NOON, Camera, accept
 
@@ -360,28 +359,12 @@ def test_repair_keeps_visits_persons_and_names(
     assert PersonStore(mended).person(person).name == "Ann"
 
 
-def group_beside_another(
-    place: str, model: Path, begin: Barrier, faces: int, told: "Queue[tuple[int, int]]", page: int = 5
-) -> None:
-    """Group as a server does, until all faces are in visits; says the visits that this process began, and its steps."""
-    (entry,) = ModelCatalog([model])
-    rule = rule_of(entry.model_id.hex(), entry.config.layer_names, None, 0.9, 0.8)
-    grouping.PAGE, began, steps = page, 0, 0
-    with contextlib.closing(SqlFaceStore(place)) as store:
-        grouper, people = Grouper(store, [replace(entry, rule=rule)], GAP), PersonStore(store)
-        begin.wait(120)
-        while people.changes(None).mark < faces:
-            steps += bool(grouper.step())
-            began += sum(one.own and one.event == "visit" for one in grouper.happened())
-    told.put((began, steps))
-
-
 def test_grouping_by_two_processes_takes_each_face_in_once(
     place: str, open_store: OpenStore, tiny_model: Path, camera: Camera, make_faces: MakeFaces
 ) -> None:
     store, known, context, count = open_store(place), make_faces(6), get_context("spawn"), 120
     begin, told = context.Barrier(3), context.Queue()
-    work = place, tiny_model, begin, count, told
+    work = place, tiny_model, begin, count, told, GAP
     processes = [context.Process(target=group_beside_another, args=work) for _ in range(2)]
     for one in processes:
         one.start()
