@@ -34,12 +34,13 @@ from edge_stscq.server.pictures.encoder import PictureEncoder
 from edge_stscq.server.settings import ServerSettings
 from edge_stscq.server.storage.sql_face_store import SqlFaceStore
 from edge_stscq.stream import CodedFace
+from tests.support.commands import Done, run_commands
 from tests.support.installed import absent
 
 MakeApp = Callable[..., FastAPI]
 MakeFaces = Callable[..., list[CodedFace]]
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., Done]
 Issue = Callable[..., str]
 OpenStore = Callable[[Path | str], SqlFaceStore]
 COMMAND = [sys.executable, "-c", "from edge_stscq.cli import main; main()"]
@@ -201,13 +202,15 @@ def served() -> Served:
 
 @pytest.fixture
 def run() -> Run:
-    """`run(*arguments)`: an `edge-stscq` command in its own process."""
+    """`run(*words, **variables)`: an `edge-stscq` command in this process, with variables of its environment."""
 
-    def start(*arguments: object, **extra: str) -> "subprocess.CompletedProcess[str]":
-        command = [*COMMAND, *map(str, arguments)]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=180, check=False, env=environment(**extra)
-        )
+    def start(*words: object, **variables: str) -> Done:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("EDGE_STSCQ_TOKEN", raising=False)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            (done,) = run_commands(words)
+        return done
 
     return start
 

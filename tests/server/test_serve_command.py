@@ -1,4 +1,4 @@
-"""The real thing: `edge-stscq serve` in its own process, `edge-stscq send` in another, and a power cut between."""
+"""The real thing: `edge-stscq serve` in a process of its own, what `edge-stscq send` says of it, and a power cut."""
 
 import base64
 import contextlib
@@ -29,11 +29,10 @@ from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace, FrameCodec
-from tests.server.conftest import local_bearer
+from tests.server.conftest import Run, local_bearer
 from tests.support.audit_lines import audit_lines
 
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeFaces = Callable[..., list[CodedFace]]
 
 

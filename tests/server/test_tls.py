@@ -1,4 +1,4 @@
-"""TLS and mutual TLS between real processes, and files that cannot be used."""
+"""TLS and mutual TLS of a real server and the commands that speak to it, and files that cannot be used."""
 
 import json
 import shutil
@@ -18,10 +18,9 @@ from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.security_headers import HSTS
 from edge_stscq.stream import CodedFace
 from edge_stscq.stream.envelope import CapturedFace
-from tests.server.conftest import local_bearer
+from tests.server.conftest import Run, local_bearer
 from tests.support.audit_lines import audit_lines
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 MakeFaces = Callable[..., list[CodedFace]]
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
 

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -19,6 +18,7 @@ from edge_stscq.server.auth import audit_log as audit
 from edge_stscq.server.auth import guard as guard_module
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.stream import CodedFace
+from tests.server.conftest import Run
 from tests.support.audit_lines import audit_lines
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
@@ -149,7 +149,7 @@ async def test_audit_log_repeated_refusals_suppressed(
     assert [line["outcome"] for line in lines()] == [401, 401, 429]
 
 
-def test_audit_log_of_token_commands(run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_audit_log_of_token_commands(run: Run, tmp_path: Path) -> None:
     tokens, log = ("--tokens", tmp_path / "tokens.db"), tmp_path / "audit.jsonl"
     made = json.loads(run("token", "create", *tokens, "--device", "door", "--scope", "read", "--json").stdout)
     assert run("token", "revoke", "000000000000", *tokens).returncode == 2

@@ -16,12 +16,11 @@ import pytest
 from edge_stscq.server.decoding.catalog import CatalogEntry
 from edge_stscq.server.front.server import END_SECONDS
 from edge_stscq.stream import CodedFace
-from tests.server.conftest import local_bearer
+from tests.server.conftest import Run, local_bearer
 
 Served = Callable[..., AbstractContextManager[tuple[str, "subprocess.Popen[str]"]]]
 SAN = "subjectAltName=IP:127.0.0.1"
 MakeFaces = Callable[..., list[CodedFace]]
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def decoder_of(pid: int) -> int:
