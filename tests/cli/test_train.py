@@ -14,6 +14,7 @@ from edge_stscq.codec.encoder import student, teacher
 from edge_stscq.config.codec import CodecConfig
 from edge_stscq.config.recipe import Recipe
 from edge_stscq.errors import EdgeError
+from tests.conftest import REPOSITORY
 from tests.support.commands import run_commands, run_commands_afresh
 from tests.training.integer import write_data, write_recognizer
 
@@ -139,6 +140,17 @@ def test_two_processes_make_a_complete_model_of_a_recipe(data: Path, pictures: P
     assert again.returncode == 0, again.stderr
     assert refused.returncode == 2
     assert "another recipe (finetuning.noise changed)" in refused.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/training.md"])
+def test_torchrun_leaves_the_options_of_the_command_alone(path: str) -> None:
+    """It looks for its own among them, by their beginnings: `--start` could be its `--start-method`."""
+    from torch.distributed.run import config_from_args, parse_args
+
+    (line,) = re.findall(r"^torchrun (.+?)(?: \.\.\..*)?$", (REPOSITORY / path).read_text(), re.M)
+    words = [*line.split(), "--start", "MODEL", "--log-every", "2"]
+    _, _, run = config_from_args(parse_args(words))
+    assert run[-len(words) + words.index("--") :] == ["-m", *words[words.index("--") + 1 :]]
 
 
 def test_the_identity_trunk_alone_goes_on_from_a_student(data: Path, tmp_path: Path) -> None:
