@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_stscq._released import MODEL
 from tests.conftest import REPOSITORY
 from tests.support.installed import need_module
 from tests.support.serving import serving
@@ -49,15 +50,23 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def lighter(folder: Path, integer_model: Path) -> None:
+    """A small model in the place of the released one, whose export takes twice as long."""
+    (folder / "models").unlink()
+    (folder / "models").mkdir()
+    (folder / "models" / MODEL).symlink_to(integer_model)
+
+
+@pytest.fixture
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGE_STSCQ_")}
     return kept | {"PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "Agg"}
 
 
 @pytest.fixture
-def server(tmp_path: Path, model_dir: Path) -> Iterator[str]:
-    """Address of a server that holds the released model."""
-    with serving(model_dir, tmp_path / "server") as address:
+def server(folder: Path) -> Iterator[str]:
+    """Address of a server that holds the model in the folder."""
+    with serving(folder / "models" / MODEL, folder / "server") as address:
         yield address
 
 
@@ -74,11 +83,13 @@ def test_snippets_run_in_order(
     name: str, folder: Path, environment: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     script = script_of(SNIPPETS[name])
-    if SERVER in script:
-        script = script.replace(SERVER, request.getfixturevalue("server"))
-    if BUNDLE in script and "export(" not in script:
+    if "export(" in script:
+        request.getfixturevalue("lighter")
+    elif BUNDLE in script:
         (folder / "bundles").mkdir()
         (folder / BUNDLE).symlink_to(request.getfixturevalue("released").bundle)
+    if SERVER in script:
+        script = script.replace(SERVER, request.getfixturevalue("server"))
     (folder / "snippets.py").write_text(script)
     done = subprocess.run(
         python("-W", "error::ResourceWarning", "snippets.py"), cwd=folder, env=environment, capture_output=True,
