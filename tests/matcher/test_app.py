@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -89,20 +90,29 @@ def test_hits_are_judged_by_the_thresholds_of_their_scheme_and_model(
 SCOPES = {"match": Scope.MATCH, "enroll": Scope.EDIT, "renew": Scope.EDIT, "revoke": Scope.DELETE}
 
 
-def test_routes_need_their_scope(process: MatcherProcess, embeddings: Embeddings, model_id: bytes) -> None:
+@pytest.fixture
+def http(process: MatcherProcess) -> Iterator[httpx2.Client]:
+    """One client for all requests: each reads the authorities that this machine trusts."""
+    with httpx2.Client(base_url=process.url) as client:
+        yield client
+
+
+def test_routes_need_their_scope(
+    process: MatcherProcess, http: httpx2.Client, embeddings: Embeddings, model_id: bytes
+) -> None:
     body = {"embedding": embeddings[0].tolist(), "model_id": model_id.hex(), "record": "anna"}
     bodies = {"match": body, "enroll": body, "renew": body, "revoke": {"record": "anna"}}
     tokens = {scope: make_token(process.tokens, scope) for scope in Scope}
     for route in ("enroll", "match", "renew", "revoke"):
-        path = f"{process.url}/v1/{route}"
+        path = f"/v1/{route}"
         for given in ("", "Bearer", "Bearer nonsense", f"Basic {tokens[SCOPES[route]]}"):
-            answer = httpx2.post(path, json=bodies[route], headers={"Authorization": given} if given else {})
+            answer = http.post(path, json=bodies[route], headers={"Authorization": given} if given else {})
             assert (answer.status_code, "a valid bearer token" in answer.json()["error"]) == (401, True)
         for scope in [*(one for one in Scope if one != SCOPES[route]), SCOPES[route]]:
-            answer = httpx2.post(path, json=bodies[route], headers={"Authorization": f"Bearer {tokens[scope]}"})
+            answer = http.post(path, json=bodies[route], headers={"Authorization": f"Bearer {tokens[scope]}"})
             assert answer.status_code == (200 if scope == SCOPES[route] else 403), answer.text
     for path in ("/docs", "/openapi.json", "/v1/faces", "/metrics"):
-        assert httpx2.get(process.url + path).status_code == 404
+        assert http.get(path).status_code == 404
 
 
 def test_token_of_a_device_matches_its_faces_alone(
@@ -156,35 +166,35 @@ def bodies(embedding: list[float], model: str) -> dict[str, tuple[object, str]]:
 
 
 def test_bodies_that_cannot_be_are_refused_by_one_line(
-    process: MatcherProcess, keys: KeyStore, embeddings: Embeddings, model_id: bytes
+    process: MatcherProcess, http: httpx2.Client, keys: KeyStore, embeddings: Embeddings, model_id: bytes
 ) -> None:
     process.client().enroll("anna", embeddings[0], model_id)
     headers = {"Authorization": f"Bearer {make_token(process.tokens, Scope.MATCH)}"}
     for name, (body, line) in bodies(embeddings[0].tolist(), model_id.hex()).items():
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        answer = httpx2.post(f"{process.url}/v1/match", content=content, headers=headers)
+        answer = http.post("/v1/match", content=content, headers=headers)
         assert answer.status_code == 400, (name, answer.text)
         told = answer.json()["error"]
         assert line in told, (name, told)
         assert "\n" not in told, name
         assert str(embeddings[0][0])[:8] not in told, "an embedding is a face, and in no message"
     large = json.dumps({"embedding": [0.0], "model_id": "x" * (16 << 10)}).encode()
-    answer = httpx2.post(f"{process.url}/v1/match", content=large, headers=headers)
+    answer = http.post("/v1/match", content=large, headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (413, "the body is over 16384 bytes; send less in a request")
     foreign = {**headers, "Sec-Fetch-Site": "cross-site"}
-    assert httpx2.post(f"{process.url}/v1/match", content=b"", headers=foreign).status_code == 403
+    assert http.post("/v1/match", content=b"", headers=foreign).status_code == 403
     assert keys.keys().keys() == {"anna"}
 
 
 def test_nothing_is_matched_while_keys_cannot_be_read(
-    process: MatcherProcess, keys: KeyStore, embeddings: Embeddings, model_id: bytes
+    process: MatcherProcess, http: httpx2.Client, keys: KeyStore, embeddings: Embeddings, model_id: bytes
 ) -> None:
     client = process.client()
     client.enroll("anna", embeddings[0], model_id)
     keys.path.chmod(0o644)
     os.utime(keys.path)
-    wait_until(lambda: httpx2.get(f"{process.url}/ready").status_code == 503)
-    assert "others can read or write the key file" in httpx2.get(f"{process.url}/ready").json()["reason"]
+    wait_until(lambda: http.get("/ready").status_code == 503)
+    assert "others can read or write the key file" in http.get("/ready").json()["reason"]
     for how in ({}, {"record": "anna"}):
         with pytest.raises(EdgeError, match=r"nothing is matched: others can read or write the key file .* \(503\)"):
             client.match(embeddings[0], model_id, **how)
@@ -195,7 +205,7 @@ def test_nothing_is_matched_while_keys_cannot_be_read(
         with pytest.raises(EdgeError, match="others can read or write the key file"):
             change()
     keys.path.chmod(0o600)
-    wait_until(lambda: httpx2.get(f"{process.url}/ready").status_code == 200)
+    wait_until(lambda: http.get("/ready").status_code == 200)
     assert client.match(embeddings[0], model_id)["hits"][0]["record"] == "anna"
     assert keys.keys().keys() == {"anna"}
 
