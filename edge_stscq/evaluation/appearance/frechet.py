@@ -30,21 +30,19 @@ class Moments:
         self.count = 0
         self.mean: Matrix = np.zeros(width)
         self._scatter: Matrix = np.zeros((width, width))
+        self._root: Matrix | None = None
 
     def add(self, rows: NDArray[np.floating]) -> None:
         """Take in features [N, width]."""
         if len(rows):
             values = rows.astype(np.float64)
             mean = values.mean(axis=0)
-            self._merge(len(values), mean, (values - mean).T @ (values - mean))
-
-    def merged(self, other: "Moments") -> "Moments":
-        """The moments of both sets together."""
-        both = Moments(len(self.mean))
-        for part in (self, other):
-            if part.count:
-                both._merge(part.count, part.mean, part._scatter)
-        return both
+            total, shift = self.count + len(values), mean - self.mean
+            between = np.outer(shift, shift) * (self.count * len(values) / total)
+            self._scatter = self._scatter + (values - mean).T @ (values - mean) + between
+            self.mean = self.mean + shift * (len(values) / total)
+            self.count = total
+            self._root = None
 
     @property
     def covariance(self) -> Matrix:
@@ -57,24 +55,30 @@ class Moments:
             raise ValueError("a covariance needs two rows or more")
         return np.asarray(self._scatter / (self.count - 1))
 
-    def _merge(self, count: int, mean: Matrix, scatter: Matrix) -> None:
-        total = self.count + count
-        shift = mean - self.mean
-        self._scatter = self._scatter + scatter + np.outer(shift, shift) * (self.count * count / total)
-        self.mean = self.mean + shift * (count / total)
-        self.count = total
+    @property
+    def root(self) -> Matrix:
+        """Matrix [width, rank] whose product with its own transpose is the covariance.
+
+        Directions without variance have no column: where rows are fewer than columns, they are most.
+
+        Raises:
+            ValueError: fewer than two rows were added.
+        """
+        if self._root is None:
+            values, vectors = np.linalg.eigh(self.covariance)
+            varied = values > len(values) * np.finfo(np.float64).eps * values.max()
+            self._root = vectors[:, varied] * np.sqrt(values[varied])
+        return self._root
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
     """Squared Frechet distance of two normal distributions; at least 0.
 
-    The trace of the root of C1 C2 is that of the symmetric C1^(1/2) C2 C1^(1/2), whose eigenvalues are real and not
-    negative: no complex root is taken, and covariances of fewer rows than columns are no special case.
+    With C1 = R R^T, the eigenvalues of C1 C2 other than zero are those of the symmetric R^T C2 R, real and not
+    negative: no complex root is taken, and covariances of fewer rows than columns are no special case. R is that of the
+    first set, which computes it once for all that it is compared with.
     """
-    one, two = first.covariance, second.covariance
-    values, vectors = np.linalg.eigh(one)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    inner = root @ two @ root
-    shared = np.sqrt(np.maximum(np.linalg.eigvalsh((inner + inner.T) / 2), 0)).sum()
+    root, two = first.root, second.covariance
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root.T @ two @ root), 0)).sum()
     apart = np.square(first.mean - second.mean).sum()
-    return max(0.0, float(apart + np.trace(one) + np.trace(two) - 2 * shared))
+    return max(0.0, float(apart + np.trace(first.covariance) + np.trace(two) - 2 * shared))

@@ -51,6 +51,7 @@ class AppearanceMeter:
         self._net = load_mobilenet()
         self._look = Perceptual()
         self._chosen = np.unique(np.arange(min(compared, faces)) * faces // min(compared, faces))
+        self._originals = Moments(WIDTH)
         self._halves = (Moments(WIDTH), Moments(WIDTH))
         self._layers: dict[int, _Layer] = {}
         self._variation = 0.0
@@ -69,6 +70,7 @@ class AppearanceMeter:
         close = np.flatnonzero(np.isin(places, self._chosen))
         self._done += count
         features = pooled_features(self._net, originals)
+        self._originals.add(features)
         for half, moments in enumerate(self._halves):
             moments.add(features[places % 2 == half])
         self._variation += float(total_variation(originals, mask).sum())
@@ -86,7 +88,7 @@ class AppearanceMeter:
         """Appearance of the faces of this number of layers."""
         row = self._layers[layer]
         return Appearance(
-            frechet=frechet_distance(self._halves[0].merged(self._halves[1]), row.moments),
+            frechet=frechet_distance(self._originals, row.moments),
             total_variation=row.variation / self._variation if self._variation else None,
             perceptual=float(np.mean(row.perceptual)),
             ssimulacra2=float(np.mean(row.ssimulacra2)),

@@ -16,8 +16,7 @@ def moments(rows: NDArray[np.floating], batch: int = 7) -> Moments:
 
 def test_moments_of_batches_are_those_of_all_rows() -> None:
     rows = np.random.default_rng(0).normal(1e4, 1, (101, 5)).astype(np.float32)
-    halves = moments(rows[:40]).merged(moments(rows[40:])).merged(Moments(5))
-    for found in (moments(rows), halves):
+    for found in (moments(rows), moments(rows, batch=40)):
         assert found.count == 101
         np.testing.assert_allclose(found.mean, rows.astype(np.float64).mean(0), rtol=1e-12)
         np.testing.assert_allclose(found.covariance, np.cov(rows.astype(np.float64).T), rtol=1e-8, atol=1e-10)
