@@ -100,13 +100,15 @@ def test_export_refuses_what_it_cannot_make(codec: es.Codec, bundle: es.Bundle) 
 def test_parity_reports_and_writes_a_page(
     bundle: es.Bundle, codec: es.Codec, calibration: Calibration, crops: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    report = es.parity([bundle], codec, crops, thresholds=LAX, calibration=calibration)
-    assert report.passed
-    assert report.bundles[0].report.runtime.tokens > 0.9
+    """Of a threshold that nothing reaches beside some that all does: so it is the caller's that are asked for."""
+    thresholds = LAX.model_copy(update={"identity": 1.1})
+    report = es.parity([bundle], codec, crops, thresholds=thresholds, calibration=calibration)
+    found = report.bundles[0].report
+    assert not report.passed
+    assert [check.figure.split(" (")[0] for check in found.checks if not check.passed] == ["identity cosine"]
+    assert found.runtime.tokens > 0.9
     report.to_html(tmp_path / "new" / "parity.html")
     assert b"onnx int8" in (tmp_path / "new" / "parity.html").read_bytes()
-    strict = LAX.model_copy(update={"identity": 1.1})
-    assert not es.parity([bundle.folder], codec, crops, thresholds=strict, calibration=calibration).passed
 
 
 def test_parity_is_of_one_model(bundle: es.Bundle, integer_model: Path) -> None:
@@ -114,13 +116,6 @@ def test_parity_is_of_one_model(bundle: es.Bundle, integer_model: Path) -> None:
         es.parity([bundle], es.Codec.load(integer_model))
     with pytest.raises(es.EdgeError, match="no bundle"):
         es.parity([], es.Codec.load(integer_model))
-
-
-def test_benchmark_times_a_bundle(bundle: es.Bundle, codec: es.Codec, crops: NDArray[np.uint8]) -> None:
-    report = es.benchmark([bundle.folder], codec, crops[:2], threads=[1], rounds=2)
-    assert report.passed
-    assert report.encoders[0].name == "onnx int8"
-    assert all(run.encode.median_ms > 0 for row in report.encoders for run in row.runs)
 
 
 @pytest.fixture
@@ -158,7 +153,7 @@ def test_rate_measures_a_peer(tiny_model: Path, lfw: tuple[Path, Path], shared_d
 
 @pytest.mark.parametrize("verb", ["train", "distill", "finetune"])
 def test_training_verbs_name_a_missing_recipe(verb: str, tmp_path: Path) -> None:
-    """The rest of the verbs is tested where the commands are, which do nothing but call them."""
+    """The rest of the verbs is tested where the commands are, which do nothing but call them; so is `benchmark`."""
     words = [tmp_path / "none.toml", *([tmp_path] if verb != "train" else []), tmp_path]
     with pytest.raises(es.EdgeError, match=r"none\.toml"):
         getattr(es, verb)(*words, output=tmp_path / "run")

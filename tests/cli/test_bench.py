@@ -3,6 +3,8 @@
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,24 @@ import typer
 from torch import nn
 from typer.testing import CliRunner
 
+import edge_stscq as es
 from edge_stscq.bundle.manifest import GOLDEN, Manifest, sha256_files
 from edge_stscq.cli.bench import encode
 from edge_stscq.errors import EXIT_CHECK_FAILED, EdgeError, MissingExtraError
+from edge_stscq.evaluation.speed import benchmark
 from edge_stscq.evaluation.speed.benchmark import interleaved, macs_of, picture_codec
+from targets.golden import candidates
 
 app = typer.Typer()
 app.command()(encode)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_process_once() -> Iterator[None]:
+    """A fresh process measures the same bundle or network once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "run_module", cache(benchmark.run_module))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +99,14 @@ def test_the_table_says_what_is_missing(bundle: Path, tiny_model: Path, monkeypa
     assert "not measured: WebP: PIL.Image is not installed; run: pip install 'edge-stscq[bench]'" in text
     assert "onnx fp32" in text
     assert "passed" in text
+
+
+def test_the_verb_times_a_bundle_on_crops(bundle: Path, tiny_model: Path) -> None:
+    report = es.benchmark([bundle], es.Codec.load(tiny_model), np.stack(candidates(2)), threads=[1], rounds=2)
+    assert report.passed
+    assert report.pictures == 2
+    assert report.encoders[0].name == "onnx fp32"
+    assert all(run.encode.median_ms > 0 for row in report.encoders for run in row.runs)
 
 
 def test_a_bundle_of_another_model_is_refused(bundle: Path, tiny_model: Path, tmp_path: Path) -> None:

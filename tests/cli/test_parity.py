@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 import typer
@@ -100,9 +101,14 @@ def changed(model: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def other(changed: Path) -> Path:
-    folder = changed.parent / "onnx-other"
-    write_bundle(capture_model(changed, "fp32"), find("onnx")[0], folder)
+def other(bundle: Path) -> Path:
+    """The bundle as an export of `changed` would differ from it: in one constant of the graph."""
+    folder = Path(shutil.copytree(bundle, bundle.parent / "onnx-other"))
+    graph = onnx.load(folder / "encoder.onnx")
+    (offset,) = (tensor for tensor in graph.graph.initializer if tensor.name.endswith("head.offset"))
+    offset.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(offset) + np.float32(0.5), offset.name))
+    onnx.save(graph, folder / "encoder.onnx")
+    Manifest.load(folder).model_copy(update={"files": sha256_files(folder)}).save(folder)
     return folder
 
 

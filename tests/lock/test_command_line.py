@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.commands import run_commands
+
 PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1"}
 ASCII = str.maketrans("╭╮╰╯─│…•", "++++-|.*")
 """Of the frames around a page, so that a golden file can be read."""
@@ -80,7 +82,9 @@ def test_json_keys_are_the_golden_ones(tiny_model: Path, tmp_path: Path, expecte
         pass
 
     def ask(*words: object) -> Any:
-        return json.loads(run("-m", "edge_stscq", *words, "--json"))
+        (done,) = run_commands((*words, "--json"))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
     made = ask("token", "create", "--tokens", tokens, "--device", "cam")
     answers = {
