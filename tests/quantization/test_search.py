@@ -1,8 +1,9 @@
-"""Sensitivity finds the layer that was harmed, the search keeps it, and every target lowers what is left."""
+"""Sensitivity finds the layer that was harmed, and the search keeps it.
 
-import shutil
+That every target lowers what is left, int8 and float32 layers, `tests/targets/test_writer.py` shows.
+"""
+
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,9 +24,6 @@ from quantization import (
     sensitivity,
 )
 from quantization.bias import BiasCorrection
-from targets import TARGETS, Target
-from targets.captured import CapturedModel, capture_model
-from targets.writer import write_bundle
 from tests.support.models.calibrated_model import Calibrated
 
 pytestmark = pytest.mark.slow
@@ -107,24 +105,6 @@ def test_kept_layers_are_float_in_the_graph(calibrated: Calibrated) -> None:
 def test_an_unknown_kept_layer_is_refused(calibrated: Calibrated) -> None:
     with pytest.raises(EdgeError, match=r"keeps spatial\.3, which the student does not have.*edge-stscq quantize"):
         quantized_encoder(calibrated.student, replace(calibrated.calibration, kept=("spatial.3",)))
-
-
-@pytest.fixture(scope="module")
-def mixed(calibrated: Calibrated, tmp_path_factory: pytest.TempPathFactory) -> CapturedModel:
-    """A graph with the first, a middle and the last layer of both branches in float32."""
-    folder = tmp_path_factory.mktemp("mixed") / "tiny"
-    shutil.copytree(calibrated.folder, folder)
-    kept = ("identity.features.0", "identity.features.26", "identity.features.52", "spatial.0", "spatial.10")
-    replace(calibrated.calibration, kept=kept).save(folder)
-    return capture_model(folder, "int8")
-
-
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_every_target_lowers_a_mixed_graph(mixed: CapturedModel, target: Target, tmp_path: Path) -> None:
-    written = write_bundle(mixed, target, tmp_path / "bundle")
-    assert written.agreement > 0.97
-    assert mixed.quantisation is not None
-    assert "kept in float32: identity.features.0, identity.features.26" in mixed.quantisation.scheme
 
 
 def test_layers_are_kept_by_name(calibrated: Calibrated) -> None:

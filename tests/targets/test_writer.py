@@ -43,6 +43,11 @@ def lowering(lower: Callable[[object, Path], None]) -> Target:
     return Other(**vars(ONNX))
 
 
+def copying(bundle: Path) -> Target:
+    """The ONNX target with an artefact that was lowered before, for what is written beside it."""
+    return lowering(lambda program, path: path.write_bytes((bundle / "encoder.onnx").read_bytes()))
+
+
 def test_names_aliases_and_case() -> None:
     assert find("onnx") == find("ORT") == (ONNX,)
     assert find("pte") == (EXECUTORCH,)
@@ -67,6 +72,7 @@ def test_int8_bundle_says_what_it_is_and_passes_its_selftest(bundle: Path, sourc
     assert (manifest.target, manifest.precision, manifest.artefact) == ("onnx", "int8", "encoder.onnx")
     assert manifest.quantisation is not None
     assert manifest.quantisation.calibration_images == 8
+    assert "kept in float32: identity.features.0, identity.features.26" in manifest.quantisation.scheme
     assert {"torch", "onnx", "torchao", "edge-stscq"} <= manifest.tool_versions.keys()
     assert manifest.files.keys() == {
         "encoder.onnx",
@@ -92,30 +98,20 @@ def test_a_bundle_matches_as_its_model_does(bundle: Path, calibrated: Path) -> N
 
 @pytest.mark.parametrize("name", [target.name for target in TARGETS])
 def test_every_target_answers_as_at_export(bundles: dict[str, Path], source: CapturedModel, name: str) -> None:
+    """A graph with layers in int8, layers in float32 and what lies between them."""
     opened = open_bundle(bundles[name])
-    assert (opened.golden.tokens == source.expected.tokens).mean() >= 0.9
+    assert (opened.golden.tokens == source.expected.tokens).mean() > 0.97
     assert selftest(opened, load_encoder_or_reference(opened)).passed
 
 
-@pytest.fixture(scope="module")
-def same_source(calibrated: Path) -> CapturedModel:
-    """Read, quantised and captured a second time, by another number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if threads > 1 else 2)
-    try:
-        return capture_model(calibrated, "int8")
-    finally:
-        torch.set_num_threads(threads)
-
-
-def test_the_same_model_gives_the_same_bytes(same_source: CapturedModel, bundle: Path, tmp_path: Path) -> None:
+def test_the_same_model_gives_the_same_bytes(source: CapturedModel, bundle: Path, tmp_path: Path) -> None:
     """Of every file; the other targets lower the same graph, and `tests/lock` knows their bytes."""
-    again = write_bundle(same_source, ONNX, tmp_path / "again").folder
+    again = write_bundle(source, ONNX, tmp_path / "again").folder
     assert open_bundle(again).manifest == open_bundle(bundle).manifest
 
 
 def test_a_bundle_names_its_coder_and_writes_with_it(source: CapturedModel, bundle: Path, tmp_path: Path) -> None:
-    written = write_bundle(source, ONNX, tmp_path / "new", coder="packed").folder
+    written = write_bundle(source, copying(bundle), tmp_path / "new", coder="packed").folder
     static, packed = open_bundle(bundle), open_bundle(written)
     assert (static.manifest.format_version, packed.manifest.format_version) == (3, 4)
     assert '"coder"' not in static.manifest.to_json()
@@ -124,12 +120,13 @@ def test_a_bundle_names_its_coder_and_writes_with_it(source: CapturedModel, bund
     assert selftest(packed, load_encoder(packed)).passed
 
 
-def test_a_bundle_of_the_learned_coder_carries_its_weights(source: CapturedModel, tmp_path: Path) -> None:
+def test_a_bundle_of_the_learned_coder_carries_its_weights(source: CapturedModel, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match="the model has no learned coder"):
         write_bundle(source, ONNX, tmp_path / "new", coder="learned")
     assert not list(tmp_path.iterdir())
     learned = Learned(draw_weights(source.tables), source.tables)
-    opened = open_bundle(write_bundle(replace(source, learned=learned), ONNX, tmp_path / "new", coder="learned").folder)
+    source = replace(source, learned=learned)
+    opened = open_bundle(write_bundle(source, copying(bundle), tmp_path / "new", coder="learned").folder)
     assert (opened.manifest.format_version, opened.manifest.coder) == (4, "learned")
     assert opened.frames.coder_id == learned.coder_id
     assert selftest(opened, load_encoder(opened)).passed
@@ -163,13 +160,9 @@ def test_write_bundle_leaves_none_if_it_answers_differently(
     source: CapturedModel, bundle: Path, tmp_path: Path
 ) -> None:
     """Write bundle of an artifact that answers differently leaves none."""
-
-    def copy(program: object, path: Path) -> None:
-        shutil.copyfile(bundle / "encoder.onnx", path)
-
     other = replace(source, expected=replace(source.expected, tokens=(source.expected.tokens + 1) % 16))
     with pytest.raises(EdgeError, match="of its graph's golden tokens"):
-        write_bundle(other, lowering(copy), tmp_path / "onnx-int8")
+        write_bundle(other, copying(bundle), tmp_path / "onnx-int8")
     assert list(tmp_path.iterdir()) == []
 
 
