@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.installed import need_module, need_program
+from tests.support.installed import need_module, need_package, need_program
 
 
 def test_need_finds_what_is_there() -> None:
@@ -13,14 +13,14 @@ def test_need_finds_what_is_there() -> None:
     assert need_program(sys.executable, "none").exists()
 
 
-@pytest.mark.parametrize("need", [need_module, need_program])
+@pytest.mark.parametrize("need", [need_module, need_package, need_program])
 def test_need_skips_what_is_absent(need: Callable[[str, str], object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGE_STSCQ_REQUIRE", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no_such_thing is not installed; do this"):
         need("no_such_thing", "do this")
 
 
-@pytest.mark.parametrize("need", [need_module, need_program])
+@pytest.mark.parametrize("need", [need_module, need_package, need_program])
 def test_need_fails_for_what_is_absent_where_it_is_required(
     need: Callable[[str, str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

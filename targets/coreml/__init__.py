@@ -17,6 +17,7 @@ Off macOS Core ML does not run; a reference executor then gives the answers of t
 """
 
 import io
+import sys
 import tempfile
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -61,9 +62,7 @@ class CoreMlTarget(Target):
 
         progress_bars = io.StringIO()
         with silence_exporters(), redirect_stderr(progress_bars), tempfile.TemporaryDirectory() as scratch:
-            require("coremltools", "coreml")
-            import coremltools as ct
-
+            ct = import_coremltools()
             _divide_exactly()
             try:
                 model = ct.convert(
@@ -82,6 +81,23 @@ class CoreMlTarget(Target):
             if model is None:
                 raise EdgeError(f"the graph does not convert to Core ML: {reason}")
             write_package(model.get_spec(), Path(model.weights_dir) / "weight.bin", path)
+
+
+def import_coremltools() -> Any:
+    """coremltools, imported as if scikit-learn were absent, unless that was imported before.
+
+    It would import that, scipy's statistics and pandas, a quarter of its time, to convert models that no encoder is.
+
+    Raises:
+        MissingExtraError: coremltools is not installed.
+    """
+    if "sklearn" in sys.modules:
+        return require("coremltools", "coreml")
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
+    try:
+        return require("coremltools", "coreml")
+    finally:
+        del sys.modules["sklearn"]
 
 
 def _with_integer_image(program: "ExportedProgram") -> "ExportedProgram":

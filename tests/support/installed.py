@@ -7,6 +7,7 @@ packages and programs; a test that needs real faces (`shared_data`) is skipped w
 import importlib
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -29,6 +30,12 @@ def need_module(name: str, remedy: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
+        absent(name, remedy)
+
+
+def need_package(name: str, remedy: str) -> None:
+    """As `need_module`, without importing it: all workers of a run read each file, and few need what it imports."""
+    if find_spec(name) is None:
         absent(name, remedy)
 
 

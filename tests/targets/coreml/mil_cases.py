@@ -9,11 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from coremltools.converters.mil import Builder as mb  # noqa: N813
 
 Array = np.ndarray[Any, Any]
 
 _RNG = np.random.default_rng(7)
+
+
+def mb() -> Any:
+    """coremltools' builder of programs, imported when a case is built: every worker of a run reads the cases."""
+    from coremltools.converters.mil import Builder
+
+    return Builder
 
 
 def _floats(*shape: int) -> Array:
@@ -74,18 +80,18 @@ def codes(scale: float, zero: int = 0) -> Array:
 def built(operator: str, source: str, **constants: Any) -> Callable[..., Any]:
     """The operator on one input: `x`, or `input` as the quantisation operators call it."""
     parameter = "input" if operator in ("quantize", "dequantize") else "x"
-    return lambda **inputs: getattr(mb, operator)(**{parameter: inputs[source]}, **constants)
+    return lambda **inputs: getattr(mb(), operator)(**{parameter: inputs[source]}, **constants)
 
 
 def as_int32(build: Callable[..., Any]) -> Callable[..., Any]:
     """Outputs of a program are float32 or int32."""
-    return lambda **inputs: mb.cast(x=build(**inputs), dtype="int32")
+    return lambda **inputs: mb().cast(x=build(**inputs), dtype="int32")
 
 
 def int8_then(**constants: Any) -> Callable[..., Any]:
     """`dequantize` of v in int8 with scale 0.03 and zero point -5."""
     quantize = built("quantize", "v", scale=f32(0.03), zero_point=np.int8(-5), output_dtype="int8")
-    return lambda **inputs: mb.dequantize(input=quantize(**inputs), **constants)
+    return lambda **inputs: mb().dequantize(input=quantize(**inputs), **constants)
 
 
 f32 = np.float32
@@ -104,12 +110,12 @@ CASES = (
     ),
     Case("cast", built("cast", "i", dtype="fp32"), [[2.0, 0.0, 1.0], [3.0, 3.0, 0.0]]),
     Case("clip", built("clip", "v", alpha=f32(-0.2), beta=f32(0.4)), VV.clamp(-0.2, 0.4)),
-    Case("concat", lambda **a: mb.concat(values=[a["v"], a["v"]], axis=1), torch.cat([VV, VV], 1)),
+    Case("concat", lambda **a: mb().concat(values=[a["v"], a["v"]], axis=1), torch.cat([VV, VV], 1)),
     Case(
         "constexpr_affine_dequantize",
-        lambda **a: mb.conv(
+        lambda **a: mb().conv(
             x=a["x"],
-            weight=mb.constexpr_affine_dequantize(
+            weight=mb().constexpr_affine_dequantize(
                 quantized_data=CODES, scale=SCALES, zero_point=ZEROS, axis=np.int32(0)
             ),
         ),
@@ -133,16 +139,16 @@ CASES = (
         np.array([[0.5], [2]]) * (codes(0.03, -5) - np.array([[1], [-1]])),
     ),
     Case("expand_dims", built("expand_dims", "v", axes=[0, -1]), V[None, :, :, None]),
-    Case("gather", lambda **a: mb.gather(x=a["x"], indices=a["i"], axis=1), [[[X[0, k] for k in row] for row in I]]),
+    Case("gather", lambda **a: mb().gather(x=a["x"], indices=a["i"], axis=1), [[[X[0, k] for k in row] for row in I]]),
     Case("greater_equal", as_int32(built("greater_equal", "i", y=1)), [[1, 0, 1], [1, 1, 0]]),
     Case("identity", built("identity", "v"), V),
     Case("inverse", built("inverse", "v", epsilon=f32(0.5)), 1 / (VV + 0.5)),
     Case("inverse, default", built("inverse", "v"), 1 / (VV + 1e-4)),
     Case("linear", built("linear", "v", weight=ROWS, bias=BIAS[:3]), np.einsum("nk,ok->no", V, ROWS) + BIAS[:3]),
-    Case("matmul", lambda **a: mb.matmul(x=a["v"], y=a["b"]), np.einsum("rk,gkc->grc", V, B)),
+    Case("matmul", lambda **a: mb().matmul(x=a["v"], y=a["b"]), np.einsum("rk,gkc->grc", V, B)),
     Case(
         "matmul, transposed",
-        lambda **a: mb.matmul(x=a["b"], y=a["v"], transpose_x=True, transpose_y=True),
+        lambda **a: mb().matmul(x=a["b"], y=a["v"], transpose_x=True, transpose_y=True),
         np.einsum("gkc,rk->gcr", B, V),
     ),
     Case("maximum", built("maximum", "v", y=f32(0.1)), VV.clamp_min(0.1)),
@@ -163,7 +169,7 @@ CASES = (
         as_int32(built("quantize", "v", scale=np.array([0.01, 0.02], f32), output_dtype="int8", axis=0)),
         [codes(0.01)[0], codes(0.02)[1]],
     ),
-    Case("real_div", lambda **a: mb.real_div(x=f32(1), y=a["v"]), VV.reciprocal()),
+    Case("real_div", lambda **a: mb().real_div(x=f32(1), y=a["v"]), VV.reciprocal()),
     Case("reduce_argmax", built("reduce_argmax", "b", axis=1), VB.argmax(1)),
     Case("reduce_argmin", built("reduce_argmin", "b", axis=-1, keep_dims=True), VB.argmin(-1, keepdim=True)),
     Case("reduce_l2_norm", built("reduce_l2_norm", "v", axes=[1], keep_dims=True), VV.norm(dim=1, keepdim=True)),
@@ -173,10 +179,10 @@ CASES = (
     Case("reduce_sum", built("reduce_sum", "b", axes=[0, 1], keep_dims=True), VB.sum((0, 1), keepdim=True)),
     Case("relu", built("relu", "v"), VV.clamp_min(0)),
     Case("reshape", built("reshape", "b", shape=[0, -1, 2]), VB.unflatten(2, (2, 2)).flatten(1, 2)),
-    Case("rsqrt", lambda **a: mb.rsqrt(x=mb.relu(x=a["v"]), epsilon=f32(0.25)), (VV.clamp_min(0) + 0.25) ** -0.5),
+    Case("rsqrt", lambda **a: mb().rsqrt(x=mb().relu(x=a["v"]), epsilon=f32(0.25)), (VV.clamp_min(0) + 0.25) ** -0.5),
     Case(
         "select",
-        lambda **a: mb.select(cond=mb.greater_equal(x=a["v"], y=f32(0)), a=a["v"], b=f32(9)),
+        lambda **a: mb().select(cond=mb().greater_equal(x=a["v"], y=f32(0)), a=a["v"], b=f32(9)),
         [[a if a >= 0 else 9 for a in row] for row in V],
     ),
     Case("sigmoid_hard", built("sigmoid_hard", "v", alpha=f32(0.6), beta=f32(0.3)), (0.6 * VV + 0.3).clamp(0, 1)),
@@ -196,10 +202,10 @@ CASES = (
         ),
         VX[0, 2, [0, 1, 2, 3, 4]],
     ),
-    Case("sqrt", lambda **a: mb.sqrt(x=mb.mul(x=a["v"], y=a["v"])), VV.abs()),
+    Case("sqrt", lambda **a: mb().sqrt(x=mb().mul(x=a["v"], y=a["v"])), VV.abs()),
     Case("squeeze", built("squeeze", "x", axes=[0, 1]), X[0]),
-    Case("stack", lambda **a: mb.stack(values=[a["v"], a["v"]], axis=-1), torch.stack([VV, VV], -1)),
-    Case("sub", lambda **a: mb.sub(x=f32(1), y=a["v"]), 1 - VV),
+    Case("stack", lambda **a: mb().stack(values=[a["v"], a["v"]], axis=-1), torch.stack([VV, VV], -1)),
+    Case("sub", lambda **a: mb().sub(x=f32(1), y=a["v"]), 1 - VV),
     Case(
         "thresholded_relu",
         built("thresholded_relu", "v", alpha=f32(-0.3)),

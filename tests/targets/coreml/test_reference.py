@@ -14,32 +14,31 @@ import pytest
 
 from edge_stscq._quiet import silence_exporters
 from edge_stscq.errors import EdgeError
+from targets import coreml
 from targets.coreml import reference
 from targets.coreml.operators import OPERATORS
 from targets.coreml.package import locate, write_package
 from targets.coreml.program import BlobFile, read_program
-from tests.support.installed import need_module
+from tests.support.installed import need_package
+from tests.targets.coreml.mil_cases import CASES, INPUTS, WEIGHT, Case, mb
 
-with silence_exporters():
-    ct = need_module("coremltools", "pip install 'edge-stscq[coreml]'")
-    from coremltools.converters.mil import Builder as mb  # noqa: N813
-    from coremltools.converters.mil.mil import types
-    from coremltools.proto import Model_pb2
-
-    from tests.targets.coreml.mil_cases import CASES, INPUTS, WEIGHT, Case
+need_package("coremltools", "pip install 'edge-stscq[coreml]'")
 
 
 def save(path: Path, body: Callable[..., Any]) -> Path:
     """Write the program of `body`, which takes the inputs by name, as a package."""
+    ct = coreml.import_coremltools()
+    from coremltools.converters.mil.mil import types
+
     dtypes = {np.dtype(np.float32): types.fp32, np.dtype(np.int32): types.int32}
-    specs = [mb.TensorSpec(array.shape, dtype=dtypes[array.dtype]) for array in INPUTS.values()]
+    specs = [mb().TensorSpec(array.shape, dtype=dtypes[array.dtype]) for array in INPUTS.values()]
 
     def program(x: Any, v: Any, b: Any, i: Any, h: Any) -> Any:
         return body(x=x, v=v, b=b, i=i, h=h)
 
     with silence_exporters():
         model = ct.convert(
-            mb.program(input_specs=specs, opset_version=ct.target.iOS17)(program),
+            mb().program(input_specs=specs, opset_version=ct.target.iOS17)(program),
             source="milinternal",
             minimum_deployment_target=ct.target.iOS17,
             compute_precision=ct.precision.FLOAT32,
@@ -52,7 +51,7 @@ def save(path: Path, body: Callable[..., Any]) -> Path:
 
 def weighted(extra: Callable[[Any], Any]) -> Callable[..., Any]:
     """A program with one convolution, whose weights fill the blob file, and another operator on v."""
-    return lambda **a: (mb.conv(x=a["x"], weight=WEIGHT), extra(a["v"]))
+    return lambda **a: (mb().conv(x=a["x"], weight=WEIGHT), extra(a["v"]))
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +87,7 @@ def test_every_operator_has_a_case() -> None:
 
 def test_constants_are_those_that_coremltools_reads(package: Path) -> None:
     from coremltools.libmilstoragepython import _BlobStorageReader
+    from coremltools.proto import Model_pb2
 
     model_file, weights = locate(package)
     model = Model_pb2.Model.FromString(model_file.read_bytes())
@@ -113,14 +113,14 @@ def types_number(name: str) -> int:
 
 
 def test_unknown_operators_are_named(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.mlpackage", weighted(lambda v: mb.softmax(x=mb.erf(x=v))))
+    path = save(tmp_path / "a.mlpackage", weighted(lambda v: mb().softmax(x=mb().erf(x=v))))
     with pytest.raises(EdgeError, match="does not know the MIL operator.* erf, softmax"):
         reference.load(path)
 
 
 def test_an_undefined_gather_is_an_error(tmp_path: Path) -> None:
     def body(x: Any, v: Any, i: Any, **_: Any) -> Any:
-        return mb.conv(x=x, weight=WEIGHT), mb.gather(x=v, indices=i)
+        return mb().conv(x=x, weight=WEIGHT), mb().gather(x=v, indices=i)
 
     program = reference.load(save(tmp_path / "a.mlpackage", body))
     for index in (-1, 2):
@@ -130,6 +130,8 @@ def test_an_undefined_gather_is_an_error(tmp_path: Path) -> None:
 
 def test_result_other_than_declared_is_an_error(damaged: Path) -> None:
     """A result that is not what the program declares is an error."""
+    from coremltools.proto import Model_pb2
+
     model_file, _ = locate(damaged)
     model = Model_pb2.Model.FromString(model_file.read_bytes())
     block = model.mlProgram.functions["main"].block_specializations["CoreML7"]
