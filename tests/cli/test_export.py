@@ -37,28 +37,26 @@ def run(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_pictures_to_a_bundle(model: Path, tmp_path: Path) -> None:
+def test_pictures_to_bundles(model: Path, tmp_path: Path) -> None:
+    """Of every target that has the precision; `tests/cli/test_integers.py` exports int8 for one."""
     for index, picture in enumerate(candidates(8)):
         cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
     code, text, errors = run("quantize", "--model", model, "--faces", tmp_path, "--json")
     assert code == 0
     assert json.loads(text)["faces"] == 7  # and one to judge by
     assert "at least 300" in errors
-    code, text, _ = run("export", "--model", model, "--target", "ort", "-o", tmp_path / "bundles", "--json")
-    assert code == 0
-    report = json.loads(text)
-    assert report["failed"] == {}
-    assert [(row["target"], row["precision"]) for row in report["bundles"]] == [("onnx", "int8")]
-    assert (tmp_path / "bundles" / "onnx-int8" / "manifest.json").is_file()
-    with pytest.raises(EdgeError, match="--force"):
-        run("export", "--model", model, "--target", "onnx", "-o", tmp_path / "bundles")
     with pytest.raises(EdgeError, match="executorch has no w8; choose --precision int8 or fp32"):
         run("export", "--model", model, "--target", "pte", "--precision", "w8", "-o", tmp_path / "bundles")
     code, text, _ = run("export", "--model", model, "--precision", "w8", "-o", tmp_path / "bundles", "--json")
     assert code == 0
-    rows = json.loads(text)["bundles"]
-    assert [row["target"] for row in rows] == ["onnx", "coreml"]
+    report = json.loads(text)
+    assert report["failed"] == {}
+    rows = report["bundles"]
+    assert [(row["target"], row["precision"]) for row in rows] == [("onnx", "w8"), ("coreml", "w8")]
     assert [row["agreement"] for row in rows] == [1, 1]
+    assert (tmp_path / "bundles" / "onnx-w8" / "manifest.json").is_file()
+    with pytest.raises(EdgeError, match="--force"):
+        run("export", "--model", model, "--target", "onnx", "--precision", "w8", "-o", tmp_path / "bundles")
 
 
 def test_an_unknown_target_is_known_before_anything_is_done(tmp_path: Path) -> None:

@@ -9,18 +9,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from edge_stscq.cli.bench import bench
 from edge_stscq.cli.encode import encode
 from edge_stscq.cli.export import export
 from edge_stscq.cli.parity import parity
 from edge_stscq.cli.quantize import quantize
 from edge_stscq.cli.selftest import selftest
+from edge_stscq.codec.model import Codec
+from edge_stscq.evaluation.speed import benchmark
 from targets.golden import candidates
 
 app = typer.Typer()
 for command in (encode, export, parity, quantize, selftest):
     app.command()(command)
-app.add_typer(bench, name="bench")
 
 
 def run(*words: object) -> str:
@@ -32,8 +32,9 @@ def run(*words: object) -> str:
 @pytest.fixture(scope="module")
 def bundle(integer_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("bundles")
-    found = json.loads(run("export", "--model", integer_model, "-t", "onnx", "-o", place, "--json"))["bundles"][0]
-    assert found["agreement"] == 1
+    found = json.loads(run("export", "--model", integer_model, "-t", "ort", "-o", place, "--json"))["bundles"][0]
+    assert (found["target"], found["precision"], found["agreement"]) == ("onnx", "int8", 1)
+    assert (place / "onnx-int8" / "manifest.json").is_file()
     assert 0 < found["network_bytes"] < found["artefact_bytes"]
     return Path(found["folder"])
 
@@ -71,11 +72,12 @@ def test_parity_gates_what_int8_costs_and_not_its_tokens(bundle: Path, integer_m
 
 
 def test_bench_reports_the_artifact_without_codebooks(bundle: Path, integer_model: Path) -> None:
-    report = json.loads(
-        run("bench", "encode", bundle, "--model", integer_model, "--rounds", 5, "--threads", 1, "--json")
-    )
-    row = report["encoders"][0]
-    assert row["status"] == "passed"
+    """The row of its bundle; `tests/cli/test_bench.py` runs the command, in which it stands beside the others'."""
+    (case,) = benchmark.bundles([bundle], Codec.load(integer_model), macs=1)
+    row = case.row
+    assert row.status == "passed"
     entries = 2 * (7 + 2) * 16
-    assert row["network_bytes"] == row["artefact_bytes"] - entries * (4 + 4), "four numbers of int8 and a norm each"
-    assert not any("Conv" in kind for kind in row["fell_back"])
+    assert row.artefact_bytes is not None
+    assert row.network_bytes == row.artefact_bytes - entries * (4 + 4), "four numbers of int8 and a norm each"
+    assert row.fell_back is not None
+    assert not any("Conv" in kind for kind in row.fell_back)

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,11 +72,19 @@ def test_w8_of_a_student_made_for_integers_is_refused(integer_model: Path) -> No
         capture_model(integer_model, "w8")
 
 
-def test_fp32_is_the_float_twin(integer_model: Path, tmp_path: Path) -> None:
-    source = capture_model(integer_model, "fp32")
+@pytest.fixture(scope="module")
+def float_source(integer_model: Path) -> CapturedModel:
+    return capture_model(integer_model, "fp32")
+
+
+@pytest.fixture(scope="module")
+def float_bundle(float_source: CapturedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(float_source, find("onnx")[0], tmp_path_factory.mktemp("float") / "onnx").folder
+
+
+def test_fp32_is_the_float_twin(integer_model: Path, float_source: CapturedModel, float_bundle: Path) -> None:
+    source, bundle = float_source, open_bundle(float_bundle)
     assert not source.exact
-    folder = write_bundle(source, find("onnx")[0], tmp_path / "onnx").folder
-    bundle = open_bundle(folder)
     assert not bundle.manifest.exact
     assert selftest(bundle, load_encoder(bundle)).passed
     twin = load_student(integer_model)
@@ -129,19 +138,14 @@ def test_check_exact_names_the_layer_of_an_onnx_file(
         find("onnx")[0].check_exact(path)
 
 
-def test_check_exact_refuses_a_convolution_in_float(integer_model: Path, tmp_path: Path) -> None:
-    twin = capture_model(integer_model, "fp32")
+def test_check_exact_refuses_a_convolution_in_float(float_bundle: Path) -> None:
     target = find("onnx")[0]
-    path = tmp_path / target.artefact
-    target.lower(twin.program, path)
     with pytest.raises(EdgeError, match="is not int8 in the"):
-        target.check_exact(path)
+        target.check_exact(float_bundle / target.artefact)
 
 
 def test_write_bundle_leaves_nothing_that_is_not_exact(source: CapturedModel, tmp_path: Path) -> None:
     """Write bundle leaves nothing of an artifact that is not exact."""
-    from dataclasses import replace
-
     wrong = source.expected.tokens.copy()
     wrong[0, 0] ^= 1
     spoiled = replace(source, expected=replace(source.expected, tokens=wrong))
