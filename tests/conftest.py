@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from edge_stscq.data.loader import FaceSet
     from edge_stscq.device.detect import Detector
+    from tests.support.models.calibrated_model import Calibrated
     from tests.support.models.released import Released
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -127,6 +128,17 @@ def tiny_bundle(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         write_bundle(capture_model(tiny_model, "fp32"), find("onnx")[0], folder / "onnx-fp32")
 
     return made_once(tmp_path_factory, "tiny-bundle", make) / "onnx-fp32"
+
+
+@pytest.fixture(scope="session")
+def calibrated(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> "Calibrated":
+    """A copy of `tiny_model` whose tokens depend on every layer, calibrated; its folder is not to be written to."""
+    from tests.support.models.calibrated_model import read_calibrated_model, write_calibrated_model
+    from tests.support.once import made_once
+
+    return read_calibrated_model(
+        made_once(tmp_path_factory, "calibrated", lambda place: write_calibrated_model(tiny_model, place))
+    )
 
 
 @pytest.fixture(scope="session", params=[1, 4, 15])

@@ -14,9 +14,10 @@ from edge_stscq._progress import Progress
 from edge_stscq.config.thresholds import Thresholds
 from edge_stscq.data.crops import Faces
 from quantization import Calibration
+from targets import target_of
 from targets.golden import candidates
 from tests.support.installed import need_module
-from tests.support.models.calibrated_model import Calibrated, write_calibrated_model
+from tests.support.models.calibrated_model import Calibrated
 
 need_module("executorch", "pip install 'edge-stscq[executorch]'")
 need_module("onnxscript", "pip install 'edge-stscq[onnx]'")
@@ -24,11 +25,6 @@ need_module("onnxscript", "pip install 'edge-stscq[onnx]'")
 LAX = Thresholds(
     runtime_agreement=0, token_agreement=0, clear_agreement=0, group_agreement=0, identity=-1, target_agreement=0
 )
-
-
-@pytest.fixture(scope="module")
-def calibrated(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    return write_calibrated_model(tiny_model, tmp_path_factory.mktemp("lively") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +82,13 @@ def test_export_writes_a_bundle_that_answers_like_its_codec(
     assert [layers for layers, _ in face.payloads] == [1, expected.layers]
     assert face.payloads[1][1] == bundle.frames.payload(expected)
     assert codec.decompress(bundle.frames.write([expected])).shape == (1, 128, 128, 3)
+
+
+def test_no_convolution_of_an_int8_bundle_falls_back(bundle: es.Bundle) -> None:
+    found = target_of(bundle).delegation(bundle)
+    assert found is not None
+    assert found["ArgMin"] == found["ArgMax"] == 1
+    assert not any("conv" in kind.lower() for kind in found)
 
 
 def test_export_refuses_what_it_cannot_make(codec: es.Codec, bundle: es.Bundle) -> None:

@@ -16,17 +16,12 @@ from edge_stscq.cli.quantize import quantize
 from edge_stscq.errors import EdgeError
 from quantization import OBSERVERS, Calibration, Trial, pipeline
 from targets.golden import candidates
-from tests.support.models.calibrated_model import Calibrated, write_calibrated_model
+from tests.support.models.calibrated_model import Calibrated
 
 app = typer.Typer()
 app.command()(quantize)
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def calibrated(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    return write_calibrated_model(tiny_model, tmp_path_factory.mktemp("lively") / "tiny")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A tiny student, calibrated once on drawn pictures."""
+"""A tiny student, calibrated on drawn pictures."""
 
 import shutil
 from dataclasses import dataclass
@@ -17,17 +17,30 @@ from targets.golden import candidates
 
 @dataclass(frozen=True)
 class Calibrated:
+    """A folder that holds no calibration, its student, the pictures, and the calibration on them."""
+
     folder: Path
     student: EdgeEncoder
     pictures: NDArray[np.uint8]
     calibration: Calibration
 
 
-def write_calibrated_model(tiny_model: Path, folder: Path) -> Calibrated:
-    """Copy a model to `folder` and calibrate it.
+def read_calibrated_model(place: Path) -> Calibrated:
+    """Read what `write_calibrated_model` wrote."""
+    folder = place / "tiny"
+    return Calibrated(folder, load_student(folder), _pictures(), Calibration.load(place))
+
+
+def _pictures() -> NDArray[np.uint8]:
+    return np.stack(candidates(11))
+
+
+def write_calibrated_model(tiny_model: Path, place: Path) -> None:
+    """Copy a model to `tiny` in a folder, and write its calibration beside that.
 
     Its weights keep activations at one scale through all layers, so that tokens depend on every one of them.
     """
+    folder = place / "tiny"
     shutil.copytree(tiny_model, folder)
     student = load_student(folder)
     assert student.head.pixels is not None
@@ -40,6 +53,4 @@ def write_calibrated_model(tiny_model: Path, folder: Path) -> Calibrated:
                     module.bias.normal_(0, 0.1)
         student.head.pixels.mul_(0.1)
     save_student(folder, student)
-    student = load_student(folder)
-    pictures = np.stack(candidates(11))
-    return Calibrated(folder, student, pictures, calibrate(student, pictures))
+    calibrate(load_student(folder), _pictures()).save(place)
