@@ -244,11 +244,13 @@ def test_token_store_read_only_file(path: Path, tokens: TokenStore) -> None:
 
 
 def test_token_expires(tokens: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, text = tokens.create("*", [Scope.READ], "Anna Berg", timedelta(days=90))
+    begun, lasting = datetime.now(UTC).replace(microsecond=0), timedelta(days=90)
+    made, text = tokens.create("*", [Scope.READ], "Anna Berg", lasting)
+    expires = datetime.fromisoformat(made.expires)
+    assert begun <= expires - lasting <= datetime.now(UTC)
     assert (made.owner, tokens.create("cam", [Scope.SEND])[0].owner) == ("Anna Berg", "cam")
     assert tokens.find(text) == made
-    late = datetime.fromisoformat(made.expires) + timedelta(seconds=1)
-    assert (late - datetime.now(UTC)).days == 90
+    late = expires + timedelta(seconds=1)
     monkeypatch.setattr(module, "_now", lambda *_: late.isoformat(timespec="seconds"))
     assert tokens.find(text) is None
     with pytest.raises(EdgeError, match="revoked or expired"):
