@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,8 @@ from edge_stscq.server.app import create_app
 from edge_stscq.server.auth.scope import Scope
 from edge_stscq.server.auth.tokens import TokenStore
 from edge_stscq.server.decoding.catalog import CatalogEntry, ModelCatalog
+from edge_stscq.server.decoding.local import batching_backend
+from edge_stscq.server.decoding.pool import DecoderPool
 from edge_stscq.server.front.connections import MAX_OF_ADDRESS, Connections
 from edge_stscq.server.front.server import FrontServer
 from edge_stscq.server.pictures.encoder import PictureEncoder
@@ -103,8 +106,24 @@ class ShowsToken:
         await self._app(scope, receive, send)
 
 
+@pytest.fixture(scope="session")
+def pool(tiny_model: Path) -> DecoderPool:
+    """The decoder of all applications that hold the tiny model as servers do by default, warmed up once."""
+    made = DecoderPool([tiny_model])
+    made.warm_up()
+    return made
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new store, to be copied: the steps that lead to its layout are tried in `storage/test_migrations.py`."""
+    path = tmp_path_factory.mktemp("empty") / "faces.db"
+    SqlFaceStore(path).close()
+    return path
+
+
 @pytest.fixture
-def make_app(tiny_model: Path, tmp_path: Path) -> MakeApp:
+def make_app(tiny_model: Path, pool: DecoderPool, empty_store: Path, tmp_path: Path) -> MakeApp:
     """`make_app(pictures=None, **settings)`: an application whose store outlives it within a test.
 
     Its clients are let in for everything, unless the test has issued tokens.
@@ -115,7 +134,11 @@ def make_app(tiny_model: Path, tmp_path: Path) -> MakeApp:
         nonlocal shown
         chosen = {"model": tiny_model, "store": tmp_path / "faces.db", **changes}
         alone = not own.exists() and "host" not in changes
-        app = create_app(ServerSettings.model_validate(chosen), pictures=pictures)
+        if not (place := tmp_path / "faces.db").exists() and chosen["store"] == place and "seal_keys" not in changes:
+            shutil.copy(empty_store, place)
+        settings = ServerSettings.model_validate(chosen)
+        shared = not {"model", "device", "max_batch"} & changes.keys()
+        app = create_app(settings, batching_backend(settings, pool.decode) if shared else None, pictures=pictures)
         if alone:
             with contextlib.closing(TokenStore(own, create=True)) as tokens:
                 shown = tokens.create("*", Scope)[1]
