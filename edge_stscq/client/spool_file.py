@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edge_stscq._sqlite import immediate_transaction, read_signature, read_version, sign
+from edge_stscq._sqlite import immediate_transaction, read_signature, read_version, set_pragmas, sign
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import check_device
 from edge_stscq.stream.envelope import new_stream_key, stream_id
@@ -275,8 +275,7 @@ class SpoolFile:
         self._check_in_place()
         with self._named_errors():
             if not self._prepared:
-                for pragma in _PRAGMAS:
-                    self._db.execute(f"PRAGMA {pragma}")
+                set_pragmas(self._db, _PRAGMAS, self._wait)
                 self._prepared = True
             with immediate_transaction(self._db) as db:
                 if self._version and read_version(db) != self._version:

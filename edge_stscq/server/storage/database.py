@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlc
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from edge_stscq._files import refuse_shared_file
+from edge_stscq._sqlite import set_pragmas
 from edge_stscq.errors import EdgeError, require
 from edge_stscq.server.storage.layout import Layout
 
@@ -250,19 +251,8 @@ def _sqlite(url: URL, file: _OpenFile, layout: Layout) -> Engine:
         connection.isolation_level = None  # transactions begin where we say so
         # A damaged text is its row's matter, not a failure of whatever else is read with it.
         connection.text_factory = lambda found: found.decode(errors="replace")
-        # Neither the recovery of a log nor the change of a journal mode waits for a lock by itself.
-        end = time.monotonic() + WAIT_SECONDS
-        while True:
-            try:
-                for pragma in (f"journal_mode={layout.journal_mode}", *_PRAGMAS):
-                    connection.execute(f"PRAGMA {pragma}")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                    raise
-                time.sleep(RETRY_SECONDS)
-            else:
-                file.note()
-                return
+        set_pragmas(connection, (f"journal_mode={layout.journal_mode}", *_PRAGMAS), WAIT_SECONDS)
+        file.note()
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -1,13 +1,17 @@
 """Faces that were put are in the spool until a server has them, and numbers never repeat."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread, Timer
 
 import pytest
 
 from edge_stscq.client.lease import Lease
 from edge_stscq.client.spool import LEAST_BYTES, MAX_LEASES, Spool
+from edge_stscq.client.spool_file import SpoolUnavailableError
 from edge_stscq.errors import EdgeError
 from edge_stscq.protocol import MAX_SEQUENCE
 from edge_stscq.stream import FrameCodec
@@ -286,3 +290,30 @@ def test_a_clock_that_goes_back_ends_leases(spool: Spool, clock: Time, made: Mad
 def test_a_lease_is_not_for_ever(spool: Spool, seconds: float) -> None:
     with pytest.raises(EdgeError, match="a lease lasts"):
         spool.lease(1, seconds)
+
+
+def write_for(path: Path, held: Event, until: Event) -> None:
+    """Hold the lock of writers on a new file, as another process does that opens it at the same time."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        held.set()
+        until.wait(60)
+
+
+def test_a_new_spool_that_another_process_opens_is_waited_for(tmp_path: Path, made: Made) -> None:
+    """A change to WAL does not wait for a writer by itself."""
+    path, held, until = tmp_path / "new.spool", Event(), Event()
+    path.touch(0o600)
+    other = Thread(target=write_for, args=(path, held, until))
+    other.start()
+    held.wait(60)
+    try:
+        with pytest.raises(SpoolUnavailableError, match="another process holds"):
+            Spool(path, "door-1", wait_seconds=0.1)
+        Timer(0.2, until.set).start()
+        with Spool(path, "door-1") as spool:
+            spool.put(made[0])
+            assert spool.waiting == 1
+    finally:
+        until.set()
+        other.join()
