@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
 """Raised by SQLite on a damaged file, whose words about a damaged definition may be no text."""
-
-
 _RETRY_SECONDS = 0.02
 """Pause between two attempts at a lock that SQLite does not wait for."""
 

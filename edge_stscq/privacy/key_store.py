@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from edge_stscq._secrets import check_private
-from edge_stscq._sqlite import FAILURES, immediate_transaction, read_signature, sign
+from edge_stscq._sqlite import FAILURES, immediate_transaction, read_signature, set_pragmas, sign
 from edge_stscq.errors import EdgeError
 from edge_stscq.privacy.keys import SALT_BYTES, RecordKey, hkdf
 
@@ -256,8 +256,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     address = f"{path.absolute().as_uri()}?mode=rw"
     db = sqlite3.connect(address, uri=True, isolation_level=None, timeout=LOCK_SECONDS)
     try:
-        for pragma in _PRAGMAS:
-            db.execute(f"PRAGMA {pragma}").fetchall()
+        set_pragmas(db, _PRAGMAS, LOCK_SECONDS)
     except BaseException:
         db.close()
         raise
