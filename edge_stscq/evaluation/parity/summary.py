@@ -23,7 +23,8 @@ def agreement_rows(a: Agreement, layer_names: Sequence[str]) -> list[tuple[str, 
     layers = zip(layer_names, a.layers, strict=True)
     quartiles = ("nearest ties", "2nd quarter", "3rd quarter", "clearest")
     far, low = a.flip_distances, min(a.positions)
-    excess, layer = max((e, name) for name, e in zip(layer_names, a.excess_distortion, strict=True) if e is not None)
+    excesses = [(e, name) for name, e in zip(layer_names, a.excess_distortion, strict=True) if e is not None]
+    excess, layer = max(excesses, key=lambda each: each[0])  # the first of several
     return [
         ("tokens", percent(a.tokens)),
         *((f"  {name} layer", percent(value)) for name, value in layers),

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from edge_stscq.evaluation.parity import agreement
 from edge_stscq.evaluation.parity.agreement import DISTANCE_BARS, DISTANCE_STEP, Agreement
+from edge_stscq.evaluation.parity.summary import agreement_rows
 from edge_stscq.stream import Codes
 
 ENDS = (1, 2, 4)
@@ -130,6 +131,15 @@ def test_another_group_that_fits_alike_costs_little_and_one_that_does_not_much()
     assert excess(worse) == pytest.approx(((4 / 16 + 1 / 16) / (2 / 16) - 1,) * 3)
     assert excess(codes([0, 0], [[0, 0, 1, 0], [0] * 4])) == pytest.approx((0, 0, (9 + 3) / 4 - 1))
     assert compare(right, tie, ENDS, books, margin, vectors).groups == 0.5
+
+
+def test_rows_name_the_first_layer_that_costs_most() -> None:
+    one, other = codes([0], [[0, 0, 0, 0]]), codes([0], [[0, 0, 2, 0]])
+    vectors = np.full((1, 4, 1), 0.5, np.float32) + BOOKS[:1, :, 0]
+    names, margin = ("basic", "middle", "enhanced"), np.ones((1, 4), np.float32)
+    for found, value in ((one, "0.00 % (basic)"), (other, "400.00 % (enhanced)")):
+        rows = dict(agreement_rows(compare(one, found, ENDS, BOOKS, margin, vectors), names))
+        assert rows["excess distortion, worst layer"] == value
 
 
 def test_codes_of_different_shape_are_refused() -> None:
